@@ -86,3 +86,27 @@ pub enum TextRun {
         count: u64,
     },
 }
+
+/// How concurrent values of a column come together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Merge {
+    /// The later one shows, the others are conflicts.
+    #[default]
+    Register,
+    /// Differences add up.
+    Counter,
+    /// Edits merge by character.
+    Text,
+}
+
+impl Merge {
+    /// Its code in descriptions.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// From its code.
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::Register, Self::Counter, Self::Text].get(usize::from(code)).copied()
+    }
+}

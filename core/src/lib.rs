@@ -1,10 +1,45 @@
 //! Piecewise core: tables that keep themselves in sync.
 //!
 //! It only computes: rows that changed, messages, the time and chance come in; messages and rows go out.
-//! Its one door to disk is [`store`].
+//! Its one door to disk is [`store`]. In reading order:
+//!
+//! * [`replica`]: one SQLite file. [`container`]: one tracked table, and the two methods through which its
+//!   data passes. [`session`]: what it remembers of a talk. [`link`]: one database over one connection.
+//! * [`segment`]: the little piece that travels; [`frame`] its body. [`feed`] and [`root`]: which segments
+//!   a container has. [`ranges`]: how two sets of them are reconciled. [`message`]: what is said.
+//! * `capture`: rows become segments. `apply` and `placement`: segments become rows, or are held.
+//! * [`document`]: one row as a set of changes; [`change`] and [`change_codec`] one of them; `history` finds them.
+//! * [`table`], [`description`]: what a table is like. [`key`], [`value`], [`id`], [`bytes`]: the small parts.
+//! * [`identity`], [`handshake`], [`channel`], [`invite`], [`grant`], [`container_name`]: who is there and may do what.
 
+mod apply;
 pub mod bytes;
+mod capture;
 pub mod change;
+pub mod change_codec;
+pub mod channel;
+pub mod container;
+pub mod container_name;
+pub mod description;
+pub mod document;
+pub mod feed;
+pub mod frame;
+pub mod grant;
+pub mod handshake;
+mod history;
 pub mod id;
+pub mod identity;
+pub mod invite;
 pub mod key;
+pub mod link;
+pub mod message;
+mod placement;
+pub mod ranges;
+pub mod replica;
+pub mod root;
+mod row;
+pub mod segment;
+pub mod session;
+pub mod store;
+pub mod table;
 pub mod value;

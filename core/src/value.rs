@@ -51,6 +51,22 @@ impl Value {
     }
 }
 
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Null => f.write_str("NULL"),
+            Self::Integer(i) => write!(f, "{i}"),
+            Self::Real(r) => write!(f, "{r:?}"),
+            Self::Text(s) => f.write_str(s),
+            Self::Blob(b) | Self::RawText(b) => {
+                f.write_str("x'")?;
+                b.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
+                f.write_str("'")
+            }
+        }
+    }
+}
+
 impl ValueRef<'_> {
     /// Copies it.
     pub fn to_owned(self) -> Value {

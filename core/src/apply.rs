@@ -1,0 +1,203 @@
+//! Apply: a segment becomes documents here, and documents become rows.
+//!
+//! `take_in` appends a segment to the feed and notes its changes, all in the caller's transaction. Most
+//! rows arrive as a first insert: those go into the table at once. Whatever else changed is handed to
+//! `placement`, which looks at the whole document.
+
+use crate::change::Change;
+use crate::change_codec::{self, FreshEncoder};
+use crate::frame::{KeyRef, OpKind, RowChange, Template};
+use crate::key::RowKey;
+use crate::replica::{Replica, ReplicaError, Scan};
+use crate::segment::Segment;
+use crate::store::documents::{self, At};
+use crate::store::segments::{self, Origin};
+use crate::store::user_table::{Fault, UserTable};
+use crate::store::{StoreError, holds};
+use crate::value::ValueRef;
+use rusqlite::CachedStatement;
+use std::sync::Arc;
+
+/// What became of a segment's rows.
+#[derive(Debug, Default)]
+pub(crate) struct TakenIn {
+    /// Whether it was new here.
+    pub(crate) is_new: bool,
+    /// Changes in it.
+    pub(crate) rows: u64,
+    /// Rows to be placed by looking at their documents.
+    pub(crate) unsettled: Vec<(i64, RowKey)>,
+    /// Whether it changed the table's description.
+    pub(crate) description: bool,
+}
+
+/// Where rows of a segment go at once, if anywhere.
+struct Target {
+    user: Arc<UserTable>,
+    /// Whether parents or holds have to be looked at for each row.
+    watchful: bool,
+}
+
+/// How the operations of a template fill the parameters of the table's insert.
+struct Filling {
+    encoder: FreshEncoder,
+    /// For each document column the operation that fills it, or none.
+    sources: Vec<Option<usize>>,
+}
+
+impl Replica {
+    /// Appends a segment to its container's feed and notes its changes; unless it is there already.
+    ///
+    /// With `into_table`, first inserts go into the user's table. Call it in a transaction.
+    pub(crate) fn take_in(
+        &mut self,
+        no: i64,
+        segment: &Segment,
+        origin: Origin,
+        into_table: bool,
+    ) -> Result<TakenIn, ReplicaError> {
+        let mut taken = TakenIn::default();
+        if segments::find(&self.conn, no, &segment.id)?.is_some() {
+            return Ok(taken);
+        }
+        taken.is_new = true;
+        taken.rows = u64::from(segment.header.count);
+        let Some(state) = self.containers.get_mut(&no) else {
+            return Err(StoreError::Damaged { what: "a container is missing" }.into());
+        };
+        let cursor = state.feed.append(&segment.id);
+        let number = segments::append(&self.conn, no, &cursor, &segment.id, origin, segment.bytes())?;
+        self.touch(no);
+        let target = if into_table { self.target(no)? } else { None };
+        self.note_changes(no, number, segment, target.as_ref(), &mut taken)?;
+        if taken.description {
+            self.read_description(no)?;
+        }
+        Ok(taken)
+    }
+
+    fn target(&self, no: i64) -> Result<Option<Target>, ReplicaError> {
+        let state = &self.containers[&no];
+        let Some(user) = state.user.clone() else { return Ok(None) };
+        if state.scan == Scan::Fill {
+            return Ok(None);
+        }
+        let mut watchful = !user.table.foreign_keys.is_empty() || holds::count(&self.conn, no)? > 0;
+        for child in self.children_of(&state.table) {
+            watchful = watchful || holds::count(&self.conn, child)? > 0;
+        }
+        Ok(Some(Target { user, watchful }))
+    }
+
+    fn note_changes(
+        &self,
+        no: i64,
+        number: i64,
+        segment: &Segment,
+        target: Option<&Target>,
+        taken: &mut TakenIn,
+    ) -> Result<(), ReplicaError> {
+        let conn = &self.conn;
+        let mut first = documents::insert_first(conn, no)?;
+        let mut insert = target.map(|t| t.user.insert(conn)).transpose()?;
+        let mut reader = segment.changes().map_err(StoreError::from)?;
+        let templates: Vec<_> = reader.templates().cloned().collect();
+        let mut fillings: Vec<Option<Filling>> = templates.iter().map(|_| None).collect();
+        let integer_keys = self.containers[&no].integer_keys;
+        while let Some(row) = reader.next_change().map_err(StoreError::from)? {
+            let at = At::new(number, row.index);
+            check_key(&row.key, integer_keys)?;
+            if row.key == KeyRef::Description || !row.template.is_plain_insert() {
+                taken.description |= row.key == KeyRef::Description;
+                self.note_change(no, segment, at, row.key.into(), &row.into_change(), target, taken)?;
+                continue;
+            }
+            let filling = fillings[row.template_number]
+                .get_or_insert_with(|| Filling::new(row.template, target.map(|t| &*t.user)));
+            let hash = filling.encoder.hash(&segment.actor, row.values);
+            let key = row.key;
+            if first.execute((sql_key(&key), at, &hash.0[..]))? == 0 {
+                self.note_change(no, segment, at, key.into(), &row.into_change(), target, taken)?;
+                continue;
+            }
+            let (Some(target), Some(insert)) = (target, insert.as_mut()) else { continue };
+            if target.watchful || !filling.insert(insert, &target.user, &row)? {
+                taken.unsettled.push((no, key.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a change that is not the plain first insert of its row.
+    #[allow(clippy::too_many_arguments)] // the whole place of one change, taken apart by its only caller
+    fn note_change(
+        &self,
+        no: i64,
+        segment: &Segment,
+        at: At,
+        key: RowKey,
+        change: &Change,
+        target: Option<&Target>,
+        taken: &mut TakenIn,
+    ) -> Result<(), ReplicaError> {
+        let mut chunk = vec![];
+        let hash = change_codec::encode(change, &segment.actor, &mut chunk)
+            .map_err(|_| StoreError::BadChange { segment: segment.id })?;
+        let before = documents::find(&self.conn, no, &key)?;
+        documents::add(&self.conn, no, &key, before.as_ref(), at, &hash)?;
+        if target.is_some() && key != RowKey::Description {
+            taken.unsettled.push((no, key));
+        }
+        Ok(())
+    }
+}
+
+fn sql_key<'a>(key: &'a KeyRef<'a>) -> ValueRef<'a> {
+    match key {
+        KeyRef::Description => ValueRef::Integer(0),
+        KeyRef::Integer(i) => ValueRef::Integer(*i),
+        KeyRef::Tuple(bytes) => ValueRef::Blob(bytes),
+    }
+}
+
+fn check_key(key: &KeyRef<'_>, integer_keys: bool) -> Result<(), StoreError> {
+    match key {
+        KeyRef::Integer(_) if !integer_keys => Err(StoreError::WrongKey),
+        KeyRef::Tuple(_) if integer_keys => Err(StoreError::WrongKey),
+        _ => Ok(()),
+    }
+}
+
+impl Filling {
+    fn new(template: &Template, user: Option<&UserTable>) -> Self {
+        let ops: Vec<_> =
+            template.ops.iter().map(|(name, kind)| (name.as_str(), *kind == OpKind::Counter)).collect();
+        let source = |key: &str| template.ops.iter().position(|(name, _)| name == key);
+        let sources = user.map_or(vec![], |u| u.columns.iter().map(|c| source(&c.key)).collect());
+        Self { encoder: FreshEncoder::new(&ops), sources }
+    }
+
+    /// Inserts a row into the user's table; whether SQLite took it.
+    fn insert(
+        &self,
+        stmt: &mut CachedStatement<'_>,
+        user: &UserTable,
+        row: &RowChange<'_, '_>,
+    ) -> Result<bool, ReplicaError> {
+        for (n, source) in self.sources.iter().enumerate() {
+            match source {
+                Some(op) => stmt.raw_bind_parameter(n + 1, row.values[*op])?,
+                None => stmt.raw_bind_parameter(n + 1, user.columns[n].absent.as_ref())?,
+            }
+        }
+        match row.key {
+            KeyRef::Integer(i) => stmt.raw_bind_parameter(self.sources.len() + 1, i)?,
+            key => user.bind_insert_key(stmt, &key.into())?,
+        }
+        match stmt.raw_execute().map_err(Fault::from) {
+            Ok(_) => Ok(true),
+            Err(Fault::Store(error)) => Err(error.into()),
+            Err(_) => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,461 @@
+//! Capture: rows that changed here become segments.
+//!
+//! Triggers wrote the keys of changed rows to a log, in the application's own transactions. Capture reads
+//! some of it, compares each row with what was last shown for it, and writes only columns that differ.
+//! A scan does the same for a whole table, when the log cannot tell what changed.
+//! One call does at most a few segments, so that the write lock is never held for long.
+
+use crate::change::{Change, Merge};
+use crate::frame::{FrameWriter, KeyRef, OpKind, Template};
+use crate::id::{Actor, Timestamp};
+use crate::key::{RowKey, decode_tuple, encode_tuple};
+use crate::message::RefusalReason;
+use crate::replica::{Captured, Replica, ReplicaError, Scan};
+use crate::row;
+use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, Segment};
+use crate::store::holds::{self, Refused};
+use crate::store::segments::Origin;
+use crate::store::user_table::{RowValues, UserTable};
+use crate::store::{StoreError, documents, log};
+use crate::value::Value;
+use std::sync::Arc;
+
+/// Log entries, or rows of a scan, looked at in one call.
+const ROWS_MAX: usize = 4096;
+/// Changes in one segment.
+const SEGMENT_ROWS: usize = 1024;
+/// Bytes of plain frame at which a segment is closed.
+const SEGMENT_BYTES: usize = 256 << 10;
+/// Writes further apart than this do not share a segment.
+const SEGMENT_SPAN_MS: u64 = 60_000;
+/// A scan that would delete more than one row in this many asks first.
+const DELETE_SHARE: u64 = 10;
+
+/// A row that may have changed, and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Dirty {
+    pub(crate) key: RowKey,
+    pub(crate) time: Timestamp,
+}
+
+/// Segments being made for one container.
+struct Pen {
+    no: i64,
+    writer: FrameWriter,
+    time: Timestamp,
+    captured: Captured,
+}
+
+impl Replica {
+    /// Captures what programs wrote, a few thousand rows at most; `more` says whether to call again.
+    pub fn capture(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
+        if self.binding.is_none() || !self.has_work()? {
+            return Ok(Captured::default());
+        }
+        self.transaction(|r| r.capture_some(now))
+    }
+
+    /// Captures everything that is dirty. Call it in a transaction, before rows are applied.
+    pub(crate) fn capture_all(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        while self.capture_log(now)?.more {}
+        Ok(())
+    }
+
+    /// Whether there is anything in the log or a scan to go on with.
+    fn has_work(&self) -> Result<bool, ReplicaError> {
+        let changed = crate::store::schema::schema_version(&self.conn)? != self.schema_version;
+        let scan = |s: Scan| matches!(s, Scan::Adopt | Scan::Compare | Scan::Fill);
+        Ok(changed
+            || self.containers.values().any(|c| scan(c.scan))
+            || log::any(&self.conn, &self.unmet())?)
+    }
+
+    /// Containers whose log waits until their counterpart has been met.
+    fn unmet(&self) -> Vec<i64> {
+        self.containers.values().filter(|c| c.scan == Scan::Meet).map(|c| c.no).collect()
+    }
+
+    fn capture_some(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
+        let mut captured = self.capture_log(now)?;
+        if captured.more {
+            return Ok(captured);
+        }
+        let next = self.containers.values().find(|c| !matches!(c.scan, Scan::No | Scan::Meet));
+        if let Some((no, scan)) = next.map(|c| (c.no, c.scan)) {
+            let scanned = match scan {
+                Scan::Fill => self.fill(no)?,
+                _ => self.scan(no, scan, now)?,
+            };
+            captured.rows += scanned.rows;
+            captured.segments += scanned.segments;
+            captured.more = true;
+        }
+        Ok(captured)
+    }
+
+    fn capture_log(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
+        let entries = log::read(&self.conn, &self.unmet(), ROWS_MAX)?;
+        let Some(last) = entries.last().map(|e| e.seq) else { return Ok(Captured::default()) };
+        let more = entries.len() == ROWS_MAX;
+        let mut by_container: std::collections::BTreeMap<i64, Vec<Dirty>> = Default::default();
+        for entry in &entries {
+            let Some(user) = self.containers.get(&entry.container).and_then(|c| c.user.as_ref()) else {
+                continue;
+            };
+            if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
+                let time = self.corrected(Timestamp(entry.time)).min(self.corrected(now));
+                by_container.entry(entry.container).or_default().push(Dirty { key, time });
+            }
+        }
+        let mut captured = Captured { more, ..Captured::default() };
+        for (no, dirty) in by_container {
+            let done = self.capture_rows(no, dirty)?;
+            captured.rows += done.rows;
+            captured.segments += done.segments;
+        }
+        log::clear(&self.conn, last, &self.unmet())?;
+        if !more && !self.unsettled.is_empty() {
+            // Only now: settling a row may take others out, and those must have been captured.
+            let rows = std::mem::take(&mut self.unsettled);
+            self.settle_quietly(rows)?;
+        }
+        Ok(captured)
+    }
+
+    /// Captures these rows of a container if they differ from what was shown.
+    pub(crate) fn capture_rows(&mut self, no: i64, dirty: Vec<Dirty>) -> Result<Captured, ReplicaError> {
+        let Some(user) = self.containers.get(&no).and_then(|c| c.user.clone()) else {
+            return Ok(Captured::default());
+        };
+        let mut captured = Captured::default();
+        for mut batch in batches(dirty) {
+            batch.sort_by(|a, b| (&a.key, b.time).cmp(&(&b.key, a.time)));
+            batch.dedup_by(|later, first| later.key == first.key);
+            let mut pen = Pen { no, writer: FrameWriter::default(), time: Timestamp(0), captured };
+            self.capture_batch(&user, &batch, &mut pen)?;
+            self.close(&mut pen)?;
+            captured = pen.captured;
+        }
+        Ok(captured)
+    }
+
+    fn capture_batch(
+        &mut self,
+        user: &Arc<UserTable>,
+        batch: &[Dirty],
+        pen: &mut Pen,
+    ) -> Result<(), ReplicaError> {
+        let plain = plain_template(user);
+        let mut unsettled = vec![];
+        for Dirty { key, time } in batch {
+            let now = user.read(&self.conn, key)?;
+            let known = documents::find(&self.conn, pen.no, key)?;
+            let size = now.as_ref().map_or(0, byte_len);
+            if size > ROW_LEN_MAX {
+                self.refuse_row(pen.no, key, *time, RefusalReason::TooLarge)?;
+                continue;
+            }
+            if !pen.writer.is_empty() && pen.writer.byte_len() + size > PLAIN_LEN_MAX / 2 {
+                self.close(pen)?;
+            }
+            let refused = holds::refused_row(&self.conn, pen.no, key)?;
+            match (&known, &now, &refused) {
+                (None, None, None) => continue,
+                (None, Some(values), None) if is_plain(user, values) => {
+                    let template = pen.writer.template(plain.clone());
+                    pen.writer.push_fresh(KeyRef::from(key), template, values.iter().map(Value::as_ref));
+                }
+                _ => match self.changed_row(pen.no, user, key, now.as_ref(), refused)? {
+                    Some(change) => pen.writer.push(KeyRef::from(key), &change),
+                    None => continue,
+                },
+            }
+            unsettled.push((pen.no, key.clone()));
+            pen.time = pen.time.max(*time);
+            pen.captured.rows += 1;
+            if pen.writer.len() >= SEGMENT_ROWS || pen.writer.byte_len() >= SEGMENT_BYTES {
+                self.close(pen)?;
+            }
+        }
+        self.close(pen)?;
+        if self.must_settle(pen.no, user)? {
+            self.unsettled.extend(unsettled);
+        }
+        Ok(())
+    }
+
+    /// Whether rows that SQLite took may still have to be held: it did not check all that we do.
+    fn must_settle(&self, no: i64, user: &UserTable) -> Result<bool, ReplicaError> {
+        Ok(!user.table.foreign_keys.is_empty()
+            || holds::count(&self.conn, no)? > 0
+            || !self.children_of(&user.table.name).is_empty())
+    }
+
+    /// The change of a row that is known already or is not plain; None if it shows what it did.
+    fn changed_row(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        key: &RowKey,
+        now: Option<&RowValues>,
+        refused: Option<Option<Vec<u8>>>,
+    ) -> Result<Option<Change>, ReplicaError> {
+        let view = self.history.document(&self.conn, no, key)?.evaluate();
+        let before = match refused {
+            Some(shown) => shown.map(|bytes| decode_values(&bytes, user)).transpose()?,
+            None if holds::find(&self.conn, no, key)?.is_some() => None,
+            None => row::shown(&view, user),
+        };
+        let same = match (&before, now) {
+            (None, None) => true,
+            (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| a.as_ref().same(b.as_ref())),
+            _ => false,
+        };
+        if same {
+            return Ok(None);
+        }
+        holds::forget_refused(&self.conn, no, Some(key))?;
+        let placeholder = self.placeholder();
+        Ok(row::edit(&view, user, before.as_ref(), now, placeholder))
+    }
+
+    pub(crate) fn placeholder(&mut self) -> Actor {
+        let mut actor = [0xff; Actor::LEN];
+        actor[6..14].copy_from_slice(&self.nonce());
+        actor[14..].copy_from_slice(&self.nonce());
+        Actor(actor)
+    }
+
+    /// Writes one change of one row as a segment of its own. Call it in a transaction.
+    pub(crate) fn write_change(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        change: &Change,
+        time: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        let mut pen = Pen { no, writer: FrameWriter::default(), time, captured: Captured::default() };
+        pen.writer.push(KeyRef::from(key), change);
+        self.close(&mut pen)
+    }
+
+    /// Seals what the pen has written and takes it in.
+    fn close(&mut self, pen: &mut Pen) -> Result<(), ReplicaError> {
+        if pen.writer.is_empty() {
+            return Ok(());
+        }
+        let writer = std::mem::take(&mut pen.writer);
+        let count = writer.len();
+        let container = self.containers[&pen.no].id;
+        let nonce = self.nonce();
+        let mut segment =
+            Segment::seal(&self.identity, container, nonce, pen.time, count, writer.finish())
+                .map_err(StoreError::from)?;
+        if self.is_server {
+            segment = segment.accept(&self.identity, pen.time);
+        }
+        self.take_in(pen.no, &segment, Origin::HERE, false)?;
+        pen.captured.segments += 1;
+        pen.time = Timestamp(0);
+        Ok(())
+    }
+
+    /// Lists a row as written here but not taken.
+    pub(crate) fn refuse_row(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        time: Timestamp,
+        reason: RefusalReason,
+    ) -> Result<(), ReplicaError> {
+        let Some(user) = self.containers.get(&no).and_then(|c| c.user.clone()) else { return Ok(()) };
+        let shown = user.read(&self.conn, key)?.map(|values| encode_values(&values));
+        let row = Refused { key: key.clone(), reason: reason as u8, time, shown };
+        let segment = crate::id::SegmentId([0; 32]);
+        Ok(holds::refuse(&self.conn, no, &segment, &row)?)
+    }
+
+    /// Looks at the next rows of a table; at the end, at documents whose rows are gone.
+    fn scan(&mut self, no: i64, scan: Scan, now: Timestamp) -> Result<Captured, ReplicaError> {
+        let state = &self.containers[&no];
+        let Some(user) = state.user.clone() else {
+            self.set_scan(no, Scan::No)?;
+            return Ok(Captured::default());
+        };
+        let after = state.scan_after.clone();
+        let time = match scan {
+            Scan::Adopt if !state.prefer_local => Timestamp(0),
+            _ => self.corrected(now),
+        };
+        if after.is_none() {
+            self.describe(no, time)?;
+        }
+        let keys = log::keys_after(&self.conn, &user, after.as_ref(), ROWS_MAX)?;
+        let last = keys.last().cloned();
+        let full = keys.len() == ROWS_MAX;
+        let dirty = keys.into_iter().map(|key| Dirty { key, time }).collect();
+        let mut captured = self.capture_rows(no, dirty)?;
+        if full {
+            if let Some(state) = self.containers.get_mut(&no) {
+                state.scan_after = last;
+            }
+            return Ok(captured);
+        }
+        if scan == Scan::Compare {
+            let gone = self.capture_gone(no, &user, time)?;
+            captured.rows += gone.rows;
+            captured.segments += gone.segments;
+        }
+        self.set_scan(no, Scan::No)?;
+        Ok(captured)
+    }
+
+    /// Captures as deleted what documents show and the table has not, unless that is suspiciously much.
+    fn capture_gone(
+        &mut self,
+        no: i64,
+        user: &Arc<UserTable>,
+        time: Timestamp,
+    ) -> Result<Captured, ReplicaError> {
+        let known = documents::count(&self.conn, no)?;
+        let gone = log::keys_gone(&self.conn, no, user)?;
+        let mut live = vec![];
+        for key in gone {
+            let view = self.history.document(&self.conn, no, &key)?.evaluate();
+            if view.is_live() && holds::find(&self.conn, no, &key)?.is_none() {
+                live.push(Dirty { key, time });
+            }
+        }
+        if live.len() as u64 > 10 && live.len() as u64 > known / DELETE_SHARE {
+            // Not believed: the rows come back. Who meant it deletes them again, with triggers in place.
+            self.settle(live.into_iter().map(|d| (no, d.key)).collect())?;
+            return Ok(Captured::default());
+        }
+        self.capture_rows(no, live)
+    }
+
+    /// Brings the next documents into a table that was made anew.
+    fn fill(&mut self, no: i64) -> Result<Captured, ReplicaError> {
+        let state = &self.containers[&no];
+        let keys = log::document_keys_after(&self.conn, no, state.integer_keys, state.scan_after.as_ref(), 512)?;
+        let last = keys.last().cloned();
+        self.settle_quietly(keys.into_iter().map(|key| (no, key)).collect())?;
+        match last {
+            Some(last) => {
+                if let Some(state) = self.containers.get_mut(&no) {
+                    state.scan_after = Some(last);
+                }
+            }
+            None => self.set_scan(no, Scan::No)?,
+        }
+        Ok(Captured::default())
+    }
+
+    /// Writes what the container's description does not say yet about the table here.
+    pub(crate) fn describe(&mut self, no: i64, time: Timestamp) -> Result<(), ReplicaError> {
+        let state = &self.containers[&no];
+        let Some(user) = state.user.clone() else { return Ok(()) };
+        let mut table = user.table.clone();
+        for column in &mut table.columns {
+            if let Some(binding) = state.columns.iter().find(|c| c.name == column.name) {
+                column.name.clone_from(&binding.key);
+            }
+        }
+        let view = self.history.document(&self.conn, no, &RowKey::Description)?.evaluate();
+        let known = row::description_entries(&view);
+        let wanted = crate::description::entries(&table);
+        let missing: Vec<_> = wanted
+            .into_iter()
+            .filter(|(key, _)| !known.iter().any(|(k, _)| k == key))
+            .filter(|(key, _)| known.is_empty() || crate::description::is_column(key))
+            .map(|(key, value)| (key, Merge::Register, value))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let placeholder = self.placeholder();
+        let change =
+            if view.is_live() { view.edit(&missing, placeholder) } else { view.insert(&missing) };
+        let time = time.max(Timestamp(1));
+        self.write_change(no, &RowKey::Description, &change, time)
+    }
+
+    /// Settles rows with what the application's triggers make of it put back, and clears the log of it.
+    pub(crate) fn settle_quietly(&mut self, rows: Vec<(i64, RowKey)>) -> Result<(), ReplicaError> {
+        let with_triggers = self.containers.values().any(|c| c.app_triggers && !c.read_only);
+        self.set_triggers(with_triggers)?;
+        let last = log::last(&self.conn)?;
+        let done = self.settle(rows).and_then(|()| self.put_back(last));
+        self.set_triggers(true)?;
+        done
+    }
+
+    /// Undoes what the application's triggers changed in tracked rows since the log ended at `last`.
+    pub(crate) fn put_back(&mut self, last: i64) -> Result<(), ReplicaError> {
+        let entries = log::read_after(&self.conn, last)?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.set_triggers(false)?;
+        let mut rows = vec![];
+        for entry in &entries {
+            let Some(user) = self.containers.get(&entry.container).and_then(|c| c.user.as_ref()) else {
+                continue;
+            };
+            if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
+                rows.push((entry.container, key));
+            }
+        }
+        self.settle(rows)?;
+        Ok(log::clear_after(&self.conn, last)?)
+    }
+}
+
+/// Cuts dirty rows where more than a minute lies between the first and the next.
+fn batches(dirty: Vec<Dirty>) -> Vec<Vec<Dirty>> {
+    let mut batches: Vec<Vec<Dirty>> = vec![];
+    for row in dirty {
+        match batches.last_mut() {
+            Some(batch) if row.time.ms_since(batch[0].time) <= SEGMENT_SPAN_MS => batch.push(row),
+            _ => batches.push(vec![row]),
+        }
+    }
+    batches
+}
+
+fn plain_template(user: &UserTable) -> Template {
+    let kind = |merge| if merge == Merge::Counter { OpKind::Counter } else { OpKind::Put };
+    Template::fresh_insert(user.columns.iter().map(|c| (c.key.clone(), kind(c.merge))).collect())
+}
+
+/// Whether a first insert of these values is plain puts, with integers in all counters.
+fn is_plain(user: &UserTable, values: &RowValues) -> bool {
+    user.columns.iter().zip(values).all(|(column, value)| match column.merge {
+        Merge::Counter => matches!(value, Value::Integer(_)),
+        merge => row::is_plain(merge, value),
+    })
+}
+
+fn byte_len(values: &RowValues) -> usize {
+    let len = |value: &Value| match value {
+        Value::Text(s) => s.len() + 2,
+        Value::Blob(b) | Value::RawText(b) => b.len() + 2,
+        _ => 9,
+    };
+    values.iter().map(len).sum()
+}
+
+/// Values as bytes: a flag for each that is NULL, then a tuple of the others.
+fn encode_values(values: &RowValues) -> Vec<u8> {
+    let mut out: Vec<u8> = values.iter().map(|v| u8::from(*v == Value::Null)).collect();
+    let refs: Vec<_> = values.iter().filter(|v| **v != Value::Null).map(Value::as_ref).collect();
+    out.extend(encode_tuple(&refs).unwrap_or_default());
+    out
+}
+
+fn decode_values(bytes: &[u8], user: &UserTable) -> Result<RowValues, StoreError> {
+    let damaged = || StoreError::Damaged { what: "a refused row" };
+    let (flags, tuple) = bytes.split_at_checked(user.columns.len()).ok_or_else(damaged)?;
+    let mut rest = decode_tuple(tuple).map_err(|_| damaged())?.into_iter();
+    Ok(flags.iter().map(|f| if *f == 1 { Value::Null } else { rest.next().unwrap_or(Value::Null) }).collect())
+}

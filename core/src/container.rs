@@ -1,0 +1,559 @@
+//! Container: one tracked table, and the two methods through which all its data passes.
+//!
+//! Both sides are equal. Each says what it has (`Have`); whoever knows where the other has come to sends
+//! what follows in its feed (`Segments`), and the receiver's next `Have` acknowledges it. When no cursor
+//! proves a common prefix, or roots differ although both are level, the sets of segment ids are
+//! reconciled (`Ranges`, `Want`) and the talk goes on from there.
+
+use crate::change::Action;
+use crate::grant::Access;
+use crate::id::{SegmentId, Seq, Timestamp};
+use crate::key::RowKey;
+use crate::message::{Accepted, Cursor, Have, Message, Refusal, RefusalReason, Segments};
+use crate::ranges::{self, SortedIds};
+use crate::replica::{Replica, ReplicaError, Scan};
+use crate::segment::{Segment, SegmentError};
+use crate::session::{Repair, Role, Session};
+use crate::store::segments::{self, Origin};
+use crate::store::{StoreError, documents};
+use std::sync::Arc;
+
+/// Segments are put into one message up to about this many bytes.
+const MESSAGE_BYTES: usize = 512 << 10;
+/// Bytes sent and not acknowledged, for each container.
+const WINDOW_BYTES: usize = 4 << 20;
+/// Lines of the feed looked at for one message.
+const LINES: usize = 256;
+/// How far a segment's time may be ahead of the server's clock.
+const AHEAD_MS_MAX: u64 = 10 * 60 * 1000;
+/// Rounds of one repair; more means that the peer does not play by the rules.
+const ROUNDS_MAX: u32 = 64;
+/// Repairs in one session.
+const REPAIRS_MAX: u32 = 2;
+
+/// Why two counterparts could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The file.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// The peer sent a segment that is none.
+    #[error("the peer sent a segment that cannot be believed")]
+    Segment(#[from] SegmentError),
+    /// The peer sent a segment of another container.
+    #[error("the peer sent segment {id} of another container")]
+    WrongContainer {
+        /// The segment.
+        id: SegmentId,
+    },
+    /// The peer sent a segment that no server has accepted.
+    #[error("the server sent segment {id}, which it has not accepted")]
+    NotAccepted {
+        /// The segment.
+        id: SegmentId,
+    },
+    /// A message came that does not continue what came before; a new connection starts afresh.
+    #[error("a message is missing between the peer's messages")]
+    Gap,
+    /// The peer does not follow the protocol.
+    #[error("the peer does not follow the protocol: {what}")]
+    Protocol {
+        /// What it did.
+        what: &'static str,
+    },
+    /// After a repair both sides are level and yet differ.
+    #[error("the two sides still differ after a repair; this is a defect, please report it")]
+    RepairFailed,
+}
+
+impl From<StoreError> for SyncError {
+    fn from(error: StoreError) -> Self {
+        Self::Replica(error.into())
+    }
+}
+
+impl From<rusqlite::Error> for SyncError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Replica(error.into())
+    }
+}
+
+/// What a message brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Changes of rows that were new here.
+    pub rows: u64,
+    /// Segments that were new here.
+    pub segments: u64,
+    /// Own segments that the peer refused.
+    pub refused: u64,
+}
+
+/// One tracked table of a replica.
+#[derive(Debug)]
+pub struct Container<'r> {
+    replica: &'r mut Replica,
+    no: i64,
+}
+
+impl<'r> Container<'r> {
+    pub(crate) fn new(replica: &'r mut Replica, no: i64) -> Self {
+        Self { replica, no }
+    }
+
+    /// The next message for this peer; None when there is nothing to say now.
+    pub fn next_message(&mut self, session: &mut Session) -> Result<Option<Message>, SyncError> {
+        if session.said.is_none() {
+            return self.say_have(session).map(Some);
+        }
+        if let Some(message) = session.outbox.pop_front() {
+            return Ok(Some(message));
+        }
+        if !session.refusals.is_empty() {
+            return Ok(Some(Message::Refused(std::mem::take(&mut session.refusals))));
+        }
+        if let Some(message) = self.next_wanted(session)? {
+            return Ok(Some(message));
+        }
+        if session.said.as_ref().map(|h| h.accepted) != Some(session.accepted) {
+            return self.say_have(session).map(Some);
+        }
+        if let Some(message) = self.next_segments(session)? {
+            return Ok(Some(message));
+        }
+        if self.has_news(session)? {
+            return self.say_have(session).map(Some);
+        }
+        self.look_around(session)?;
+        Ok(session.outbox.pop_front())
+    }
+
+    /// Takes in one message from this peer.
+    pub fn receive(&mut self, session: &mut Session, message: Message) -> Result<Received, SyncError> {
+        session.level = false;
+        let received = match message {
+            Message::Have(have) => self.receive_have(session, have)?,
+            Message::Segments(segments) => self.receive_segments(session, segments)?,
+            Message::Ranges(ranges) => self.receive_ranges(session, &ranges)?,
+            Message::Want(ids) => {
+                session.wanted.extend(ids);
+                Received::default()
+            }
+            Message::Refused(refusals) => self.receive_refusals(session, &refusals)?,
+        };
+        self.look_around(session)?;
+        Ok(received)
+    }
+
+    // ---- what we say
+
+    fn have(&self, session: &Session) -> Result<Have, SyncError> {
+        let state = &self.replica.containers[&self.no];
+        let cursors = match session.peer_no {
+            Some(peer) => segments::cursors(&self.replica.conn, self.no, peer)?,
+            None => self.replica.cursors_of_key(self.no, &session.peer)?,
+        };
+        Ok(Have {
+            replica: self.replica.replica_id,
+            tip: state.feed.tip,
+            count: state.feed.count(),
+            root: state.feed.root.digest(),
+            cursors,
+            accepted: session.accepted,
+        })
+    }
+
+    fn has_news(&self, session: &Session) -> Result<bool, SyncError> {
+        let Some(said) = &session.said else { return Ok(true) };
+        let state = &self.replica.containers[&self.no];
+        if said.tip != state.feed.tip || said.accepted != session.accepted {
+            return Ok(true);
+        }
+        let have = self.have(session)?;
+        Ok(said.cursors.first() != have.cursors.first())
+    }
+
+    fn say_have(&mut self, session: &mut Session) -> Result<Message, SyncError> {
+        let have = self.have(session)?;
+        session.said = Some(have.clone());
+        self.look_around(session)?;
+        Ok(Message::Have(have))
+    }
+
+    /// The next part of the feed that the peer does not have.
+    fn next_segments(&mut self, session: &mut Session) -> Result<Option<Message>, SyncError> {
+        let (Some(mut sent), Some(proven)) = (session.sent, session.proven) else { return Ok(None) };
+        if session.is_in_repair() || session.in_flight_bytes() >= WINDOW_BYTES {
+            return Ok(None);
+        }
+        if let Some(reach) = session.after_repair.take() {
+            session.sent = Some(reach);
+            return Ok(Some(Message::Segments(Segments { from: Cursor::START, reach, segments: vec![] })));
+        }
+        let conn = &self.replica.conn;
+        if segments::hash_at(conn, self.no, sent.seq)? != Some(sent.hash) {
+            // Segments were taken out of the feed: go back to what the peer is known to have.
+            sent = self.common(session)?.unwrap_or(Cursor::START);
+        }
+        let from = sent;
+        let (mut bytes, mut parts) = (0, vec![]);
+        'lines: loop {
+            let lines = segments::after(conn, self.no, sent.seq, LINES)?;
+            let count = lines.len();
+            for line in lines {
+                let theirs = Some(line.origin.peer) == session.peer_no && line.origin.seq <= proven.seq;
+                if !theirs {
+                    let segment = segments::bytes(conn, line.no)?;
+                    if bytes > 0 && bytes + segment.len() > MESSAGE_BYTES {
+                        break 'lines;
+                    }
+                    bytes += segment.len();
+                    parts.push(segment);
+                }
+                sent = line.cursor;
+            }
+            if count < LINES || bytes >= MESSAGE_BYTES {
+                break;
+            }
+        }
+        session.sent = Some(sent);
+        if sent == from {
+            return Ok(None);
+        }
+        session.in_flight.push_back((sent, bytes + 64));
+        Ok(Some(Message::Segments(Segments { from, reach: sent, segments: parts })))
+    }
+
+    /// Segments that the peer asked for in a repair; they move no cursor.
+    fn next_wanted(&mut self, session: &mut Session) -> Result<Option<Message>, SyncError> {
+        let (mut bytes, mut parts) = (0, vec![]);
+        while let Some(id) = session.wanted.front() {
+            if let Some(no) = segments::find(&self.replica.conn, self.no, id)? {
+                let segment = segments::bytes(&self.replica.conn, no)?;
+                if bytes > 0 && bytes + segment.len() > MESSAGE_BYTES {
+                    break;
+                }
+                bytes += segment.len();
+                parts.push(segment);
+            }
+            session.wanted.pop_front();
+        }
+        let message = Segments { from: Cursor::START, reach: Cursor::START, segments: parts };
+        Ok((!message.segments.is_empty()).then_some(Message::Segments(message)))
+    }
+
+    // ---- what we hear
+
+    fn receive_have(&mut self, session: &mut Session, have: Have) -> Result<Received, SyncError> {
+        if session.peer_no.is_none() {
+            let peer = session.peer;
+            session.peer_no =
+                Some(self.replica.transaction(|r| Ok(segments::peer(&r.conn, &peer, &have.replica)?))?);
+        }
+        let first = session.heard.is_none();
+        session.proven = match have.accepted {
+            Accepted::NotYet => session.proven,
+            Accepted::From(cursor) => Some(cursor),
+            Accepted::None => Some(Cursor::START),
+        };
+        let repair_asked = have.accepted == Accepted::None;
+        session.heard = Some(have);
+        let common = self.common(session)?;
+        if first {
+            self.begin(session, common);
+        }
+        if let Some(common) = common {
+            session.in_flight.retain(|(cursor, _)| cursor.seq > common.seq);
+        }
+        if session.repairs == 0 && (repair_asked || session.accepted == Accepted::None) {
+            self.start_repair(session)?;
+        }
+        Ok(Received::default())
+    }
+
+    /// Decides from the peer's first words where to go on.
+    fn begin(&self, session: &mut Session, common: Option<Cursor>) {
+        let Some(heard) = &session.heard else { return };
+        let ours = self.replica.containers[&self.no].feed.count();
+        let start = common.or((ours == 0 || heard.count == 0).then_some(Cursor::START));
+        session.accepted = start.map_or(Accepted::None, Accepted::From);
+        session.sent = Some(start.unwrap_or(Cursor::START));
+    }
+
+    /// The newest of the peer's cursors that our feed proves.
+    fn common(&self, session: &Session) -> Result<Option<Cursor>, SyncError> {
+        let Some(heard) = &session.heard else { return Ok(None) };
+        for cursor in &heard.cursors {
+            if cursor.seq > Seq(0)
+                && segments::hash_at(&self.replica.conn, self.no, cursor.seq)? == Some(cursor.hash)
+            {
+                return Ok(Some(*cursor));
+            }
+        }
+        Ok(None)
+    }
+
+    fn receive_segments(
+        &mut self,
+        session: &mut Session,
+        message: Segments,
+    ) -> Result<Received, SyncError> {
+        let Some(peer) = session.peer_no else {
+            return Err(SyncError::Protocol { what: "segments before a first word" });
+        };
+        let moves = message.reach != Cursor::START;
+        if moves && message.from != Cursor::START {
+            let cursors = segments::cursors(&self.replica.conn, self.no, peer)?;
+            let reached = cursors.first().map_or(Seq(0), |c| c.seq);
+            if message.from.seq > reached {
+                return Err(SyncError::Gap);
+            }
+        }
+        let mut checked = vec![];
+        for bytes in &message.segments {
+            checked.push(self.check(session, bytes)?);
+        }
+        let origin = Origin { peer, seq: if moves { message.reach.seq } else { Seq(0) } };
+        let now = session.now;
+        while self.replica.capture(now)?.more {}
+        let (no, refusals) = (self.no, &mut session.refusals);
+        let received = self.replica.transaction(|r| {
+            r.capture_all(now)?;
+            let mut received = Received::default();
+            for segment in checked {
+                match segment {
+                    Err(refusal) => refusals.push(refusal),
+                    Ok(segment) => r.apply(no, &segment, origin, now, &mut received)?,
+                }
+            }
+            if moves {
+                segments::set_cursor(&r.conn, no, peer, &message.reach)?;
+            }
+            Ok(received)
+        })?;
+        if moves && let Some(proven) = &mut session.proven {
+            *proven = if message.reach.seq > proven.seq { message.reach } else { *proven };
+        }
+        Ok(received)
+    }
+
+    /// Checks a segment's bytes, and whether it may enter here.
+    fn check(
+        &self,
+        session: &Session,
+        bytes: &Arc<[u8]>,
+    ) -> Result<Result<Segment, Refusal>, SyncError> {
+        let segment = match (Segment::open(bytes.clone()), &session.role) {
+            (Ok(segment), _) => segment,
+            (Err(error), _) => return Err(error.into()),
+        };
+        let state = &self.replica.containers[&self.no];
+        if segment.header.container != state.id {
+            return Err(SyncError::WrongContainer { id: segment.id });
+        }
+        let Role::Responder(authority) = &session.role else {
+            let by_server = segment.acceptance.is_some() || segment.header.author == session.peer;
+            return if by_server { Ok(Ok(segment)) } else { Err(SyncError::NotAccepted { id: segment.id }) };
+        };
+        let own = self.replica.identity.peer_id();
+        if segment.acceptance.is_some_and(|a| a.server == own) {
+            return Ok(Ok(segment)); // once accepted, always accepted: this server may have been restored
+        }
+        let reason = match authority.access(&segment.header.author, &state.name) {
+            None | Some(Access::Read) => Some(RefusalReason::NoGrant),
+            _ if segment.header.time > Timestamp(session.now.0 + AHEAD_MS_MAX) => {
+                Some(RefusalReason::FromFuture)
+            }
+            Some(Access::Write) if changes_description(&segment)? => Some(RefusalReason::NeedsAdmin),
+            _ => None,
+        };
+        Ok(match reason {
+            Some(reason) => Err(Refusal { segment: segment.id, reason }),
+            None => Ok(segment.accept(&self.replica.identity, session.now)),
+        })
+    }
+
+    fn receive_refusals(
+        &mut self,
+        session: &mut Session,
+        refusals: &[Refusal],
+    ) -> Result<Received, SyncError> {
+        if matches!(session.role, Role::Responder(_)) {
+            return Err(SyncError::Protocol { what: "a client refused a segment" });
+        }
+        let no = self.no;
+        let refused = self.replica.transaction(|r| {
+            r.capture_all(session.now)?;
+            r.withdraw(no, refusals, session.now)
+        })?;
+        session.in_flight.clear();
+        Ok(Received { refused, ..Received::default() })
+    }
+
+    // ---- repair
+
+    fn start_repair(&mut self, session: &mut Session) -> Result<(), SyncError> {
+        if session.repair.is_some() || !matches!(session.role, Role::Initiator) {
+            return Ok(());
+        }
+        if session.repairs >= REPAIRS_MAX {
+            return Err(SyncError::RepairFailed);
+        }
+        let repair = self.new_repair(session)?;
+        session.outbox.push_back(Message::Ranges(ranges::open(&repair.ids)));
+        session.repair = Some(repair);
+        Ok(())
+    }
+
+    fn new_repair(&self, session: &mut Session) -> Result<Repair, SyncError> {
+        session.repairs += 1;
+        let ids = segments::ids(&self.replica.conn, self.no)?;
+        let began_at = self.replica.containers[&self.no].feed.tip;
+        Ok(Repair { ids: SortedIds::new(ids), began_at, said_done: false, rounds: 0 })
+    }
+
+    fn receive_ranges(
+        &mut self,
+        session: &mut Session,
+        received: &[ranges::Range],
+    ) -> Result<Received, SyncError> {
+        let mut repair = match session.repair.take() {
+            Some(repair) => repair,
+            None => self.new_repair(session)?,
+        };
+        if received.is_empty() {
+            if !repair.said_done {
+                session.outbox.push_back(Message::Ranges(vec![]));
+            }
+            self.end_repair(session, &repair);
+            return Ok(Received::default());
+        }
+        repair.rounds += 1;
+        if repair.rounds > ROUNDS_MAX {
+            return Err(SyncError::RepairFailed);
+        }
+        let answer = ranges::answer(&repair.ids, received)
+            .map_err(|_| SyncError::Protocol { what: "ranges that make no sense" })?;
+        session.wanted.extend(answer.ours_only);
+        if !answer.theirs_only.is_empty() {
+            session.outbox.push_back(Message::Want(answer.theirs_only));
+        }
+        repair.said_done = answer.reply.is_empty();
+        session.outbox.push_back(Message::Ranges(answer.reply));
+        session.repair = Some(repair);
+        Ok(Received::default())
+    }
+
+    /// Both know what differs, and the peer's wishes are all in: behind them, tell how far it has come.
+    fn end_repair(&self, session: &mut Session, repair: &Repair) {
+        session.in_flight.clear();
+        session.after_repair = Some(repair.began_at);
+    }
+
+    // ---- whether both are level
+
+    fn look_around(&mut self, session: &mut Session) -> Result<(), SyncError> {
+        let (Some(said), Some(heard), Some(peer)) = (&session.said, &session.heard, session.peer_no) else {
+            return Ok(());
+        };
+        let state = &self.replica.containers[&self.no];
+        let ours = segments::cursors(&self.replica.conn, self.no, peer)?;
+        let reached = |cursor: Option<&Cursor>, tip: &Cursor| cursor.unwrap_or(&Cursor::START) == tip;
+        let (mine, theirs) = (reached(ours.first(), &heard.tip), reached(heard.cursors.first(), &state.feed.tip));
+        if mine && state.scan == Scan::Meet {
+            let no = self.no;
+            self.replica.transaction(|r| r.set_scan(no, Scan::Adopt))?;
+            return Ok(());
+        }
+        let quiet = session.repair.is_none() && session.outbox.is_empty() && session.wanted.is_empty();
+        let current = said.tip == state.feed.tip && said.cursors.first() == ours.first();
+        let done = session.after_repair.is_none() && state.scan == Scan::No;
+        if !(mine && theirs && quiet && current && done) {
+            session.level = false;
+            return Ok(());
+        }
+        if heard.root == state.feed.root.digest() {
+            session.level = true;
+            return Ok(());
+        }
+        self.start_repair(session)
+    }
+}
+
+/// Whether a segment does more to the description than to add to it.
+fn changes_description(segment: &Segment) -> Result<bool, SyncError> {
+    let mut changes = segment.changes().map_err(SegmentError::from)?;
+    let Some(first) = changes.next_change().map_err(SegmentError::from)? else { return Ok(false) };
+    if RowKey::from(first.key) != RowKey::Description {
+        return Ok(false);
+    }
+    let change = first.into_change();
+    Ok(change.ops.iter().any(|op| {
+        matches!(op.action, Action::Dead) || (!op.key.is_empty() && !op.preds.is_empty())
+    }))
+}
+
+impl Replica {
+    /// Takes in a segment and brings the table in line. Call it in a transaction with nothing to capture.
+    fn apply(
+        &mut self,
+        no: i64,
+        segment: &Segment,
+        origin: Origin,
+        now: Timestamp,
+        received: &mut Received,
+    ) -> Result<(), ReplicaError> {
+        if matches!(self.containers[&no].scan, Scan::Meet) {
+            self.capture_met(no, segment, now)?;
+        }
+        let last = crate::store::log::last(&self.conn)?;
+        let with_triggers = self.containers.values().any(|c| c.app_triggers && !c.read_only);
+        self.set_triggers(with_triggers)?;
+        let done = self.take_in(no, segment, origin, true).and_then(|taken| {
+            received.rows += taken.rows;
+            received.segments += u64::from(taken.is_new);
+            if taken.description {
+                self.follow_description(no)?;
+            }
+            self.settle(taken.unsettled)?;
+            self.put_back(last)
+        });
+        self.set_triggers(true)?;
+        done
+    }
+
+    /// Before the counterpart's rows come in for the first time: captures those here that differ from them.
+    fn capture_met(&mut self, no: i64, segment: &Segment, now: Timestamp) -> Result<(), ReplicaError> {
+        let Some(user) = self.containers[&no].user.clone() else { return Ok(()) };
+        let mut reader = segment.changes().map_err(StoreError::from)?;
+        let mut differing = vec![];
+        while let Some(row) = reader.next_change().map_err(StoreError::from)? {
+            let key = RowKey::from(row.key);
+            if key == RowKey::Description || documents::find(&self.conn, no, &key)?.is_some() {
+                continue;
+            }
+            let Some(values) = user.read(&self.conn, &key)? else { continue };
+            let mut document = crate::document::Document::default();
+            document.insert(crate::id::ChangeHash([0; 32]), segment.actor, row.into_change());
+            let same = crate::row::shown(&document.evaluate(), &user)
+                .is_some_and(|shown| shown.iter().zip(&values).all(|(a, b)| a.as_ref().same(b.as_ref())));
+            if !same {
+                differing.push(key);
+            }
+        }
+        let before = if self.containers[&no].prefer_local { self.corrected(now) } else { Timestamp(0) };
+        let written = crate::store::log::times(&self.conn, no)?;
+        let mut dirty = vec![];
+        for key in differing {
+            let logged = written.iter().rev().find(|e| {
+                user.table.row_key(&e.key_values(user.key_columns().len())).is_ok_and(|k| k == key)
+            });
+            let time = logged.map_or(before, |e| self.corrected(Timestamp(e.time)));
+            dirty.push(crate::capture::Dirty { key, time });
+        }
+        dirty.sort_by_key(|d| d.time);
+        self.capture_rows(no, dirty)?;
+        Ok(())
+    }
+}

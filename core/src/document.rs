@@ -1,0 +1,188 @@
+//! Document: one row as a set of changes, and what it shows.
+//!
+//! What a document shows is a pure function of the set, never of the order in which changes came. Plain
+//! operations are evaluated here as Automerge does it (a put replaces its predecessors, an increment adds
+//! to them); the content of texts comes from Automerge. A change whose dependencies are missing *waits*;
+//! one that its causal history proves wrong is *void*, with all that builds on it.
+
+mod author;
+mod evaluate;
+
+use crate::change::{Change, OpId};
+use crate::id::{Actor, ChangeHash};
+use crate::value::Value;
+use automerge::Automerge;
+use std::collections::BTreeMap;
+
+/// The changes of one row.
+#[derive(Debug, Clone, Default)]
+pub struct Document {
+    changes: BTreeMap<ChangeHash, (Actor, Change)>,
+}
+
+impl Document {
+    /// Adds a change, unless it is there.
+    pub fn insert(&mut self, hash: ChangeHash, actor: Actor, change: Change) {
+        self.changes.entry(hash).or_insert((actor, change));
+    }
+
+    /// How many changes it has.
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Its changes by hash, with their actors.
+    pub fn changes(&self) -> impl Iterator<Item = (&ChangeHash, &Actor, &Change)> {
+        self.changes.iter().map(|(hash, (actor, change))| (hash, actor, change))
+    }
+
+    /// What it shows.
+    pub fn evaluate(&self) -> View {
+        evaluate::evaluate(&self.changes)
+    }
+}
+
+/// What a document shows.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The changes that no other builds on, ascending.
+    pub heads: Vec<ChangeHash>,
+    /// The greatest counter of an operation.
+    pub max_op: u64,
+    /// The live values under each key.
+    pub cells: BTreeMap<String, Vec<Cell>>,
+    /// Changes whose dependencies are missing.
+    pub waiting: Vec<ChangeHash>,
+    /// Changes that are wrong, with the reason, and those that build on them.
+    pub void: Vec<(ChangeHash, Void)>,
+    /// The document in Automerge, if it has texts.
+    texts: Option<Automerge>,
+}
+
+/// A live value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// The operation that put it.
+    pub id: OpId,
+    /// The incarnation under which it was put.
+    pub incarnation: Actor,
+    /// What it is.
+    pub content: Content,
+}
+
+/// What a live value is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// A register's value.
+    Value(Value),
+    /// A counter's total.
+    Counter(i64),
+    /// A text.
+    Text(String),
+    /// Under "": the row lives under this incarnation.
+    Live(Actor),
+    /// Under "": the row was deleted.
+    Dead,
+}
+
+/// Why a change does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Void {
+    /// It builds on one that is void.
+    Ancestor,
+    /// Its actor has another change of this row.
+    ActorTwice,
+    /// It does not begin where its causal history ends.
+    StartOp,
+    /// An operation replaces one that its causal history does not have there.
+    Pred,
+    /// It does not say first, or not rightly, what becomes of the row.
+    Life,
+    /// It edits a text, or an element of one, that its causal history does not have.
+    Text,
+    /// Its counters are beyond the limit.
+    TooLarge,
+}
+
+impl View {
+    /// Whether the row is there.
+    pub fn is_live(&self) -> bool {
+        self.incarnation().is_some()
+    }
+
+    /// The incarnation that shows: the greatest that lives.
+    pub fn incarnation(&self) -> Option<Actor> {
+        let life = |cell: &Cell| match cell.content {
+            Content::Live(incarnation) => Some(incarnation),
+            _ => None,
+        };
+        self.cells.get("")?.iter().filter_map(life).max()
+    }
+
+    /// For each key the cell that shows; None if the row is not there.
+    ///
+    /// Of concurrent values, that of the greatest actor under the incarnation that shows; if there is none
+    /// under it, that of the greatest actor.
+    pub fn shown(&self) -> Option<BTreeMap<&str, &Cell>> {
+        let incarnation = self.incarnation()?;
+        let best = |cells: &'_ Vec<Cell>| -> Option<usize> {
+            let rank = |n: &usize| (cells[*n].incarnation == incarnation, cells[*n].id.actor, cells[*n].id.counter);
+            (0..cells.len()).max_by_key(rank)
+        };
+        Some(
+            self.cells
+                .iter()
+                .filter(|(key, _)| !key.is_empty())
+                .filter_map(|(key, cells)| Some((key.as_str(), &cells[best(cells)?])))
+                .collect(),
+        )
+    }
+
+    /// For each key of a row that is there, the live values under its incarnation that differ from the shown one.
+    pub fn conflicts(&self) -> Vec<(&str, &Cell, Vec<&Cell>)> {
+        let (Some(shown), Some(incarnation)) = (self.shown(), self.incarnation()) else { return vec![] };
+        let others = |key: &str, cell: &Cell| -> Vec<&Cell> {
+            let all = self.cells.get(key).into_iter().flatten();
+            let mut others: Vec<_> = all
+                .filter(|c| c.id != cell.id && c.incarnation == incarnation && c.content != cell.content)
+                .collect();
+            others.sort_by_key(|c| std::cmp::Reverse((c.id.actor, c.id.counter)));
+            others
+        };
+        shown
+            .into_iter()
+            .map(|(key, cell)| (key, cell, others(key, cell)))
+            .filter(|(_, _, others)| !others.is_empty())
+            .collect()
+    }
+
+    /// The other rows that live under the same key: their incarnations, greatest first, and their cells.
+    pub fn other_rows(&self) -> Vec<(Actor, BTreeMap<&str, &Cell>)> {
+        let Some(shown) = self.incarnation() else { return vec![] };
+        let lives = self.cells.get("").into_iter().flatten().filter_map(|cell| match cell.content {
+            Content::Live(incarnation) if incarnation != shown => Some(incarnation),
+            _ => None,
+        });
+        let mut others: Vec<_> = lives.collect();
+        others.sort_unstable_by(|a, b| b.cmp(a));
+        others.dedup();
+        let row = |incarnation: &Actor| {
+            let best = |cells: &'_ Vec<Cell>| {
+                let under = (0..cells.len()).filter(|n| cells[*n].incarnation == *incarnation);
+                under.max_by_key(|n| (cells[*n].id.actor, cells[*n].id.counter))
+            };
+            let keys = self.cells.iter().filter(|(key, _)| !key.is_empty());
+            keys.filter_map(|(key, cells)| Some((key.as_str(), &cells[best(cells)?]))).collect()
+        };
+        others.iter().map(|o| (*o, row(o))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! History: the changes of a row, read back from the segments that hold them.
+//!
+//! A row's document is nowhere as a whole: its changes are looked up where they are. Recently used
+//! segments stay decoded in a small cache, so that rows near each other cost one decompression.
+
+use crate::bytes::DecodeError;
+use crate::change::{Action, Change, OWN, Op};
+use crate::document::Document;
+use crate::frame::{OpKind, Template};
+use crate::id::Actor;
+use crate::key::RowKey;
+use crate::segment::Segment;
+use crate::store::documents::{self, At};
+use crate::store::{StoreError, segments};
+use crate::value::ValueRef;
+use rusqlite::Connection;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Plain bytes of decoded segments kept.
+const CACHE_BYTES_MAX: usize = 6 << 20;
+
+/// Recently used segments, decoded.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    decoded: HashMap<i64, (u64, Arc<Decoded>)>,
+    clock: u64,
+    bytes: usize,
+}
+
+/// A segment taken apart so that each change is found at once.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// The segment it was made from.
+    pub(crate) segment: Segment,
+    templates: Vec<Template>,
+    rows: Vec<DecodedRow>,
+    values: Vec<Compact>,
+}
+
+#[derive(Debug)]
+enum DecodedRow {
+    /// A plain insert: its template, and where its values begin.
+    Plain { key: RowKey, template: u32, first: u32 },
+    Change { key: RowKey, change: Change },
+}
+
+/// A value whose bytes are in the segment's plain frame.
+#[derive(Debug, Clone, Copy)]
+enum Compact {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(u32, u32),
+    Blob(u32, u32),
+    RawText(u32, u32),
+}
+
+impl History {
+    /// All changes of a row as a document.
+    pub(crate) fn document(
+        &mut self,
+        conn: &Connection,
+        container: i64,
+        key: &RowKey,
+    ) -> Result<Document, StoreError> {
+        let mut document = Document::default();
+        for (at, hash) in documents::changes(conn, container, key)? {
+            let (actor, change) = self.change(conn, at)?;
+            document.insert(hash, actor, change);
+        }
+        Ok(document)
+    }
+
+    /// The change at a place, with its actor.
+    pub(crate) fn change(&mut self, conn: &Connection, at: At) -> Result<(Actor, Change), StoreError> {
+        let decoded = self.segment(conn, at.segment())?;
+        let change = decoded.change(at.index()).ok_or(StoreError::Damaged {
+            what: "a row refers to a change that its segment does not have",
+        })?;
+        Ok((decoded.segment.actor, change))
+    }
+
+    /// A segment, decoded.
+    pub(crate) fn segment(&mut self, conn: &Connection, no: i64) -> Result<Arc<Decoded>, StoreError> {
+        self.clock += 1;
+        if let Some((used, decoded)) = self.decoded.get_mut(&no) {
+            *used = self.clock;
+            return Ok(decoded.clone());
+        }
+        let damaged = StoreError::Damaged { what: "a stored segment" };
+        let Ok(segment) = Segment::open_stored(segments::bytes(conn, no)?) else { return Err(damaged) };
+        let decoded = Arc::new(Decoded::new(segment).map_err(|_| damaged)?);
+        self.bytes += decoded.size();
+        self.decoded.insert(no, (self.clock, decoded.clone()));
+        while self.bytes > CACHE_BYTES_MAX && self.decoded.len() > 1 {
+            self.drop_oldest();
+        }
+        Ok(decoded)
+    }
+
+    /// Forgets all, since numbers of segments may now mean others (a transaction was rolled back).
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn drop_oldest(&mut self) {
+        let oldest = self.decoded.iter().min_by_key(|(_, (used, _))| *used).map(|(no, _)| *no);
+        if let Some((_, decoded)) = oldest.and_then(|no| self.decoded.remove(&no)) {
+            self.bytes -= decoded.size();
+        }
+    }
+}
+
+impl Decoded {
+    fn new(segment: Segment) -> Result<Self, DecodeError> {
+        let (mut rows, mut values) = (vec![], vec![]);
+        let mut reader = segment.changes()?;
+        let templates = reader.templates().cloned().collect();
+        let base = segment.plain().as_ptr() as usize;
+        while let Some(row) = reader.next_change()? {
+            let key = RowKey::from(row.key);
+            if row.template.is_plain_insert() {
+                let (template, first) = (row.template_number as u32, values.len() as u32);
+                values.extend(row.values.iter().map(|v| Compact::new(*v, base)));
+                rows.push(DecodedRow::Plain { key, template, first });
+            } else {
+                rows.push(DecodedRow::Change { key, change: row.into_change() });
+            }
+        }
+        drop(reader);
+        Ok(Self { segment, templates, rows, values })
+    }
+
+    fn size(&self) -> usize {
+        self.segment.plain_len() + self.values.len() * size_of::<Compact>() + self.rows.len() * 64
+    }
+
+    /// The keys of its changes, in order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &RowKey> {
+        self.rows.iter().map(|row| match row {
+            DecodedRow::Plain { key, .. } | DecodedRow::Change { key, .. } => key,
+        })
+    }
+
+    /// The change at a place.
+    pub(crate) fn change(&self, index: usize) -> Option<Change> {
+        let (template, first) = match self.rows.get(index)? {
+            DecodedRow::Change { change, .. } => return Some(change.clone()),
+            DecodedRow::Plain { template, first, .. } => (*template as usize, *first as usize),
+        };
+        let life = Op { key: String::new(), action: Action::Live(OWN), preds: vec![] };
+        let ops = self.templates[template].ops.iter().enumerate().map(|(n, (key, kind))| {
+            let action = match (kind, self.values[first + n].value(self.segment.plain())) {
+                (OpKind::Counter, ValueRef::Integer(n)) => Action::Counter(n),
+                (_, value) => Action::Put(value.to_owned()),
+            };
+            Op { key: key.clone(), action, preds: vec![] }
+        });
+        let ops = std::iter::once(life).chain(ops).collect();
+        Some(Change { deps: vec![], start_op: 1, ops, text: vec![] })
+    }
+}
+
+impl Compact {
+    fn new(value: ValueRef<'_>, base: usize) -> Self {
+        let place = |bytes: &[u8]| ((bytes.as_ptr() as usize - base) as u32, bytes.len() as u32);
+        match value {
+            ValueRef::Null => Self::Null,
+            ValueRef::Integer(i) => Self::Integer(i),
+            ValueRef::Real(f) => Self::Real(f),
+            ValueRef::Text("") => Self::Text(0, 0),
+            ValueRef::Blob([]) => Self::Blob(0, 0),
+            ValueRef::Text(s) => {
+                let (at, len) = place(s.as_bytes());
+                Self::Text(at, len)
+            }
+            ValueRef::Blob(b) => {
+                let (at, len) = place(b);
+                Self::Blob(at, len)
+            }
+            ValueRef::RawText(b) => {
+                let (at, len) = place(b);
+                Self::RawText(at, len)
+            }
+        }
+    }
+
+    fn value(self, plain: &[u8]) -> ValueRef<'_> {
+        let cut = |at: u32, len: u32| &plain[at as usize..(at + len) as usize];
+        match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(i) => ValueRef::Integer(i),
+            Self::Real(f) => ValueRef::Real(f),
+            Self::Text(at, len) => {
+                ValueRef::Text(std::str::from_utf8(cut(at, len)).expect("checked when it was decoded"))
+            }
+            Self::Blob(at, len) => ValueRef::Blob(cut(at, len)),
+            Self::RawText(at, len) => ValueRef::RawText(cut(at, len)),
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! Link: one database over one connection, from one side. Frames in, frames out; no socket.
+//!
+//! First both sides find out which containers they share and which of them differ, by one digest; then
+//! each container talks with its counterpart by itself, and the link only carries the messages.
+//!
+//! ```text
+//! frame    kind u8, then
+//!   0 attach    initiator: version · database · follow (0 all, 1 list of container ids) · count · digest
+//!   1 attached  responder: 1 digests are equal, or 0 and a list of containers
+//!   2 containers  list of containers: name · integer keys u8 · access u8 · root digest 32
+//!   3 message   container id 32 · message
+//!   4 denied    (empty: the database; or a container id: that container)
+//!   5 open      like one entry of a list: a container that the other side may not know
+//! ```
+//! The digest is SHA-256 over the ascending pairs (container id, root digest).
+
+use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
+use crate::container::{Received, SyncError};
+use crate::container_name::{ContainerName, container_id};
+use crate::grant::Access;
+use crate::id::{ContainerId, PeerId, Timestamp};
+use crate::message::Message;
+use crate::replica::{Replica, ReplicaError, Scan};
+use crate::session::{Authority, Role, Session};
+use crate::root::RootDigest;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+const VERSION: u8 = 1;
+const ATTACH: u8 = 0;
+const ATTACHED: u8 = 1;
+const CONTAINERS: u8 = 2;
+const MESSAGE: u8 = 3;
+const DENIED: u8 = 4;
+const OPEN: u8 = 5;
+
+const NAME_LEN_MAX: usize = 512;
+const CONTAINERS_MAX: u64 = 1 << 20;
+/// Containers listed in one frame.
+const LIST_MAX: usize = 4096;
+
+/// Why a link cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// A container's talk failed.
+    #[error("table {container} could not be synced")]
+    Sync {
+        /// The container's name.
+        container: String,
+        /// Why.
+        #[source]
+        source: SyncError,
+    },
+    /// The file.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// A frame could not be read.
+    #[error("the peer sent a frame that cannot be read")]
+    Decode(#[from] DecodeError),
+    /// The peer is of another version.
+    #[error("the peer speaks version {version} of the sync protocol; this program speaks {VERSION}")]
+    UnknownVersion {
+        /// Its version.
+        version: u8,
+    },
+    /// The server does not have the database, or grants nothing in it.
+    #[error("the server has no database {database} for this device")]
+    Denied {
+        /// The database.
+        database: String,
+    },
+    /// The peer does not follow the protocol.
+    #[error("the peer does not follow the protocol: {what}")]
+    Protocol {
+        /// What it did.
+        what: &'static str,
+    },
+}
+
+/// What an initiator's first frame asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attach {
+    /// The database.
+    pub database: String,
+    follow: Option<Vec<ContainerId>>,
+    digest: [u8; 32],
+}
+
+impl Attach {
+    /// Reads an initiator's first frame.
+    pub fn decode(frame: &[u8]) -> Result<Self, LinkError> {
+        let mut r = Reader::new(frame);
+        if r.u8()? != ATTACH {
+            return Err(LinkError::Protocol { what: "the first frame is no attach" });
+        }
+        let version = r.u8()?;
+        if version != VERSION {
+            return Err(LinkError::UnknownVersion { version });
+        }
+        let database = r.text(NAME_LEN_MAX, "a database's name")?.to_owned();
+        let follow = match r.u8()? {
+            0 => None,
+            1 => {
+                let n = r.uleb_max(CONTAINERS_MAX, "the number of containers")?;
+                Some((0..n).map(|_| r.array().map(ContainerId)).collect::<Result<_, _>>()?)
+            }
+            _ => return Err(DecodeError::Invalid { what: "what to follow" }.into()),
+        };
+        let digest = r.array()?;
+        r.finish()?;
+        Ok(Self { database, follow, digest })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = vec![ATTACH, VERSION];
+        put_bytes(&mut out, self.database.as_bytes());
+        match &self.follow {
+            None => out.push(0),
+            Some(ids) => {
+                out.push(1);
+                put_uleb(&mut out, ids.len() as u64);
+                ids.iter().for_each(|id| out.extend_from_slice(&id.0));
+            }
+        }
+        out.extend_from_slice(&self.digest);
+        out
+    }
+}
+
+/// A container as one side tells the other of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
+    name: String,
+    integer_keys: bool,
+    access: Access,
+    root: RootDigest,
+}
+
+impl Told {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, self.name.as_bytes());
+        out.push(u8::from(self.integer_keys));
+        out.push(match self.access {
+            Access::Read => 0,
+            Access::Write => 1,
+            Access::Admin => 2,
+        });
+        out.extend_from_slice(&self.root.0);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let name = r.text(NAME_LEN_MAX, "a container's name")?.to_owned();
+        let integer_keys = r.u8()? == 1;
+        let access = match r.u8()? {
+            0 => Access::Read,
+            1 => Access::Write,
+            2 => Access::Admin,
+            _ => return Err(DecodeError::Invalid { what: "an access" }),
+        };
+        Ok(Self { name, integer_keys, access, root: RootDigest(r.array()?) })
+    }
+}
+
+/// One database over one connection.
+#[derive(Debug)]
+pub struct Link {
+    peer: PeerId,
+    role: Role,
+    database: String,
+    follow: Option<BTreeSet<ContainerId>>,
+    /// Whether both sides know what they share.
+    attached: bool,
+    sessions: BTreeMap<i64, Session>,
+    /// Containers that the peer knows of.
+    known: BTreeSet<i64>,
+    /// Containers that the peer does not grant.
+    denied: BTreeSet<i64>,
+    /// Containers with something to say, perhaps.
+    ready: BTreeSet<i64>,
+    outbox: VecDeque<Vec<u8>>,
+    seen: u64,
+}
+
+impl Link {
+    /// The side that opened the connection; the replica must be bound.
+    pub fn initiator(replica: &mut Replica, peer: PeerId) -> Result<Self, LinkError> {
+        let binding = replica.binding().ok_or(ReplicaError::NotBound)?.clone();
+        let follow = (!replica.follows_all()).then(|| replica.containers.values().map(|c| c.id).collect());
+        let mut link = Self::new(replica, peer, Role::Initiator, binding.database.clone(), follow);
+        let digest = link.digest(replica);
+        let follow = link.follow.as_ref().map(|ids| ids.iter().copied().collect());
+        link.outbox.push_back(Attach { database: binding.database, follow, digest }.encode());
+        Ok(link)
+    }
+
+    /// The side that accepted the connection. `attach` is the peer's first frame.
+    pub fn responder(
+        replica: &mut Replica,
+        peer: PeerId,
+        authority: Arc<dyn Authority>,
+        attach: Attach,
+    ) -> Result<Self, LinkError> {
+        let follow = attach.follow.map(|ids| ids.into_iter().collect());
+        let mut link = Self::new(replica, peer, Role::Responder(authority), attach.database, follow);
+        link.attached = true;
+        let shared = link.shared(replica);
+        if link.digest(replica) == attach.digest {
+            link.known.extend(shared);
+            link.outbox.push_back(vec![ATTACHED, 1]);
+            return Ok(link);
+        }
+        let told: Vec<_> = shared.iter().map(|no| link.tell(replica, *no)).collect();
+        link.known.extend(shared);
+        link.outbox.push_back(vec![ATTACHED, 0]);
+        let mut lists = told.chunks(LIST_MAX).peekable();
+        if lists.peek().is_none() {
+            link.outbox.push_back(encode_list(&[], true));
+        }
+        while let Some(list) = lists.next() {
+            link.outbox.push_back(encode_list(list, lists.peek().is_none()));
+        }
+        Ok(link)
+    }
+
+    fn new(
+        replica: &Replica,
+        peer: PeerId,
+        role: Role,
+        database: String,
+        follow: Option<BTreeSet<ContainerId>>,
+    ) -> Self {
+        Self {
+            peer,
+            role,
+            database,
+            follow,
+            attached: false,
+            sessions: BTreeMap::new(),
+            known: BTreeSet::new(),
+            denied: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            outbox: VecDeque::new(),
+            seen: replica.changed_end(),
+        }
+    }
+
+    /// The frame with which a responder turns an attach down.
+    pub fn denied() -> Vec<u8> {
+        vec![DENIED]
+    }
+
+    /// Whether both sides hold the same now, as far as this side knows.
+    pub fn is_level(&self) -> bool {
+        self.attached
+            && self.outbox.is_empty()
+            && self.ready.is_empty()
+            && self.sessions.values().all(Session::is_level)
+    }
+
+    /// Containers of this file that the server does not grant to this device.
+    pub fn not_granted(&self, replica: &Replica) -> Vec<String> {
+        self.denied.iter().filter_map(|no| Some(replica.containers.get(no)?.name.clone())).collect()
+    }
+
+    /// Takes in one frame.
+    pub fn receive(
+        &mut self,
+        replica: &mut Replica,
+        frame: &[u8],
+        now: Timestamp,
+    ) -> Result<Received, LinkError> {
+        let mut r = Reader::new(frame);
+        match r.u8()? {
+            ATTACHED if !self.is_responder() => self.receive_attached(replica, &mut r)?,
+            CONTAINERS if !self.is_responder() => self.receive_containers(replica, &mut r)?,
+            MESSAGE => return self.receive_message(replica, &mut r, now),
+            DENIED if !self.is_responder() => self.receive_denied(replica, &mut r)?,
+            OPEN => self.receive_open(replica, &mut r)?,
+            _ => return Err(LinkError::Protocol { what: "a frame of an unknown kind" }),
+        }
+        Ok(Received::default())
+    }
+
+    /// The next frame for the peer; None when there is nothing to say now.
+    pub fn next_frame(&mut self, replica: &mut Replica, now: Timestamp) -> Result<Option<Vec<u8>>, LinkError> {
+        if let Some(frame) = self.outbox.pop_front() {
+            return Ok(Some(frame));
+        }
+        if !self.attached {
+            return Ok(None);
+        }
+        self.look_for_changes(replica);
+        while let Some(no) = self.ready.first().copied() {
+            if !self.known.contains(&no) && !self.introduce(replica, no) {
+                self.ready.remove(&no);
+                continue;
+            }
+            if let Some(frame) = self.outbox.pop_front() {
+                return Ok(Some(frame));
+            }
+            match self.next_of(replica, no, now)? {
+                Some(frame) => return Ok(Some(frame)),
+                None => {
+                    self.ready.remove(&no);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_responder(&self) -> bool {
+        matches!(self.role, Role::Responder(_))
+    }
+
+    /// What the peer may do with a container, as far as this side decides.
+    fn access(&self, name: &str) -> Option<Access> {
+        match &self.role {
+            Role::Initiator => Some(Access::Write),
+            Role::Responder(authority) => authority.access(&self.peer, name),
+        }
+    }
+
+    /// The containers that both sides may talk of.
+    fn shared(&self, replica: &Replica) -> Vec<i64> {
+        let followed = |id: &ContainerId| self.follow.as_ref().is_none_or(|ids| ids.contains(id));
+        replica
+            .containers
+            .values()
+            .filter(|c| followed(&c.id) && self.access(&c.name).is_some())
+            .map(|c| c.no)
+            .collect()
+    }
+
+    fn digest(&self, replica: &Replica) -> [u8; 32] {
+        let mut pairs: Vec<_> = self
+            .shared(replica)
+            .into_iter()
+            .map(|no| &replica.containers[&no])
+            // One side may know of a container that has nothing in it yet.
+            .filter(|c| c.feed.count() > 0 || c.scan != Scan::No)
+            .map(|c| (c.id, if c.scan == Scan::No { c.feed.root.digest().0 } else { [0xff; 32] }))
+            .collect();
+        pairs.sort();
+        let mut hash = Sha256::new().chain_update(b"piecewise containers\0");
+        for (id, root) in pairs {
+            hash = hash.chain_update(id.0).chain_update(root);
+        }
+        hash.finalize().into()
+    }
+
+    fn tell(&self, replica: &Replica, no: i64) -> Told {
+        let state = &replica.containers[&no];
+        Told {
+            name: state.name.clone(),
+            integer_keys: state.integer_keys,
+            access: self.access(&state.name).unwrap_or(Access::Read),
+            root: state.feed.root.digest(),
+        }
+    }
+
+    fn receive_attached(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
+        if r.u8()? == 1 {
+            self.attached = true;
+            self.known.extend(replica.containers.keys());
+        }
+        Ok(())
+    }
+
+    fn receive_containers(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
+        let last = r.u8()? == 1;
+        let n = r.uleb_max(LIST_MAX as u64, "the number of containers")?;
+        for _ in 0..n {
+            let told = Told::decode(r)?;
+            self.hear_of(replica, &told)?;
+        }
+        if last {
+            self.attached = true;
+            // What the server did not list, it is told of.
+            let new: Vec<_> = replica.containers.keys().filter(|no| !self.known.contains(no)).copied().collect();
+            self.ready.extend(new);
+        }
+        Ok(())
+    }
+
+    fn hear_of(&mut self, replica: &mut Replica, told: &Told) -> Result<(), LinkError> {
+        let Some(no) = replica.follow_container(&told.name, told.integer_keys)? else { return Ok(()) };
+        self.known.insert(no);
+        if replica.containers[&no].read_only != (told.access == Access::Read) {
+            replica.transaction(|r| r.set_read_only(no, told.access == Access::Read))?;
+        }
+        let state = &replica.containers[&no];
+        if state.scan != Scan::No || state.feed.root.digest() != told.root {
+            self.ready.insert(no);
+        }
+        Ok(())
+    }
+
+    fn receive_denied(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
+        if r.is_empty() {
+            return Err(LinkError::Denied { database: self.database.clone() });
+        }
+        let id = ContainerId(r.array()?);
+        if let Some(state) = replica.containers.values().find(|c| c.id == id) {
+            self.sessions.remove(&state.no);
+            self.ready.remove(&state.no);
+            self.known.remove(&state.no);
+            self.denied.insert(state.no);
+        }
+        Ok(())
+    }
+
+    fn receive_open(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
+        let told = Told::decode(r)?;
+        if !self.is_responder() {
+            return self.hear_of(replica, &told);
+        }
+        let name = ContainerName::parse(&told.name).map_err(|_| ReplicaError::BadName { name: told.name.clone() })?;
+        let binding = replica.binding().ok_or(ReplicaError::NotBound)?;
+        let id = container_id(&binding.realm, &name);
+        let may_make = self.access(&told.name).is_some_and(|a| a >= Access::Write);
+        let exists = replica.containers.values().any(|c| c.id == id);
+        let granted = self.access(&told.name).is_some() && (exists || may_make);
+        if let Some(no) = granted.then(|| replica.follow_container(&told.name, told.integer_keys)).transpose()?.flatten() {
+            self.known.insert(no);
+            self.ready.insert(no);
+            if let Some(ids) = &mut self.follow {
+                ids.insert(id);
+            }
+            replica.note_changed(no);
+        } else {
+            let mut frame = vec![DENIED];
+            frame.extend_from_slice(&id.0);
+            self.outbox.push_back(frame);
+        }
+        Ok(())
+    }
+
+    /// Tells the peer of a container it may not know; false if it must not hear of it.
+    fn introduce(&mut self, replica: &Replica, no: i64) -> bool {
+        let Some(state) = replica.containers.get(&no) else { return false };
+        let followed = self.follow.as_ref().is_none_or(|ids| ids.contains(&state.id));
+        if self.denied.contains(&no) || self.access(&state.name).is_none() || (self.is_responder() && !followed) {
+            return false;
+        }
+        self.known.insert(no);
+        let mut frame = vec![OPEN];
+        self.tell(replica, no).encode(&mut frame);
+        self.outbox.push_back(frame);
+        true
+    }
+
+    fn receive_message(
+        &mut self,
+        replica: &mut Replica,
+        r: &mut Reader<'_>,
+        now: Timestamp,
+    ) -> Result<Received, LinkError> {
+        let id = ContainerId(r.array()?);
+        let message = Message::decode(r.rest())?;
+        let Some(no) = replica.containers.values().find(|c| c.id == id).map(|c| c.no) else {
+            return Ok(Received::default()); // we do not follow it
+        };
+        if !self.known.contains(&no) {
+            return Err(LinkError::Protocol { what: "a message to a container that was not opened" });
+        }
+        if self.access(&replica.containers[&no].name).is_none() {
+            return Err(LinkError::Protocol { what: "a message to a container that is not granted" });
+        }
+        let session = self.session(no, now);
+        let received = replica.container(&id).map(|mut c| c.receive(session, message)).transpose();
+        self.ready.insert(no);
+        received.map(Option::unwrap_or_default).map_err(|source| LinkError::Sync {
+            container: replica.containers.get(&no).map(|c| c.name.clone()).unwrap_or_default(),
+            source,
+        })
+    }
+
+    fn session(&mut self, no: i64, now: Timestamp) -> &mut Session {
+        let (peer, role) = (self.peer, self.role.clone());
+        let session = self.sessions.entry(no).or_insert_with(|| Session::new(peer, role));
+        session.set_now(now);
+        session
+    }
+
+    fn next_of(&mut self, replica: &mut Replica, no: i64, now: Timestamp) -> Result<Option<Vec<u8>>, LinkError> {
+        let Some((id, name)) = replica.containers.get(&no).map(|c| (c.id, c.name.clone())) else {
+            return Ok(None);
+        };
+        let session = self.session(no, now);
+        let message = replica.container(&id).map(|mut c| c.next_message(session)).transpose();
+        let message = message.map_err(|source| LinkError::Sync { container: name, source })?.flatten();
+        Ok(message.map(|message| {
+            let mut frame = vec![MESSAGE];
+            frame.extend_from_slice(&id.0);
+            message.encode(&mut frame);
+            frame
+        }))
+    }
+
+    fn look_for_changes(&mut self, replica: &Replica) {
+        let end = replica.changed_end();
+        if end == self.seen {
+            return;
+        }
+        match replica.changed_since(self.seen) {
+            Some(changed) => self.ready.extend(changed),
+            None => self.ready.extend(replica.containers.keys()),
+        }
+        self.seen = end;
+    }
+}
+
+fn encode_list(list: &[Told], last: bool) -> Vec<u8> {
+    let mut out = vec![CONTAINERS, u8::from(last)];
+    put_uleb(&mut out, list.len() as u64);
+    list.iter().for_each(|told| told.encode(&mut out));
+    out
+}

@@ -1,0 +1,360 @@
+//! Replica: one SQLite file and everything Piecewise keeps in it.
+//!
+//! It knows the file's containers and lends them out; it owns the connection and the one way to change the
+//! file, a transaction after which memory and disk agree. One thread uses it at a time.
+
+mod following;
+mod refusals;
+mod registry;
+mod tracking;
+
+pub use registry::{Binding, Follow};
+pub(crate) use registry::{ContainerState, Scan};
+pub use tracking::TrackOptions;
+
+use crate::container::Container;
+use crate::history::History;
+use crate::id::{ContainerId, PeerId, ReplicaId, Timestamp};
+use crate::identity::Identity;
+use crate::store::{StoreError, layout};
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long to wait for another program's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Statements kept prepared.
+const STATEMENTS_MAX: usize = 256;
+/// Changes of containers remembered for links that have not looked yet.
+const CHANGED_MAX: usize = 4096;
+
+/// Why something could not be done with a replica.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplicaError {
+    /// SQLite or our own tables.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file belongs to no database yet.
+    #[error("this file is not connected to a database")]
+    NotBound,
+    /// The file belongs to another database or realm.
+    #[error("this file belongs to database {database} of another server or name")]
+    AlreadyBound {
+        /// The database it belongs to.
+        database: String,
+    },
+    /// The table cannot be tracked.
+    #[error(transparent)]
+    Refused(#[from] crate::store::schema::TrackRefusal),
+    /// A peer's description of a table.
+    #[error(transparent)]
+    Description(#[from] crate::description::DescriptionError),
+    /// The table is tracked already.
+    #[error("table {table} is tracked already")]
+    AlreadyTracked {
+        /// The table.
+        table: String,
+    },
+    /// The table is not tracked.
+    #[error("table {table} is not tracked here")]
+    NotTracked {
+        /// The table.
+        table: String,
+    },
+    /// A merge kind was asked for a column that there is not, or that cannot have it.
+    #[error("column {column} of table {table} cannot be a {kind} column: {why}")]
+    BadMerge {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// "text" or "counter".
+        kind: &'static str,
+        /// The reason.
+        why: &'static str,
+    },
+    /// The name is no name of a container.
+    #[error("{name:?} is not a name for a table that syncs")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// A key, column or choice that there is not.
+    #[error("there is no {what}")]
+    NotFound {
+        /// What was looked for.
+        what: String,
+    },
+    /// Changes that cannot be made as asked.
+    #[error("{what}")]
+    Invalid {
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl From<rusqlite::Error> for ReplicaError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl ReplicaError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::NotBound => Some("run `piecewise track FILE TABLE --as DATABASE`".into()),
+            Self::AlreadyBound { database } => {
+                Some(format!("use `--as {database}`, or another file; a file belongs to one database"))
+            }
+            Self::Refused(refusal) => refusal.hint(),
+            Self::NotTracked { table } => Some(format!("run `piecewise track FILE {table}`")),
+            Self::AlreadyTracked { .. } => {
+                Some("`piecewise status FILE` lists what is tracked; nothing needs doing".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a capture did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// Rows that had changed.
+    pub rows: u64,
+    /// Segments made of them.
+    pub segments: u64,
+    /// Whether there is more to capture now.
+    pub more: bool,
+}
+
+/// One SQLite file that takes part in sync.
+#[derive(Debug)]
+pub struct Replica {
+    pub(crate) conn: Connection,
+    pub(crate) identity: Identity,
+    chance: Chance,
+    pub(crate) replica_id: ReplicaId,
+    pub(crate) binding: Option<Binding>,
+    pub(crate) containers: BTreeMap<i64, ContainerState>,
+    pub(crate) history: History,
+    pub(crate) schema_version: i64,
+    pub(crate) is_server: bool,
+    clock_offset_ms: i64,
+    /// Captured rows whose constraints are still to be looked at.
+    pub(crate) unsettled: Vec<(i64, crate::key::RowKey)>,
+    touched: BTreeSet<i64>,
+    changed: VecDeque<i64>,
+    changed_base: u64,
+}
+
+impl Replica {
+    /// Opens a SQLite file, or makes it if `create`. Nothing is written to a file that is not bound.
+    ///
+    /// `chance` seeds everything that must not be guessed or repeated.
+    pub fn open(
+        path: &Path,
+        create: bool,
+        identity: Identity,
+        chance: [u8; 32],
+    ) -> Result<Self, ReplicaError> {
+        use rusqlite::OpenFlags as F;
+        let mut flags = F::SQLITE_OPEN_READ_WRITE | F::SQLITE_OPEN_NO_MUTEX;
+        flags.set(F::SQLITE_OPEN_CREATE, create);
+        let conn = Connection::open_with_flags(path, flags)?;
+        if create {
+            conn.pragma_update(None, "journal_mode", "wal")?;
+        }
+        Self::from_connection(conn, identity, chance)
+    }
+
+    /// Uses a connection that is open already, such as one in memory.
+    pub fn from_connection(
+        conn: Connection,
+        identity: Identity,
+        chance: [u8; 32],
+    ) -> Result<Self, ReplicaError> {
+        conn.busy_timeout(BUSY_TIMEOUT)?;
+        conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        conn.pragma_update(None, "foreign_keys", false)?;
+        conn.pragma_update(None, "recursive_triggers", false)?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        let journal: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        if journal == "wal" {
+            // A commit survives the death of the process; after a power loss the last ones may be gone,
+            // which peers notice and mend.
+            conn.pragma_update(None, "synchronous", "normal")?;
+        }
+        let mut replica = Self {
+            conn,
+            identity,
+            chance: Chance::new(chance),
+            replica_id: ReplicaId([0; 8]),
+            binding: None,
+            containers: BTreeMap::new(),
+            history: History::default(),
+            schema_version: -1,
+            is_server: false,
+            clock_offset_ms: 0,
+            unsettled: vec![],
+            touched: BTreeSet::new(),
+            changed: VecDeque::new(),
+            changed_base: 0,
+        };
+        replica.reload()?;
+        Ok(replica)
+    }
+
+    /// Makes this the server's copy: what it takes in is accepted in this identity's name.
+    pub fn into_server(mut self) -> Self {
+        self.is_server = true;
+        self
+    }
+
+    /// Whose captures these are.
+    pub fn author(&self) -> PeerId {
+        self.identity.peer_id()
+    }
+
+    /// The name of this copy of the file.
+    pub fn replica_id(&self) -> ReplicaId {
+        self.replica_id
+    }
+
+    /// The database that the file belongs to.
+    pub fn binding(&self) -> Option<&Binding> {
+        self.binding.as_ref()
+    }
+
+    /// Changes whenever another connection has committed to the file.
+    pub fn data_version(&self) -> Result<i64, ReplicaError> {
+        Ok(self.conn.query_row("PRAGMA data_version", [], |row| row.get(0))?)
+    }
+
+    /// The container with this id, to talk with its counterpart.
+    pub fn container(&mut self, id: &ContainerId) -> Option<Container<'_>> {
+        let no = self.containers.values().find(|c| c.id == *id)?.no;
+        Some(Container::new(self, no))
+    }
+
+    /// The connection, for reading the user's tables.
+    pub fn connection(&self) -> &Connection {
+        &self.conn
+    }
+
+    /// How far the server's clock is ahead of ours, learnt at the handshake.
+    pub fn set_clock_offset(&mut self, server: Timestamp, here: Timestamp) -> Result<(), ReplicaError> {
+        self.clock_offset_ms = server.0 as i64 - here.0 as i64;
+        if self.binding.is_some() {
+            let offset = self.clock_offset_ms;
+            self.transaction(|r| Ok(layout::set_meta(&r.conn, "clock_offset_ms", offset)?))?;
+        }
+        Ok(())
+    }
+
+    /// A local time as the server's clock would tell it.
+    pub(crate) fn corrected(&self, local: Timestamp) -> Timestamp {
+        Timestamp(local.0.saturating_add_signed(self.clock_offset_ms)).min(Timestamp::MAX)
+    }
+
+    pub(crate) fn nonce(&mut self) -> [u8; 8] {
+        self.chance.bytes()
+    }
+
+    /// Runs `work` in one write transaction. If it fails, file and memory are as before.
+    pub(crate) fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, ReplicaError>,
+    ) -> Result<T, ReplicaError> {
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        let done = self.refresh_schema().and_then(|()| work(self)).and_then(|value| {
+            for no in &self.touched {
+                if let Some(state) = self.containers.get(no) {
+                    state.store_feed(&self.conn)?;
+                }
+            }
+            self.conn.execute_batch("COMMIT")?;
+            Ok(value)
+        });
+        let touched = std::mem::take(&mut self.touched);
+        match done {
+            Ok(value) => {
+                touched.into_iter().for_each(|no| self.note_changed(no));
+                Ok(value)
+            }
+            Err(error) => {
+                if !self.conn.is_autocommit() {
+                    self.conn.execute_batch("ROLLBACK")?;
+                }
+                self.history.clear();
+                self.reload()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Marks a container whose feed changed in this transaction.
+    pub(crate) fn touch(&mut self, no: i64) {
+        self.touched.insert(no);
+    }
+
+    /// Tells links that there may be something to say about a container.
+    pub(crate) fn note_changed(&mut self, no: i64) {
+        self.changed.push_back(no);
+        if self.changed.len() > CHANGED_MAX {
+            self.changed.pop_front();
+            self.changed_base += 1;
+        }
+    }
+
+    /// Where the record of changed containers ends now.
+    pub(crate) fn changed_end(&self) -> u64 {
+        self.changed_base + self.changed.len() as u64
+    }
+
+    /// The containers that changed since `from`; None if that is too long ago to tell.
+    pub(crate) fn changed_since(&self, from: u64) -> Option<BTreeSet<i64>> {
+        let skip = from.checked_sub(self.changed_base)?;
+        Some(self.changed.iter().skip(skip as usize).copied().collect())
+    }
+
+    /// Turns all triggers of the file off or on for this connection.
+    pub(crate) fn set_triggers(&self, on: bool) -> Result<(), ReplicaError> {
+        self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
+        Ok(())
+    }
+}
+
+/// A stream of bytes that cannot be guessed, from one seed.
+struct Chance {
+    seed: [u8; 32],
+    count: u64,
+}
+
+impl std::fmt::Debug for Chance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Chance")
+    }
+}
+
+impl Chance {
+    fn new(seed: [u8; 32]) -> Self {
+        Self { seed, count: 0 }
+    }
+
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        const { assert!(N <= 32) };
+        self.count += 1;
+        let hash = Sha256::new()
+            .chain_update(b"piecewise chance\0")
+            .chain_update(self.seed)
+            .chain_update(self.count.to_be_bytes())
+            .finalize();
+        std::array::from_fn(|n| hash[n])
+    }
+}

@@ -1,0 +1,111 @@
+//! Refusals: rows that were written here and that the server did not take.
+//!
+//! The refused segment leaves feed and root; its rows stay as the user wrote them and are listed, until
+//! the user tries again or takes the server's state.
+
+use super::{Replica, ReplicaError};
+use crate::feed;
+use crate::id::Timestamp;
+use crate::key::RowKey;
+use crate::message::Refusal;
+use crate::store::documents::{self, At};
+use crate::store::{holds, segments};
+use std::collections::HashMap;
+
+impl Replica {
+    /// Takes refused segments out of the feed; how many rows that concerns. Call it in a transaction.
+    pub(crate) fn withdraw(
+        &mut self,
+        no: i64,
+        refusals: &[Refusal],
+        now: Timestamp,
+    ) -> Result<u64, ReplicaError> {
+        let mut reasons = HashMap::new();
+        for refusal in refusals {
+            if let Some(number) = segments::find(&self.conn, no, &refusal.segment)? {
+                reasons.insert(number, refusal);
+            }
+        }
+        let mut rows = 0;
+        for (number, refusal) in &reasons {
+            let decoded = self.history.segment(&self.conn, *number)?;
+            for (index, key) in decoded.keys().enumerate() {
+                if *key != RowKey::Description {
+                    self.refuse_row(no, key, now, refusal.reason)?;
+                    rows += 1;
+                }
+                documents::remove(&self.conn, no, key, At::new(*number, index))?;
+            }
+            segments::remove(&self.conn, *number)?;
+        }
+        if !reasons.is_empty() {
+            self.history.clear();
+            self.renumber(no)?;
+            self.read_description(no)?;
+        }
+        Ok(rows)
+    }
+
+    /// Gives every segment its place anew. The running hash differs from the first gap on, which is how
+    /// peers notice.
+    fn renumber(&mut self, no: i64) -> Result<(), ReplicaError> {
+        let mut feed = feed::Feed::default();
+        let mut after = crate::id::Seq(0);
+        loop {
+            let lines = segments::after(&self.conn, no, after, 1024)?;
+            let Some(last) = lines.last() else { break };
+            after = last.cursor.seq;
+            for line in &lines {
+                let cursor = feed.append(&line.id);
+                if cursor != line.cursor {
+                    segments::renumber(&self.conn, line.no, &cursor)?;
+                }
+            }
+        }
+        if let Some(state) = self.containers.get_mut(&no) {
+            state.feed = feed;
+        }
+        self.touch(no);
+        Ok(())
+    }
+
+    /// Writes all refused rows again, as they are in the tables now; how many.
+    pub fn retry_refused(&mut self, now: Timestamp) -> Result<u64, ReplicaError> {
+        self.each_refused(|r, no, keys| {
+            holds::forget_refused(&r.conn, no, None)?;
+            let time = r.corrected(now);
+            let dirty = keys.into_iter().map(|key| crate::capture::Dirty { key, time }).collect();
+            r.capture_rows(no, dirty)?;
+            Ok(())
+        })
+    }
+
+    /// Gives all refused rows up: the tables show again what the documents say. How many.
+    pub fn revert_refused(&mut self) -> Result<u64, ReplicaError> {
+        self.each_refused(|r, no, keys| {
+            holds::forget_refused(&r.conn, no, None)?;
+            r.settle_quietly(keys.into_iter().map(|key| (no, key)).collect())
+        })
+    }
+
+    fn each_refused(
+        &mut self,
+        work: impl Fn(&mut Self, i64, Vec<RowKey>) -> Result<(), ReplicaError>,
+    ) -> Result<u64, ReplicaError> {
+        let numbers: Vec<_> = self.containers.keys().copied().collect();
+        self.transaction(|r| {
+            let mut rows = 0;
+            for no in numbers {
+                let integer_keys = r.containers[&no].integer_keys;
+                let mut keys: Vec<_> =
+                    holds::refused(&r.conn, no, integer_keys)?.into_iter().map(|row| row.key).collect();
+                keys.dedup();
+                rows += keys.len() as u64;
+                if !keys.is_empty() {
+                    work(r, no, keys)?;
+                }
+            }
+            Ok(rows)
+        })
+    }
+}

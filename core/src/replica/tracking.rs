@@ -1,0 +1,107 @@
+//! Tracking: a table begins or ends to take part in sync.
+
+use super::registry::ColumnBinding;
+use super::{Replica, ReplicaError, Scan};
+use crate::change::Merge;
+use crate::container_name::ContainerName;
+use crate::store::triggers::{self, Mode};
+use crate::store::{layout, schema};
+use crate::table::{Table, TableKey};
+
+/// How a table is to be tracked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrackOptions {
+    /// Columns whose concurrent edits merge by character.
+    pub text: Vec<String>,
+    /// Columns whose concurrent changes add up.
+    pub counter: Vec<String>,
+    /// Where rows here and at the server differ at first contact, show those from here.
+    pub prefer_local: bool,
+}
+
+impl Replica {
+    /// Begins to track a table: adds triggers to it and a few tables of ours beside it.
+    ///
+    /// Gives warnings about what may surprise. Its rows go out once the server has been met.
+    pub fn track(&mut self, table: &str, options: &TrackOptions) -> Result<Vec<String>, ReplicaError> {
+        let binding = self.binding.clone().ok_or(ReplicaError::NotBound)?;
+        let table = schema::read_table(&self.conn, table)?;
+        if self.number(&table.name).is_ok() {
+            return Err(ReplicaError::AlreadyTracked { table: table.name });
+        }
+        let columns = bindings(&table, options)?;
+        let name = format!("{}/{}", binding.database, table.name);
+        let name = ContainerName::parse(&name).map_err(|_| ReplicaError::BadName { name })?;
+        let warnings = schema::warnings(&self.conn, &table)?;
+        let integer_keys = matches!(table.key, TableKey::Rowid(_));
+        self.transaction(|r| {
+            triggers::ensure_log(&r.conn, key_width(&table))?;
+            let no = r.add_container(&name, integer_keys, columns, Scan::Meet)?;
+            triggers::install(&r.conn, no, &table, Mode::Capture)?;
+            r.conn.execute(
+                "UPDATE piecewise_containers SET prefer_local = ? WHERE no = ?",
+                (options.prefer_local, no),
+            )?;
+            if let Some(state) = r.containers.get_mut(&no) {
+                state.prefer_local = options.prefer_local;
+            }
+            r.read_user_table(no)?;
+            r.touch(no);
+            Ok(())
+        })?;
+        Ok(warnings)
+    }
+
+    /// Ends tracking a table: its rows stay, all that was added for it goes.
+    pub fn untrack(&mut self, table: &str) -> Result<(), ReplicaError> {
+        let no = self.number(table)?;
+        self.transaction(|r| r.remove_container(no))
+    }
+
+    /// Whether the file has our tables.
+    pub fn is_prepared(&self) -> Result<bool, ReplicaError> {
+        Ok(layout::exists(&self.conn)?)
+    }
+}
+
+pub(crate) fn key_width(table: &Table) -> usize {
+    match &table.key {
+        TableKey::Rowid(_) => 1,
+        TableKey::Columns(columns) => columns.len(),
+    }
+}
+
+fn bindings(table: &Table, options: &TrackOptions) -> Result<Vec<ColumnBinding>, ReplicaError> {
+    let key_columns = match &table.key {
+        TableKey::Rowid(n) => vec![*n],
+        TableKey::Columns(columns) => columns.clone(),
+    };
+    let bad = |column: &str, kind, why| ReplicaError::BadMerge {
+        table: table.name.clone(),
+        column: column.to_owned(),
+        kind,
+        why,
+    };
+    let mut bindings: Vec<_> = table
+        .columns
+        .iter()
+        .map(|c| ColumnBinding { name: c.name.clone(), key: c.name.clone(), merge: Merge::Register })
+        .collect();
+    let wanted = options.text.iter().map(|c| (c, Merge::Text, "text"));
+    let wanted = wanted.chain(options.counter.iter().map(|c| (c, Merge::Counter, "counter")));
+    for (name, merge, kind) in wanted {
+        let place = table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+        let place = place.ok_or_else(|| bad(name, kind, "there is no such column"))?;
+        if key_columns.contains(&place) {
+            return Err(bad(name, kind, "it is part of the primary key"));
+        }
+        if table.columns[place].generated {
+            return Err(bad(name, kind, "it is a generated column"));
+        }
+        if table.unique.iter().any(|u| u.columns.iter().any(|t| t.column == Some(place))) {
+            return Err(bad(name, kind, "it is part of a UNIQUE index"));
+        }
+        bindings[place].merge = merge;
+    }
+    Ok(bindings)
+}

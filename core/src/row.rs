@@ -1,0 +1,74 @@
+//! Row: what a document shows, as the values of a table's columns, and a row's new values as a change.
+
+use crate::change::{Change, Merge};
+use crate::document::{Cell, Content, View};
+use crate::store::user_table::{RowValues, UserTable};
+use crate::value::Value;
+
+/// The values that a document shows in this table; None if its row is not alive.
+///
+/// A column that the document does not have holds its literal default, or NULL.
+pub(crate) fn shown(view: &View, user: &UserTable) -> Option<RowValues> {
+    let cells = view.shown()?;
+    let value = |key: &str, absent: &Value| cells.get(key).map_or(absent.clone(), |cell| plain(cell));
+    Some(user.columns.iter().map(|c| value(&c.key, &c.absent)).collect())
+}
+
+/// A cell's content as an SQL value.
+pub(crate) fn plain(cell: &Cell) -> Value {
+    match &cell.content {
+        Content::Value(value) => value.clone(),
+        Content::Counter(total) => Value::Integer(*total),
+        Content::Text(text) => Value::Text(text.clone()),
+        _ => Value::Null,
+    }
+}
+
+/// The change that makes a document show `values`; None if it does already.
+///
+/// `before` is what the table showed until now, None for no row; `placeholder` an actor that occurs nowhere.
+pub(crate) fn edit(
+    view: &View,
+    user: &UserTable,
+    before: Option<&RowValues>,
+    values: Option<&RowValues>,
+    placeholder: crate::id::Actor,
+) -> Option<Change> {
+    let column = |n: usize, value: &Value| {
+        let column = &user.columns[n];
+        (column.key.clone(), column.merge, value.clone())
+    };
+    match (before, values) {
+        (_, None) => (before.is_some() && view.is_live()).then(|| view.delete()),
+        (Some(before), Some(values)) if view.is_live() => {
+            let changed: Vec<_> = values
+                .iter()
+                .enumerate()
+                .filter(|(n, value)| !before[*n].as_ref().same(value.as_ref()))
+                .map(|(n, value)| column(n, value))
+                .collect();
+            (!changed.is_empty()).then(|| view.edit(&changed, placeholder))
+        }
+        (_, Some(values)) => {
+            let all: Vec<_> = values.iter().enumerate().map(|(n, value)| column(n, value)).collect();
+            Some(view.insert(&all))
+        }
+    }
+}
+
+/// The entries of a description's document: for each key the value of the greatest actor.
+///
+/// A description has no lives: what any writer added stays.
+pub(crate) fn description_entries(view: &View) -> Vec<(String, Value)> {
+    let greatest = |cells: &Vec<Cell>| cells.iter().max_by_key(|c| (c.id.actor, c.id.counter)).map(plain);
+    view.cells
+        .iter()
+        .filter(|(key, _)| !key.is_empty())
+        .filter_map(|(key, cells)| Some((key.clone(), greatest(cells)?)))
+        .collect()
+}
+
+/// Whether a column of this kind with this value is written as a plain register or counter in a fresh insert.
+pub(crate) fn is_plain(merge: Merge, value: &Value) -> bool {
+    merge != Merge::Text || !matches!(value, Value::Text(_))
+}

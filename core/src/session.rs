@@ -1,0 +1,120 @@
+//! Session: what one container remembers of its talk with its counterpart over one connection.
+//!
+//! Nothing in it needs to survive: after a lost connection a new session begins from the cursors on disk.
+
+use crate::id::{PeerId, SegmentId, Timestamp};
+use crate::message::{Accepted, Cursor, Have, Message, Refusal};
+use crate::grant::Access;
+use crate::ranges::SortedIds;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+/// Who may do what, as a server knows it.
+pub trait Authority: Send + Sync {
+    /// What `peer` may do with the container of this name; None: not even know of it.
+    fn access(&self, peer: &PeerId, container: &str) -> Option<Access>;
+}
+
+/// Which end of the connection this is.
+#[derive(Clone)]
+pub enum Role {
+    /// It opened the connection; in a repair it leads.
+    Initiator,
+    /// It accepted the connection, and decides what enters.
+    Responder(Arc<dyn Authority>),
+}
+
+impl fmt::Debug for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Initiator => "Initiator",
+            Self::Responder(_) => "Responder",
+        })
+    }
+}
+
+/// The talk of a container with its counterpart.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) peer: PeerId,
+    pub(crate) role: Role,
+    /// The time as the caller told it last.
+    pub(crate) now: Timestamp,
+    /// The peer's number here, once it has said which replica it is.
+    pub(crate) peer_no: Option<i64>,
+    pub(crate) said: Option<Have>,
+    pub(crate) heard: Option<Have>,
+    /// What we answered to their cursors.
+    pub(crate) accepted: Accepted,
+    /// How far their feed is proven to be as we got it.
+    pub(crate) proven: Option<Cursor>,
+    /// How far our feed has been sent.
+    pub(crate) sent: Option<Cursor>,
+    /// Sent and not acknowledged: where each message ended, and its bytes.
+    pub(crate) in_flight: VecDeque<(Cursor, usize)>,
+    pub(crate) repair: Option<Repair>,
+    pub(crate) repairs: u32,
+    /// How far the peer has come by a repair, to be told once all it wanted is sent.
+    pub(crate) after_repair: Option<Cursor>,
+    pub(crate) refusals: Vec<Refusal>,
+    pub(crate) outbox: VecDeque<Message>,
+    pub(crate) wanted: VecDeque<SegmentId>,
+    pub(crate) level: bool,
+}
+
+/// A set reconciliation in progress.
+#[derive(Debug)]
+pub(crate) struct Repair {
+    pub(crate) ids: SortedIds,
+    /// Our tip when it began: once it ends, the peer has everything up to here.
+    pub(crate) began_at: Cursor,
+    pub(crate) said_done: bool,
+    pub(crate) rounds: u32,
+}
+
+impl Session {
+    /// A talk with `peer` that begins.
+    pub fn new(peer: PeerId, role: Role) -> Self {
+        Self {
+            peer,
+            role,
+            now: Timestamp(0),
+            peer_no: None,
+            said: None,
+            heard: None,
+            accepted: Accepted::NotYet,
+            proven: None,
+            sent: None,
+            in_flight: VecDeque::new(),
+            repair: None,
+            repairs: 0,
+            after_repair: None,
+            refusals: vec![],
+            outbox: VecDeque::new(),
+            wanted: VecDeque::new(),
+            level: false,
+        }
+    }
+
+    /// Tells the session what time it is. The core reads no clock.
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    /// Whether both sides have said that they hold the same.
+    pub fn is_level(&self) -> bool {
+        self.level
+    }
+
+    /// Whether a reconciliation is under way, or must come before anything else.
+    pub(crate) fn is_in_repair(&self) -> bool {
+        let asked = self.accepted == Accepted::None
+            || self.heard.as_ref().is_some_and(|h| h.accepted == Accepted::None);
+        self.repair.is_some() || (asked && self.repairs == 0)
+    }
+
+    pub(crate) fn in_flight_bytes(&self) -> usize {
+        self.in_flight.iter().map(|(_, bytes)| bytes).sum()
+    }
+}

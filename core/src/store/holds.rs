@@ -1,0 +1,206 @@
+//! Held and refused rows on disk.
+//!
+//! A held row has a *claim* for each thing it waits for or competes for: a hash over a constraint's name
+//! and its values. When such a thing comes or goes, the rows with that claim are looked at again.
+
+use super::StoreError;
+use super::documents::{key_bytes, key_from_bytes};
+use crate::id::{SegmentId, Timestamp};
+use crate::key::RowKey;
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// What kind of cause holds a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HoldKind {
+    /// An earlier row has its value of a UNIQUE index.
+    Unique = 1,
+    /// A parent is missing.
+    Foreign = 2,
+    /// A constraint or trigger of this replica's table alone.
+    Local = 3,
+}
+
+impl HoldKind {
+    fn from_code(code: i64) -> Self {
+        match code {
+            1 => Self::Unique,
+            2 => Self::Foreign,
+            _ => Self::Local,
+        }
+    }
+}
+
+/// The fingerprint of something that rows can compete or wait for.
+pub(crate) type Claim = [u8; 16];
+
+/// Records that a row is held, with what to watch for.
+pub(crate) fn hold(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    kind: HoldKind,
+    cause: &str,
+    claims: &[Claim],
+) -> Result<(), StoreError> {
+    release(conn, container, key)?;
+    let key = key_bytes(key);
+    conn.prepare_cached("INSERT INTO piecewise_held VALUES (?, ?, ?, ?)")?
+        .execute(params![container, key, kind as i64, cause])?;
+    let mut stmt = conn.prepare_cached("INSERT OR IGNORE INTO piecewise_claims VALUES (?, ?, ?)")?;
+    for claim in claims {
+        stmt.execute(params![container, claim, key])?;
+    }
+    Ok(())
+}
+
+/// Records that a row is held no longer; whether it was.
+pub(crate) fn release(conn: &Connection, container: i64, key: &RowKey) -> Result<bool, StoreError> {
+    let key = key_bytes(key);
+    let was = conn
+        .prepare_cached("DELETE FROM piecewise_held WHERE container = ? AND key = ?")?
+        .execute(params![container, key])?;
+    if was > 0 {
+        conn.prepare_cached("DELETE FROM piecewise_claims WHERE container = ? AND key = ?")?
+            .execute(params![container, key])?;
+    }
+    Ok(was > 0)
+}
+
+/// The cause for which a row is held.
+pub(crate) fn find(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+) -> Result<Option<HoldKind>, StoreError> {
+    let mut stmt =
+        conn.prepare_cached("SELECT kind FROM piecewise_held WHERE container = ? AND key = ?")?;
+    let kind = stmt.query_row(params![container, key_bytes(key)], |row| row.get(0)).optional()?;
+    Ok(kind.map(HoldKind::from_code))
+}
+
+/// How many rows of a container are held.
+pub(crate) fn count(conn: &Connection, container: i64) -> Result<u64, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT count(*) FROM piecewise_held WHERE container = ?")?;
+    Ok(stmt.query_row([container], |row| row.get::<_, i64>(0))? as u64)
+}
+
+/// Held rows with this claim.
+pub(crate) fn claimants(
+    conn: &Connection,
+    container: i64,
+    claim: &Claim,
+    integer_keys: bool,
+) -> Result<Vec<RowKey>, StoreError> {
+    let mut stmt =
+        conn.prepare_cached("SELECT key FROM piecewise_claims WHERE container = ? AND claim = ?")?;
+    let keys = stmt.query_map(params![container, claim], |row| row.get::<_, Vec<u8>>(0))?;
+    keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
+}
+
+/// Rows held for a cause of this kind.
+pub(crate) fn of_kind(
+    conn: &Connection,
+    container: i64,
+    kind: HoldKind,
+    integer_keys: bool,
+) -> Result<Vec<RowKey>, StoreError> {
+    let mut stmt =
+        conn.prepare_cached("SELECT key FROM piecewise_held WHERE container = ? AND kind = ?")?;
+    let keys = stmt.query_map(params![container, kind as i64], |row| row.get::<_, Vec<u8>>(0))?;
+    keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
+}
+
+/// All held rows of a container with their causes.
+pub(crate) fn all(
+    conn: &Connection,
+    container: i64,
+    integer_keys: bool,
+) -> Result<Vec<(RowKey, String)>, StoreError> {
+    let mut stmt =
+        conn.prepare_cached("SELECT key, cause FROM piecewise_held WHERE container = ? ORDER BY key")?;
+    let rows = stmt.query_map([container], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)))?;
+    rows.map(|row| {
+        let (key, cause) = row?;
+        Ok((key_from_bytes(&key, integer_keys)?, cause))
+    })
+    .collect()
+}
+
+/// A row written here that the server did not take.
+#[derive(Debug, Clone)]
+pub(crate) struct Refused {
+    pub(crate) key: RowKey,
+    pub(crate) reason: u8,
+    pub(crate) time: Timestamp,
+    /// What the table showed when it was refused, as the bytes of a tuple; None: no row.
+    pub(crate) shown: Option<Vec<u8>>,
+}
+
+/// Records a refused row.
+pub(crate) fn refuse(
+    conn: &Connection,
+    container: i64,
+    segment: &SegmentId,
+    row: &Refused,
+) -> Result<(), StoreError> {
+    conn.prepare_cached("REPLACE INTO piecewise_refused VALUES (?, ?, ?, ?, ?, ?)")?.execute(params![
+        container,
+        segment.0,
+        key_bytes(&row.key),
+        row.reason,
+        row.time.0 as i64,
+        row.shown
+    ])?;
+    Ok(())
+}
+
+/// The refused rows of a container.
+pub(crate) fn refused(
+    conn: &Connection,
+    container: i64,
+    integer_keys: bool,
+) -> Result<Vec<Refused>, StoreError> {
+    let mut stmt = conn.prepare_cached(
+        "SELECT key, reason, time, shown FROM piecewise_refused WHERE container = ? ORDER BY key, time",
+    )?;
+    let rows = stmt.query_map([container], |row| {
+        Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get(3)?))
+    })?;
+    rows.map(|row| {
+        let (key, reason, time, shown) = row?;
+        let key = key_from_bytes(&key, integer_keys)?;
+        Ok(Refused { key, reason, time: Timestamp(time as u64), shown })
+    })
+    .collect()
+}
+
+/// What the table showed for a refused row when it was refused last; None if the row is not refused.
+pub(crate) fn refused_row(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+) -> Result<Option<Option<Vec<u8>>>, StoreError> {
+    let mut stmt = conn.prepare_cached(
+        "SELECT shown FROM piecewise_refused WHERE container = ? AND key = ? ORDER BY time DESC LIMIT 1",
+    )?;
+    Ok(stmt.query_row(params![container, key_bytes(key)], |row| row.get(0)).optional()?)
+}
+
+/// Forgets that rows of a container were refused: one, or all.
+pub(crate) fn forget_refused(
+    conn: &Connection,
+    container: i64,
+    key: Option<&RowKey>,
+) -> Result<u64, StoreError> {
+    let key = key.map(key_bytes);
+    let mut stmt = conn
+        .prepare_cached("DELETE FROM piecewise_refused WHERE container = ?1 AND (?2 IS NULL OR key = ?2)")?;
+    Ok(stmt.execute(params![container, key])? as u64)
+}
+
+/// How many rows of a container are refused.
+pub(crate) fn count_refused(conn: &Connection, container: i64) -> Result<u64, StoreError> {
+    let mut stmt =
+        conn.prepare_cached("SELECT count(DISTINCT key) FROM piecewise_refused WHERE container = ?")?;
+    Ok(stmt.query_row([container], |row| row.get::<_, i64>(0))? as u64)
+}

@@ -1,0 +1,83 @@
+//! Our own tables in the user's file, all named `piecewise_…`, and the few settings of the replica.
+//!
+//! Everything a replica knows lives beside its data, so that a copy or a backup of the file is whole.
+
+use super::StoreError;
+use rusqlite::{Connection, OptionalExtension, types::FromSql};
+
+/// The layout this version reads and writes.
+const FORMAT: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE piecewise_containers(
+  no INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, table_name TEXT NOT NULL UNIQUE,
+  read_only INTEGER NOT NULL, scan INTEGER NOT NULL, prefer_local INTEGER NOT NULL,
+  columns TEXT NOT NULL, root BLOB NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL);
+CREATE TABLE piecewise_peers(
+  no INTEGER PRIMARY KEY, key BLOB NOT NULL, replica BLOB NOT NULL, UNIQUE (key, replica));
+CREATE TABLE piecewise_cursors(
+  container INTEGER NOT NULL, peer INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
+  PRIMARY KEY (container, peer, seq)) WITHOUT ROWID;
+CREATE TABLE piecewise_segments(
+  no INTEGER PRIMARY KEY, container INTEGER NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, hash BLOB NOT NULL,
+  peer INTEGER NOT NULL, peer_seq INTEGER NOT NULL, bytes BLOB NOT NULL);
+CREATE UNIQUE INDEX piecewise_segments_feed ON piecewise_segments(container, seq);
+CREATE UNIQUE INDEX piecewise_segments_id ON piecewise_segments(container, id);
+CREATE TABLE piecewise_changes(
+  container INTEGER NOT NULL, key BLOB NOT NULL, at INTEGER NOT NULL, hash BLOB NOT NULL,
+  PRIMARY KEY (container, key, at)) WITHOUT ROWID;
+CREATE TABLE piecewise_held(
+  container INTEGER NOT NULL, key BLOB NOT NULL, kind INTEGER NOT NULL, cause TEXT NOT NULL,
+  PRIMARY KEY (container, key)) WITHOUT ROWID;
+CREATE TABLE piecewise_claims(
+  container INTEGER NOT NULL, claim BLOB NOT NULL, key BLOB NOT NULL,
+  PRIMARY KEY (container, claim, key)) WITHOUT ROWID;
+CREATE INDEX piecewise_claims_key ON piecewise_claims(container, key);
+CREATE TABLE piecewise_refused(
+  container INTEGER NOT NULL, segment BLOB NOT NULL, key BLOB NOT NULL, reason INTEGER NOT NULL,
+  time INTEGER NOT NULL, shown BLOB,
+  PRIMARY KEY (container, key, segment)) WITHOUT ROWID;
+";
+
+const DROP: &str = "
+DROP TABLE piecewise_meta; DROP TABLE piecewise_containers; DROP TABLE piecewise_peers;
+DROP TABLE piecewise_cursors; DROP TABLE piecewise_segments; DROP TABLE piecewise_changes;
+DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_refused;
+DROP TABLE IF EXISTS piecewise_log;
+";
+
+/// Whether the file has our tables; an error if a later version wrote them.
+pub(crate) fn exists(conn: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'piecewise_meta'";
+    if conn.query_row(sql, [], |_| Ok(())).optional()?.is_none() {
+        return Ok(false);
+    }
+    match meta::<i64>(conn, "format")? {
+        Some(FORMAT) => Ok(true),
+        found => Err(StoreError::UnknownFormat { found: found.unwrap_or(0) }),
+    }
+}
+
+/// Creates our tables; call it in a transaction.
+pub(crate) fn create(conn: &Connection) -> Result<(), StoreError> {
+    conn.execute_batch(TABLES)?;
+    set_meta(conn, "format", FORMAT)
+}
+
+/// Removes our tables, so that the file's schema is what it was before; call it in a transaction.
+pub(crate) fn drop(conn: &Connection) -> Result<(), StoreError> {
+    Ok(conn.execute_batch(DROP)?)
+}
+
+/// A setting of the replica.
+pub(crate) fn meta<T: FromSql>(conn: &Connection, name: &str) -> Result<Option<T>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT value FROM piecewise_meta WHERE name = ?")?;
+    Ok(stmt.query_row([name], |row| row.get(0)).optional()?)
+}
+
+/// Writes a setting of the replica.
+pub(crate) fn set_meta(conn: &Connection, name: &str, value: impl rusqlite::ToSql) -> Result<(), StoreError> {
+    conn.prepare_cached("REPLACE INTO piecewise_meta VALUES (?, ?)")?.execute((name, value))?;
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! The log of writes that triggers keep, and the ways to go through all keys of a table.
+
+use super::StoreError;
+use super::documents::SqlKey;
+use super::user_table::{UserTable, value};
+use crate::key::RowKey;
+use crate::value::{Value, ValueRef};
+use rusqlite::{Connection, Statement};
+
+/// A row that was written.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) seq: i64,
+    pub(crate) container: i64,
+    pub(crate) time: u64,
+    key: Vec<Value>,
+}
+
+impl Entry {
+    /// The first `width` values of its key.
+    pub(crate) fn key_values(&self, width: usize) -> Vec<ValueRef<'_>> {
+        self.key.iter().take(width).map(Value::as_ref).collect()
+    }
+}
+
+fn filter(skip: &[i64]) -> String {
+    if skip.is_empty() {
+        return String::new();
+    }
+    let list: Vec<_> = skip.iter().map(i64::to_string).collect();
+    format!(" AND container NOT IN ({})", list.join(","))
+}
+
+/// Whether there is an entry of a container that is not in `skip`.
+pub(crate) fn any(conn: &Connection, skip: &[i64]) -> Result<bool, StoreError> {
+    let sql = format!("SELECT 1 FROM piecewise_log WHERE seq > 0{} LIMIT 1", filter(skip));
+    let Ok(mut stmt) = conn.prepare_cached(&sql) else { return Ok(false) };
+    Ok(stmt.exists([])?)
+}
+
+/// The first entries, at most `limit`, of containers that are not in `skip`.
+pub(crate) fn read(conn: &Connection, skip: &[i64], limit: usize) -> Result<Vec<Entry>, StoreError> {
+    let sql =
+        format!("SELECT * FROM piecewise_log WHERE seq > 0{} ORDER BY seq LIMIT {limit}", filter(skip));
+    let Ok(mut stmt) = conn.prepare_cached(&sql) else { return Ok(vec![]) };
+    entries(&mut stmt)
+}
+
+/// All entries after `last`.
+pub(crate) fn read_after(conn: &Connection, last: i64) -> Result<Vec<Entry>, StoreError> {
+    let sql = format!("SELECT * FROM piecewise_log WHERE seq > {last} ORDER BY seq");
+    let Ok(mut stmt) = conn.prepare(&sql) else { return Ok(vec![]) };
+    entries(&mut stmt)
+}
+
+fn entries(stmt: &mut Statement<'_>) -> Result<Vec<Entry>, StoreError> {
+    let width = stmt.column_count();
+    let mut rows = stmt.raw_query();
+    let mut found = vec![];
+    while let Some(row) = rows.next()? {
+        let key = (3..width).map(|n| row.get_ref(n).map(|v| value(v).to_owned())).collect::<Result<_, _>>()?;
+        let time = row.get::<_, Option<i64>>(2)?.unwrap_or(0).max(0) as u64;
+        found.push(Entry { seq: row.get(0)?, container: row.get(1)?, time, key });
+    }
+    Ok(found)
+}
+
+/// The last entry's number.
+pub(crate) fn last(conn: &Connection) -> Result<i64, StoreError> {
+    let Ok(mut stmt) = conn.prepare_cached("SELECT coalesce(max(seq), 0) FROM piecewise_log") else {
+        return Ok(0);
+    };
+    Ok(stmt.query_row([], |row| row.get(0))?)
+}
+
+/// Removes entries up to `last` of containers that are not in `skip`.
+pub(crate) fn clear(conn: &Connection, last: i64, skip: &[i64]) -> Result<(), StoreError> {
+    conn.prepare_cached(&format!("DELETE FROM piecewise_log WHERE seq <= ?{}", filter(skip)))?
+        .execute([last])?;
+    Ok(())
+}
+
+/// Removes entries after `last`.
+pub(crate) fn clear_after(conn: &Connection, last: i64) -> Result<(), StoreError> {
+    conn.prepare_cached("DELETE FROM piecewise_log WHERE seq > ?")?.execute([last])?;
+    Ok(())
+}
+
+/// When rows of a container were written last, from entries that wait.
+pub(crate) fn times(conn: &Connection, container: i64) -> Result<Vec<Entry>, StoreError> {
+    let sql = format!("SELECT * FROM piecewise_log WHERE container = {container} ORDER BY seq");
+    let Ok(mut stmt) = conn.prepare(&sql) else { return Ok(vec![]) };
+    entries(&mut stmt)
+}
+
+/// Keys of the table's rows after a key, in key order, at most `limit`.
+pub(crate) fn keys_after(
+    conn: &Connection,
+    user: &UserTable,
+    after: Option<&RowKey>,
+    limit: usize,
+) -> Result<Vec<RowKey>, StoreError> {
+    let mut stmt = user.select_keys(conn, after.is_some())?;
+    let mut next = 1;
+    if let Some(key) = after {
+        next = user.bind_key(&mut stmt, 1, key)?;
+    }
+    stmt.raw_bind_parameter(next, limit as i64)?;
+    let mut rows = stmt.raw_query();
+    let mut keys = vec![];
+    while let Some(row) = rows.next()? {
+        keys.extend(user.row_key(row)?);
+    }
+    Ok(keys)
+}
+
+/// Keys of documents that have no row in the table.
+pub(crate) fn keys_gone(
+    conn: &Connection,
+    container: i64,
+    user: &UserTable,
+) -> Result<Vec<RowKey>, StoreError> {
+    let mut gone = vec![];
+    let mut after = None;
+    let mut select = user.select(conn)?;
+    loop {
+        let keys = document_keys_after(conn, container, user.has_integer_key(), after.as_ref(), 4096)?;
+        let Some(last) = keys.last().cloned() else { return Ok(gone) };
+        for key in keys {
+            user.bind_key(&mut select, 1, &key)?;
+            let mut rows = select.raw_query();
+            if rows.next()?.is_none() {
+                gone.push(key);
+            }
+        }
+        after = Some(last);
+    }
+}
+
+/// Keys of documents after a key, in key order, at most `limit`.
+pub(crate) fn document_keys_after(
+    conn: &Connection,
+    container: i64,
+    integer_keys: bool,
+    after: Option<&RowKey>,
+    limit: usize,
+) -> Result<Vec<RowKey>, StoreError> {
+    let from = after.map_or(String::new(), |_| "WHERE key > ?2".to_owned());
+    let sql = format!("SELECT key FROM piecewise_rows_{container} {from} ORDER BY key LIMIT ?1");
+    let mut stmt = conn.prepare_cached(&sql)?;
+    stmt.raw_bind_parameter(1, limit as i64)?;
+    if let Some(key) = after {
+        stmt.raw_bind_parameter(2, SqlKey(key))?;
+    }
+    let mut rows = stmt.raw_query();
+    let mut keys = vec![];
+    while let Some(row) = rows.next()? {
+        keys.push(if integer_keys {
+            RowKey::Integer(row.get(0)?)
+        } else {
+            RowKey::Tuple(row.get::<_, Vec<u8>>(0)?)
+        });
+    }
+    Ok(keys)
+}
+
+/// Removes what the log says about rows of a container.
+pub(crate) fn forget(conn: &Connection, container: i64) -> Result<(), StoreError> {
+    let sql = format!("DELETE FROM piecewise_log WHERE container = {container}");
+    if let Ok(mut stmt) = conn.prepare(&sql) {
+        stmt.execute([])?;
+    }
+    Ok(())
+}

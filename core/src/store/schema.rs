@@ -1,0 +1,449 @@
+//! Schema: reads what a user's table is like, and says why one cannot be tracked.
+
+use super::StoreError;
+use super::user_table::quote;
+use crate::change::Merge;
+use crate::table::{Collation, Column, Default, ForeignKey, Table, TableKey, Unique, UniqueTerm};
+use crate::value::Value;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+/// Most columns of a tracked table.
+const COLUMNS_MAX: usize = 500;
+
+/// Why a table cannot be tracked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrackRefusal {
+    /// There is no such table.
+    #[error("there is no table {table}")]
+    NoTable {
+        /// The name looked for.
+        table: String,
+        /// A table with a name like it.
+        similar: Option<String>,
+    },
+    /// It is a view.
+    #[error("{table} is a view, which has no rows of its own")]
+    View {
+        /// Its name.
+        table: String,
+    },
+    /// It is a virtual table, or part of one.
+    #[error("{table} is a virtual table or part of one; its module, not SQLite, keeps its rows")]
+    Virtual {
+        /// Its name.
+        table: String,
+    },
+    /// It is SQLite's or ours.
+    #[error("{table} is an internal table")]
+    Internal {
+        /// Its name.
+        table: String,
+    },
+    /// It has no primary key.
+    #[error("table {table} has no primary key, so its rows cannot be told apart on two machines")]
+    NoPrimaryKey {
+        /// Its name.
+        table: String,
+    },
+    /// It has more columns than can be tracked.
+    #[error("table {table} has {columns} columns; the limit is {COLUMNS_MAX}")]
+    TooManyColumns {
+        /// Its name.
+        table: String,
+        /// How many it has.
+        columns: usize,
+    },
+    /// A key or UNIQUE index uses a collation that only the application knows.
+    #[error("table {table} uses the collation {collation}, which only its application knows")]
+    UnknownCollation {
+        /// Its name.
+        table: String,
+        /// The collation.
+        collation: String,
+    },
+    /// A name that cannot travel.
+    #[error("table {table} has a name, or a column, with a control character or of more than 128 bytes")]
+    BadName {
+        /// Its name.
+        table: String,
+    },
+    /// The file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<rusqlite::Error> for TrackRefusal {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl TrackRefusal {
+    /// A way out.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoTable { similar: Some(similar), .. } => format!("did you mean {similar}?"),
+            Self::NoTable { .. } => "`sqlite3 FILE .tables` lists the tables".into(),
+            Self::View { .. } => "track the tables that it reads".into(),
+            Self::Virtual { .. } => "track the table it is built from, and rebuild it by triggers".into(),
+            Self::NoPrimaryKey { table } => format!(
+                "make a new table with `id TEXT PRIMARY KEY DEFAULT (lower(hex(randomblob(16))))`, copy the rows of {table}, and rename it"
+            ),
+            Self::UnknownCollation { .. } => "use BINARY, NOCASE or RTRIM in keys and UNIQUE indexes".into(),
+            Self::Store(error) => return error.hint(),
+            _ => return None,
+        })
+    }
+}
+
+/// Changes whenever anybody changes the schema.
+pub fn schema_version(conn: &Connection) -> Result<i64, StoreError> {
+    Ok(conn.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?)
+}
+
+/// Whether there is a table or view of this name.
+pub fn table_exists(conn: &Connection, name: &str) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM sqlite_master WHERE type IN ('table', 'view') AND lower(name) = lower(?)";
+    Ok(conn.prepare_cached(sql)?.exists([name])?)
+}
+
+/// Whether the application has triggers on a table.
+pub fn app_triggers(conn: &Connection, table: &str) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(?)
+               AND name NOT LIKE 'piecewise\\_%' ESCAPE '\\'";
+    Ok(conn.prepare_cached(sql)?.exists([table])?)
+}
+
+/// The user's tables that could be tracked by their kind.
+pub fn user_tables(conn: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut stmt = conn.prepare(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+         AND name NOT LIKE 'piecewise\\_%' ESCAPE '\\' ORDER BY name",
+    )?;
+    let names = stmt.query_map([], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
+/// Reads a table's shape; refuses one that cannot be tracked.
+pub fn read_table(conn: &Connection, name: &str) -> Result<Table, TrackRefusal> {
+    let (name, kind, without_rowid, strict) = find(conn, name)?;
+    match kind.as_str() {
+        "view" => return Err(TrackRefusal::View { table: name }),
+        "virtual" | "shadow" => return Err(TrackRefusal::Virtual { table: name }),
+        _ => {}
+    }
+    let lower = name.to_ascii_lowercase();
+    if lower.starts_with("sqlite_") || lower.starts_with("piecewise_") {
+        return Err(TrackRefusal::Internal { table: name });
+    }
+    let (columns, key_columns) = read_columns(conn, &name)?;
+    let bad = |n: &str| n.is_empty() || n.len() > 128 || n.chars().any(char::is_control);
+    if bad(&name) || columns.iter().any(|c| bad(&c.name)) {
+        return Err(TrackRefusal::BadName { table: name });
+    }
+    if columns.len() > COLUMNS_MAX {
+        return Err(TrackRefusal::TooManyColumns { table: name, columns: columns.len() });
+    }
+    if key_columns.is_empty() {
+        return Err(TrackRefusal::NoPrimaryKey { table: name });
+    }
+    let (unique, has_key_index) = read_unique(conn, &name)?;
+    let rowid = !without_rowid
+        && !has_key_index
+        && key_columns.len() == 1
+        && columns[key_columns[0]].declared_type.eq_ignore_ascii_case("INTEGER");
+    let key = if rowid { TableKey::Rowid(key_columns[0]) } else { TableKey::Columns(key_columns) };
+    let foreign_keys = read_foreign_keys(conn, &name, &columns)?;
+    Ok(Table { name, columns, key, without_rowid, strict, unique, foreign_keys })
+}
+
+/// What may surprise a user of this table.
+pub(crate) fn warnings(conn: &Connection, table: &Table) -> Result<Vec<String>, StoreError> {
+    let mut warnings = vec![];
+    if let TableKey::Rowid(n) = table.key {
+        warnings.push(format!(
+            "{}.{} is an INTEGER PRIMARY KEY: two machines that insert offline may give out the same number. \
+             Neither row is lost (see `piecewise conflicts`), but a TEXT key of random bytes avoids it",
+            table.name, table.columns[n].name
+        ));
+    }
+    for unique in table.unique.iter().filter(|u| u.partial.is_some()) {
+        warnings.push(format!(
+            "the UNIQUE index {} is partial or over expressions: it is enforced on this machine alone",
+            unique.index
+        ));
+    }
+    for foreign in &table.foreign_keys {
+        if !table_exists(conn, &foreign.parent_table)? {
+            warnings.push(format!(
+                "{} refers to {}, which is not in this file: that is not checked",
+                table.name, foreign.parent_table
+            ));
+        }
+    }
+    Ok(warnings)
+}
+
+fn find(conn: &Connection, name: &str) -> Result<(String, String, bool, bool), TrackRefusal> {
+    let sql = "SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)";
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+    let found = conn.query_row(sql, [name], read).optional()?;
+    match found {
+        Some(found) => Ok(found),
+        None => {
+            let tables = user_tables(conn)?;
+            let similar = tables.into_iter().find(|t| is_similar(t, name));
+            Err(TrackRefusal::NoTable { table: name.to_owned(), similar })
+        }
+    }
+}
+
+fn is_similar(a: &str, b: &str) -> bool {
+    let (a, b) = (a.to_lowercase(), b.to_lowercase());
+    let shared = a.chars().zip(b.chars()).take_while(|(x, y)| x == y).count();
+    let tail = a.chars().rev().zip(b.chars().rev()).take_while(|(x, y)| x == y).count();
+    (shared + tail) * 3 >= a.len().max(b.len()) * 2
+}
+
+fn read_columns(conn: &Connection, table: &str) -> Result<(Vec<Column>, Vec<usize>), TrackRefusal> {
+    let sql = "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid";
+    let mut stmt = conn.prepare(sql)?;
+    let mut rows = stmt.query([table])?;
+    let (mut columns, mut key) = (vec![], vec![]);
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let default: Option<String> = row.get(3)?;
+        let place: i64 = row.get(4)?;
+        if place > 0 {
+            key.push((place, columns.len()));
+        }
+        let collation = collation_of(conn, table, &name)?;
+        columns.push(Column {
+            collation: Collation::from_name(&collation).unwrap_or(Collation::Binary),
+            declared_type: row.get(1)?,
+            not_null: row.get(2)?,
+            default: default.map_or(Default::None, |text| read_default(&text)),
+            generated: row.get::<_, i64>(5)? > 1,
+            merge: Merge::Register,
+            name,
+        });
+        if place > 0 && Collation::from_name(&collation).is_none() {
+            return Err(TrackRefusal::UnknownCollation { table: table.to_owned(), collation });
+        }
+    }
+    key.sort_unstable();
+    Ok((columns, key.into_iter().map(|(_, n)| n).collect()))
+}
+
+fn collation_of(conn: &Connection, table: &str, column: &str) -> Result<String, StoreError> {
+    let meta = conn.column_metadata(Some("main"), table, column);
+    let name = meta.ok().and_then(|(_, collation, _, _, _)| collation.map(|c| c.to_string_lossy().into_owned()));
+    Ok(name.unwrap_or_else(|| "BINARY".to_owned()))
+}
+
+/// The UNIQUE indexes except the primary key's, and whether the primary key has an index.
+fn read_unique(conn: &Connection, table: &str) -> Result<(Vec<Unique>, bool), TrackRefusal> {
+    let sql = "SELECT name, origin, partial FROM pragma_index_list(?) WHERE \"unique\" ORDER BY name";
+    let mut stmt = conn.prepare(sql)?;
+    let mut rows = stmt.query([table])?;
+    let (mut unique, mut has_key_index) = (vec![], false);
+    while let Some(row) = rows.next()? {
+        let (index, origin, partial): (String, String, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if origin == "pk" {
+            has_key_index = true;
+            continue;
+        }
+        let mut terms = vec![];
+        let mut stmt = conn.prepare("SELECT cid, coll FROM pragma_index_xinfo(?) WHERE key ORDER BY seqno")?;
+        let mut columns = stmt.query([&index])?;
+        while let Some(term) = columns.next()? {
+            let (place, collation): (i64, String) = (term.get(0)?, term.get(1)?);
+            if Collation::from_name(&collation).is_none() {
+                return Err(TrackRefusal::UnknownCollation { table: table.to_owned(), collation });
+            }
+            terms.push(UniqueTerm { column: usize::try_from(place).ok(), collation });
+        }
+        let local = partial || terms.iter().any(|t| t.column.is_none());
+        let sql = "SELECT sql FROM sqlite_master WHERE type = 'index' AND name = ?";
+        let text: Option<String> = conn.query_row(sql, [&index], |row| row.get(0)).optional()?.flatten();
+        let partial = local.then(|| text.unwrap_or_default());
+        unique.push(Unique { index, columns: terms, constraint: origin == "u", partial });
+    }
+    Ok((unique, has_key_index))
+}
+
+fn read_foreign_keys(
+    conn: &Connection,
+    table: &str,
+    columns: &[Column],
+) -> Result<Vec<ForeignKey>, TrackRefusal> {
+    let sql = "SELECT id, \"table\", \"from\", \"to\", on_delete, on_update FROM pragma_foreign_key_list(?) ORDER BY id, seq";
+    let mut stmt = conn.prepare(sql)?;
+    let mut rows = stmt.query([table])?;
+    let mut found: Vec<(i64, ForeignKey)> = vec![];
+    while let Some(row) = rows.next()? {
+        let (id, parent, from, to): (i64, String, String, Option<String>) =
+            (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        if found.last().is_none_or(|(last, _)| *last != id) {
+            let foreign = ForeignKey {
+                columns: vec![],
+                parent_table: parent.clone(),
+                parent_columns: vec![],
+                on_delete: row.get(4)?,
+                on_update: row.get(5)?,
+            };
+            found.push((id, foreign));
+        }
+        let Some((_, foreign)) = found.last_mut() else { continue };
+        foreign.columns.extend(columns.iter().position(|c| c.name.eq_ignore_ascii_case(&from)));
+        foreign.parent_columns.extend(to);
+    }
+    for (_, foreign) in &mut found {
+        if foreign.parent_columns.is_empty() {
+            let sql = "SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk";
+            let mut stmt = conn.prepare(sql)?;
+            let names = stmt.query_map([&foreign.parent_table], |row| row.get(0))?;
+            foreign.parent_columns = names.collect::<Result<_, _>>()?;
+        }
+    }
+    // A foreign key that does not say to which columns, of a table that is not there, cannot be checked.
+    let whole = |f: &ForeignKey| !f.columns.is_empty() && f.columns.len() == f.parent_columns.len();
+    Ok(found.into_iter().map(|(_, f)| f).filter(whole).collect())
+}
+
+/// A default as the schema spells it.
+fn read_default(text: &str) -> Default {
+    let text = text.trim();
+    read_literal(text).map_or(Default::Expression, Default::Literal)
+}
+
+/// A literal: NULL, TRUE, FALSE, a number, 'text' or x'blob'.
+pub(crate) fn read_literal(text: &str) -> Option<Value> {
+    let upper = text.to_ascii_uppercase();
+    match upper.as_str() {
+        "NULL" => return Some(Value::Null),
+        "TRUE" => return Some(Value::Integer(1)),
+        "FALSE" => return Some(Value::Integer(0)),
+        _ => {}
+    }
+    if let Some(hex) = upper.strip_prefix("X'").and_then(|t| t.strip_suffix('\'')) {
+        let digits = hex.as_bytes();
+        let pair = |p: &[u8]| u8::from_str_radix(std::str::from_utf8(p).ok()?, 16).ok();
+        let even = digits.len().is_multiple_of(2);
+        return even.then(|| digits.chunks(2).map(pair).collect::<Option<_>>())?.map(Value::Blob);
+    }
+    if let Some(inner) = text.strip_prefix('\'').and_then(|t| t.strip_suffix('\'')) {
+        let plain = inner.replace("''", "\u{0}");
+        return (!plain.contains('\'')).then(|| Value::Text(plain.replace('\u{0}', "'")));
+    }
+    let numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+    if !numeric {
+        return None;
+    }
+    let number = text.strip_prefix('+').unwrap_or(text);
+    if let Ok(i) = number.parse::<i64>() {
+        return Some(Value::Integer(i));
+    }
+    number.parse::<f64>().ok().filter(|f| f.is_finite()).map(Value::Real)
+}
+
+/// A literal as SQL spells it.
+pub(crate) fn literal(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".into(),
+        Value::Integer(i) => i.to_string(),
+        Value::Real(f) => format!("{f:?}"),
+        Value::Text(s) => format!("'{}'", s.replace('\'', "''")),
+        Value::Blob(b) | Value::RawText(b) => {
+            format!("x'{}'", b.iter().map(|b| format!("{b:02x}")).collect::<String>())
+        }
+    }
+}
+
+/// A table's name for SQL.
+pub(crate) fn quoted(table: &Table) -> String {
+    quote(&table.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(sql: &str, name: &str) -> Result<Table, TrackRefusal> {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(sql).unwrap();
+        read_table(&conn, name)
+    }
+
+    #[test]
+    fn only_an_integer_primary_key_is_the_rowid() {
+        let key = |sql| read(sql, "t").unwrap().key;
+        assert_eq!(key("CREATE TABLE t(a, id INTEGER PRIMARY KEY)"), TableKey::Rowid(1));
+        assert_eq!(key("CREATE TABLE t(id INT PRIMARY KEY)"), TableKey::Columns(vec![0]));
+        assert_eq!(key("CREATE TABLE t(id INTEGER PRIMARY KEY DESC)"), TableKey::Columns(vec![0]));
+        assert_eq!(key("CREATE TABLE t(a, b, PRIMARY KEY (b, a))"), TableKey::Columns(vec![1, 0]));
+        assert_eq!(
+            key("CREATE TABLE t(id INTEGER PRIMARY KEY) WITHOUT ROWID"),
+            TableKey::Columns(vec![0])
+        );
+    }
+
+    #[test]
+    fn defaults_are_literals_or_expressions() {
+        let table = read(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, a DEFAULT -1, b DEFAULT 'it''s', c DEFAULT x'00ff',
+             d DEFAULT 1.5, e DEFAULT CURRENT_TIMESTAMP, f DEFAULT (1 + 1), g DEFAULT TRUE, h)",
+            "t",
+        )
+        .unwrap();
+        let defaults: Vec<_> = table.columns[1..].iter().map(|c| c.default.clone()).collect();
+        let literal = Default::Literal;
+        assert_eq!(
+            defaults,
+            [
+                literal(Value::Integer(-1)),
+                literal(Value::Text("it's".into())),
+                literal(Value::Blob(vec![0, 255])),
+                literal(Value::Real(1.5)),
+                Default::Expression,
+                Default::Expression,
+                literal(Value::Integer(1)),
+                Default::None
+            ]
+        );
+    }
+
+    #[test]
+    fn generated_columns_collations_and_foreign_keys_are_seen() {
+        let table = read(
+            "CREATE TABLE p(id INTEGER PRIMARY KEY);
+             CREATE TABLE t(id TEXT COLLATE NOCASE PRIMARY KEY, a INT, b AS (a + 1), c AS (a) STORED,
+               p REFERENCES p ON DELETE CASCADE, UNIQUE (a, p)) STRICT, WITHOUT ROWID;"
+                .replace("STRICT, ", "")
+                .as_str(),
+            "T",
+        )
+        .unwrap();
+        assert_eq!(table.columns[0].collation, Collation::NoCase);
+        let generated: Vec<_> = table.columns.iter().map(|c| c.generated).collect();
+        assert_eq!(generated, [false, false, true, true, false]);
+        assert_eq!(table.foreign_keys[0].parent_columns, ["id"]);
+        assert_eq!(table.foreign_keys[0].on_delete, "CASCADE");
+        assert_eq!(table.unique.len(), 1);
+        assert!(table.without_rowid);
+    }
+
+    #[test]
+    fn what_cannot_be_tracked_is_refused_with_a_way_out() {
+        let schema = "CREATE TABLE orders(a); CREATE VIEW v AS SELECT 1; CREATE VIRTUAL TABLE f USING fts5(a);";
+        let refusal = |name| read(schema, name).unwrap_err();
+        assert!(matches!(refusal("orders"), TrackRefusal::NoPrimaryKey { .. }));
+        assert!(matches!(refusal("v"), TrackRefusal::View { .. }));
+        assert!(matches!(refusal("f"), TrackRefusal::Virtual { .. }));
+        assert!(matches!(refusal("f_data"), TrackRefusal::Virtual { .. }));
+        assert!(matches!(refusal("sqlite_master"), TrackRefusal::Internal { .. }));
+        assert_eq!(refusal("order").hint().unwrap(), "did you mean orders?");
+        assert!(refusal("orders").hint().unwrap().contains("PRIMARY KEY"));
+    }
+}

@@ -1,0 +1,186 @@
+//! Segments on disk: the feed of each container, and cursors into the feeds of peers.
+//!
+//! A segment has a number of its own in this file (`no`), which never changes while it is here, and a
+//! place in its container's feed (`seq`), which changes when one before it is taken out.
+
+use super::StoreError;
+use crate::id::{PeerId, ReplicaId, SegmentId, Seq};
+use crate::message::Cursor;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::sync::Arc;
+
+/// Cursors kept for each container and peer.
+const CURSORS_MAX: i64 = 8;
+
+/// Where a segment came from: the peer's number here (0: it was captured here) and its seq there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) peer: i64,
+    pub(crate) seq: Seq,
+}
+
+impl Origin {
+    /// Captured here.
+    pub(crate) const HERE: Self = Self { peer: 0, seq: Seq(0) };
+}
+
+/// A segment's line in the feed, without its bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct FeedLine {
+    pub(crate) no: i64,
+    pub(crate) cursor: Cursor,
+    pub(crate) id: SegmentId,
+    pub(crate) origin: Origin,
+}
+
+const LINE: &str = "no, seq, hash, id, peer, peer_seq";
+
+fn line(row: &Row<'_>) -> rusqlite::Result<FeedLine> {
+    Ok(FeedLine {
+        no: row.get(0)?,
+        cursor: Cursor { seq: Seq(row.get::<_, i64>(1)? as u64), hash: row.get(2)? },
+        id: SegmentId(row.get(3)?),
+        origin: Origin { peer: row.get(4)?, seq: Seq(row.get::<_, i64>(5)? as u64) },
+    })
+}
+
+/// Stores a segment at `cursor` in its container's feed; its number here.
+pub(crate) fn append(
+    conn: &Connection,
+    container: i64,
+    cursor: &Cursor,
+    id: &SegmentId,
+    origin: Origin,
+    bytes: &[u8],
+) -> Result<i64, StoreError> {
+    conn.prepare_cached(
+        "INSERT INTO piecewise_segments(container, seq, id, hash, peer, peer_seq, bytes) VALUES (?,?,?,?,?,?,?)",
+    )?
+    .execute(params![
+        container,
+        cursor.seq.0 as i64,
+        id.0,
+        cursor.hash,
+        origin.peer,
+        origin.seq.0 as i64,
+        bytes
+    ])?;
+    Ok(conn.last_insert_rowid())
+}
+
+/// The number of a segment that is here.
+pub(crate) fn find(conn: &Connection, container: i64, id: &SegmentId) -> Result<Option<i64>, StoreError> {
+    let mut stmt =
+        conn.prepare_cached("SELECT no FROM piecewise_segments WHERE container = ? AND id = ?")?;
+    Ok(stmt.query_row(params![container, id.0], |row| row.get(0)).optional()?)
+}
+
+/// The running hash at `seq`; the start's is all zero.
+pub(crate) fn hash_at(conn: &Connection, container: i64, seq: Seq) -> Result<Option<[u8; 32]>, StoreError> {
+    if seq == Seq(0) {
+        return Ok(Some(Cursor::START.hash));
+    }
+    let mut stmt =
+        conn.prepare_cached("SELECT hash FROM piecewise_segments WHERE container = ? AND seq = ?")?;
+    Ok(stmt.query_row(params![container, seq.0 as i64], |row| row.get(0)).optional()?)
+}
+
+/// At most `limit` lines of the feed after `seq`.
+pub(crate) fn after(
+    conn: &Connection,
+    container: i64,
+    seq: Seq,
+    limit: usize,
+) -> Result<Vec<FeedLine>, StoreError> {
+    let sql = format!(
+        "SELECT {LINE} FROM piecewise_segments WHERE container = ? AND seq > ? ORDER BY seq LIMIT ?"
+    );
+    let mut stmt = conn.prepare_cached(&sql)?;
+    let rows = stmt.query_map(params![container, seq.0 as i64, limit as i64], line)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The bytes of a segment.
+pub(crate) fn bytes(conn: &Connection, no: i64) -> Result<Arc<[u8]>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT bytes FROM piecewise_segments WHERE no = ?")?;
+    stmt.query_row([no], |row| Ok(Arc::from(row.get_ref(0)?.as_blob()?)))
+        .optional()?
+        .ok_or(StoreError::Damaged { what: "a segment that a row refers to is missing" })
+}
+
+/// All ids of a container, ascending.
+pub(crate) fn ids(conn: &Connection, container: i64) -> Result<Vec<[u8; 32]>, StoreError> {
+    let mut stmt =
+        conn.prepare_cached("SELECT id FROM piecewise_segments WHERE container = ? ORDER BY id")?;
+    let rows = stmt.query_map([container], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+
+/// Takes a segment out; what follows it in the feed must be numbered anew with [`renumber`].
+pub(crate) fn remove(conn: &Connection, no: i64) -> Result<(), StoreError> {
+    conn.execute("DELETE FROM piecewise_segments WHERE no = ?", [no])?;
+    Ok(())
+}
+
+/// Gives a segment another place in the feed.
+pub(crate) fn renumber(conn: &Connection, no: i64, cursor: &Cursor) -> Result<(), StoreError> {
+    conn.prepare_cached("UPDATE piecewise_segments SET seq = ?, hash = ? WHERE no = ?")?.execute(params![
+        cursor.seq.0 as i64,
+        cursor.hash,
+        no
+    ])?;
+    Ok(())
+}
+
+/// The number of a peer's replica here, given on first sight.
+pub(crate) fn peer(conn: &Connection, key: &PeerId, replica: &ReplicaId) -> Result<i64, StoreError> {
+    let find = "SELECT no FROM piecewise_peers WHERE key = ? AND replica = ?";
+    let found = conn.prepare_cached(find)?.query_row(params![key.0, replica.0], |r| r.get(0)).optional()?;
+    if let Some(no) = found {
+        return Ok(no);
+    }
+    conn.execute("INSERT INTO piecewise_peers(key, replica) VALUES (?, ?)", params![key.0, replica.0])?;
+    Ok(conn.last_insert_rowid())
+}
+
+/// The last few cursors into a peer's feed, newest first.
+pub(crate) fn cursors(conn: &Connection, container: i64, peer: i64) -> Result<Vec<Cursor>, StoreError> {
+    let mut stmt = conn.prepare_cached(
+        "SELECT seq, hash FROM piecewise_cursors WHERE container = ? AND peer = ? ORDER BY seq DESC",
+    )?;
+    let rows = stmt.query_map([container, peer], |row| {
+        Ok(Cursor { seq: Seq(row.get::<_, i64>(0)? as u64), hash: row.get(1)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Moves the cursor into a peer's feed: drops those at or beyond it and the oldest over the limit.
+///
+/// Call it in the transaction that applies what lies before it.
+pub(crate) fn set_cursor(
+    conn: &Connection,
+    container: i64,
+    peer: i64,
+    cursor: &Cursor,
+) -> Result<(), StoreError> {
+    let seq = cursor.seq.0 as i64;
+    conn.prepare_cached("DELETE FROM piecewise_cursors WHERE container = ? AND peer = ? AND seq > ?")?
+        .execute([container, peer, seq])?;
+    conn.prepare_cached("REPLACE INTO piecewise_cursors VALUES (?, ?, ?, ?)")?
+        .execute(params![container, peer, seq, cursor.hash])?;
+    conn.prepare_cached(
+        "DELETE FROM piecewise_cursors WHERE container = ?1 AND peer = ?2 AND seq <
+           (SELECT min(seq) FROM (SELECT seq FROM piecewise_cursors WHERE container = ?1 AND peer = ?2
+             ORDER BY seq DESC LIMIT ?3))",
+    )?
+    .execute([container, peer, CURSORS_MAX])?;
+    Ok(())
+}
+
+/// The numbers of all replicas of a peer that were met.
+pub(crate) fn replicas(conn: &Connection, key: &PeerId) -> Result<Vec<i64>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT no FROM piecewise_peers WHERE key = ?")?;
+    let rows = stmt.query_map(params![key.0], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,254 @@
+//! Triggers: plain SQL that notes which rows the application writes.
+//!
+//! They append the key and the time to `piecewise_log`, in the application's own transaction; no function
+//! of ours, nothing newer than SQLite 3.8. What REPLACE displaces through another UNIQUE index fires no
+//! delete trigger, so a BEFORE trigger notes the rows that hold the new row's unique values.
+
+use super::StoreError;
+use super::user_table::quote;
+use crate::table::{Table, Unique};
+use rusqlite::Connection;
+
+/// What the triggers of a table do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Note what is written.
+    Capture,
+    /// Let nothing be written.
+    ReadOnly,
+}
+
+const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)";
+
+/// Makes the log, or widens it to keys of `width` columns.
+pub(crate) fn ensure_log(conn: &Connection, width: usize) -> Result<(), StoreError> {
+    conn.execute_batch(
+        "CREATE TABLE IF NOT EXISTS piecewise_log(seq INTEGER PRIMARY KEY, container INTEGER, time INTEGER, k0)",
+    )?;
+    let sql = "SELECT count(*) - 3 FROM pragma_table_info('piecewise_log')";
+    let have: i64 = conn.query_row(sql, [], |row| row.get(0))?;
+    for n in have..width as i64 {
+        conn.execute_batch(&format!("ALTER TABLE piecewise_log ADD COLUMN k{n}"))?;
+    }
+    Ok(())
+}
+
+/// Adds the triggers of a container to its table.
+pub(crate) fn install(conn: &Connection, no: i64, table: &Table, mode: Mode) -> Result<(), StoreError> {
+    for (_, sql) in triggers(no, table, mode) {
+        conn.execute_batch(&sql)?;
+    }
+    Ok(())
+}
+
+/// Whether the table has just the triggers that it should.
+pub(crate) fn are_installed(
+    conn: &Connection,
+    no: i64,
+    table: &Table,
+    mode: Mode,
+) -> Result<bool, StoreError> {
+    let expected = triggers(no, table, mode);
+    let names = installed(conn, no)?;
+    if names.len() != expected.len() {
+        return Ok(false);
+    }
+    let sql = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = ? AND tbl_name = ? AND sql = ?";
+    let mut stmt = conn.prepare_cached(sql)?;
+    for (name, text) in expected {
+        // A renamed table or column is spelled anew by SQLite; then they are made anew as well.
+        if !stmt.exists([&name, &table.name, &text])? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Drops the triggers of a container.
+pub(crate) fn remove(conn: &Connection, no: i64) -> Result<(), StoreError> {
+    for name in installed(conn, no)? {
+        conn.execute_batch(&format!("DROP TRIGGER {}", quote(&name)))?;
+    }
+    Ok(())
+}
+
+/// Removes what the log says of a container.
+pub(crate) fn forget(conn: &Connection, no: i64) -> Result<(), StoreError> {
+    super::log::forget(conn, no)
+}
+
+fn installed(conn: &Connection, no: i64) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name GLOB 'piecewise_' || ? || '_*'";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let names = stmt.query_map([no], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
+/// Names and texts of the triggers of a container.
+fn triggers(no: i64, table: &Table, mode: Mode) -> Vec<(String, String)> {
+    let name = |what: &str| format!("piecewise_{no}_{what}");
+    let make = |what: &str, when: &str, body: &str| {
+        let text = format!(
+            "CREATE TRIGGER {} {when} ON {} BEGIN {body} END",
+            quote(&name(what)),
+            quote(&table.name)
+        );
+        (name(what), text)
+    };
+    if mode == Mode::ReadOnly {
+        let message = format!("piecewise: table {} is read-only on this device", table.name);
+        let body = format!("SELECT RAISE(ABORT, '{}');", message.replace('\'', "''"));
+        return ["insert", "update", "delete"]
+            .map(|what| make(what, &format!("BEFORE {}", what.to_uppercase()), &body))
+            .into();
+    }
+    let keys = table.key_columns();
+    let key_names: Vec<_> = keys.iter().map(|n| quote(&table.columns[*n].name)).collect();
+    let refuse_null = null_guard(table);
+    let log_new = format!("{refuse_null}{}", log_row(no, &key_names, "NEW"));
+    let log_old = log_row(no, &key_names, "OLD");
+    let mut all = vec![
+        make("insert", "AFTER INSERT", &log_new),
+        make("update", "AFTER UPDATE", &log_new),
+        make("delete", "AFTER DELETE", &log_old),
+    ];
+    let differs: Vec<_> =
+        key_names.iter().map(|k| format!("OLD.{k} IS NOT NEW.{k} COLLATE BINARY")).collect();
+    let moved = format!("AFTER UPDATE OF {} ", key_names.join(", "));
+    all.push({
+        let text = format!(
+            "CREATE TRIGGER {} {moved}ON {} WHEN {} BEGIN {log_old} END",
+            quote(&name("move")),
+            quote(&table.name),
+            differs.join(" OR ")
+        );
+        (name("move"), text)
+    });
+    for (n, unique) in table.unique.iter().enumerate() {
+        let Some(body) = log_displaced(no, table, unique, &key_names) else { continue };
+        all.push(make(&format!("replace{n}"), "BEFORE INSERT", &body));
+        let columns: Vec<_> =
+            unique.columns.iter().filter_map(|t| t.column).map(|c| quote(&table.columns[c].name)).collect();
+        all.push(make(&format!("displace{n}"), &format!("BEFORE UPDATE OF {}", columns.join(", ")), &body));
+    }
+    all
+}
+
+fn null_guard(table: &Table) -> String {
+    if table.without_rowid || matches!(table.key, crate::table::TableKey::Rowid(_)) {
+        return String::new(); // SQLite itself lets no NULL in
+    }
+    let nullable = table.key_columns().into_iter().filter(|n| !table.columns[*n].not_null);
+    let terms: Vec<_> = nullable.map(|n| format!("NEW.{} IS NULL", quote(&table.columns[n].name))).collect();
+    if terms.is_empty() {
+        return String::new();
+    }
+    let message = format!("piecewise: table {} cannot have a NULL in its primary key", table.name);
+    format!("SELECT RAISE(ABORT, '{}') WHERE {}; ", message.replace('\'', "''"), terms.join(" OR "))
+}
+
+fn columns(width: usize) -> String {
+    (0..width).map(|n| format!("k{n}")).collect::<Vec<_>>().join(", ")
+}
+
+fn log_row(no: i64, keys: &[String], row: &str) -> String {
+    let values: Vec<_> = keys.iter().map(|k| format!("{row}.{k}")).collect();
+    format!(
+        "INSERT INTO piecewise_log(container, time, {}) VALUES ({no}, {NOW}, {});",
+        columns(keys.len()),
+        values.join(", ")
+    )
+}
+
+/// Notes the rows that hold the new row's values of a UNIQUE index. Terms over expressions are left out,
+/// and so is a partial index's condition: a row too many in the log does no harm.
+fn log_displaced(no: i64, table: &Table, unique: &Unique, keys: &[String]) -> Option<String> {
+    let terms: Vec<_> = unique
+        .columns
+        .iter()
+        .filter_map(|t| Some((quote(&table.columns[t.column?].name), &t.collation)))
+        .map(|(c, collation)| format!("{c} = NEW.{c} COLLATE {collation}"))
+        .collect();
+    (!terms.is_empty()).then(|| {
+        format!(
+            "INSERT INTO piecewise_log(container, time, {}) SELECT {no}, {NOW}, {} FROM {} WHERE {};",
+            columns(keys.len()),
+            keys.join(", "),
+            quote(&table.name),
+            terms.join(" AND ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema::read_table;
+
+    fn tracked(sql: &str) -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(sql).unwrap();
+        let table = read_table(&conn, "t").unwrap();
+        ensure_log(&conn, table.key_columns().len()).unwrap();
+        install(&conn, 7, &table, Mode::Capture).unwrap();
+        assert!(are_installed(&conn, 7, &table, Mode::Capture).unwrap());
+        conn
+    }
+
+    /// Keys logged by some SQL, once each, in order.
+    fn logged(conn: &Connection, sql: &str) -> Vec<String> {
+        conn.execute_batch("DELETE FROM piecewise_log").unwrap();
+        conn.execute_batch(sql).unwrap();
+        let mut stmt = conn.prepare("SELECT DISTINCT k0 || '' FROM piecewise_log ORDER BY 1").unwrap();
+        stmt.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn every_way_to_change_a_row_is_noted() {
+        let conn = tracked(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, a UNIQUE, b, p REFERENCES t ON DELETE CASCADE);
+             PRAGMA foreign_keys = ON;",
+        );
+        assert_eq!(logged(&conn, "INSERT INTO t VALUES (1,'x',0,NULL), (2,'y',0,1)"), ["1", "2"]);
+        assert_eq!(logged(&conn, "UPDATE t SET b = 1"), ["1", "2"]);
+        assert_eq!(logged(&conn, "INSERT OR REPLACE INTO t VALUES (3,'y',0,1)"), ["2", "3"]);
+        assert_eq!(logged(&conn, "INSERT INTO t VALUES (3,'z',9,1) ON CONFLICT(id) DO UPDATE SET b = 9"), ["3"]);
+        assert_eq!(logged(&conn, "UPDATE t SET id = 5 WHERE id = 3"), ["3", "5"]);
+        assert_eq!(logged(&conn, "INSERT INTO t VALUES (6,'q',0,NULL)"), ["6"]);
+        assert_eq!(logged(&conn, "UPDATE OR REPLACE t SET a = 'q' WHERE id = 5"), ["5", "6"]);
+        assert_eq!(logged(&conn, "DELETE FROM t WHERE id = 1"), ["1", "5"]);
+    }
+
+    #[test]
+    fn what_the_applications_own_triggers_write_is_noted() {
+        let conn = tracked(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, a); CREATE TABLE u(id INTEGER PRIMARY KEY);
+             CREATE TRIGGER copy AFTER INSERT ON u BEGIN INSERT INTO t VALUES (NEW.id, 'from u'); END;",
+        );
+        assert_eq!(logged(&conn, "INSERT INTO u VALUES (4)"), ["4"]);
+    }
+
+    #[test]
+    fn a_null_key_and_writes_to_a_read_only_table_are_refused_where_they_are_made() {
+        let conn = tracked("CREATE TABLE t(id TEXT PRIMARY KEY, a)");
+        let error = conn.execute("INSERT INTO t VALUES (NULL, 1)", []).unwrap_err();
+        assert!(error.to_string().contains("NULL in its primary key"), "{error}");
+        conn.execute("INSERT INTO t VALUES ('k', 1)", []).unwrap();
+        let table = read_table(&conn, "t").unwrap();
+        remove(&conn, 7).unwrap();
+        install(&conn, 7, &table, Mode::ReadOnly).unwrap();
+        for sql in ["INSERT INTO t VALUES ('l', 1)", "UPDATE t SET a = 2", "DELETE FROM t"] {
+            assert!(conn.execute(sql, []).unwrap_err().to_string().contains("read-only"), "{sql}");
+        }
+    }
+
+    #[test]
+    fn composite_keys_and_odd_names_are_noted_whole() {
+        let conn = tracked("CREATE TABLE t(\"a \"\"b\" TEXT, c INT, PRIMARY KEY (\"a \"\"b\", c)) WITHOUT ROWID");
+        conn.execute_batch("INSERT INTO t VALUES ('x', 3)").unwrap();
+        let sql = "SELECT k0, k1, time > 1600000000000, time < 4000000000000 FROM piecewise_log";
+        let row: (String, i64, bool, bool) =
+            conn.query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))).unwrap();
+        assert_eq!(row, ("x".into(), 3, true, true));
+    }
+}

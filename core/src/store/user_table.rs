@@ -1,0 +1,325 @@
+//! The user's table: all SQL that reads and writes rows of it.
+//!
+//! A row is seen here as its key and its *document columns*: those whose values are kept in documents,
+//! in the table's order. Generated columns are left to SQLite.
+
+use super::StoreError;
+use super::documents::SqlKey;
+use crate::change::Merge;
+use crate::key::RowKey;
+use crate::table::{Default, Table, TableKey};
+use crate::value::{Value, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
+use rusqlite::{CachedStatement, Connection, Row, ToSql, ffi};
+
+/// The values of a row's document columns, in their order.
+pub(crate) type RowValues = Vec<Value>;
+
+/// A column whose values are kept in documents.
+#[derive(Debug, Clone)]
+pub(crate) struct DocumentColumn {
+    /// Its place among the table's columns.
+    pub(crate) index: usize,
+    /// Its key in documents: the column's name when it was first tracked.
+    pub(crate) key: String,
+    /// How concurrent values of it come together.
+    pub(crate) merge: Merge,
+    /// What it holds in rows whose document does not have it: the literal default, or NULL.
+    pub(crate) absent: Value,
+}
+
+/// A tracked table with the statements that read and write its rows.
+#[derive(Debug, Clone)]
+pub(crate) struct UserTable {
+    pub(crate) table: Table,
+    pub(crate) columns: Vec<DocumentColumn>,
+    key_only: Vec<usize>,
+    key_filter: String,
+}
+
+/// Why SQLite did not take a row.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// UNIQUE, or the primary key.
+    Unique,
+    /// Another constraint, or the application's trigger, with SQLite's words.
+    Constraint(String),
+    /// Something that is not about this row.
+    Store(StoreError),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        match &error {
+            rusqlite::Error::SqliteFailure(e, message) if e.code == ffi::ErrorCode::ConstraintViolation => {
+                match e.extended_code {
+                    ffi::SQLITE_CONSTRAINT_UNIQUE
+                    | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+                    | ffi::SQLITE_CONSTRAINT_ROWID => Self::Unique,
+                    _ => Self::Constraint(message.clone().unwrap_or_else(|| e.to_string())),
+                }
+            }
+            rusqlite::Error::SqliteFailure(e, message)
+                if matches!(e.code, ffi::ErrorCode::TypeMismatch | ffi::ErrorCode::TooBig) =>
+            {
+                Self::Constraint(message.clone().unwrap_or_else(|| e.to_string()))
+            }
+            _ => Self::Store(error.into()),
+        }
+    }
+}
+
+impl ToSql for ValueRef<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match *self {
+            ValueRef::Null => SqlRef::Null,
+            ValueRef::Integer(i) => SqlRef::Integer(i),
+            ValueRef::Real(f) => SqlRef::Real(f),
+            ValueRef::Text(s) => SqlRef::Text(s.as_bytes()),
+            ValueRef::Blob(b) => SqlRef::Blob(b),
+            ValueRef::RawText(b) => SqlRef::Text(b),
+        }))
+    }
+}
+
+/// A value as SQLite gave it.
+pub(crate) fn value(sql: SqlRef<'_>) -> ValueRef<'_> {
+    match sql {
+        SqlRef::Null => ValueRef::Null,
+        SqlRef::Integer(i) => ValueRef::Integer(i),
+        SqlRef::Real(f) => ValueRef::Real(f),
+        SqlRef::Text(bytes) => std::str::from_utf8(bytes).map_or(ValueRef::RawText(bytes), ValueRef::Text),
+        SqlRef::Blob(b) => ValueRef::Blob(b),
+    }
+}
+
+/// An identifier in SQL's quotes.
+pub(crate) fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+impl UserTable {
+    /// `document_key` gives a column's key in documents.
+    pub(crate) fn new(table: Table, document_key: impl Fn(&str) -> String) -> Self {
+        let columns: Vec<_> = table
+            .document_columns()
+            .map(|index| {
+                let column = &table.columns[index];
+                let absent = match &column.default {
+                    Default::Literal(value) => value.clone(),
+                    _ => Value::Null,
+                };
+                DocumentColumn { index, key: document_key(&column.name), merge: column.merge, absent }
+            })
+            .collect();
+        let key_columns = key_columns(&table);
+        let spelled = |n: &usize| columns.iter().any(|c| c.index == *n);
+        let key_only = key_columns.iter().copied().filter(|n| !spelled(n)).collect();
+        let terms: Vec<_> =
+            key_columns.iter().map(|n| format!("{} = ?", quote(&table.columns[*n].name))).collect();
+        Self { key_filter: terms.join(" AND "), columns, key_only, table }
+    }
+
+    /// Whether the key is the rowid.
+    pub(crate) fn has_integer_key(&self) -> bool {
+        matches!(self.table.key, TableKey::Rowid(_))
+    }
+
+    /// Indexes of the key's columns in key order.
+    pub(crate) fn key_columns(&self) -> Vec<usize> {
+        key_columns(&self.table)
+    }
+
+    fn name(&self) -> String {
+        quote(&self.table.name)
+    }
+
+    fn column_list(&self) -> String {
+        let names: Vec<_> = self.columns.iter().map(|c| quote(&self.table.columns[c.index].name)).collect();
+        if names.is_empty() { "NULL".to_owned() } else { names.join(", ") }
+    }
+
+    /// The statement that reads a row's document columns by key.
+    pub(crate) fn select<'c>(&self, conn: &'c Connection) -> Result<CachedStatement<'c>, StoreError> {
+        let sql = format!("SELECT {} FROM {} WHERE {}", self.column_list(), self.name(), self.key_filter);
+        Ok(conn.prepare_cached(&sql)?)
+    }
+
+    /// The statement that reads keys in key order: all, or those after a key; the last parameter is how many.
+    pub(crate) fn select_keys<'c>(
+        &self,
+        conn: &'c Connection,
+        after_key: bool,
+    ) -> Result<CachedStatement<'c>, StoreError> {
+        let keys: Vec<_> =
+            self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
+        let keys = keys.join(", ");
+        let marks = vec!["?"; self.key_columns().len()].join(", ");
+        let filter = if after_key { format!("WHERE ({keys}) > ({marks})") } else { String::new() };
+        let sql = format!("SELECT {keys} FROM {} {filter} ORDER BY {keys} LIMIT ?", self.name());
+        Ok(conn.prepare_cached(&sql)?)
+    }
+
+    /// Binds a key from parameter `first` on (from 1); the parameter after it.
+    pub(crate) fn bind_key(
+        &self,
+        stmt: &mut CachedStatement<'_>,
+        first: usize,
+        key: &RowKey,
+    ) -> Result<usize, StoreError> {
+        if self.has_integer_key() {
+            stmt.raw_bind_parameter(first, SqlKey(key))?;
+            return Ok(first + 1);
+        }
+        let values = self.key_values(key)?;
+        for (n, value) in values.iter().enumerate() {
+            stmt.raw_bind_parameter(first + n, value.as_ref())?;
+        }
+        Ok(first + values.len())
+    }
+
+    /// The key's values; an error if it is no key of this table.
+    pub(crate) fn key_values(&self, key: &RowKey) -> Result<Vec<Value>, StoreError> {
+        self.table.key_values(key).ok_or(StoreError::Damaged { what: "a key does not fit its table" })
+    }
+
+    /// Reads the document columns of a row of `select` (`offset` 0) or after the keys.
+    pub(crate) fn values(&self, row: &Row<'_>, offset: usize) -> Result<RowValues, StoreError> {
+        (0..self.columns.len()).map(|n| Ok(value(row.get_ref(offset + n)?).to_owned())).collect()
+    }
+
+    /// The row with this key.
+    pub(crate) fn read(&self, conn: &Connection, key: &RowKey) -> Result<Option<RowValues>, StoreError> {
+        let mut stmt = self.select(conn)?;
+        self.bind_key(&mut stmt, 1, key)?;
+        let mut rows = stmt.raw_query();
+        rows.next()?.map(|row| self.values(row, 0)).transpose()
+    }
+
+    /// The statement that inserts a row: document columns, then the key columns that are not among them.
+    pub(crate) fn insert<'c>(&self, conn: &'c Connection) -> Result<CachedStatement<'c>, StoreError> {
+        let indexes = self.columns.iter().map(|c| c.index).chain(self.key_only.iter().copied());
+        let names: Vec<_> = indexes.map(|n| quote(&self.table.columns[n].name)).collect();
+        let marks = vec!["?"; names.len()].join(", ");
+        let sql = format!("INSERT INTO {}({}) VALUES ({marks})", self.name(), names.join(", "));
+        Ok(conn.prepare_cached(&sql)?)
+    }
+
+    /// Binds what `insert` needs besides the document columns.
+    pub(crate) fn bind_insert_key(
+        &self,
+        stmt: &mut CachedStatement<'_>,
+        key: &RowKey,
+    ) -> Result<(), StoreError> {
+        let first = self.columns.len() + 1;
+        if let RowKey::Integer(i) = key {
+            stmt.raw_bind_parameter(first, i)?;
+            return Ok(());
+        }
+        let values = self.key_values(key)?;
+        let columns = self.key_columns();
+        for (n, index) in self.key_only.iter().enumerate() {
+            let place = columns.iter().position(|c| c == index).unwrap_or(0);
+            stmt.raw_bind_parameter(first + n, values[place].as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Inserts a row.
+    pub(crate) fn insert_row(
+        &self,
+        conn: &Connection,
+        key: &RowKey,
+        values: &[Value],
+    ) -> Result<(), Fault> {
+        let mut stmt = self.insert(conn).map_err(Fault::Store)?;
+        for (n, value) in values.iter().enumerate() {
+            stmt.raw_bind_parameter(n + 1, value.as_ref())?;
+        }
+        self.bind_insert_key(&mut stmt, key).map_err(Fault::Store)?;
+        stmt.raw_execute()?;
+        Ok(())
+    }
+
+    /// Sets some document columns of a row: (place among the document columns, value).
+    pub(crate) fn update_row(
+        &self,
+        conn: &Connection,
+        key: &RowKey,
+        changed: &[(usize, &Value)],
+    ) -> Result<(), Fault> {
+        let terms: Vec<_> = changed
+            .iter()
+            .map(|(n, _)| format!("{} = ?", quote(&self.table.columns[self.columns[*n].index].name)))
+            .collect();
+        let sql = format!("UPDATE {} SET {} WHERE {}", self.name(), terms.join(", "), self.key_filter);
+        let mut stmt = conn.prepare_cached(&sql)?;
+        for (n, (_, value)) in changed.iter().enumerate() {
+            stmt.raw_bind_parameter(n + 1, value.as_ref())?;
+        }
+        self.bind_key(&mut stmt, changed.len() + 1, key).map_err(Fault::Store)?;
+        stmt.raw_execute()?;
+        Ok(())
+    }
+
+    /// Deletes a row.
+    pub(crate) fn delete_row(&self, conn: &Connection, key: &RowKey) -> Result<(), Fault> {
+        let sql = format!("DELETE FROM {} WHERE {}", self.name(), self.key_filter);
+        let mut stmt = conn.prepare_cached(&sql)?;
+        self.bind_key(&mut stmt, 1, key).map_err(Fault::Store)?;
+        stmt.raw_execute()?;
+        Ok(())
+    }
+
+    /// Keys of the rows whose `columns` (indexes in the table) have these values, under the columns' collations.
+    pub(crate) fn keys_where(
+        &self,
+        conn: &Connection,
+        columns: &[usize],
+        values: &[Value],
+    ) -> Result<Vec<RowKey>, StoreError> {
+        let keys: Vec<_> =
+            self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
+        let terms: Vec<_> =
+            columns.iter().map(|n| format!("{} = ?", quote(&self.table.columns[*n].name))).collect();
+        let sql =
+            format!("SELECT {} FROM {} WHERE {}", keys.join(", "), self.name(), terms.join(" AND "));
+        let mut stmt = conn.prepare_cached(&sql)?;
+        for (n, value) in values.iter().enumerate() {
+            stmt.raw_bind_parameter(n + 1, value.as_ref())?;
+        }
+        let mut rows = stmt.raw_query();
+        let mut found = vec![];
+        while let Some(row) = rows.next()? {
+            found.extend(self.row_key(row)?);
+        }
+        Ok(found)
+    }
+
+    /// The key from the first columns of a row; None if it has a NULL in it.
+    pub(crate) fn row_key(&self, row: &Row<'_>) -> Result<Option<RowKey>, StoreError> {
+        let values = (0..self.key_columns().len())
+            .map(|n| row.get_ref(n).map(value))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(self.table.row_key(&values).ok())
+    }
+
+    /// A key as people read it: its values, joined by commas.
+    pub(crate) fn key_text(&self, key: &RowKey) -> String {
+        let values = self.table.key_values(key).unwrap_or_default();
+        values.iter().map(Value::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// How many rows the table has.
+    pub(crate) fn count(&self, conn: &Connection) -> Result<u64, StoreError> {
+        let sql = format!("SELECT count(*) FROM {}", self.name());
+        Ok(conn.query_row(&sql, [], |row| row.get::<_, i64>(0))? as u64)
+    }
+}
+
+fn key_columns(table: &Table) -> Vec<usize> {
+    match &table.key {
+        TableKey::Rowid(n) => vec![*n],
+        TableKey::Columns(columns) => columns.clone(),
+    }
+}
