@@ -320,7 +320,7 @@ mod tests {
         fn both_sides_end_with_the_union(
             shared in 0u32..3000, left in 0u32..200, right in 0u32..200, seed: u16
         ) {
-            let at = |n: u32| id(n + u32::from(seed) * 100_000);
+            let at = |n: u32| id(n.wrapping_add(u32::from(seed).wrapping_mul(100_000)));
             let a: Set = (0..shared + left).map(at).collect();
             let b: Set = (0..shared).chain(50_000..50_000 + right).map(at).collect();
             let union: Set = a.union(&b).copied().collect();

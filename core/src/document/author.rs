@@ -154,7 +154,7 @@ fn text_edits(
         };
         match &op.action {
             legacy::OpType::Put(value) if op.insert => {
-                if let Some(text) = value.to_str() {
+                if let Some(text) = value.as_str() {
                     push_insert(&mut runs, id(object), element, text, own_id);
                 }
             }

@@ -127,15 +127,15 @@ pub fn user_tables(conn: &Connection) -> Result<Vec<String>, StoreError> {
 
 /// Reads a table's shape; refuses one that cannot be tracked.
 pub fn read_table(conn: &Connection, name: &str) -> Result<Table, TrackRefusal> {
+    let lower = name.to_ascii_lowercase();
+    if lower.starts_with("sqlite_") || lower.starts_with("piecewise_") {
+        return Err(TrackRefusal::Internal { table: name.to_owned() });
+    }
     let (name, kind, without_rowid, strict) = find(conn, name)?;
     match kind.as_str() {
         "view" => return Err(TrackRefusal::View { table: name }),
         "virtual" | "shadow" => return Err(TrackRefusal::Virtual { table: name }),
         _ => {}
-    }
-    let lower = name.to_ascii_lowercase();
-    if lower.starts_with("sqlite_") || lower.starts_with("piecewise_") {
-        return Err(TrackRefusal::Internal { table: name });
     }
     let (columns, key_columns) = read_columns(conn, &name)?;
     let bad = |n: &str| n.is_empty() || n.len() > 128 || n.chars().any(char::is_control);
