@@ -535,7 +535,10 @@ impl Replica {
             }
             let Some(values) = user.read(&self.conn, &key)? else { continue };
             let mut document = crate::document::Document::default();
-            document.insert(crate::id::ChangeHash([0; 32]), segment.actor, row.into_change());
+            let change = row.into_change();
+            let hash = crate::change_codec::encode(&change, &segment.actor, &mut vec![])
+                .map_err(|_| StoreError::BadChange { segment: segment.id })?;
+            document.insert(hash, segment.actor, change);
             let same = crate::row::shown(&document.evaluate(), &user)
                 .is_some_and(|shown| shown.iter().zip(&values).all(|(a, b)| a.as_ref().same(b.as_ref())));
             if !same {

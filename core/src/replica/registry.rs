@@ -10,7 +10,7 @@ use crate::message::Cursor;
 use crate::root::Root;
 use crate::store::triggers::{self, Mode};
 use crate::store::user_table::UserTable;
-use crate::store::{StoreError, documents, holds, layout, schema};
+use crate::store::{StoreError, documents, layout, schema};
 use rusqlite::{Connection, params};
 use std::sync::Arc;
 
@@ -307,6 +307,7 @@ impl Replica {
             state.scan = scan;
             state.scan_after = None;
         }
+        self.touch(no);
         Ok(())
     }
 
@@ -336,11 +337,6 @@ impl Replica {
             .find(|c| c.table.eq_ignore_ascii_case(table))
             .map(|c| c.no)
             .ok_or_else(|| ReplicaError::NotTracked { table: table.to_owned() })
-    }
-
-    /// How many rows of a container are held.
-    pub(crate) fn held_count(&self, no: i64) -> Result<u64, ReplicaError> {
-        Ok(holds::count(&self.conn, no)?)
     }
 }
 

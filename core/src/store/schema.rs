@@ -1,7 +1,6 @@
 //! Schema: reads what a user's table is like, and says why one cannot be tracked.
 
 use super::StoreError;
-use super::user_table::quote;
 use crate::change::Merge;
 use crate::table::{Collation, Column, Default, ForeignKey, Table, TableKey, Unique, UniqueTerm};
 use crate::value::Value;
@@ -359,11 +358,6 @@ pub(crate) fn literal(value: &Value) -> String {
             format!("x'{}'", b.iter().map(|b| format!("{b:02x}")).collect::<String>())
         }
     }
-}
-
-/// A table's name for SQL.
-pub(crate) fn quoted(table: &Table) -> String {
-    quote(&table.name)
 }
 
 #[cfg(test)]

@@ -1,0 +1,146 @@
+//! What two people see after they edited apart and synced.
+
+use piecewise_core::replica::TrackOptions;
+use piecewise_tests::network::Network;
+
+const NOTES: &str = "CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT, body TEXT, votes INTEGER, done INTEGER DEFAULT 0)";
+const ALL: &str = "SELECT * FROM notes ORDER BY id";
+
+fn notes(clients: usize) -> Network {
+    let options = TrackOptions {
+        text: vec!["notes.body".into()],
+        counter: vec!["notes.votes".into()],
+        prefer_local: false,
+    };
+    Network::new(7, clients, NOTES, &options)
+}
+
+/// Two clients that both hold one note.
+fn shared_note() -> Network {
+    let mut net = notes(2);
+    net.run(1, "INSERT INTO notes VALUES (1, 'Milk', 'one two three', 1, 0)");
+    net.sync_all();
+    net.check_same(ALL);
+    net.wait(1000);
+    net
+}
+
+#[test]
+fn a_row_reaches_the_server_and_the_other_client() {
+    let mut net = shared_note();
+    assert_eq!(net.query(2, "SELECT title, body, votes FROM notes"), ["Text(\"Milk\") Text(\"one two three\") Integer(1)"]);
+    assert_eq!(net.query(0, "SELECT title FROM notes"), ["Text(\"Milk\")"]);
+}
+
+#[test]
+fn edits_to_two_columns_of_one_row_both_survive() {
+    let mut net = shared_note();
+    net.run(1, "UPDATE notes SET title = 'Oat milk'");
+    net.run(2, "UPDATE notes SET done = 1");
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(0, "SELECT title, done FROM notes"), ["Text(\"Oat milk\") Integer(1)"]);
+}
+
+#[test]
+fn of_two_edits_to_one_column_the_later_shows() {
+    let mut net = shared_note();
+    net.run(1, "UPDATE notes SET title = 'early'");
+    net.capture(1);
+    net.wait(5000);
+    // The log tells the time by the machine's own clock; here both are captured by the test's.
+    net.run(2, "UPDATE notes SET title = 'late'");
+    net.capture(2);
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(0, "SELECT title FROM notes"), ["Text(\"late\")"]);
+}
+
+#[test]
+fn texts_merge_by_character_and_counters_add_up() {
+    let mut net = shared_note();
+    net.run(1, "UPDATE notes SET body = 'zero one two three', votes = votes + 1");
+    net.run(2, "UPDATE notes SET body = 'one two three four', votes = votes + 3");
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(
+        net.query(0, "SELECT body, votes FROM notes"),
+        ["Text(\"zero one two three four\") Integer(5)"]
+    );
+}
+
+#[test]
+fn an_edit_beside_a_delete_keeps_the_row_and_a_delete_alone_removes_it() {
+    let mut net = shared_note();
+    net.run(1, "DELETE FROM notes");
+    net.run(2, "UPDATE notes SET title = 'kept'");
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(0, "SELECT title FROM notes"), ["Text(\"kept\")"]);
+    net.run(2, "DELETE FROM notes");
+    net.sync_all();
+    net.check_same(ALL);
+    assert!(net.query(0, ALL).is_empty());
+}
+
+#[test]
+fn two_inserts_under_one_key_show_one_row_whole() {
+    let mut net = notes(2);
+    net.run(1, "INSERT INTO notes VALUES (5, 'a', 'aa', 1, 0)");
+    net.run(2, "INSERT INTO notes VALUES (5, 'b', 'bb', 2, 1)");
+    net.sync_all();
+    net.check_same(ALL);
+    let rows = net.query(0, "SELECT title, body, votes, done FROM notes");
+    let whole = ["Text(\"a\") Text(\"aa\") Integer(1) Integer(0)", "Text(\"b\") Text(\"bb\") Integer(2) Integer(1)"];
+    assert!(whole.contains(&rows[0].as_str()), "{rows:?}");
+}
+
+#[test]
+fn rows_written_on_the_server_by_sql_reach_everyone() {
+    let mut net = shared_note();
+    net.run(0, "INSERT INTO notes(id, title) VALUES (2, 'from the server'); UPDATE notes SET done = 1 WHERE id = 1");
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(2, "SELECT count(*) FROM notes WHERE done = 1 OR id = 2"), ["Integer(2)"]);
+}
+
+#[test]
+fn a_sync_with_nothing_new_is_one_round_trip() {
+    let mut net = shared_note();
+    let talk = net.sync(1);
+    assert!(talk.frames == 2 && talk.bytes < 300, "{talk:?}");
+}
+
+#[test]
+fn ten_thousand_rows_go_over_and_back_in_segments() {
+    let mut net = notes(2);
+    net.run(
+        1,
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+         INSERT INTO notes SELECT i, 'title ' || i, NULL, i, 0 FROM n",
+    );
+    net.sync_all();
+    net.check_same(ALL);
+    net.run(2, "UPDATE notes SET done = 1 WHERE id % 10 = 0");
+    net.run(1, "UPDATE notes SET title = 'new' WHERE id % 10 = 1; DELETE FROM notes WHERE id % 100 = 2");
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(1, "SELECT count(*), sum(done), sum(title = 'new') FROM notes"), [
+        "Integer(9900) Integer(1000) Integer(1000)"
+    ]);
+}
+
+#[test]
+fn untrack_leaves_the_schema_as_it_was() {
+    let mut net = Network::new(1, 0, "", &TrackOptions::default());
+    let n = net.add_machine(NOTES, piecewise_core::replica::Follow::Tracked);
+    let schema = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name";
+    let before = net.query(n, schema);
+    net.replica(n).track("notes", &TrackOptions::default()).unwrap();
+    assert_ne!(net.query(n, schema), before);
+    net.run(n, "INSERT INTO notes(id, title) VALUES (1, 'Milk')");
+    net.sync(n);
+    net.replica(n).untrack("notes").unwrap();
+    assert_eq!(net.query(n, schema), before);
+    assert_eq!(net.query(n, "SELECT title FROM notes"), ["Text(\"Milk\")"]);
+}
