@@ -462,8 +462,12 @@ impl<'r> Container<'r> {
         let reached = |cursor: Option<&Cursor>, tip: &Cursor| cursor.unwrap_or(&Cursor::START) == tip;
         let (mine, theirs) = (reached(ours.first(), &heard.tip), reached(heard.cursors.first(), &state.feed.tip));
         if mine && state.scan == Scan::Meet {
-            let no = self.no;
-            self.replica.transaction(|r| r.set_scan(no, Scan::Adopt))?;
+            let (no, now) = (self.no, session.now);
+            self.replica.transaction(|r| {
+                r.set_scan(no, Scan::Adopt)?;
+                // The description comes before all rows in the feed, so that the table is there for them.
+                r.describe(no, r.corrected(now))
+            })?;
             return Ok(());
         }
         let quiet = session.repair.is_none() && session.outbox.is_empty() && session.wanted.is_empty();
@@ -552,7 +556,7 @@ impl Replica {
             let logged = written.iter().rev().find(|e| {
                 user.table.row_key(&e.key_values(user.key_columns().len())).is_ok_and(|k| k == key)
             });
-            let time = logged.map_or(before, |e| self.corrected(Timestamp(e.time)));
+            let time = logged.map_or(before, |e| self.corrected(Timestamp(e.time)).min(self.corrected(now)));
             dirty.push(crate::capture::Dirty { key, time });
         }
         dirty.sort_by_key(|d| d.time);

@@ -225,9 +225,8 @@ impl Network {
                 talk.rows += near.receive(self.replica(client), &frame, now)?.rows;
                 quiet = false;
             }
-            let captured = self.replica(client).capture(now).expect("capture").rows
-                + self.replica(0).capture(now).expect("capture").rows;
-            if quiet && captured == 0 && under_way.iter().all(VecDeque::is_empty) {
+            let captured = [client, 0].map(|n| self.replica(n).capture(now).expect("capture"));
+            if quiet && captured.iter().all(|c| c.rows == 0 && !c.more) && under_way.iter().all(VecDeque::is_empty) {
                 let more = near.next_frame(self.replica(client), now)?;
                 match more {
                     Some(frame) => under_way[0].push_back(frame),
