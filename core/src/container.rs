@@ -479,6 +479,10 @@ impl<'r> Container<'r> {
         }
         if heard.root == state.feed.root.digest() {
             session.level = true;
+            if matches!(session.role, Role::Initiator) {
+                let (no, tip) = (self.no, state.feed.tip.seq);
+                self.replica.transaction(|r| Ok(segments::acknowledge(&r.conn, no, tip)?))?;
+            }
             return Ok(());
         }
         self.start_repair(session)

@@ -4,10 +4,14 @@
 //! file, a transaction after which memory and disk agree. One thread uses it at a time.
 
 mod following;
+mod reading;
 mod refusals;
 mod registry;
 mod tracking;
 
+pub use reading::{
+    Choice, Conflict, ConflictKind, HeldRow, HistoryEntry, OtherRow, RefusedRow, Status, TableStatus, Written,
+};
 pub use registry::{Binding, Follow};
 pub(crate) use registry::{ContainerState, Scan};
 pub use tracking::TrackOptions;

@@ -9,9 +9,13 @@ use crate::value::Value;
 ///
 /// A column that the document does not have holds its literal default, or NULL.
 pub(crate) fn shown(view: &View, user: &UserTable) -> Option<RowValues> {
-    let cells = view.shown()?;
+    Some(values_of(&view.shown()?, user))
+}
+
+/// The values of some cells in this table.
+pub(crate) fn values_of(cells: &std::collections::BTreeMap<&str, &Cell>, user: &UserTable) -> RowValues {
     let value = |key: &str, absent: &Value| cells.get(key).map_or(absent.clone(), |cell| plain(cell));
-    Some(user.columns.iter().map(|c| value(&c.key, &c.absent)).collect())
+    user.columns.iter().map(|c| value(&c.key, &c.absent)).collect()
 }
 
 /// A cell's content as an SQL value.

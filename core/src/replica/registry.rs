@@ -285,7 +285,7 @@ impl Replica {
     pub(crate) fn remove_container(&mut self, no: i64) -> Result<(), ReplicaError> {
         triggers::remove(&self.conn, no)?;
         documents::drop(&self.conn, no)?;
-        for table in ["segments", "cursors", "held", "claims", "refused"] {
+        for table in ["segments", "cursors", "acknowledged", "held", "claims", "refused"] {
             self.conn.execute(&format!("DELETE FROM piecewise_{table} WHERE container = ?"), [no])?;
         }
         self.conn.execute("DELETE FROM piecewise_containers WHERE no = ?", [no])?;

@@ -199,3 +199,15 @@ pub(crate) fn count(conn: &Connection, container: i64) -> Result<u64, StoreError
     let sql = format!("SELECT count(*) FROM piecewise_rows_{container}");
     Ok(conn.query_row(&sql, [], |row| row.get::<_, i64>(0))? as u64)
 }
+
+/// Keys of rows that have several changes, in key order.
+pub(crate) fn keys_with_several(
+    conn: &Connection,
+    container: i64,
+    integer_keys: bool,
+) -> Result<Vec<RowKey>, StoreError> {
+    let sql = "SELECT DISTINCT key FROM piecewise_changes WHERE container = ? AND length(key) > 0";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let keys = stmt.query_map([container], |row| row.get::<_, Vec<u8>>(0))?;
+    keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
+}

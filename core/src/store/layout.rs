@@ -19,6 +19,7 @@ CREATE TABLE piecewise_peers(
 CREATE TABLE piecewise_cursors(
   container INTEGER NOT NULL, peer INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
   PRIMARY KEY (container, peer, seq)) WITHOUT ROWID;
+CREATE TABLE piecewise_acknowledged(container INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
 CREATE TABLE piecewise_segments(
   no INTEGER PRIMARY KEY, container INTEGER NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, hash BLOB NOT NULL,
   peer INTEGER NOT NULL, peer_seq INTEGER NOT NULL, bytes BLOB NOT NULL);
@@ -42,7 +43,7 @@ CREATE TABLE piecewise_refused(
 
 const DROP: &str = "
 DROP TABLE piecewise_meta; DROP TABLE piecewise_containers; DROP TABLE piecewise_peers;
-DROP TABLE piecewise_cursors; DROP TABLE piecewise_segments; DROP TABLE piecewise_changes;
+DROP TABLE piecewise_cursors; DROP TABLE piecewise_acknowledged; DROP TABLE piecewise_segments; DROP TABLE piecewise_changes;
 DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_refused;
 DROP TABLE IF EXISTS piecewise_log;
 ";

@@ -172,3 +172,9 @@ pub(crate) fn forget(conn: &Connection, container: i64) -> Result<(), StoreError
     }
     Ok(())
 }
+
+/// How many entries there are.
+pub(crate) fn count(conn: &Connection) -> Result<u64, StoreError> {
+    let Ok(mut stmt) = conn.prepare("SELECT count(*) FROM piecewise_log") else { return Ok(0) };
+    Ok(stmt.query_row([], |row| row.get::<_, i64>(0))? as u64)
+}

@@ -184,3 +184,19 @@ pub(crate) fn replicas(conn: &Connection, key: &PeerId) -> Result<Vec<i64>, Stor
     let rows = stmt.query_map(params![key.0], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
+
+/// Segments captured here beyond what any peer has acknowledged.
+pub(crate) fn count_unsent(conn: &Connection, container: i64) -> Result<u64, StoreError> {
+    let mut stmt = conn.prepare_cached(
+        "SELECT count(*) FROM piecewise_segments WHERE container = ?1 AND peer = 0
+         AND seq > (SELECT coalesce(max(seq), 0) FROM piecewise_acknowledged WHERE container = ?1)",
+    )?;
+    Ok(stmt.query_row([container], |row| row.get::<_, i64>(0))? as u64)
+}
+
+/// Notes how far a peer has said to have come in our feed.
+pub(crate) fn acknowledge(conn: &Connection, container: i64, seq: Seq) -> Result<(), StoreError> {
+    conn.prepare_cached("REPLACE INTO piecewise_acknowledged VALUES (?, ?)")?
+        .execute(params![container, seq.0 as i64])?;
+    Ok(())
+}

@@ -310,6 +310,13 @@ impl UserTable {
         values.iter().map(Value::to_string).collect::<Vec<_>>().join(",")
     }
 
+    /// The integer after the greatest key.
+    pub(crate) fn next_integer(&self, conn: &Connection) -> Result<i64, StoreError> {
+        let key = quote(&self.table.columns[self.key_columns()[0]].name);
+        let sql = format!("SELECT coalesce(max({key}), 0) FROM {}", self.name());
+        Ok(conn.query_row(&sql, [], |row| row.get::<_, i64>(0))?.saturating_add(1))
+    }
+
     /// How many rows the table has.
     pub(crate) fn count(&self, conn: &Connection) -> Result<u64, StoreError> {
         let sql = format!("SELECT count(*) FROM {}", self.name());

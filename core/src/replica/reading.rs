@@ -1,0 +1,496 @@
+//! Reading: what people want to know of a replica: its state, conflicts, held and refused rows, history.
+
+use super::{Replica, ReplicaError, Scan};
+use crate::change::{Action, TextRun};
+use crate::document::{Cell, View, Void};
+use crate::id::{PeerId, SegmentId, Timestamp};
+use crate::key::RowKey;
+use crate::message::RefusalReason;
+use crate::row;
+use crate::store::user_table::UserTable;
+use crate::store::{StoreError, documents, holds, layout, log, schema, segments};
+use crate::value::{Value, ValueRef};
+use std::sync::Arc;
+
+/// The state of a file.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Its tracked tables.
+    pub tables: Vec<TableStatus>,
+    /// Rows written and not captured yet.
+    pub waiting_rows: u64,
+    /// When it was last level with the server.
+    pub last_level: Option<Timestamp>,
+}
+
+/// The state of a tracked table.
+#[derive(Debug, Clone)]
+pub struct TableStatus {
+    /// Its name.
+    pub table: String,
+    /// The container's name.
+    pub container: String,
+    /// Rows it shows.
+    pub rows: u64,
+    /// Segments it holds.
+    pub segments: u64,
+    /// Own segments that the server has not said to have.
+    pub waiting_segments: u64,
+    /// Rows held.
+    pub held: u64,
+    /// Rows refused.
+    pub refused: u64,
+    /// The fingerprint of its segments.
+    pub root: String,
+    /// Whether it may only be read here.
+    pub read_only: bool,
+    /// Whether the server has been met and its rows taken in.
+    pub met: bool,
+}
+
+/// A value that somebody wrote, who and when.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The value.
+    pub value: Value,
+    /// Who wrote it.
+    pub author: PeerId,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// Values or rows that were written at the same time as those that show.
+#[derive(Debug, Clone)]
+pub struct Conflict {
+    /// The table.
+    pub table: String,
+    /// The row's key.
+    pub key: String,
+    /// What is in conflict.
+    pub kind: ConflictKind,
+}
+
+/// What is in conflict.
+#[derive(Debug, Clone)]
+pub enum ConflictKind {
+    /// One column.
+    Cell {
+        /// The column.
+        column: String,
+        /// What shows.
+        shown: Written,
+        /// The others, newest first.
+        others: Vec<Written>,
+    },
+    /// Whole rows under one key.
+    Row {
+        /// What shows.
+        shown: Vec<(String, Value)>,
+        /// The others, newest first.
+        others: Vec<OtherRow>,
+    },
+}
+
+/// Another row under the same key.
+#[derive(Debug, Clone)]
+pub struct OtherRow {
+    /// Its values by column.
+    pub values: Vec<(String, Value)>,
+    /// Who inserted it.
+    pub author: PeerId,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// How to end a conflict. Numbers count the others from 1; 0 is what shows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Choice {
+    /// This value of a column.
+    Cell {
+        /// The column.
+        column: String,
+        /// Which value.
+        number: usize,
+    },
+    /// This row.
+    Row {
+        /// Which row.
+        number: usize,
+    },
+    /// Keep what shows, and insert another row under a key of its own.
+    AsNewRow {
+        /// Which row.
+        number: usize,
+        /// The key's values; None: the next free integer.
+        key: Option<Vec<Value>>,
+    },
+}
+
+/// A row that documents have and the table cannot show.
+#[derive(Debug, Clone)]
+pub struct HeldRow {
+    /// The table.
+    pub table: String,
+    /// Its key.
+    pub key: String,
+    /// Why it is held.
+    pub cause: String,
+    /// Its values by column.
+    pub values: Vec<(String, Value)>,
+}
+
+/// A row that was written here and not taken by the server.
+#[derive(Debug, Clone)]
+pub struct RefusedRow {
+    /// The table.
+    pub table: String,
+    /// Its key.
+    pub key: String,
+    /// Why.
+    pub reason: String,
+    /// When it was refused.
+    pub time: Timestamp,
+}
+
+/// A change in the history of a row.
+#[derive(Debug, Clone)]
+pub struct HistoryEntry {
+    /// When it was written.
+    pub time: Timestamp,
+    /// Who wrote it.
+    pub author: PeerId,
+    /// "insert", "edit" or "delete".
+    pub kind: &'static str,
+    /// Columns and what it did to them.
+    pub columns: Vec<(String, String)>,
+    /// The segment that holds it.
+    pub segment: SegmentId,
+    /// "counts", "waits" for a change that is missing, or "void".
+    pub state: &'static str,
+}
+
+impl Replica {
+    /// The state of the file.
+    pub fn status(&self) -> Result<Status, ReplicaError> {
+        let mut tables = vec![];
+        let mut waiting_rows = 0;
+        if self.binding.is_some() {
+            waiting_rows = log::count(&self.conn)?;
+        }
+        for state in self.containers.values() {
+            let own = segments::count_unsent(&self.conn, state.no)?;
+            tables.push(TableStatus {
+                table: state.table.clone(),
+                container: state.name.clone(),
+                rows: state.user.as_ref().map_or(Ok(0), |u| u.count(&self.conn))?,
+                segments: state.feed.count(),
+                waiting_segments: own,
+                held: holds::count(&self.conn, state.no)?,
+                refused: holds::count_refused(&self.conn, state.no)?,
+                root: state.feed.root.digest().to_string(),
+                read_only: state.read_only,
+                met: state.scan != Scan::Meet,
+            });
+        }
+        let last_level = match self.binding {
+            Some(_) => layout::meta::<i64>(&self.conn, "last_level")?.map(|ms| Timestamp(ms as u64)),
+            None => None,
+        };
+        Ok(Status { tables, waiting_rows, last_level })
+    }
+
+    /// Notes that the file is level with the server.
+    pub fn note_level(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        self.transaction(|r| Ok(layout::set_meta(&r.conn, "last_level", now.0 as i64)?))
+    }
+
+    /// The user's tables that could be tracked and are not.
+    pub fn untracked(&self) -> Result<Vec<String>, ReplicaError> {
+        let tables = schema::user_tables(&self.conn)?;
+        Ok(tables.into_iter().filter(|t| self.number(t).is_err()).collect())
+    }
+
+    /// Values and rows in conflict.
+    pub fn conflicts(&mut self, table: Option<&str>) -> Result<Vec<Conflict>, ReplicaError> {
+        let mut found = vec![];
+        for (no, user) in self.chosen(table)? {
+            for key in documents::keys_with_several(&self.conn, no, user.has_integer_key())? {
+                let view = self.history.document(&self.conn, no, &key)?.evaluate();
+                self.conflicts_of(no, &user, &key, &view, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn conflicts_of(
+        &self,
+        no: i64,
+        user: &UserTable,
+        key: &RowKey,
+        view: &View,
+        found: &mut Vec<Conflict>,
+    ) -> Result<(), ReplicaError> {
+        let table = user.table.name.clone();
+        let key_text = user.key_text(key);
+        for (column, shown, others) in view.conflicts() {
+            let Some(column) = column_name(user, column) else { continue };
+            let shown = self.written(no, key, shown)?;
+            let others = others.into_iter().map(|c| self.written(no, key, c)).collect::<Result<_, _>>()?;
+            let kind = ConflictKind::Cell { column, shown, others };
+            found.push(Conflict { table: table.clone(), key: key_text.clone(), kind });
+        }
+        let rows = view.other_rows();
+        if !rows.is_empty() {
+            let shown = row::shown(view, user).map(|v| named(user, v)).unwrap_or_default();
+            let mut others = vec![];
+            for (incarnation, cells) in rows {
+                let values = row::values_of(&cells, user);
+                let author = self.author_of(no, key, &incarnation)?;
+                others.push(OtherRow { values: named(user, values), author, time: incarnation.time() });
+            }
+            found.push(Conflict { table, key: key_text, kind: ConflictKind::Row { shown, others } });
+        }
+        Ok(())
+    }
+
+    fn written(&self, no: i64, key: &RowKey, cell: &Cell) -> Result<Written, ReplicaError> {
+        let author = self.author_of(no, key, &cell.id.actor)?;
+        Ok(Written { value: row::plain(cell), author, time: cell.id.actor.time() })
+    }
+
+    /// Who is behind an actor: the author of the segment that holds its change of the row.
+    fn author_of(&self, no: i64, key: &RowKey, actor: &crate::id::Actor) -> Result<PeerId, ReplicaError> {
+        for (at, _) in documents::changes(&self.conn, no, key)? {
+            let bytes = segments::bytes(&self.conn, at.segment())?;
+            let segment = crate::segment::Segment::open_stored(bytes).map_err(StoreError::from)?;
+            if segment.actor == *actor {
+                return Ok(segment.header.author);
+            }
+        }
+        Err(StoreError::Damaged { what: "a change without its segment" }.into())
+    }
+
+    /// Ends a conflict by a change that says what shall show.
+    pub fn choose(
+        &mut self,
+        now: Timestamp,
+        table: &str,
+        key: &str,
+        choice: &Choice,
+    ) -> Result<(), ReplicaError> {
+        while self.capture(now)?.more {}
+        let no = self.number(table)?;
+        let user = self.user(no)?;
+        let key = parse_key(&user, key)?;
+        let view = self.history.document(&self.conn, no, &key)?.evaluate();
+        let Some(shown) = row::shown(&view, &user) else {
+            return Err(ReplicaError::NotFound { what: format!("row {}", user.key_text(&key)) });
+        };
+        let all = |values: &[Value]| -> Vec<_> {
+            user.columns.iter().zip(values).map(|(c, v)| (c.key.clone(), c.merge, v.clone())).collect()
+        };
+        let time = self.corrected(now);
+        let placeholder = self.placeholder();
+        let (change, new_row) = match choice {
+            Choice::Cell { column, number } => {
+                let place = user.columns.iter().position(|c| {
+                    user.table.columns[c.index].name.eq_ignore_ascii_case(column)
+                });
+                let place = place.ok_or_else(|| ReplicaError::NotFound { what: format!("column {column}") })?;
+                let document_key = user.columns[place].key.clone();
+                let conflict = view.conflicts().into_iter().find(|(k, _, _)| *k == document_key);
+                let value = match number {
+                    0 => Some(shown[place].clone()),
+                    n => conflict.and_then(|(_, _, others)| others.get(n - 1).map(|c| row::plain(c))),
+                };
+                let value = value.ok_or_else(|| nothing(*number))?;
+                (view.edit(&[(document_key, user.columns[place].merge, value)], placeholder), None)
+            }
+            Choice::Row { number } => {
+                let values = match number {
+                    0 => shown,
+                    n => other_row(&view, &user, *n)?,
+                };
+                (view.edit(&all(&values), placeholder), None)
+            }
+            Choice::AsNewRow { number, key } => {
+                let values = other_row(&view, &user, *number)?;
+                let key = self.new_key(&user, key.as_deref())?;
+                (view.edit(&all(&shown), placeholder), Some((key, values)))
+            }
+        };
+        self.transaction(|r| {
+            r.write_change(no, &key, &change, time)?;
+            let mut rows = vec![(no, key)];
+            if let Some((key, values)) = new_row {
+                let view = r.history.document(&r.conn, no, &key)?.evaluate();
+                if view.is_live() {
+                    return Err(ReplicaError::Invalid { what: format!("row {} exists", user.key_text(&key)) });
+                }
+                r.write_change(no, &key, &view.insert(&all(&values)), time)?;
+                rows.push((no, key));
+            }
+            r.settle_quietly(rows)
+        })
+    }
+
+    fn new_key(&self, user: &UserTable, key: Option<&[Value]>) -> Result<RowKey, ReplicaError> {
+        match key {
+            Some(values) => {
+                let refs: Vec<_> = values.iter().map(Value::as_ref).collect();
+                let fits = refs.len() == user.key_columns().len();
+                let key = fits.then(|| user.table.row_key(&refs).ok()).flatten();
+                key.ok_or_else(|| ReplicaError::Invalid { what: "that is no key of this table".into() })
+            }
+            None if user.has_integer_key() => Ok(RowKey::Integer(user.next_integer(&self.conn)?)),
+            None => Err(ReplicaError::Invalid { what: "say which key the new row shall have".into() }),
+        }
+    }
+
+    /// Rows that documents have and the tables cannot show.
+    pub fn held(&mut self, table: Option<&str>) -> Result<Vec<HeldRow>, ReplicaError> {
+        let mut found = vec![];
+        for (no, user) in self.chosen(table)? {
+            for (key, cause) in holds::all(&self.conn, no, user.has_integer_key())? {
+                let view = self.history.document(&self.conn, no, &key)?.evaluate();
+                let values = row::shown(&view, &user).map(|v| named(&user, v)).unwrap_or_default();
+                let table = user.table.name.clone();
+                found.push(HeldRow { table, key: user.key_text(&key), cause, values });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Rows that were written here and not taken by the server.
+    pub fn refused(&self) -> Result<Vec<RefusedRow>, ReplicaError> {
+        let mut found = vec![];
+        for (no, user) in self.chosen(None)? {
+            for row in holds::refused(&self.conn, no, user.has_integer_key())? {
+                let reason = RefusalReason::from_code(row.reason);
+                found.push(RefusedRow {
+                    table: user.table.name.clone(),
+                    key: user.key_text(&row.key),
+                    reason: reason.map_or("unknown".into(), |r| r.to_string()),
+                    time: row.time,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// All that was ever done to a row, oldest first.
+    pub fn history(&mut self, table: &str, key: &str) -> Result<Vec<HistoryEntry>, ReplicaError> {
+        let no = self.number(table)?;
+        let user = self.user(no)?;
+        let key = parse_key(&user, key)?;
+        let view = self.history.document(&self.conn, no, &key)?.evaluate();
+        let mut entries = vec![];
+        for (at, hash) in documents::changes(&self.conn, no, &key)? {
+            let decoded = self.history.segment(&self.conn, at.segment())?;
+            let Some(change) = decoded.change(at.index()) else { continue };
+            let segment = &decoded.segment;
+            let kind = match change.ops.first().map(|op| &op.action) {
+                Some(Action::Dead) => "delete",
+                Some(Action::Live(a)) if *a == crate::change::OWN => "insert",
+                _ => "edit",
+            };
+            let mut columns: Vec<_> = change
+                .ops
+                .iter()
+                .skip(1)
+                .map(|op| (column_name(&user, &op.key).unwrap_or(op.key.clone()), action_text(&op.action)))
+                .collect();
+            if !change.text.is_empty() {
+                columns.push(("(text)".into(), text_summary(&change.text)));
+            }
+            let state = match view.void.iter().any(|(h, _): &(_, Void)| *h == hash) {
+                true => "void",
+                false if view.waiting.contains(&hash) => "waits",
+                false => "counts",
+            };
+            let (time, author) = (segment.header.time, segment.header.author);
+            entries.push(HistoryEntry { time, author, kind, columns, segment: segment.id, state });
+        }
+        if entries.is_empty() {
+            return Err(ReplicaError::NotFound { what: format!("row {} of {table}", user.key_text(&key)) });
+        }
+        entries.sort_by_key(|e| e.time);
+        Ok(entries)
+    }
+
+    fn chosen(&self, table: Option<&str>) -> Result<Vec<(i64, Arc<UserTable>)>, ReplicaError> {
+        let only = table.map(|t| self.number(t)).transpose()?;
+        let states = self.containers.values().filter(|c| only.is_none_or(|no| c.no == no));
+        Ok(states.filter_map(|c| Some((c.no, c.user.clone()?))).collect())
+    }
+
+    fn user(&self, no: i64) -> Result<Arc<UserTable>, ReplicaError> {
+        let state = &self.containers[&no];
+        state.user.clone().ok_or_else(|| ReplicaError::NotFound { what: format!("table {}", state.table) })
+    }
+}
+
+fn nothing(number: usize) -> ReplicaError {
+    ReplicaError::NotFound { what: format!("conflict number {number}") }
+}
+
+fn other_row(view: &View, user: &UserTable, number: usize) -> Result<Vec<Value>, ReplicaError> {
+    let rows = view.other_rows();
+    let place = number.checked_sub(1).and_then(|n| rows.get(n)).ok_or_else(|| nothing(number))?;
+    Ok(row::values_of(&place.1, user))
+}
+
+fn column_name(user: &UserTable, key: &str) -> Option<String> {
+    let column = user.columns.iter().find(|c| c.key == key)?;
+    Some(user.table.columns[column.index].name.clone())
+}
+
+fn named(user: &UserTable, values: Vec<Value>) -> Vec<(String, Value)> {
+    let name = |n: usize| user.table.columns[user.columns[n].index].name.clone();
+    values.into_iter().enumerate().map(|(n, v)| (name(n), v)).collect()
+}
+
+fn action_text(action: &Action) -> String {
+    match action {
+        Action::Put(value) => value.to_string(),
+        Action::Counter(n) => n.to_string(),
+        Action::Increment(n) => format!("{n:+}"),
+        Action::MakeText => "text".into(),
+        Action::Live(_) | Action::Dead => String::new(),
+    }
+}
+
+fn text_summary(runs: &[TextRun]) -> String {
+    let part = |run: &TextRun| match run {
+        TextRun::Insert { text, .. } => format!("+{text:?}"),
+        TextRun::Delete { count, .. } => format!("-{count}"),
+    };
+    runs.iter().map(part).collect::<Vec<_>>().join(" ")
+}
+
+/// A key as people write it: its values joined by commas; a single value as it is.
+fn parse_key(user: &UserTable, text: &str) -> Result<RowKey, ReplicaError> {
+    let columns = user.key_columns();
+    let parts: Vec<&str> = if columns.len() == 1 { vec![text] } else { text.split(',').collect() };
+    let wrong = || ReplicaError::Invalid {
+        what: format!("{text:?} is no key of {}: it has {} columns", user.table.name, columns.len()),
+    };
+    if parts.len() != columns.len() {
+        return Err(wrong());
+    }
+    let values: Vec<Value> =
+        columns.iter().zip(parts).map(|(n, part)| parse_value(&user.table.columns[*n], part)).collect();
+    let refs: Vec<ValueRef<'_>> = values.iter().map(Value::as_ref).collect();
+    user.table.row_key(&refs).map_err(|_| wrong())
+}
+
+/// A value as SQLite would store its text in a column.
+fn parse_value(column: &crate::table::Column, text: &str) -> Value {
+    use crate::table::Affinity::{Blob, Integer, Numeric, Real, Text};
+    match (column.affinity(), text.parse::<i64>(), text.parse::<f64>()) {
+        (Integer | Numeric | Blob, Ok(i), _) => Value::Integer(i),
+        (Integer | Numeric | Real | Blob, _, Ok(f)) if f.is_finite() => Value::Real(f),
+        (Text, ..) => Value::Text(text.to_owned()),
+        _ => schema::read_literal(text).filter(|v| matches!(v, Value::Blob(_))).unwrap_or(Value::Text(text.to_owned())),
+    }
+}
