@@ -1,1 +1,134 @@
-fn main() {}
+//! The command `piecewise-server`: start and stop.
+
+use clap::Parser;
+use piecewise_core::grant::Grant;
+use piecewise_core::id::{PeerId, Timestamp};
+use piecewise_server::config::{Cli, Command, GrantArgs, InviteArgs, ServeArgs};
+use piecewise_server::listener::{Server, left_address};
+use piecewise_server::supervisor::{Supervisor, SupervisorError};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// What happened, and what to do.
+struct Failure {
+    message: String,
+    hint: Option<String>,
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { message, hint: None }
+    }
+}
+
+impl From<SupervisorError> for Failure {
+    fn from(error: SupervisorError) -> Self {
+        let hint = "check that the data folder is the server's and may be written";
+        Self { message: error.to_string(), hint: Some(hint.into()) }
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(args) => serve(args),
+        Command::Invite(args) => invite(&args),
+        Command::Peers(args) => Supervisor::open(&args.data).map_err(Failure::from).and_then(|s| peers(&s)),
+        Command::Grant(args) => change_grant(&args, true),
+        Command::Ungrant(args) => change_grant(&args, false),
+        Command::Revoke(args) => Supervisor::open(&args.data.data).map_err(Failure::from).and_then(|s| {
+            let peer = find(&s, &args.peer)?;
+            s.revoke(&peer, piecewise_server::now())?;
+            println!("{peer} may do nothing any more");
+            Ok(())
+        }),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            if let Some(hint) = failure.hint {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let config = args.resolve()?;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PIECEWISE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if config.json_logs { logs.json().init() } else { logs.init() }
+    let supervisor = Arc::new(Supervisor::open(&config.data)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|e| format!("no threads: {e}"))?;
+    runtime.block_on(async {
+        let server = Server::open(supervisor);
+        server.run(&config, stop_signal()).await.map_err(|message| Failure {
+            hint: message.contains("listen").then(|| "is another server running there? choose another --listen".into()),
+            message,
+        })
+    })
+}
+
+async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+fn invite(args: &InviteArgs) -> Result<(), Failure> {
+    let grants: Vec<Grant> =
+        args.grants.iter().map(|g| g.parse()).collect::<Result<_, _>>().map_err(|e: piecewise_core::grant::BadGrant| e.to_string())?;
+    let supervisor = Supervisor::open(&args.data.data)?;
+    let address = args.address.clone().or_else(|| left_address(&args.data.data)).ok_or_else(|| Failure {
+        message: "the server has not run yet, so its address is not known".into(),
+        hint: Some("start it with `piecewise-server serve`, or say --address ws://HOST:PORT".into()),
+    })?;
+    let expires = Timestamp(piecewise_server::now().0 + args.expires * 3_600_000);
+    println!("{}", supervisor.invite(&grants, &address, piecewise_server::chance(), expires)?);
+    Ok(())
+}
+
+fn peers(supervisor: &Supervisor) -> Result<(), Failure> {
+    for peer in supervisor.peers()? {
+        let grants: Vec<_> = peer.grants.iter().map(Grant::to_string).collect();
+        let state = if peer.revoked { "revoked".to_owned() } else { grants.join(" ") };
+        println!("{}  {}  {state}", peer.key, if peer.name.is_empty() { "-" } else { &peer.name });
+    }
+    Ok(())
+}
+
+fn change_grant(args: &GrantArgs, give: bool) -> Result<(), Failure> {
+    let supervisor = Supervisor::open(&args.data.data)?;
+    let peer = find(&supervisor, &args.peer)?;
+    let grant: Grant = args.grant.parse().map_err(|e: piecewise_core::grant::BadGrant| e.to_string())?;
+    let done = if give { supervisor.grant(&peer, &grant)? } else { supervisor.ungrant(&peer, grant.pattern.as_str())? };
+    if !done {
+        return Err(Failure { message: format!("{} has no such grant", peer.short()), hint: Some("`piecewise-server peers` lists them".into()) });
+    }
+    println!("{peer} {} {grant}", if give { "has" } else { "has no more" });
+    Ok(())
+}
+
+fn find(supervisor: &Supervisor, text: &str) -> Result<PeerId, Failure> {
+    let matching: Vec<_> =
+        supervisor.peers()?.into_iter().filter(|p| p.key.to_string().starts_with(&text.to_lowercase())).collect();
+    match matching.as_slice() {
+        [peer] => Ok(peer.key),
+        found => Err(Failure {
+            message: format!("{} devices have a key that begins with {text}", found.len()),
+            hint: Some("`piecewise-server peers` lists the devices that joined".into()),
+        }),
+    }
+}

@@ -1,0 +1,43 @@
+//! Commits: hears when another program writes a SQLite file, within milliseconds and without polling.
+//!
+//! The operating system tells of writes to the file, its WAL and its journal. A commit becomes visible
+//! a moment after the write that announces it, so whoever is told looks again for a short while.
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long after a write to look for its commit.
+pub const SETTLE: Duration = Duration::from_millis(20);
+/// How often to look in that time.
+pub const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// How often to look when nothing was heard, in case the operating system forgot to tell.
+pub const FALLBACK: Duration = Duration::from_secs(1);
+
+/// Calls back on writes for as long as it lives.
+#[derive(Debug)]
+pub struct Commits {
+    _watcher: RecommendedWatcher,
+}
+
+impl Commits {
+    /// Watches the file and what SQLite keeps beside it.
+    pub fn watch(file: &Path, mut on_write: impl FnMut() + Send + 'static) -> notify::Result<Self> {
+        let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let ours = [name.clone(), format!("{name}-wal"), format!("{name}-journal")];
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let Ok(event) = event else { return on_write() };
+            let is_read = matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(_)));
+            let named = |p: &std::path::PathBuf| {
+                p.file_name().is_some_and(|n| ours.iter().any(|o| n.to_string_lossy() == **o))
+            };
+            if !is_read && event.paths.iter().any(named) {
+                on_write();
+            }
+        })?;
+        let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(Self { _watcher: watcher })
+    }
+}

@@ -1,0 +1,174 @@
+//! Config: settings from flags, the environment or a TOML file; the first of these that has one wins.
+
+use clap::{Args, Parser, Subcommand};
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// Piecewise server: SQLite tables in sync, with nothing to administer per table.
+#[derive(Debug, Parser)]
+#[command(name = "piecewise-server", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the server's command can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the databases of a data folder.
+    Serve(ServeArgs),
+    /// Make an invite for a new device; it works once. Prints the invite alone.
+    Invite(InviteArgs),
+    /// List the devices that joined, with their grants.
+    Peers(DataArgs),
+    /// Give a device a grant.
+    Grant(GrantArgs),
+    /// Take a grant from a device.
+    Ungrant(GrantArgs),
+    /// Take all rights from a device and end its connections.
+    Revoke(RevokeArgs),
+}
+
+/// Where the server keeps everything.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// The data folder: one SQLite file per database, supervisor.db and server.key.
+    #[arg(long, env = "PIECEWISE_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+}
+
+/// Settings of `serve` as they come.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeArgs {
+    /// The data folder: one SQLite file per database, supervisor.db and server.key.
+    #[arg(long, env = "PIECEWISE_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:7171].
+    #[arg(long, env = "PIECEWISE_LISTEN", value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// The address that invites name, if it is not the one listened on: ws://… or wss://….
+    #[arg(long, env = "PIECEWISE_PUBLIC_ADDRESS", value_name = "URL")]
+    pub public_address: Option<String>,
+    /// A certificate chain in PEM, for TLS.
+    #[arg(long, env = "PIECEWISE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key in PEM.
+    #[arg(long, env = "PIECEWISE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// How to write logs: text or json [default: text].
+    #[arg(long, env = "PIECEWISE_LOG_FORMAT", value_parser = ["text", "json"])]
+    pub log_format: Option<String>,
+    /// A TOML file with any of these settings, named as the flags with _ for -.
+    #[arg(long, env = "PIECEWISE_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+/// Settings of `serve`.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where to listen.
+    pub listen: String,
+    /// The address that invites name.
+    pub public_address: Option<String>,
+    /// A certificate chain.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
+    /// Whether logs are JSON.
+    pub json_logs: bool,
+}
+
+/// Arguments of `invite`.
+#[derive(Debug, Args)]
+pub struct InviteArgs {
+    /// The data folder.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// What the device may do, such as 'shop/*=write'; read, write or admin. May be repeated.
+    #[arg(long = "grant", required = true, value_name = "PATTERN=ACCESS")]
+    pub grants: Vec<String>,
+    /// For how long the invite is good, in hours.
+    #[arg(long, default_value_t = 24, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=8760))]
+    pub expires: u64,
+    /// The server's address, if it is not the one it last listened on.
+    #[arg(long, value_name = "URL")]
+    pub address: Option<String>,
+}
+
+/// Arguments of `grant` and `ungrant`.
+#[derive(Debug, Args)]
+pub struct GrantArgs {
+    /// The data folder.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The device's key, or its first digits.
+    pub peer: String,
+    /// What it may do, such as 'shop/*=write'.
+    pub grant: String,
+}
+
+/// Arguments of `revoke`.
+#[derive(Debug, Args)]
+pub struct RevokeArgs {
+    /// The data folder.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The device's key, or its first digits.
+    pub peer: String,
+}
+
+impl ServeArgs {
+    /// The settings, with those of the file behind flags and environment.
+    pub fn resolve(self) -> Result<ServeConfig, String> {
+        let file = match &self.config {
+            None => Self::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+                toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?
+            }
+        };
+        let tls_cert = self.tls_cert.or(file.tls_cert);
+        let tls_key = self.tls_key.or(file.tls_key);
+        if tls_cert.is_some() != tls_key.is_some() {
+            return Err("TLS needs both a certificate (--tls-cert) and its key (--tls-key)".into());
+        }
+        Ok(ServeConfig {
+            data: self.data.or(file.data).ok_or("say where the data are: --data DIR, or PIECEWISE_DATA")?,
+            listen: self.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:7171".into()),
+            public_address: self.public_address.or(file.public_address),
+            tls_cert,
+            tls_key,
+            json_logs: self.log_format.or(file.log_format).as_deref() == Some("json"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_file_gives_what_flags_do_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("server.toml");
+        std::fs::write(&path, "data = \"d\"\nlisten = \"127.0.0.1:1\"\n").expect("a file");
+        let args = ServeArgs { listen: Some("127.0.0.1:2".into()), config: Some(path.clone()), ..Default::default() };
+        let config = args.resolve().expect("settings");
+        assert_eq!((config.data.to_str(), config.listen.as_str()), (Some("d"), "127.0.0.1:2"));
+        std::fs::write(&path, "lisen = 1").expect("a file");
+        let args = ServeArgs { config: Some(path), ..Default::default() };
+        assert!(args.resolve().expect_err("a wrong name").contains("lisen"));
+        assert!(ServeArgs::default().resolve().expect_err("no data").contains("--data"));
+    }
+}

@@ -1,0 +1,223 @@
+//! Connection: one WebSocket, from the handshake to its end.
+
+use crate::database::{Command, OUTBOX_FRAMES, Outgoing};
+use crate::listener::Server;
+use futures_util::{SinkExt, StreamExt};
+use piecewise_core::bytes::{Reader, put_uleb};
+use piecewise_core::channel::{Channel, Opener};
+use piecewise_core::handshake::{RefuseReason, Responder};
+use piecewise_core::id::PeerId;
+use piecewise_core::link::{Attach, Link};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
+use tokio_tungstenite::{WebSocketStream, accept_async_with_config};
+
+/// How long a stranger may take to prove who it is.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// How often a silent connection is asked whether it lives, and its rights are looked at.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Channels of one connection.
+const CHANNELS_MAX: usize = 16_384;
+/// Bytes read ahead: small, for there may be many idle connections.
+const READ_BUFFER: usize = 8 << 10;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    #[error("websocket: {0}")]
+    WebSocket(#[from] WsError),
+    #[error(transparent)]
+    Handshake(#[from] piecewise_core::handshake::HandshakeError),
+    #[error(transparent)]
+    Channel(#[from] piecewise_core::channel::ChannelError),
+    #[error(transparent)]
+    Supervisor(#[from] crate::supervisor::SupervisorError),
+    #[error("it took too long to prove who it is")]
+    TooSlow,
+    #[error("it left before it proved who it is")]
+    Left,
+    #[error("it does not follow the protocol: {0}")]
+    Protocol(&'static str),
+    #[error("turned away: {0}")]
+    Refused(RefuseReason),
+}
+
+/// How WebSockets are set up at both ends.
+pub fn websocket_config() -> WebSocketConfig {
+    let max = piecewise_core::message::MESSAGE_LEN_MAX + (1 << 20);
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(Some(max))
+        .max_frame_size(Some(max))
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve<S>(server: Arc<Server>, stream: S, number: u64) -> Result<(), ConnectionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let welcomed = tokio::time::timeout(HANDSHAKE_TIME, async {
+        let mut socket = accept_async_with_config(stream, Some(websocket_config())).await?;
+        let channel = handshake(&server, &mut socket).await?;
+        Ok::<_, ConnectionError>((socket, channel))
+    });
+    let (socket, channel) = welcomed.await.map_err(|_| ConnectionError::TooSlow)??;
+    tracing::info!(peer = channel.peer.short(), "connected");
+    let result = talk(&server, socket, channel, number).await;
+    server.each_database(|commands| {
+        let _ = commands.send(Command::Detach { connection: number });
+    });
+    result
+}
+
+async fn handshake<S>(
+    server: &Server,
+    socket: &mut WebSocketStream<S>,
+) -> Result<Channel, ConnectionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let supervisor = &server.supervisor;
+    let responder = Responder::new(supervisor.identity.clone(), supervisor.realm, crate::chance())?;
+    let first = next_binary(socket).await?.ok_or(ConnectionError::Left)?;
+    let (waiting, answer) = responder.receive(&first, crate::now())?;
+    socket.send(Message::binary(answer)).await?;
+    let hello = next_binary(socket).await?.ok_or(ConnectionError::Left)?;
+    let claim = waiting.receive(&hello)?;
+    match supervisor.admit(&claim.peer, &claim.name, claim.invite, crate::now())? {
+        Ok(()) => {
+            let (channel, welcome) = claim.accept()?;
+            socket.send(Message::binary(welcome)).await?;
+            Ok(channel)
+        }
+        Err(reason) => {
+            socket.send(Message::binary(claim.refuse(reason)?)).await?;
+            let _ = socket.close(None).await;
+            Err(ConnectionError::Refused(reason))
+        }
+    }
+}
+
+async fn next_binary<S>(socket: &mut WebSocketStream<S>) -> Result<Option<Vec<u8>>, ConnectionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = socket.next().await {
+        match message? {
+            Message::Binary(bytes) => return Ok(Some(bytes.into())),
+            Message::Close(_) => return Ok(None),
+            Message::Text(_) => return Err(ConnectionError::Protocol("a text frame")),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+async fn talk<S>(
+    server: &Arc<Server>,
+    socket: WebSocketStream<S>,
+    channel: Channel,
+    number: u64,
+) -> Result<(), ConnectionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Channel { peer, mut sealer, opener } = channel;
+    let (mut sink, mut stream) = socket.split();
+    let (outbox, mut outgoing) = tokio::sync::mpsc::channel(OUTBOX_FRAMES);
+    let mut router = Router { server: server.clone(), peer, number, opener, channels: HashMap::new(), outbox };
+    let mut ping = tokio::time::interval(PING_EVERY);
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut stop = server.stopping();
+    loop {
+        tokio::select! {
+            message = stream.next() => match message.transpose()? {
+                Some(Message::Binary(frame)) => {
+                    if let Some(answer) = router.route(&frame)? {
+                        sink.send(Message::binary(sealer.seal(&answer)?)).await?;
+                    }
+                }
+                Some(Message::Close(_)) | None => return Ok(()),
+                Some(Message::Text(_)) => return Err(ConnectionError::Protocol("a text frame")),
+                Some(_) => {}
+            },
+            frame = outgoing.recv() => {
+                let mut next = frame;
+                while let Some(frame) = next {
+                    let Outgoing::Frame(channel, frame) = frame else {
+                        let _ = sink.close().await;
+                        return Ok(());
+                    };
+                    sink.feed(Message::binary(sealer.seal(&on_channel(channel, &frame))?)).await?;
+                    next = outgoing.try_recv().ok();
+                }
+                sink.flush().await?;
+                router.has_room();
+            },
+            _ = ping.tick() => sink.send(Message::Ping(Default::default())).await?,
+            _ = look.tick() => if server.supervisor.grants(&peer).is_empty() {
+                let _ = sink.close().await;
+                return Err(ConnectionError::Refused(RefuseReason::Revoked));
+            },
+            _ = stop.changed() => {
+                let _ = sink.close().await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn on_channel(channel: u64, frame: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(frame.len() + 4);
+    put_uleb(&mut out, channel);
+    out.extend_from_slice(frame);
+    out
+}
+
+/// Brings frames to the databases that they are for.
+struct Router {
+    server: Arc<Server>,
+    peer: PeerId,
+    number: u64,
+    opener: Opener,
+    channels: HashMap<u64, Sender<Command>>,
+    outbox: tokio::sync::mpsc::Sender<Outgoing>,
+}
+
+impl Router {
+    /// Brings a frame where it belongs; what to answer at once, if anything.
+    fn route(&mut self, sealed: &[u8]) -> Result<Option<Vec<u8>>, ConnectionError> {
+        let plain = self.opener.open(sealed)?;
+        let mut r = Reader::new(&plain);
+        let channel = r.uleb().map_err(|_| ConnectionError::Protocol("a frame without a channel"))?;
+        let id = (self.number, channel);
+        if let Some(commands) = self.channels.get(&channel) {
+            let _ = commands.send(Command::Frame { id, frame: r.rest().to_vec() });
+            return Ok(None);
+        }
+        let attach = Attach::decode(r.rest()).map_err(|_| ConnectionError::Protocol("no attach came first"))?;
+        if self.channels.len() >= CHANNELS_MAX {
+            return Err(ConnectionError::Protocol("too many channels"));
+        }
+        let granted =
+            self.server.supervisor.grants(&self.peer).iter().any(|g| g.pattern.covers_database(&attach.database));
+        let database = granted.then(|| self.server.database(&attach.database)).flatten();
+        let Some(commands) = database else { return Ok(Some(on_channel(channel, &Link::denied()))) };
+        let (peer, outbox) = (self.peer, self.outbox.clone());
+        let _ = commands.send(Command::Attach { id, peer, attach, outbox });
+        self.channels.insert(channel, commands);
+        Ok(None)
+    }
+
+    fn has_room(&self) {
+        for commands in self.channels.values() {
+            let _ = commands.send(Command::Room { connection: self.number });
+        }
+    }
+}

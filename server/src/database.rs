@@ -1,0 +1,295 @@
+//! Database: one SQLite file, the thread that owns it, and the links of all connections to it.
+//!
+//! The thread never waits for a connection: a link whose connection has no room is left alone until the
+//! connection says that it has some again.
+
+use crate::commits::{Commits, FALLBACK, LOOK_EVERY, SETTLE};
+use crate::supervisor::Supervisor;
+use piecewise_core::id::PeerId;
+use piecewise_core::link::{Attach, Link, LinkError};
+use piecewise_core::replica::{Binding, Follow, Replica, ReplicaError};
+use piecewise_core::session::Authority;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Frames that wait for one connection.
+pub(crate) const OUTBOX_FRAMES: usize = 16;
+/// Commands handled before links are asked for what they have to say.
+const COMMANDS_AT_ONCE: usize = 64;
+
+/// Which link of which connection.
+pub(crate) type LinkId = (u64, u64);
+
+/// What a database's thread is told.
+pub(crate) enum Command {
+    /// A connection wants to talk of this database.
+    Attach { id: LinkId, peer: PeerId, attach: Attach, outbox: tokio::sync::mpsc::Sender<Outgoing> },
+    /// A frame came in for a link.
+    Frame { id: LinkId, frame: Vec<u8> },
+    /// A connection has room again.
+    Room { connection: u64 },
+    /// A connection is gone.
+    Detach { connection: u64 },
+    /// Somebody wrote to the file.
+    Written,
+    /// Stop.
+    Shutdown,
+}
+
+/// What a connection is given to send.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    /// A frame on a channel.
+    Frame(u64, Vec<u8>),
+    /// The connection has to end.
+    Close,
+}
+
+/// A database that is open.
+pub(crate) struct Database {
+    pub(crate) commands: Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Database {
+    /// Opens, or makes, the file of a database and starts its thread.
+    pub(crate) fn open(supervisor: &Arc<Supervisor>, name: &str) -> Result<Self, ReplicaError> {
+        let path = supervisor.folder().join(format!("{name}.db"));
+        let identity = supervisor.identity.clone();
+        let mut replica = Replica::open(&path, true, identity, crate::chance())?.into_server();
+        let binding = Binding {
+            database: name.to_owned(),
+            realm: supervisor.realm,
+            server: supervisor.identity.peer_id(),
+            follow: Follow::All,
+        };
+        if replica.binding() != Some(&binding) {
+            replica.bind(binding)?;
+        }
+        let (commands, inbox) = channel();
+        let written = commands.clone();
+        let commits = Commits::watch(&path, move || {
+            let _ = written.send(Command::Written);
+        });
+        let commits = commits.map_err(|error| tracing::warn!(%error, "no news of writes; looking each second")).ok();
+        let worker = Worker {
+            name: name.to_owned(),
+            authority: supervisor.clone(),
+            replica,
+            inbox,
+            links: BTreeMap::new(),
+            version: None,
+            look_until: None,
+            _commits: commits,
+        };
+        let thread = std::thread::Builder::new().name(format!("db {name}")).spawn(move || worker.run());
+        let thread = thread.map_err(|error| ReplicaError::Invalid { what: error.to_string() })?;
+        Ok(Self { commands, thread: Some(thread) })
+    }
+
+    /// Stops the thread after it has done what it was told.
+    pub(crate) fn close(mut self) {
+        let _ = self.commands.send(Command::Shutdown);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Attached {
+    link: Link,
+    peer: PeerId,
+    outbox: tokio::sync::mpsc::Sender<Outgoing>,
+    full: bool,
+}
+
+struct Worker {
+    name: String,
+    authority: Arc<Supervisor>,
+    replica: Replica,
+    inbox: Receiver<Command>,
+    links: BTreeMap<LinkId, Attached>,
+    version: Option<i64>,
+    look_until: Option<Instant>,
+    _commits: Option<Commits>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        tracing::info!(database = self.name, "open");
+        self.capture();
+        loop {
+            let wait = if self.look_until.is_some() { LOOK_EVERY } else { FALLBACK };
+            match self.inbox.recv_timeout(wait) {
+                Ok(command) => {
+                    if !self.handle_some(command) {
+                        break;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.look_for_writes();
+            self.pump();
+        }
+        let checkpoint = self.replica.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        tracing::info!(database = self.name, checkpoint = checkpoint.is_ok(), "closed");
+    }
+
+    /// Handles a command and those behind it; false to stop.
+    fn handle_some(&mut self, first: Command) -> bool {
+        let mut next = Some(first);
+        for _ in 0..COMMANDS_AT_ONCE {
+            let Some(command) = next else { return true };
+            if matches!(command, Command::Shutdown) {
+                return false;
+            }
+            self.handle(command);
+            next = self.inbox.try_recv().ok();
+        }
+        if let Some(command) = next {
+            self.handle(command);
+        }
+        true
+    }
+
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::Attach { id, peer, attach, outbox } => self.attach(id, peer, attach, outbox),
+            Command::Frame { id, frame } => self.receive(id, &frame),
+            Command::Room { connection } => {
+                self.links.range_mut((connection, 0)..=(connection, u64::MAX)).for_each(|(_, l)| l.full = false);
+            }
+            Command::Detach { connection } => self.links.retain(|id, _| id.0 != connection),
+            Command::Written => self.look_until = Some(Instant::now() + SETTLE),
+            Command::Shutdown => {}
+        }
+    }
+
+    fn attach(
+        &mut self,
+        id: LinkId,
+        peer: PeerId,
+        attach: Attach,
+        outbox: tokio::sync::mpsc::Sender<Outgoing>,
+    ) {
+        let authority: Arc<dyn Authority> = self.authority.clone();
+        match Link::responder(&mut self.replica, peer, authority, attach) {
+            Ok(link) => {
+                tracing::info!(database = self.name, peer = peer.short(), "attached");
+                self.links.insert(id, Attached { link, peer, outbox, full: false });
+            }
+            Err(error) => {
+                report(&self.name, &peer, &error);
+                let _ = outbox.try_send(Outgoing::Close);
+            }
+        }
+    }
+
+    fn receive(&mut self, id: LinkId, frame: &[u8]) {
+        let Some(attached) = self.links.get_mut(&id) else { return };
+        let started = Instant::now();
+        match attached.link.receive(&mut self.replica, frame, crate::now()) {
+            Ok(received) if received.segments > 0 => tracing::debug!(
+                database = self.name,
+                peer = attached.peer.short(),
+                rows = received.rows,
+                segments = received.segments,
+                bytes = frame.len(),
+                ms = started.elapsed().as_millis() as u64,
+                "received"
+            ),
+            Ok(_) => {}
+            Err(error) => self.drop_link(id, &error),
+        }
+    }
+
+    fn drop_link(&mut self, id: LinkId, error: &LinkError) {
+        if let Some(attached) = self.links.remove(&id) {
+            report(&self.name, &attached.peer, error);
+            let _ = attached.outbox.try_send(Outgoing::Close);
+        }
+    }
+
+    /// Captures what other programs wrote, if any did.
+    fn look_for_writes(&mut self) {
+        if self.look_until.is_some_and(|until| until < Instant::now()) {
+            self.look_until = None;
+        }
+        let version = self.replica.data_version().ok();
+        if version != self.version {
+            self.version = version;
+            self.capture();
+        }
+    }
+
+    fn capture(&mut self) {
+        loop {
+            match self.replica.capture(crate::now()) {
+                Ok(captured) => {
+                    if captured.rows > 0 {
+                        tracing::info!(database = self.name, rows = captured.rows, "captured");
+                    }
+                    if !captured.more {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(database = self.name, %error, "capture failed; it is tried again");
+                    self.version = None;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Lets every link with room say what it has to say.
+    fn pump(&mut self) {
+        let mut failed = vec![];
+        loop {
+            let mut said = false;
+            for (id, attached) in &mut self.links {
+                if attached.full {
+                    continue;
+                }
+                let Ok(permit) = attached.outbox.try_reserve() else {
+                    attached.full = true;
+                    continue;
+                };
+                match attached.link.next_frame(&mut self.replica, crate::now()) {
+                    Ok(Some(frame)) => {
+                        permit.send(Outgoing::Frame(id.1, frame));
+                        said = true;
+                    }
+                    Ok(None) => {}
+                    Err(error) => failed.push((*id, error)),
+                }
+            }
+            for (id, error) in failed.drain(..) {
+                self.drop_link(id, &error);
+            }
+            if !said {
+                break;
+            }
+        }
+        // What a first contact made ready, such as a table to fill.
+        if let Ok(captured) = self.replica.capture(crate::now())
+            && (captured.more || captured.segments > 0)
+        {
+            self.look_until = Some(Instant::now() + LOOK_EVERY);
+        }
+    }
+}
+
+fn report(database: &str, peer: &PeerId, error: &LinkError) {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    tracing::warn!(database, peer = peer.short(), error = text, "link ended");
+}

@@ -1,0 +1,28 @@
+//! Piecewise server: the side that accepts connections and keeps every table in a SQLite file.
+//!
+//! `listener` accepts sockets, `connection` is one of them, `database` one file with its thread;
+//! `supervisor` knows who may do what; `commits` hears of writes by other programs.
+
+pub mod commits;
+pub mod config;
+mod connection;
+mod database;
+pub mod listener;
+pub mod supervisor;
+mod tls;
+
+use piecewise_core::id::Timestamp;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The time by this machine's clock.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since.as_millis() as u64)
+}
+
+/// 32 bytes that cannot be guessed.
+pub fn chance() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}
