@@ -1,1 +1,55 @@
-fn main() {}
+//! The command `piecewise`. Data go to the output, everything else to the error output.
+
+mod args;
+mod command;
+mod connection;
+mod drive;
+mod home;
+mod output;
+mod progress;
+mod report;
+
+use args::{Cli, Command};
+use clap::{CommandFactory, Parser};
+use report::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            if let Some(hint) = failure.hint {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Runs a command; its exit code.
+fn run(command: Command) -> Result<u8, Failure> {
+    let done = match command {
+        Command::Join(args) => command::join::run(&args),
+        Command::Clone(args) => command::clone::run(&args),
+        Command::Track(args) => command::track::track(&args),
+        Command::Untrack(args) => command::track::untrack(&args),
+        Command::Sync(args) => return command::sync::sync(&args),
+        Command::Watch(args) => command::sync::watch(&args),
+        Command::Status(args) => command::status::run(&args),
+        Command::Conflicts(args) => command::conflicts::run(args),
+        Command::Held(args) => command::held::run(&args),
+        Command::Refused(args) => command::refused::run(args),
+        Command::History(args) => command::history::run(&args),
+        Command::Compare(args) => return command::compare::run(&args),
+        Command::Identity(args) => command::identity::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "piecewise", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man => clap_mangen::Man::new(Cli::command())
+            .render(&mut std::io::stdout())
+            .map_err(|e| Failure::new(e.to_string())),
+    };
+    done.map(|()| 0)
+}

@@ -65,9 +65,7 @@ impl Replica {
     fn has_work(&self) -> Result<bool, ReplicaError> {
         let changed = crate::store::schema::schema_version(&self.conn)? != self.schema_version;
         let scan = |s: Scan| matches!(s, Scan::Adopt | Scan::Compare | Scan::Fill);
-        Ok(changed
-            || self.containers.values().any(|c| scan(c.scan))
-            || log::any(&self.conn, &self.unmet())?)
+        Ok(changed || self.containers.values().any(|c| scan(c.scan)) || log::any(&self.conn, &self.unmet())?)
     }
 
     /// Containers whose log waits until their counterpart has been met.
@@ -248,9 +246,8 @@ impl Replica {
         let count = writer.len();
         let container = self.containers[&pen.no].id;
         let nonce = self.nonce();
-        let mut segment =
-            Segment::seal(&self.identity, container, nonce, pen.time, count, writer.finish())
-                .map_err(StoreError::from)?;
+        let mut segment = Segment::seal(&self.identity, container, nonce, pen.time, count, writer.finish())
+            .map_err(StoreError::from)?;
         if self.is_server {
             segment = segment.accept(&self.identity, pen.time);
         }
@@ -337,7 +334,8 @@ impl Replica {
     /// Brings the next documents into a table that was made anew.
     fn fill(&mut self, no: i64) -> Result<Captured, ReplicaError> {
         let state = &self.containers[&no];
-        let keys = log::document_keys_after(&self.conn, no, state.integer_keys, state.scan_after.as_ref(), 512)?;
+        let keys =
+            log::document_keys_after(&self.conn, no, state.integer_keys, state.scan_after.as_ref(), 512)?;
         let last = keys.last().cloned();
         self.settle_quietly(keys.into_iter().map(|key| (no, key)).collect())?;
         match last {
@@ -374,8 +372,7 @@ impl Replica {
             return Ok(());
         }
         let placeholder = self.placeholder();
-        let change =
-            if view.is_live() { view.edit(&missing, placeholder) } else { view.insert(&missing) };
+        let change = if view.is_live() { view.edit(&missing, placeholder) } else { view.insert(&missing) };
         let time = time.max(Timestamp(1));
         self.write_change(no, &RowKey::Description, &change, time)
     }

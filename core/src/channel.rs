@@ -97,10 +97,8 @@ impl Opener {
         let mut plain = vec![0; RECORD_LEN_MAX.min(frame.len())];
         let records = frame.len().div_ceil(RECORD_LEN_MAX);
         for (n, record) in frame.chunks(RECORD_LEN_MAX).enumerate() {
-            let len = self
-                .noise
-                .read_message(self.next, record, &mut plain)
-                .map_err(|_| ChannelError::Tampered)?;
+            let len =
+                self.noise.read_message(self.next, record, &mut plain).map_err(|_| ChannelError::Tampered)?;
             self.next += 1;
             let expected = if n + 1 == records { LAST } else { MORE };
             match plain[..len].split_first() {

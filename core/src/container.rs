@@ -222,6 +222,7 @@ impl<'r> Container<'r> {
             return Ok(None);
         }
         session.in_flight.push_back((sent, bytes + 64));
+        session.count_sent(&parts);
         Ok(Some(Message::Segments(Segments { from, reach: sent, segments: parts })))
     }
 
@@ -239,6 +240,7 @@ impl<'r> Container<'r> {
             }
             session.wanted.pop_front();
         }
+        session.count_sent(&parts);
         let message = Segments { from: Cursor::START, reach: Cursor::START, segments: parts };
         Ok((!message.segments.is_empty()).then_some(Message::Segments(message)))
     }
@@ -294,11 +296,7 @@ impl<'r> Container<'r> {
         Ok(None)
     }
 
-    fn receive_segments(
-        &mut self,
-        session: &mut Session,
-        message: Segments,
-    ) -> Result<Received, SyncError> {
+    fn receive_segments(&mut self, session: &mut Session, message: Segments) -> Result<Received, SyncError> {
         let Some(peer) = session.peer_no else {
             return Err(SyncError::Protocol { what: "segments before a first word" });
         };
@@ -339,11 +337,7 @@ impl<'r> Container<'r> {
     }
 
     /// Checks a segment's bytes, and whether it may enter here.
-    fn check(
-        &self,
-        session: &Session,
-        bytes: &Arc<[u8]>,
-    ) -> Result<Result<Segment, Refusal>, SyncError> {
+    fn check(&self, session: &Session, bytes: &Arc<[u8]>) -> Result<Result<Segment, Refusal>, SyncError> {
         let segment = match (Segment::open(bytes.clone()), &session.role) {
             (Ok(segment), _) => segment,
             (Err(error), _) => return Err(error.into()),
@@ -460,7 +454,8 @@ impl<'r> Container<'r> {
         let state = &self.replica.containers[&self.no];
         let ours = segments::cursors(&self.replica.conn, self.no, peer)?;
         let reached = |cursor: Option<&Cursor>, tip: &Cursor| cursor.unwrap_or(&Cursor::START) == tip;
-        let (mine, theirs) = (reached(ours.first(), &heard.tip), reached(heard.cursors.first(), &state.feed.tip));
+        let (mine, theirs) =
+            (reached(ours.first(), &heard.tip), reached(heard.cursors.first(), &state.feed.tip));
         if mine && state.scan == Scan::Meet {
             let (no, now) = (self.no, session.now);
             self.replica.transaction(|r| {
@@ -497,9 +492,10 @@ fn changes_description(segment: &Segment) -> Result<bool, SyncError> {
         return Ok(false);
     }
     let change = first.into_change();
-    Ok(change.ops.iter().any(|op| {
-        matches!(op.action, Action::Dead) || (!op.key.is_empty() && !op.preds.is_empty())
-    }))
+    Ok(change
+        .ops
+        .iter()
+        .any(|op| matches!(op.action, Action::Dead) || (!op.key.is_empty() && !op.preds.is_empty())))
 }
 
 impl Replica {

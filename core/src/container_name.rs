@@ -17,7 +17,9 @@ pub struct ContainerName {
 
 /// A text is no container's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a container's name is `database/table`, each part 1 to {PART_LEN_MAX} bytes without control characters")]
+#[error(
+    "a container's name is `database/table`, each part 1 to {PART_LEN_MAX} bytes without control characters"
+)]
 pub struct BadName;
 
 impl ContainerName {

@@ -289,8 +289,11 @@ impl Description {
     /// The SQL that adds one of its columns to the table.
     pub fn add_column_sql(&self, table: &str, column: &str) -> Result<String, DescriptionError> {
         name(table)?;
-        let column =
-            self.columns.iter().find(|c| c.name == column).ok_or_else(|| invalid("there is no such column"))?;
+        let column = self
+            .columns
+            .iter()
+            .find(|c| c.name == column)
+            .ok_or_else(|| invalid("there is no such column"))?;
         let not_null = column.not_null && column.default.as_ref().is_some_and(|v| *v != Value::Null);
         Ok(format!("ALTER TABLE {} ADD COLUMN {}", quote(table), column.sql(not_null)))
     }
@@ -339,10 +342,29 @@ fn declared_type(text: &str) -> Result<String, DescriptionError> {
         (0..=1).contains(&depth)
     });
     let upper = text.to_ascii_uppercase();
-    let words = ["PRIMARY", "UNIQUE", "CHECK", "REFERENCES", "DEFAULT", "COLLATE", "NOT", "GENERATED", "AS", "CONSTRAINT", "NULL", "ON"];
+    let words = [
+        "PRIMARY",
+        "UNIQUE",
+        "CHECK",
+        "REFERENCES",
+        "DEFAULT",
+        "COLLATE",
+        "NOT",
+        "GENERATED",
+        "AS",
+        "CONSTRAINT",
+        "NULL",
+        "ON",
+    ];
     let reserved = upper.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|w| words.contains(&w));
     let comma_outside = text.split('(').next().is_some_and(|head| head.contains(','));
-    if text.len() > TYPE_LEN_MAX || !text.chars().all(plain) || !balanced || depth != 0 || reserved || comma_outside {
+    if text.len() > TYPE_LEN_MAX
+        || !text.chars().all(plain)
+        || !balanced
+        || depth != 0
+        || reserved
+        || comma_outside
+    {
         return Err(invalid(format!("{text:?} is no type")));
     }
     Ok(text.to_owned())

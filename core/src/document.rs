@@ -132,7 +132,8 @@ impl View {
     pub fn shown(&self) -> Option<BTreeMap<&str, &Cell>> {
         let incarnation = self.incarnation()?;
         let best = |cells: &'_ Vec<Cell>| -> Option<usize> {
-            let rank = |n: &usize| (cells[*n].incarnation == incarnation, cells[*n].id.actor, cells[*n].id.counter);
+            let rank =
+                |n: &usize| (cells[*n].incarnation == incarnation, cells[*n].id.actor, cells[*n].id.counter);
             (0..cells.len()).max_by_key(rank)
         };
         Some(

@@ -40,7 +40,10 @@ impl Feed {
 
 /// The position after `cursor` when `id` follows there.
 pub fn next(cursor: &Cursor, id: &SegmentId) -> Cursor {
-    let hash =
-        Sha256::new().chain_update(b"piecewise feed\0").chain_update(cursor.hash).chain_update(id.0).finalize();
+    let hash = Sha256::new()
+        .chain_update(b"piecewise feed\0")
+        .chain_update(cursor.hash)
+        .chain_update(id.0)
+        .finalize();
     Cursor { seq: Seq(cursor.seq.0 + 1), hash: hash.into() }
 }

@@ -109,7 +109,9 @@ impl Template {
     /// Whether a fresh change of this template is plain puts and counters, which [`RowChange::values`]
     /// holds whole.
     pub fn is_plain_insert(&self) -> bool {
-        self.fresh && !self.has_text && self.ops.iter().all(|(_, k)| matches!(k, OpKind::Put | OpKind::Counter))
+        self.fresh
+            && !self.has_text
+            && self.ops.iter().all(|(_, k)| matches!(k, OpKind::Put | OpKind::Counter))
     }
 }
 

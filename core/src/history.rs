@@ -41,8 +41,15 @@ pub(crate) struct Decoded {
 #[derive(Debug)]
 enum DecodedRow {
     /// A plain insert: its template, and where its values begin.
-    Plain { key: RowKey, template: u32, first: u32 },
-    Change { key: RowKey, change: Change },
+    Plain {
+        key: RowKey,
+        template: u32,
+        first: u32,
+    },
+    Change {
+        key: RowKey,
+        change: Change,
+    },
 }
 
 /// A value whose bytes are in the segment's plain frame.
@@ -75,9 +82,9 @@ impl History {
     /// The change at a place, with its actor.
     pub(crate) fn change(&mut self, conn: &Connection, at: At) -> Result<(Actor, Change), StoreError> {
         let decoded = self.segment(conn, at.segment())?;
-        let change = decoded.change(at.index()).ok_or(StoreError::Damaged {
-            what: "a row refers to a change that its segment does not have",
-        })?;
+        let change = decoded
+            .change(at.index())
+            .ok_or(StoreError::Damaged { what: "a row refers to a change that its segment does not have" })?;
         Ok((decoded.segment.actor, change))
     }
 

@@ -7,6 +7,7 @@
 //!   data passes. [`session`]: what it remembers of a talk. [`link`]: one database over one connection.
 //! * [`segment`]: the little piece that travels; [`frame`] its body. [`feed`] and [`root`]: which segments
 //!   a container has. [`ranges`]: how two sets of them are reconciled. [`message`]: what is said.
+//!   [`compare`]: a look at the tables themselves.
 //! * `capture`: rows become segments. `apply` and `placement`: segments become rows, or are held.
 //! * [`document`]: one row as a set of changes; [`change`] and [`change_codec`] one of them; `history` finds them.
 //! * [`table`], [`description`]: what a table is like. [`key`], [`value`], [`id`], [`bytes`]: the small parts.
@@ -18,6 +19,7 @@ mod capture;
 pub mod change;
 pub mod change_codec;
 pub mod channel;
+pub mod compare;
 pub mod container;
 pub mod container_name;
 pub mod description;

@@ -11,18 +11,21 @@
 //!   3 message   container id 32 · message
 //!   4 denied    (empty: the database; or a container id: that container)
 //!   5 open      like one entry of a list: a container that the other side may not know
+//!   6 ask, 7 rows   see `compare`
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
 
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
+use crate::compare::{Ask, Comparison, Rows};
 use crate::container::{Received, SyncError};
 use crate::container_name::{ContainerName, container_id};
 use crate::grant::Access;
 use crate::id::{ContainerId, PeerId, Timestamp};
-use crate::message::Message;
+use crate::key::RowKey;
+use crate::message::{Cursor, Message};
 use crate::replica::{Replica, ReplicaError, Scan};
-use crate::session::{Authority, Role, Session};
 use crate::root::RootDigest;
+use crate::session::{Authority, Role, Session};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -34,6 +37,8 @@ const CONTAINERS: u8 = 2;
 const MESSAGE: u8 = 3;
 const DENIED: u8 = 4;
 const OPEN: u8 = 5;
+const ASK: u8 = 6;
+const ROWS: u8 = 7;
 
 const NAME_LEN_MAX: usize = 512;
 const CONTAINERS_MAX: u64 = 1 << 20;
@@ -163,6 +168,19 @@ impl Told {
     }
 }
 
+/// How far a talk has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Changes of rows that went to the peer.
+    pub sent_rows: u64,
+    /// Segments that went to the peer.
+    pub sent_segments: u64,
+    /// Segments still to go.
+    pub segments_to_send: u64,
+    /// Segments still to come, as far as the peer has told.
+    pub segments_to_come: u64,
+}
+
 /// One database over one connection.
 #[derive(Debug)]
 pub struct Link {
@@ -181,6 +199,16 @@ pub struct Link {
     ready: BTreeSet<i64>,
     outbox: VecDeque<Vec<u8>>,
     seen: u64,
+    /// Tables to compare, and how far the first of them is; None: this link syncs.
+    comparing: Option<Comparing>,
+}
+
+#[derive(Debug, Default)]
+struct Comparing {
+    tables: VecDeque<i64>,
+    asked: bool,
+    after: Option<RowKey>,
+    found: Vec<Comparison>,
 }
 
 impl Link {
@@ -193,6 +221,22 @@ impl Link {
         let follow = link.follow.as_ref().map(|ids| ids.iter().copied().collect());
         link.outbox.push_back(Attach { database: binding.database, follow, digest }.encode());
         Ok(link)
+    }
+
+    /// An initiator that compares tables (none named: all) with those of the server, and changes nothing.
+    pub fn comparer(replica: &mut Replica, peer: PeerId, tables: &[String]) -> Result<Self, LinkError> {
+        let mut link = Self::initiator(replica, peer)?;
+        let tables = match tables {
+            [] => replica.containers.keys().copied().collect(),
+            names => names.iter().map(|t| replica.number(t)).collect::<Result<_, _>>()?,
+        };
+        link.comparing = Some(Comparing { tables, ..Comparing::default() });
+        Ok(link)
+    }
+
+    /// What a comparer has found, once it is done.
+    pub fn comparison(&self) -> Option<&[Comparison]> {
+        self.comparing.as_ref().filter(|c| self.attached && c.tables.is_empty()).map(|c| &c.found[..])
     }
 
     /// The side that accepted the connection. `attach` is the peer's first frame.
@@ -243,6 +287,7 @@ impl Link {
             ready: BTreeSet::new(),
             outbox: VecDeque::new(),
             seen: replica.changed_end(),
+            comparing: None,
         }
     }
 
@@ -257,6 +302,22 @@ impl Link {
             && self.outbox.is_empty()
             && self.ready.is_empty()
             && self.sessions.values().all(Session::is_level)
+    }
+
+    /// What has gone to the peer and what is still to go and to come.
+    pub fn traffic(&self, replica: &Replica) -> Traffic {
+        let mut traffic = Traffic::default();
+        for (no, session) in &self.sessions {
+            traffic.sent_rows += session.sent_rows;
+            traffic.sent_segments += session.sent_segments;
+            let Some(state) = replica.containers.get(no) else { continue };
+            let seq = |cursor: Option<Cursor>| cursor.map_or(0, |c| c.seq.0);
+            traffic.segments_to_send += state.feed.tip.seq.0.saturating_sub(seq(session.sent));
+            let tip = session.heard.as_ref().map(|h| h.tip);
+            let come = session.said.as_ref().and_then(|h| h.cursors.first().copied());
+            traffic.segments_to_come += seq(tip).saturating_sub(seq(come));
+        }
+        traffic
     }
 
     /// Containers of this file that the server does not grant to this device.
@@ -278,18 +339,27 @@ impl Link {
             MESSAGE => return self.receive_message(replica, &mut r, now),
             DENIED if !self.is_responder() => self.receive_denied(replica, &mut r)?,
             OPEN => self.receive_open(replica, &mut r)?,
+            ASK if self.is_responder() => self.receive_ask(replica, &mut r)?,
+            ROWS if !self.is_responder() => self.receive_rows(replica, &mut r)?,
             _ => return Err(LinkError::Protocol { what: "a frame of an unknown kind" }),
         }
         Ok(Received::default())
     }
 
     /// The next frame for the peer; None when there is nothing to say now.
-    pub fn next_frame(&mut self, replica: &mut Replica, now: Timestamp) -> Result<Option<Vec<u8>>, LinkError> {
+    pub fn next_frame(
+        &mut self,
+        replica: &mut Replica,
+        now: Timestamp,
+    ) -> Result<Option<Vec<u8>>, LinkError> {
         if let Some(frame) = self.outbox.pop_front() {
             return Ok(Some(frame));
         }
         if !self.attached {
             return Ok(None);
+        }
+        if let Some(comparing) = &mut self.comparing {
+            return Ok(comparing.next_ask(replica));
         }
         self.look_for_changes(replica);
         while let Some(no) = self.ready.first().copied() {
@@ -378,7 +448,8 @@ impl Link {
         if last {
             self.attached = true;
             // What the server did not list, it is told of.
-            let new: Vec<_> = replica.containers.keys().filter(|no| !self.known.contains(no)).copied().collect();
+            let new: Vec<_> =
+                replica.containers.keys().filter(|no| !self.known.contains(no)).copied().collect();
             self.ready.extend(new);
         }
         Ok(())
@@ -416,13 +487,16 @@ impl Link {
         if !self.is_responder() {
             return self.hear_of(replica, &told);
         }
-        let name = ContainerName::parse(&told.name).map_err(|_| ReplicaError::BadName { name: told.name.clone() })?;
+        let name = ContainerName::parse(&told.name)
+            .map_err(|_| ReplicaError::BadName { name: told.name.clone() })?;
         let binding = replica.binding().ok_or(ReplicaError::NotBound)?;
         let id = container_id(&binding.realm, &name);
         let may_make = self.access(&told.name).is_some_and(|a| a >= Access::Write);
         let exists = replica.containers.values().any(|c| c.id == id);
         let granted = self.access(&told.name).is_some() && (exists || may_make);
-        if let Some(no) = granted.then(|| replica.follow_container(&told.name, told.integer_keys)).transpose()?.flatten() {
+        if let Some(no) =
+            granted.then(|| replica.follow_container(&told.name, told.integer_keys)).transpose()?.flatten()
+        {
             self.known.insert(no);
             self.ready.insert(no);
             if let Some(ids) = &mut self.follow {
@@ -437,11 +511,48 @@ impl Link {
         Ok(())
     }
 
+    fn receive_ask(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
+        let ask = Ask::decode(r)?;
+        let container = ask.container;
+        let state = replica.containers.values().find(|c| c.id == container);
+        let granted = state.is_some_and(|c| self.access(&c.name).is_some());
+        let rows = match granted {
+            true => replica.answer(&ask)?,
+            false => Rows { container, last: true, rows: vec![] },
+        };
+        let mut frame = vec![ROWS];
+        rows.encode(&mut frame);
+        self.outbox.push_back(frame);
+        Ok(())
+    }
+
+    fn receive_rows(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
+        let rows = Rows::decode(r)?;
+        let unasked = LinkError::Protocol { what: "rows that nobody asked for" };
+        let Some(comparing) = self.comparing.as_mut().filter(|c| c.asked) else { return Err(unasked) };
+        let Some(no) = comparing.tables.front().copied() else { return Err(unasked) };
+        if comparing.after.is_none() {
+            let table = replica.containers[&no].table.clone();
+            comparing.found.push(Comparison { table, ..Comparison::default() });
+        }
+        let Some(found) = comparing.found.last_mut() else { return Err(unasked) };
+        let after = comparing.after.take();
+        comparing.after = replica.compare(no, after, rows, found)?;
+        comparing.asked = false;
+        if comparing.after.is_none() {
+            comparing.tables.pop_front();
+        }
+        Ok(())
+    }
+
     /// Tells the peer of a container it may not know; false if it must not hear of it.
     fn introduce(&mut self, replica: &Replica, no: i64) -> bool {
         let Some(state) = replica.containers.get(&no) else { return false };
         let followed = self.follow.as_ref().is_none_or(|ids| ids.contains(&state.id));
-        if self.denied.contains(&no) || self.access(&state.name).is_none() || (self.is_responder() && !followed) {
+        if self.denied.contains(&no)
+            || self.access(&state.name).is_none()
+            || (self.is_responder() && !followed)
+        {
             return false;
         }
         self.known.insert(no);
@@ -484,7 +595,12 @@ impl Link {
         session
     }
 
-    fn next_of(&mut self, replica: &mut Replica, no: i64, now: Timestamp) -> Result<Option<Vec<u8>>, LinkError> {
+    fn next_of(
+        &mut self,
+        replica: &mut Replica,
+        no: i64,
+        now: Timestamp,
+    ) -> Result<Option<Vec<u8>>, LinkError> {
         let Some((id, name)) = replica.containers.get(&no).map(|c| (c.id, c.name.clone())) else {
             return Ok(None);
         };
@@ -509,6 +625,23 @@ impl Link {
             None => self.ready.extend(replica.containers.keys()),
         }
         self.seen = end;
+    }
+}
+
+impl Comparing {
+    fn next_ask(&mut self, replica: &Replica) -> Option<Vec<u8>> {
+        while !self.asked {
+            let no = *self.tables.front()?;
+            let Some(ask) = replica.ask(no, self.after.clone()) else {
+                self.tables.pop_front();
+                continue;
+            };
+            self.asked = true;
+            let mut frame = vec![ASK];
+            ask.encode(&mut frame);
+            return Some(frame);
+        }
+        None
     }
 }
 

@@ -273,13 +273,10 @@ mod tests {
     }
 
     fn any_message() -> impl Strategy<Value = Message> {
-        let accepted = prop_oneof![
-            Just(Accepted::NotYet),
-            Just(Accepted::None),
-            any_cursor().prop_map(Accepted::From)
-        ];
-        let have = (any::<[u8; 8]>(), any_cursor(), any::<u64>(), any::<[u8; 32]>(), accepted)
-            .prop_flat_map(|(replica, tip, count, root, accepted)| {
+        let accepted =
+            prop_oneof![Just(Accepted::NotYet), Just(Accepted::None), any_cursor().prop_map(Accepted::From)];
+        let have = (any::<[u8; 8]>(), any_cursor(), any::<u64>(), any::<[u8; 32]>(), accepted).prop_flat_map(
+            |(replica, tip, count, root, accepted)| {
                 proptest::collection::vec(any_cursor(), 0..=CURSORS_MAX).prop_map(move |cursors| {
                     Message::Have(Have {
                         replica: ReplicaId(replica),
@@ -290,7 +287,8 @@ mod tests {
                         accepted,
                     })
                 })
-            });
+            },
+        );
         let bytes = proptest::collection::vec(any::<u8>(), 0..40).prop_map(Arc::from);
         let segments = (any_cursor(), any_cursor(), proptest::collection::vec(bytes, 0..4))
             .prop_map(|(from, reach, segments)| Message::Segments(Segments { from, reach, segments }));

@@ -185,8 +185,7 @@ impl Replica {
         candidate: &Candidate,
         foreign: &ForeignKey,
     ) -> Result<Option<Vec<Value>>, ReplicaError> {
-        let Some(values) =
-            foreign_values(&candidate.user, foreign, &candidate.key, &candidate.wanted)?
+        let Some(values) = foreign_values(&candidate.user, foreign, &candidate.key, &candidate.wanted)?
         else {
             return Ok(None);
         };
@@ -217,11 +216,8 @@ impl Replica {
     fn put(&self, candidate: &Candidate, now: Option<&RowValues>) -> Result<(), Fault> {
         let Candidate { key, user, wanted, .. } = candidate;
         let Some(now) = now else { return user.insert_row(&self.conn, key, wanted) };
-        let changed: Vec<_> = wanted
-            .iter()
-            .enumerate()
-            .filter(|(n, value)| !now[*n].as_ref().same(value.as_ref()))
-            .collect();
+        let changed: Vec<_> =
+            wanted.iter().enumerate().filter(|(n, value)| !now[*n].as_ref().same(value.as_ref())).collect();
         if changed.is_empty() { Ok(()) } else { user.update_row(&self.conn, key, &changed) }
     }
 
@@ -449,15 +445,14 @@ fn claim(kind: &str, name: &str, values: &[Value]) -> Claim {
         let (class, bytes): (u8, Vec<u8>) = match value.as_ref() {
             ValueRef::Null => (0, vec![]),
             ValueRef::Integer(i) => (1, i.to_be_bytes().to_vec()),
-            ValueRef::Real(f) if f.fract() == 0.0 && f.abs() < 9e15 => {
-                (1, (f as i64).to_be_bytes().to_vec())
-            }
+            ValueRef::Real(f) if f.fract() == 0.0 && f.abs() < 9e15 => (1, (f as i64).to_be_bytes().to_vec()),
             ValueRef::Real(f) => (2, f.to_bits().to_be_bytes().to_vec()),
             ValueRef::Text(s) => (3, s.as_bytes().to_vec()),
             ValueRef::Blob(b) => (4, b.to_vec()),
             ValueRef::RawText(b) => (5, b.to_vec()),
         };
-        hash = hash.chain_update([class]).chain_update((bytes.len() as u64).to_be_bytes()).chain_update(bytes);
+        hash =
+            hash.chain_update([class]).chain_update((bytes.len() as u64).to_be_bytes()).chain_update(bytes);
     }
     let hash = hash.finalize();
     std::array::from_fn(|n| hash[n])

@@ -10,7 +10,8 @@ mod registry;
 mod tracking;
 
 pub use reading::{
-    Choice, Conflict, ConflictKind, HeldRow, HistoryEntry, OtherRow, RefusedRow, Status, TableStatus, Written,
+    Attention, Choice, Conflict, ConflictKind, HeldRow, HistoryEntry, OtherRow, RefusedRow, Status,
+    TableStatus, Written,
 };
 pub use registry::{Binding, Follow};
 pub(crate) use registry::{ContainerState, Scan};

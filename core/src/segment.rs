@@ -134,6 +134,14 @@ pub struct Segment {
     plain: Vec<u8>,
 }
 
+/// How many changes the header of a stored segment names.
+pub(crate) fn change_count(bytes: &[u8]) -> u32 {
+    bytes
+        .get(ACTOR_FIELDS_LEN - 4..ACTOR_FIELDS_LEN)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_be_bytes)
+}
+
 impl Segment {
     /// Signs a frame of `count` changes as a segment of its own.
     ///

@@ -2,9 +2,9 @@
 //!
 //! Nothing in it needs to survive: after a lost connection a new session begins from the cursors on disk.
 
+use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Timestamp};
 use crate::message::{Accepted, Cursor, Have, Message, Refusal};
-use crate::grant::Access;
 use crate::ranges::SortedIds;
 use std::collections::VecDeque;
 use std::fmt;
@@ -61,6 +61,9 @@ pub struct Session {
     pub(crate) outbox: VecDeque<Message>,
     pub(crate) wanted: VecDeque<SegmentId>,
     pub(crate) level: bool,
+    /// What went to the peer.
+    pub(crate) sent_rows: u64,
+    pub(crate) sent_segments: u64,
 }
 
 /// A set reconciliation in progress.
@@ -94,6 +97,8 @@ impl Session {
             outbox: VecDeque::new(),
             wanted: VecDeque::new(),
             level: false,
+            sent_rows: 0,
+            sent_segments: 0,
         }
     }
 
@@ -112,6 +117,12 @@ impl Session {
         let asked = self.accepted == Accepted::None
             || self.heard.as_ref().is_some_and(|h| h.accepted == Accepted::None);
         self.repair.is_some() || (asked && self.repairs == 0)
+    }
+
+    /// Takes note of segments that go to the peer.
+    pub(crate) fn count_sent(&mut self, segments: &[Arc<[u8]>]) {
+        self.sent_segments += segments.len() as u64;
+        self.sent_rows += segments.iter().map(|s| u64::from(crate::segment::change_count(s))).sum::<u64>();
     }
 
     pub(crate) fn in_flight_bytes(&self) -> usize {

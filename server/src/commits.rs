@@ -28,7 +28,8 @@ impl Commits {
         let ours = [name.clone(), format!("{name}-wal"), format!("{name}-journal")];
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return on_write() };
-            let is_read = matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(_)));
+            let is_read =
+                matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(_)));
             let named = |p: &std::path::PathBuf| {
                 p.file_name().is_some_and(|n| ours.iter().any(|o| n.to_string_lossy() == **o))
             };

@@ -163,7 +163,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("server.toml");
         std::fs::write(&path, "data = \"d\"\nlisten = \"127.0.0.1:1\"\n").expect("a file");
-        let args = ServeArgs { listen: Some("127.0.0.1:2".into()), config: Some(path.clone()), ..Default::default() };
+        let args = ServeArgs {
+            listen: Some("127.0.0.1:2".into()),
+            config: Some(path.clone()),
+            ..Default::default()
+        };
         let config = args.resolve().expect("settings");
         assert_eq!((config.data.to_str(), config.listen.as_str()), (Some("d"), "127.0.0.1:2"));
         std::fs::write(&path, "lisen = 1").expect("a file");

@@ -76,10 +76,7 @@ where
     result
 }
 
-async fn handshake<S>(
-    server: &Server,
-    socket: &mut WebSocketStream<S>,
-) -> Result<Channel, ConnectionError>
+async fn handshake<S>(server: &Server, socket: &mut WebSocketStream<S>) -> Result<Channel, ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -131,7 +128,8 @@ where
     let Channel { peer, mut sealer, opener } = channel;
     let (mut sink, mut stream) = socket.split();
     let (outbox, mut outgoing) = tokio::sync::mpsc::channel(OUTBOX_FRAMES);
-    let mut router = Router { server: server.clone(), peer, number, opener, channels: HashMap::new(), outbox };
+    let mut router =
+        Router { server: server.clone(), peer, number, opener, channels: HashMap::new(), outbox };
     let mut ping = tokio::time::interval(PING_EVERY);
     let mut look = tokio::time::interval(LOOK_EVERY);
     let mut stop = server.stopping();
@@ -201,12 +199,17 @@ impl Router {
             let _ = commands.send(Command::Frame { id, frame: r.rest().to_vec() });
             return Ok(None);
         }
-        let attach = Attach::decode(r.rest()).map_err(|_| ConnectionError::Protocol("no attach came first"))?;
+        let attach =
+            Attach::decode(r.rest()).map_err(|_| ConnectionError::Protocol("no attach came first"))?;
         if self.channels.len() >= CHANNELS_MAX {
             return Err(ConnectionError::Protocol("too many channels"));
         }
-        let granted =
-            self.server.supervisor.grants(&self.peer).iter().any(|g| g.pattern.covers_database(&attach.database));
+        let granted = self
+            .server
+            .supervisor
+            .grants(&self.peer)
+            .iter()
+            .any(|g| g.pattern.covers_database(&attach.database));
         let database = granted.then(|| self.server.database(&attach.database)).flatten();
         let Some(commands) = database else { return Ok(Some(on_channel(channel, &Link::denied()))) };
         let (peer, outbox) = (self.peer, self.outbox.clone());

@@ -74,7 +74,8 @@ impl Database {
         let commits = Commits::watch(&path, move || {
             let _ = written.send(Command::Written);
         });
-        let commits = commits.map_err(|error| tracing::warn!(%error, "no news of writes; looking each second")).ok();
+        let commits =
+            commits.map_err(|error| tracing::warn!(%error, "no news of writes; looking each second")).ok();
         let worker = Worker {
             name: name.to_owned(),
             authority: supervisor.clone(),
@@ -161,7 +162,9 @@ impl Worker {
             Command::Attach { id, peer, attach, outbox } => self.attach(id, peer, attach, outbox),
             Command::Frame { id, frame } => self.receive(id, &frame),
             Command::Room { connection } => {
-                self.links.range_mut((connection, 0)..=(connection, u64::MAX)).for_each(|(_, l)| l.full = false);
+                self.links
+                    .range_mut((connection, 0)..=(connection, u64::MAX))
+                    .for_each(|(_, l)| l.full = false);
             }
             Command::Detach { connection } => self.links.retain(|id, _| id.0 != connection),
             Command::Written => self.look_until = Some(Instant::now() + SETTLE),

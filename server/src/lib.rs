@@ -11,6 +11,7 @@ pub mod listener;
 pub mod supervisor;
 mod tls;
 
+pub use connection::websocket_config;
 use piecewise_core::id::Timestamp;
 use std::time::{SystemTime, UNIX_EPOCH};
 

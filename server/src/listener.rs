@@ -48,8 +48,7 @@ impl Server {
     /// A server over this data folder, with every database in it open.
     pub fn open(supervisor: Arc<Supervisor>) -> Arc<Self> {
         let (stop, _) = watch::channel(false);
-        let server =
-            Self { supervisor, databases: Mutex::default(), connections: AtomicU64::new(0), stop };
+        let server = Self { supervisor, databases: Mutex::default(), connections: AtomicU64::new(0), stop };
         for name in existing(server.supervisor.folder()) {
             server.database(&name);
         }
@@ -125,13 +124,19 @@ impl Server {
         }
         tracing::info!("stopping");
         let _ = self.stop.send(true);
-        let _ = tokio::time::timeout(GOODBYE_TIME, async { while tasks.join_next().await.is_some() {} }).await;
+        let _ =
+            tokio::time::timeout(GOODBYE_TIME, async { while tasks.join_next().await.is_some() {} }).await;
         let databases = std::mem::take(&mut *self.databases.lock().unwrap_or_else(PoisonError::into_inner));
         databases.into_values().for_each(Database::close);
         Ok(())
     }
 
-    async fn accept(self: Arc<Self>, stream: tokio::net::TcpStream, from: SocketAddr, tls: Option<TlsAcceptor>) {
+    async fn accept(
+        self: Arc<Self>,
+        stream: tokio::net::TcpStream,
+        from: SocketAddr,
+        tls: Option<TlsAcceptor>,
+    ) {
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
         let result = match tls {
             None => connection::serve(self, stream, number).await,

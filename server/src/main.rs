@@ -59,14 +59,20 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PIECEWISE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if config.json_logs { logs.json().init() } else { logs.init() }
+    if config.json_logs {
+        logs.json().init()
+    } else {
+        logs.init()
+    }
     let supervisor = Arc::new(Supervisor::open(&config.data)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| format!("no threads: {e}"))?;
     runtime.block_on(async {
         let server = Server::open(supervisor);
         server.run(&config, stop_signal()).await.map_err(|message| Failure {
-            hint: message.contains("listen").then(|| "is another server running there? choose another --listen".into()),
+            hint: message
+                .contains("listen")
+                .then(|| "is another server running there? choose another --listen".into()),
             message,
         })
     })
@@ -88,8 +94,12 @@ async fn stop_signal() {
 }
 
 fn invite(args: &InviteArgs) -> Result<(), Failure> {
-    let grants: Vec<Grant> =
-        args.grants.iter().map(|g| g.parse()).collect::<Result<_, _>>().map_err(|e: piecewise_core::grant::BadGrant| e.to_string())?;
+    let grants: Vec<Grant> = args
+        .grants
+        .iter()
+        .map(|g| g.parse())
+        .collect::<Result<_, _>>()
+        .map_err(|e: piecewise_core::grant::BadGrant| e.to_string())?;
     let supervisor = Supervisor::open(&args.data.data)?;
     let address = args.address.clone().or_else(|| left_address(&args.data.data)).ok_or_else(|| Failure {
         message: "the server has not run yet, so its address is not known".into(),
@@ -113,17 +123,27 @@ fn change_grant(args: &GrantArgs, give: bool) -> Result<(), Failure> {
     let supervisor = Supervisor::open(&args.data.data)?;
     let peer = find(&supervisor, &args.peer)?;
     let grant: Grant = args.grant.parse().map_err(|e: piecewise_core::grant::BadGrant| e.to_string())?;
-    let done = if give { supervisor.grant(&peer, &grant)? } else { supervisor.ungrant(&peer, grant.pattern.as_str())? };
+    let done = if give {
+        supervisor.grant(&peer, &grant)?
+    } else {
+        supervisor.ungrant(&peer, grant.pattern.as_str())?
+    };
     if !done {
-        return Err(Failure { message: format!("{} has no such grant", peer.short()), hint: Some("`piecewise-server peers` lists them".into()) });
+        return Err(Failure {
+            message: format!("{} has no such grant", peer.short()),
+            hint: Some("`piecewise-server peers` lists them".into()),
+        });
     }
     println!("{peer} {} {grant}", if give { "has" } else { "has no more" });
     Ok(())
 }
 
 fn find(supervisor: &Supervisor, text: &str) -> Result<PeerId, Failure> {
-    let matching: Vec<_> =
-        supervisor.peers()?.into_iter().filter(|p| p.key.to_string().starts_with(&text.to_lowercase())).collect();
+    let matching: Vec<_> = supervisor
+        .peers()?
+        .into_iter()
+        .filter(|p| p.key.to_string().starts_with(&text.to_lowercase()))
+        .collect();
     match matching.as_slice() {
         [peer] => Ok(peer.key),
         found => Err(Failure {

@@ -160,7 +160,8 @@ impl Supervisor {
             "INSERT INTO peers(key, name, joined) VALUES (?1, ?2, ?3) ON CONFLICT(key) DO UPDATE SET name = ?2",
             params![peer.0, name, now.0 as i64],
         )?;
-        let grants: String = tx.query_row("SELECT grants FROM invites WHERE hash = ?", [hash], |r| r.get(0))?;
+        let grants: String =
+            tx.query_row("SELECT grants FROM invites WHERE hash = ?", [hash], |r| r.get(0))?;
         for grant in grants.lines().filter_map(|g| g.parse::<Grant>().ok()) {
             tx.execute(
                 "REPLACE INTO grants VALUES (?, ?, ?)",
@@ -318,7 +319,10 @@ mod tests {
         let grants = ["**=admin".parse().expect("a grant")];
         let invite = supervisor.invite(&grants, "ws://x", [1; 32], Timestamp(NOW.0 + 10)).expect("an invite");
         let peer = PeerId([1; 32]);
-        supervisor.admit(&peer, "", Some(invite.secret_hash()), NOW).expect("an answer").expect("it is let in");
+        supervisor
+            .admit(&peer, "", Some(invite.secret_hash()), NOW)
+            .expect("an answer")
+            .expect("it is let in");
         assert!(supervisor.access(&peer, "shop/orders").is_some());
         let other = Supervisor::open(folder.path()).expect("it opens twice");
         assert!(other.revoke(&peer, NOW).expect("it is revoked"));

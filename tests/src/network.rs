@@ -106,7 +106,8 @@ impl Network {
     }
 
     fn track_all(&mut self, n: usize, options: &TrackOptions) {
-        let tables = piecewise_core::store::schema::user_tables(self.replica(n).connection()).expect("tables");
+        let tables =
+            piecewise_core::store::schema::user_tables(self.replica(n).connection()).expect("tables");
         for table in tables {
             let of = |list: &Vec<String>| -> Vec<String> {
                 let mine = |c: &String| c.strip_prefix(&format!("{table}.")).map(str::to_owned);
@@ -226,7 +227,10 @@ impl Network {
                 quiet = false;
             }
             let captured = [client, 0].map(|n| self.replica(n).capture(now).expect("capture"));
-            if quiet && captured.iter().all(|c| c.rows == 0 && !c.more) && under_way.iter().all(VecDeque::is_empty) {
+            if quiet
+                && captured.iter().all(|c| c.rows == 0 && !c.more)
+                && under_way.iter().all(VecDeque::is_empty)
+            {
                 let more = near.next_frame(self.replica(client), now)?;
                 match more {
                     Some(frame) => under_way[0].push_back(frame),

@@ -28,7 +28,10 @@ fn shared_note() -> Network {
 #[test]
 fn a_row_reaches_the_server_and_the_other_client() {
     let mut net = shared_note();
-    assert_eq!(net.query(2, "SELECT title, body, votes FROM notes"), ["Text(\"Milk\") Text(\"one two three\") Integer(1)"]);
+    assert_eq!(
+        net.query(2, "SELECT title, body, votes FROM notes"),
+        ["Text(\"Milk\") Text(\"one two three\") Integer(1)"]
+    );
     assert_eq!(net.query(0, "SELECT title FROM notes"), ["Text(\"Milk\")"]);
 }
 
@@ -91,14 +94,18 @@ fn two_inserts_under_one_key_show_one_row_whole() {
     net.sync_all();
     net.check_same(ALL);
     let rows = net.query(0, "SELECT title, body, votes, done FROM notes");
-    let whole = ["Text(\"a\") Text(\"aa\") Integer(1) Integer(0)", "Text(\"b\") Text(\"bb\") Integer(2) Integer(1)"];
+    let whole =
+        ["Text(\"a\") Text(\"aa\") Integer(1) Integer(0)", "Text(\"b\") Text(\"bb\") Integer(2) Integer(1)"];
     assert!(whole.contains(&rows[0].as_str()), "{rows:?}");
 }
 
 #[test]
 fn rows_written_on_the_server_by_sql_reach_everyone() {
     let mut net = shared_note();
-    net.run(0, "INSERT INTO notes(id, title) VALUES (2, 'from the server'); UPDATE notes SET done = 1 WHERE id = 1");
+    net.run(
+        0,
+        "INSERT INTO notes(id, title) VALUES (2, 'from the server'); UPDATE notes SET done = 1 WHERE id = 1",
+    );
     net.sync_all();
     net.check_same(ALL);
     assert_eq!(net.query(2, "SELECT count(*) FROM notes WHERE done = 1 OR id = 2"), ["Integer(2)"]);
@@ -125,9 +132,10 @@ fn ten_thousand_rows_go_over_and_back_in_segments() {
     net.run(1, "UPDATE notes SET title = 'new' WHERE id % 10 = 1; DELETE FROM notes WHERE id % 100 = 2");
     net.sync_all();
     net.check_same(ALL);
-    assert_eq!(net.query(1, "SELECT count(*), sum(done), sum(title = 'new') FROM notes"), [
-        "Integer(9900) Integer(1000) Integer(1000)"
-    ]);
+    assert_eq!(
+        net.query(1, "SELECT count(*), sum(done), sum(title = 'new') FROM notes"),
+        ["Integer(9900) Integer(1000) Integer(1000)"]
+    );
 }
 
 #[test]

@@ -106,7 +106,9 @@ fn by_automerge(before: &Automerge, by: Actor, change: &Change) -> automerge::Ch
             }
             TextRun::Delete { first, count, .. } => {
                 for n in 0..*count {
-                    let at = element(&tx, &object, &OpId { counter: first.counter + n, actor: first.actor }, by).unwrap();
+                    let at =
+                        element(&tx, &object, &OpId { counter: first.counter + n, actor: first.actor }, by)
+                            .unwrap();
                     tx.splice_text(&object, at, 1, "").unwrap();
                 }
             }
@@ -130,7 +132,10 @@ fn column(n: u8, merge: Merge, value: Value) -> (String, Merge, Value) {
 }
 
 /// Columns that differ from what shows, as capture gives them; Automerge leaves out puts of equal values.
-fn differing(view: &crate::document::View, columns: Vec<(String, Merge, Value)>) -> Vec<(String, Merge, Value)> {
+fn differing(
+    view: &crate::document::View,
+    columns: Vec<(String, Merge, Value)>,
+) -> Vec<(String, Merge, Value)> {
     use crate::document::Content;
     let shown = view.shown().unwrap();
     let same = |key: &str, value: &Value| match &shown[key].content {

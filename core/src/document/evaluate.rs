@@ -169,9 +169,10 @@ impl<'a> Evaluation<'a> {
                 return Err(Void::Pred);
             }
             for pred in &op.preds {
-                let good = self.puts.get(pred).is_some_and(|(key, put)| {
-                    *key == op.key && (!increment || *put == Put::Counter)
-                });
+                let good = self
+                    .puts
+                    .get(pred)
+                    .is_some_and(|(key, put)| *key == op.key && (!increment || *put == Put::Counter));
                 if !good || !self.is_past(past, &pred.actor) {
                     return Err(Void::Pred);
                 }
@@ -200,7 +201,8 @@ impl<'a> Evaluation<'a> {
                 if *actor == OWN { &own } else { self.elements.get(actor).map_or(&[], Vec::as_slice) }
             };
             let there = element.is_none_or(|e| {
-                (e.actor == OWN || self.is_past(past, &e.actor)) && has(runs(&e.actor), object, e.counter, count)
+                (e.actor == OWN || self.is_past(past, &e.actor))
+                    && has(runs(&e.actor), object, e.counter, count)
             });
             if !known || !there {
                 return Err(Void::Text);

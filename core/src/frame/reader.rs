@@ -444,4 +444,3 @@ impl<'a> ValueReader<'a> {
         self.left == 0 && self.runs.is_empty() && streams.iter().all(|s| s.is_empty())
     }
 }
-

@@ -33,7 +33,11 @@ fn text_run() -> impl Strategy<Value = TextRun> {
     prop_oneof![
         (op_id(), proptest::option::of(op_id()), ".{1,9}")
             .prop_map(|(object, after, text)| TextRun::Insert { object, after, text }),
-        (op_id(), op_id(), 1u64..50).prop_map(|(object, first, count)| TextRun::Delete { object, first, count }),
+        (op_id(), op_id(), 1u64..50).prop_map(|(object, first, count)| TextRun::Delete {
+            object,
+            first,
+            count
+        }),
     ]
 }
 

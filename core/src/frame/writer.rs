@@ -296,7 +296,8 @@ impl Values {
             put_uleb(out, *run);
         }
         let streams = [&self.integers, &self.reals, &self.lengths, &self.bytes];
-        let present = streams.iter().enumerate().fold(0, |bits, (n, s)| bits | (u8::from(!s.is_empty()) << n));
+        let present =
+            streams.iter().enumerate().fold(0, |bits, (n, s)| bits | (u8::from(!s.is_empty()) << n));
         out.push(present);
         for stream in streams.into_iter().filter(|s| !s.is_empty()) {
             put_bytes(out, stream);

@@ -83,7 +83,8 @@ fn recorded_messages_are_worth_nothing_in_another_connection() {
 
 #[test]
 fn a_refusal_says_why() {
-    for reason in [RefuseReason::Unknown, RefuseReason::Revoked, RefuseReason::BadInvite, RefuseReason::Busy] {
+    for reason in [RefuseReason::Unknown, RefuseReason::Revoked, RefuseReason::BadInvite, RefuseReason::Busy]
+    {
         let (initiator, one) = initiator(server().peer_id(), 3);
         let (waiting, two) = responder(4).receive(&one, NOW).unwrap();
         let (welcome, three) = initiator.receive(&two).unwrap();

@@ -18,7 +18,11 @@ impl Replica {
     }
 
     /// Adds a container that a peer told of, if the file follows such; its table comes with its description.
-    pub(crate) fn follow_container(&mut self, name: &str, integer_keys: bool) -> Result<Option<i64>, ReplicaError> {
+    pub(crate) fn follow_container(
+        &mut self,
+        name: &str,
+        integer_keys: bool,
+    ) -> Result<Option<i64>, ReplicaError> {
         let Ok(name) = ContainerName::parse(name) else {
             return Err(ReplicaError::BadName { name: name.to_owned() });
         };

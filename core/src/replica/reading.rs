@@ -23,6 +23,17 @@ pub struct Status {
     pub last_level: Option<Timestamp>,
 }
 
+/// How many rows a person should look at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attention {
+    /// Rows with conflicts.
+    pub conflicts: u64,
+    /// Rows held.
+    pub held: u64,
+    /// Rows refused.
+    pub refused: u64,
+}
+
 /// The state of a tracked table.
 #[derive(Debug, Clone)]
 pub struct TableStatus {
@@ -121,8 +132,8 @@ pub enum Choice {
     AsNewRow {
         /// Which row.
         number: usize,
-        /// The key's values; None: the next free integer.
-        key: Option<Vec<Value>>,
+        /// The key as people write it; None: the next free integer.
+        key: Option<String>,
     },
 }
 
@@ -199,6 +210,21 @@ impl Replica {
         Ok(Status { tables, waiting_rows, last_level })
     }
 
+    /// How many rows a person should look at.
+    pub fn attention(&mut self) -> Result<Attention, ReplicaError> {
+        let mut attention = Attention::default();
+        for (no, user) in self.chosen(None)? {
+            attention.held += holds::count(&self.conn, no)?;
+            attention.refused += holds::count_refused(&self.conn, no)?;
+            for key in documents::keys_with_several(&self.conn, no, user.has_integer_key())? {
+                let view = self.history.document(&self.conn, no, &key)?.evaluate();
+                let conflicts = !view.conflicts().is_empty() || !view.other_rows().is_empty();
+                attention.conflicts += u64::from(conflicts);
+            }
+        }
+        Ok(attention)
+    }
+
     /// Notes that the file is level with the server.
     pub fn note_level(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         self.transaction(|r| Ok(layout::set_meta(&r.conn, "last_level", now.0 as i64)?))
@@ -270,14 +296,14 @@ impl Replica {
         Err(StoreError::Damaged { what: "a change without its segment" }.into())
     }
 
-    /// Ends a conflict by a change that says what shall show.
+    /// Ends a conflict by a change that says what shall show. Gives the key of a new row, if one was made.
     pub fn choose(
         &mut self,
         now: Timestamp,
         table: &str,
         key: &str,
         choice: &Choice,
-    ) -> Result<(), ReplicaError> {
+    ) -> Result<Option<String>, ReplicaError> {
         while self.capture(now)?.more {}
         let no = self.number(table)?;
         let user = self.user(no)?;
@@ -293,10 +319,12 @@ impl Replica {
         let placeholder = self.placeholder();
         let (change, new_row) = match choice {
             Choice::Cell { column, number } => {
-                let place = user.columns.iter().position(|c| {
-                    user.table.columns[c.index].name.eq_ignore_ascii_case(column)
-                });
-                let place = place.ok_or_else(|| ReplicaError::NotFound { what: format!("column {column}") })?;
+                let place = user
+                    .columns
+                    .iter()
+                    .position(|c| user.table.columns[c.index].name.eq_ignore_ascii_case(column));
+                let place =
+                    place.ok_or_else(|| ReplicaError::NotFound { what: format!("column {column}") })?;
                 let document_key = user.columns[place].key.clone();
                 let conflict = view.conflicts().into_iter().find(|(k, _, _)| *k == document_key);
                 let value = match number {
@@ -322,26 +350,26 @@ impl Replica {
         self.transaction(|r| {
             r.write_change(no, &key, &change, time)?;
             let mut rows = vec![(no, key)];
+            let mut made = None;
             if let Some((key, values)) = new_row {
+                made = Some(user.key_text(&key));
                 let view = r.history.document(&r.conn, no, &key)?.evaluate();
                 if view.is_live() {
-                    return Err(ReplicaError::Invalid { what: format!("row {} exists", user.key_text(&key)) });
+                    return Err(ReplicaError::Invalid {
+                        what: format!("row {} exists", user.key_text(&key)),
+                    });
                 }
                 r.write_change(no, &key, &view.insert(&all(&values)), time)?;
                 rows.push((no, key));
             }
-            r.settle_quietly(rows)
+            r.settle_quietly(rows)?;
+            Ok(made)
         })
     }
 
-    fn new_key(&self, user: &UserTable, key: Option<&[Value]>) -> Result<RowKey, ReplicaError> {
+    fn new_key(&self, user: &UserTable, key: Option<&str>) -> Result<RowKey, ReplicaError> {
         match key {
-            Some(values) => {
-                let refs: Vec<_> = values.iter().map(Value::as_ref).collect();
-                let fits = refs.len() == user.key_columns().len();
-                let key = fits.then(|| user.table.row_key(&refs).ok()).flatten();
-                key.ok_or_else(|| ReplicaError::Invalid { what: "that is no key of this table".into() })
-            }
+            Some(text) => parse_key(user, text),
             None if user.has_integer_key() => Ok(RowKey::Integer(user.next_integer(&self.conn)?)),
             None => Err(ReplicaError::Invalid { what: "say which key the new row shall have".into() }),
         }
@@ -491,6 +519,8 @@ fn parse_value(column: &crate::table::Column, text: &str) -> Value {
         (Integer | Numeric | Blob, Ok(i), _) => Value::Integer(i),
         (Integer | Numeric | Real | Blob, _, Ok(f)) if f.is_finite() => Value::Real(f),
         (Text, ..) => Value::Text(text.to_owned()),
-        _ => schema::read_literal(text).filter(|v| matches!(v, Value::Blob(_))).unwrap_or(Value::Text(text.to_owned())),
+        _ => schema::read_literal(text)
+            .filter(|v| matches!(v, Value::Blob(_)))
+            .unwrap_or(Value::Text(text.to_owned())),
     }
 }

@@ -139,7 +139,8 @@ impl Replica {
         }
         let conn = &self.conn;
         let blob = |name: &str| -> Result<Vec<u8>, StoreError> {
-            layout::meta(conn, name)?.ok_or(StoreError::Damaged { what: "a setting of the replica is missing" })
+            layout::meta(conn, name)?
+                .ok_or(StoreError::Damaged { what: "a setting of the replica is missing" })
         };
         fn fixed<const N: usize>(bytes: Vec<u8>) -> Result<[u8; N], StoreError> {
             bytes.try_into().map_err(|_| StoreError::Damaged { what: "a setting of the replica" })
@@ -229,7 +230,9 @@ impl Replica {
         state.description = match entries.is_empty() {
             true => None,
             // A description that cannot be read holds nothing up: the rows are stored and wait for a better one.
-            false => Description::from_entries(entries.iter().map(|(k, v)| (k.as_str(), v))).ok().map(Arc::new),
+            false => {
+                Description::from_entries(entries.iter().map(|(k, v)| (k.as_str(), v))).ok().map(Arc::new)
+            }
         };
         Ok(())
     }
@@ -318,10 +321,8 @@ impl Replica {
             return Ok(());
         }
         state.read_only = read_only;
-        self.conn.execute(
-            "UPDATE piecewise_containers SET read_only = ? WHERE no = ?",
-            params![read_only, no],
-        )?;
+        self.conn
+            .execute("UPDATE piecewise_containers SET read_only = ? WHERE no = ?", params![read_only, no])?;
         if let Some(user) = state.user.clone() {
             triggers::remove(&self.conn, no)?;
             triggers::install(&self.conn, no, &user.table, mode(&self.containers[&no]))?;
@@ -380,11 +381,7 @@ fn columns_from_text(text: &str) -> Vec<ColumnBinding> {
     text.split('\u{1e}').filter_map(column).collect()
 }
 
-pub(crate) fn store_columns(
-    conn: &Connection,
-    no: i64,
-    columns: &[ColumnBinding],
-) -> Result<(), StoreError> {
+pub(crate) fn store_columns(conn: &Connection, no: i64, columns: &[ColumnBinding]) -> Result<(), StoreError> {
     conn.prepare_cached("UPDATE piecewise_containers SET columns = ?1 WHERE no = ?2 AND columns <> ?1")?
         .execute(params![columns_text(columns), no])?;
     Ok(())

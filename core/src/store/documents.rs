@@ -100,11 +100,7 @@ fn table(container: i64, key: &RowKey) -> String {
 }
 
 /// What stands for a row, if anything is known of it.
-pub(crate) fn find(
-    conn: &Connection,
-    container: i64,
-    key: &RowKey,
-) -> Result<Option<RowRecord>, StoreError> {
+pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Option<RowRecord>, StoreError> {
     let sql = format!("SELECT at, hash, several FROM {} WHERE key = ?", table(container, key));
     let found = conn.prepare_cached(&sql)?.query_row([SqlKey(key)], |row| {
         Ok(RowRecord {
@@ -145,8 +141,7 @@ pub(crate) fn add(
         return Ok(());
     };
     let bytes = key_bytes(key);
-    let mut insert =
-        conn.prepare_cached("INSERT OR IGNORE INTO piecewise_changes VALUES (?, ?, ?, ?)")?;
+    let mut insert = conn.prepare_cached("INSERT OR IGNORE INTO piecewise_changes VALUES (?, ?, ?, ?)")?;
     if !before.several {
         insert.execute(params![container, bytes, before.at, before.hash.0])?;
     }

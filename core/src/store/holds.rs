@@ -44,8 +44,12 @@ pub(crate) fn hold(
 ) -> Result<(), StoreError> {
     release(conn, container, key)?;
     let key = key_bytes(key);
-    conn.prepare_cached("INSERT INTO piecewise_held VALUES (?, ?, ?, ?)")?
-        .execute(params![container, key, kind as i64, cause])?;
+    conn.prepare_cached("INSERT INTO piecewise_held VALUES (?, ?, ?, ?)")?.execute(params![
+        container,
+        key,
+        kind as i64,
+        cause
+    ])?;
     let mut stmt = conn.prepare_cached("INSERT OR IGNORE INTO piecewise_claims VALUES (?, ?, ?)")?;
     for claim in claims {
         stmt.execute(params![container, claim, key])?;
@@ -67,13 +71,8 @@ pub(crate) fn release(conn: &Connection, container: i64, key: &RowKey) -> Result
 }
 
 /// The cause for which a row is held.
-pub(crate) fn find(
-    conn: &Connection,
-    container: i64,
-    key: &RowKey,
-) -> Result<Option<HoldKind>, StoreError> {
-    let mut stmt =
-        conn.prepare_cached("SELECT kind FROM piecewise_held WHERE container = ? AND key = ?")?;
+pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Option<HoldKind>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT kind FROM piecewise_held WHERE container = ? AND key = ?")?;
     let kind = stmt.query_row(params![container, key_bytes(key)], |row| row.get(0)).optional()?;
     Ok(kind.map(HoldKind::from_code))
 }
@@ -104,8 +103,7 @@ pub(crate) fn of_kind(
     kind: HoldKind,
     integer_keys: bool,
 ) -> Result<Vec<RowKey>, StoreError> {
-    let mut stmt =
-        conn.prepare_cached("SELECT key FROM piecewise_held WHERE container = ? AND kind = ?")?;
+    let mut stmt = conn.prepare_cached("SELECT key FROM piecewise_held WHERE container = ? AND kind = ?")?;
     let keys = stmt.query_map(params![container, kind as i64], |row| row.get::<_, Vec<u8>>(0))?;
     keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
 }

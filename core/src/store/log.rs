@@ -40,8 +40,7 @@ pub(crate) fn any(conn: &Connection, skip: &[i64]) -> Result<bool, StoreError> {
 
 /// The first entries, at most `limit`, of containers that are not in `skip`.
 pub(crate) fn read(conn: &Connection, skip: &[i64], limit: usize) -> Result<Vec<Entry>, StoreError> {
-    let sql =
-        format!("SELECT * FROM piecewise_log WHERE seq > 0{} ORDER BY seq LIMIT {limit}", filter(skip));
+    let sql = format!("SELECT * FROM piecewise_log WHERE seq > 0{} ORDER BY seq LIMIT {limit}", filter(skip));
     let Ok(mut stmt) = conn.prepare_cached(&sql) else { return Ok(vec![]) };
     entries(&mut stmt)
 }
@@ -58,7 +57,8 @@ fn entries(stmt: &mut Statement<'_>) -> Result<Vec<Entry>, StoreError> {
     let mut rows = stmt.raw_query();
     let mut found = vec![];
     while let Some(row) = rows.next()? {
-        let key = (3..width).map(|n| row.get_ref(n).map(|v| value(v).to_owned())).collect::<Result<_, _>>()?;
+        let key =
+            (3..width).map(|n| row.get_ref(n).map(|v| value(v).to_owned())).collect::<Result<_, _>>()?;
         let time = row.get::<_, Option<i64>>(2)?.unwrap_or(0).max(0) as u64;
         found.push(Entry { seq: row.get(0)?, container: row.get(1)?, time, key });
     }

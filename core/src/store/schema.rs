@@ -206,7 +206,8 @@ fn is_similar(a: &str, b: &str) -> bool {
 }
 
 fn read_columns(conn: &Connection, table: &str) -> Result<(Vec<Column>, Vec<usize>), TrackRefusal> {
-    let sql = "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid";
+    let sql =
+        "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid";
     let mut stmt = conn.prepare(sql)?;
     let mut rows = stmt.query([table])?;
     let (mut columns, mut key) = (vec![], vec![]);
@@ -237,7 +238,8 @@ fn read_columns(conn: &Connection, table: &str) -> Result<(Vec<Column>, Vec<usiz
 
 fn collation_of(conn: &Connection, table: &str, column: &str) -> Result<String, StoreError> {
     let meta = conn.column_metadata(Some("main"), table, column);
-    let name = meta.ok().and_then(|(_, collation, _, _, _)| collation.map(|c| c.to_string_lossy().into_owned()));
+    let name =
+        meta.ok().and_then(|(_, collation, _, _, _)| collation.map(|c| c.to_string_lossy().into_owned()));
     Ok(name.unwrap_or_else(|| "BINARY".to_owned()))
 }
 
@@ -254,7 +256,8 @@ fn read_unique(conn: &Connection, table: &str) -> Result<(Vec<Unique>, bool), Tr
             continue;
         }
         let mut terms = vec![];
-        let mut stmt = conn.prepare("SELECT cid, coll FROM pragma_index_xinfo(?) WHERE key ORDER BY seqno")?;
+        let mut stmt =
+            conn.prepare("SELECT cid, coll FROM pragma_index_xinfo(?) WHERE key ORDER BY seqno")?;
         let mut columns = stmt.query([&index])?;
         while let Some(term) = columns.next()? {
             let (place, collation): (i64, String) = (term.get(0)?, term.get(1)?);
@@ -377,10 +380,7 @@ mod tests {
         assert_eq!(key("CREATE TABLE t(id INT PRIMARY KEY)"), TableKey::Columns(vec![0]));
         assert_eq!(key("CREATE TABLE t(id INTEGER PRIMARY KEY DESC)"), TableKey::Columns(vec![0]));
         assert_eq!(key("CREATE TABLE t(a, b, PRIMARY KEY (b, a))"), TableKey::Columns(vec![1, 0]));
-        assert_eq!(
-            key("CREATE TABLE t(id INTEGER PRIMARY KEY) WITHOUT ROWID"),
-            TableKey::Columns(vec![0])
-        );
+        assert_eq!(key("CREATE TABLE t(id INTEGER PRIMARY KEY) WITHOUT ROWID"), TableKey::Columns(vec![0]));
     }
 
     #[test]
@@ -430,7 +430,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_tracked_is_refused_with_a_way_out() {
-        let schema = "CREATE TABLE orders(a); CREATE VIEW v AS SELECT 1; CREATE VIRTUAL TABLE f USING fts5(a);";
+        let schema =
+            "CREATE TABLE orders(a); CREATE VIEW v AS SELECT 1; CREATE VIRTUAL TABLE f USING fts5(a);";
         let refusal = |name| read(schema, name).unwrap_err();
         assert!(matches!(refusal("orders"), TrackRefusal::NoPrimaryKey { .. }));
         assert!(matches!(refusal("v"), TrackRefusal::View { .. }));

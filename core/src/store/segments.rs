@@ -70,8 +70,7 @@ pub(crate) fn append(
 
 /// The number of a segment that is here.
 pub(crate) fn find(conn: &Connection, container: i64, id: &SegmentId) -> Result<Option<i64>, StoreError> {
-    let mut stmt =
-        conn.prepare_cached("SELECT no FROM piecewise_segments WHERE container = ? AND id = ?")?;
+    let mut stmt = conn.prepare_cached("SELECT no FROM piecewise_segments WHERE container = ? AND id = ?")?;
     Ok(stmt.query_row(params![container, id.0], |row| row.get(0)).optional()?)
 }
 
@@ -92,9 +91,8 @@ pub(crate) fn after(
     seq: Seq,
     limit: usize,
 ) -> Result<Vec<FeedLine>, StoreError> {
-    let sql = format!(
-        "SELECT {LINE} FROM piecewise_segments WHERE container = ? AND seq > ? ORDER BY seq LIMIT ?"
-    );
+    let sql =
+        format!("SELECT {LINE} FROM piecewise_segments WHERE container = ? AND seq > ? ORDER BY seq LIMIT ?");
     let mut stmt = conn.prepare_cached(&sql)?;
     let rows = stmt.query_map(params![container, seq.0 as i64, limit as i64], line)?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -115,7 +113,6 @@ pub(crate) fn ids(conn: &Connection, container: i64) -> Result<Vec<[u8; 32]>, St
     let rows = stmt.query_map([container], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
-
 
 /// Takes a segment out; what follows it in the feed must be numbered anew with [`renumber`].
 pub(crate) fn remove(conn: &Connection, no: i64) -> Result<(), StoreError> {
@@ -167,8 +164,12 @@ pub(crate) fn set_cursor(
     let seq = cursor.seq.0 as i64;
     conn.prepare_cached("DELETE FROM piecewise_cursors WHERE container = ? AND peer = ? AND seq > ?")?
         .execute([container, peer, seq])?;
-    conn.prepare_cached("REPLACE INTO piecewise_cursors VALUES (?, ?, ?, ?)")?
-        .execute(params![container, peer, seq, cursor.hash])?;
+    conn.prepare_cached("REPLACE INTO piecewise_cursors VALUES (?, ?, ?, ?)")?.execute(params![
+        container,
+        peer,
+        seq,
+        cursor.hash
+    ])?;
     conn.prepare_cached(
         "DELETE FROM piecewise_cursors WHERE container = ?1 AND peer = ?2 AND seq <
            (SELECT min(seq) FROM (SELECT seq FROM piecewise_cursors WHERE container = ?1 AND peer = ?2

@@ -212,7 +212,10 @@ mod tests {
         assert_eq!(logged(&conn, "INSERT INTO t VALUES (1,'x',0,NULL), (2,'y',0,1)"), ["1", "2"]);
         assert_eq!(logged(&conn, "UPDATE t SET b = 1"), ["1", "2"]);
         assert_eq!(logged(&conn, "INSERT OR REPLACE INTO t VALUES (3,'y',0,1)"), ["2", "3"]);
-        assert_eq!(logged(&conn, "INSERT INTO t VALUES (3,'z',9,1) ON CONFLICT(id) DO UPDATE SET b = 9"), ["3"]);
+        assert_eq!(
+            logged(&conn, "INSERT INTO t VALUES (3,'z',9,1) ON CONFLICT(id) DO UPDATE SET b = 9"),
+            ["3"]
+        );
         assert_eq!(logged(&conn, "UPDATE t SET id = 5 WHERE id = 3"), ["3", "5"]);
         assert_eq!(logged(&conn, "INSERT INTO t VALUES (6,'q',0,NULL)"), ["6"]);
         assert_eq!(logged(&conn, "UPDATE OR REPLACE t SET a = 'q' WHERE id = 5"), ["5", "6"]);
@@ -244,7 +247,8 @@ mod tests {
 
     #[test]
     fn composite_keys_and_odd_names_are_noted_whole() {
-        let conn = tracked("CREATE TABLE t(\"a \"\"b\" TEXT, c INT, PRIMARY KEY (\"a \"\"b\", c)) WITHOUT ROWID");
+        let conn =
+            tracked("CREATE TABLE t(\"a \"\"b\" TEXT, c INT, PRIMARY KEY (\"a \"\"b\", c)) WITHOUT ROWID");
         conn.execute_batch("INSERT INTO t VALUES ('x', 3)").unwrap();
         let sql = "SELECT k0, k1, time > 1600000000000, time < 4000000000000 FROM piecewise_log";
         let row: (String, i64, bool, bool) =

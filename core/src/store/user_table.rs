@@ -151,8 +151,7 @@ impl UserTable {
         conn: &'c Connection,
         after_key: bool,
     ) -> Result<CachedStatement<'c>, StoreError> {
-        let keys: Vec<_> =
-            self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
+        let keys: Vec<_> = self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
         let keys = keys.join(", ");
         let marks = vec!["?"; self.key_columns().len()].join(", ");
         let filter = if after_key { format!("WHERE ({keys}) > ({marks})") } else { String::new() };
@@ -226,12 +225,7 @@ impl UserTable {
     }
 
     /// Inserts a row.
-    pub(crate) fn insert_row(
-        &self,
-        conn: &Connection,
-        key: &RowKey,
-        values: &[Value],
-    ) -> Result<(), Fault> {
+    pub(crate) fn insert_row(&self, conn: &Connection, key: &RowKey, values: &[Value]) -> Result<(), Fault> {
         let mut stmt = self.insert(conn).map_err(Fault::Store)?;
         for (n, value) in values.iter().enumerate() {
             stmt.raw_bind_parameter(n + 1, value.as_ref())?;
@@ -278,12 +272,10 @@ impl UserTable {
         columns: &[usize],
         values: &[Value],
     ) -> Result<Vec<RowKey>, StoreError> {
-        let keys: Vec<_> =
-            self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
+        let keys: Vec<_> = self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
         let terms: Vec<_> =
             columns.iter().map(|n| format!("{} = ?", quote(&self.table.columns[*n].name))).collect();
-        let sql =
-            format!("SELECT {} FROM {} WHERE {}", keys.join(", "), self.name(), terms.join(" AND "));
+        let sql = format!("SELECT {} FROM {} WHERE {}", keys.join(", "), self.name(), terms.join(" AND "));
         let mut stmt = conn.prepare_cached(&sql)?;
         for (n, value) in values.iter().enumerate() {
             stmt.raw_bind_parameter(n + 1, value.as_ref())?;
@@ -315,6 +307,23 @@ impl UserTable {
         let key = quote(&self.table.columns[self.key_columns()[0]].name);
         let sql = format!("SELECT coalesce(max({key}), 0) FROM {}", self.name());
         Ok(conn.query_row(&sql, [], |row| row.get::<_, i64>(0))?.saturating_add(1))
+    }
+
+    /// Whether a row comes after a key in the table's order; false if it is not there.
+    pub(crate) fn is_after(&self, conn: &Connection, key: &RowKey, end: &RowKey) -> Result<bool, StoreError> {
+        let keys: Vec<_> = self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
+        let marks = vec!["?"; keys.len()].join(", ");
+        let sql = format!(
+            "SELECT 1 FROM {} WHERE {} AND ({}) > ({marks})",
+            self.name(),
+            self.key_filter,
+            keys.join(", ")
+        );
+        let mut stmt = conn.prepare_cached(&sql)?;
+        let next = self.bind_key(&mut stmt, 1, key)?;
+        self.bind_key(&mut stmt, next, end)?;
+        let found = stmt.raw_query().next()?.is_some();
+        Ok(found)
     }
 
     /// How many rows the table has.

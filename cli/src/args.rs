@@ -1,0 +1,274 @@
+//! Arguments: everything that can be said to `piecewise`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Keeps the tables of SQLite files in sync with a server, offline first.
+///
+/// Your programs go on using the files as before; `watch` or `sync` exchanges what changed.
+#[derive(Debug, Parser)]
+#[command(name = "piecewise", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done · 1 failed · 2 wrong arguments · 3 server not reachable · \
+4 not granted · 5 file locked, damaged or not writable · 6 `compare` found differences")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Join a server with an invite that `piecewise-server invite` printed.
+    Join(JoinArgs),
+    /// Make a new file with every table of a database that this device may see.
+    Clone(CloneArgs),
+    /// Let tables of a file take part in sync.
+    Track(TrackArgs),
+    /// End that for tables; their rows stay, everything that was added goes.
+    Untrack(TablesArgs),
+    /// Exchange what changed with the server, once.
+    Sync(SyncArgs),
+    /// Stay connected and exchange changes the moment they are made.
+    Watch(SyncArgs),
+    /// Show which tables sync, and what waits.
+    Status(ReadArgs),
+    /// List values and rows that were written at the same time as those that show, or choose among them.
+    Conflicts(ConflictsArgs),
+    /// List rows that the documents have and the table cannot show, with the cause.
+    Held(ReadTableArgs),
+    /// List rows that the server did not take, try them again, or give them up.
+    Refused(RefusedArgs),
+    /// Show all that was ever done to a row.
+    History(HistoryArgs),
+    /// Compare tables with the server's, row by row; changes nothing.
+    Compare(CompareArgs),
+    /// Show this device's key and the servers it has joined.
+    Identity(JsonArgs),
+    /// Print a script that completes commands in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// How output is written.
+#[derive(Debug, Args)]
+pub(crate) struct JsonArgs {
+    /// Write JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A file to read from.
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    /// The SQLite file.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+/// A file to read from, perhaps one table of it.
+#[derive(Debug, Args)]
+pub(crate) struct ReadTableArgs {
+    /// The SQLite file.
+    pub(crate) file: PathBuf,
+    /// Only this table.
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JoinArgs {
+    /// The invite, as `piecewise-server invite` printed it; `-` reads it from the input.
+    pub(crate) invite: String,
+    /// The server's address, if it is reached by another one than the invite names.
+    #[arg(long, value_name = "URL")]
+    pub(crate) address: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CloneArgs {
+    /// The database's name on the server.
+    pub(crate) database: String,
+    /// The file to make.
+    pub(crate) file: PathBuf,
+    /// Which server, if several were joined: a part of its address, or how its key begins.
+    #[arg(long)]
+    pub(crate) server: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrackArgs {
+    /// The SQLite file.
+    pub(crate) file: PathBuf,
+    /// The tables.
+    #[arg(required_unless_present = "all")]
+    pub(crate) tables: Vec<String>,
+    /// Every table of the file that can be tracked.
+    #[arg(long, conflicts_with = "tables")]
+    pub(crate) all: bool,
+    /// The database's name on the server; needed at the first time.
+    #[arg(long = "as", value_name = "DATABASE")]
+    pub(crate) database: Option<String>,
+    /// A column whose concurrent edits merge by character.
+    #[arg(long, value_name = "TABLE.COLUMN")]
+    pub(crate) text: Vec<String>,
+    /// A column whose concurrent changes add up.
+    #[arg(long, value_name = "TABLE.COLUMN")]
+    pub(crate) counter: Vec<String>,
+    /// Whose rows show where both sides have one with the same key that differs.
+    #[arg(long, value_enum, default_value_t = Prefer::Server)]
+    pub(crate) prefer: Prefer,
+    /// Which server, if several were joined: a part of its address, or how its key begins.
+    #[arg(long)]
+    pub(crate) server: Option<String>,
+}
+
+/// Whose rows show at first contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Prefer {
+    /// The server's.
+    Server,
+    /// Those of this file.
+    Local,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TablesArgs {
+    /// The SQLite file.
+    pub(crate) file: PathBuf,
+    /// The tables.
+    #[arg(required_unless_present = "all")]
+    pub(crate) tables: Vec<String>,
+    /// Every tracked table.
+    #[arg(long, conflicts_with = "tables")]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SyncArgs {
+    /// The SQLite file.
+    pub(crate) file: PathBuf,
+    /// Say nothing unless something is wrong.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct ConflictsArgs {
+    /// The SQLite file.
+    #[arg(required = true)]
+    pub(crate) file: Option<PathBuf>,
+    /// Only this table.
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+    #[command(subcommand)]
+    pub(crate) choose: Option<ConflictsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConflictsCommand {
+    /// End a conflict: say which value, or which row, shall show.
+    Choose(ChooseArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChooseArgs {
+    /// The SQLite file.
+    pub(crate) file: PathBuf,
+    /// The table.
+    pub(crate) table: String,
+    /// The row's key, as `conflicts` prints it.
+    pub(crate) key: String,
+    /// Which one: 0 is what shows, 1 and on are the others as `conflicts` numbers them.
+    pub(crate) number: usize,
+    /// The column, if the conflict is about one; without it, whole rows are meant.
+    #[arg(long)]
+    pub(crate) column: Option<String>,
+    /// Keep what shows, and insert the other row under a key of its own.
+    #[arg(long, conflicts_with = "column")]
+    pub(crate) as_new_row: bool,
+    /// The new row's key; without it, the next free integer.
+    #[arg(long, requires = "as_new_row", value_name = "KEY")]
+    pub(crate) new_key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct RefusedArgs {
+    /// The SQLite file.
+    #[arg(required = true)]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<RefusedCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RefusedCommand {
+    /// Write the refused rows again; they go out at the next sync.
+    Retry {
+        /// The SQLite file.
+        file: PathBuf,
+    },
+    /// Give the refused rows up: the table shows the server's state again.
+    Revert {
+        /// The SQLite file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// The SQLite file.
+    pub(crate) file: PathBuf,
+    /// The table.
+    pub(crate) table: String,
+    /// The row's key; the values of a composite key are joined by commas.
+    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The SQLite file.
+    pub(crate) file: PathBuf,
+    /// The tables; all that sync if none is named.
+    pub(crate) tables: Vec<String>,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn conflicts_lists_and_chooses() {
+        let list = Cli::try_parse_from(["piecewise", "conflicts", "app.db", "--json"]).expect("a list");
+        assert!(matches!(list.command, Command::Conflicts(c) if c.output.json && c.choose.is_none()));
+        let args = ["piecewise", "conflicts", "choose", "app.db", "todos", "1", "2", "--as-new-row"];
+        let choose = Cli::try_parse_from(args).expect("a choice");
+        assert!(matches!(choose.command, Command::Conflicts(c) if c.choose.is_some()));
+        assert!(Cli::try_parse_from(["piecewise", "conflicts"]).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! `clone`: a new file with every table of a database that one may see.
+
+use super::{about, block_on};
+use crate::args::CloneArgs;
+use crate::connection::connect;
+use crate::drive::Drive;
+use crate::home::Home;
+use crate::progress::Progress;
+use crate::report::{Failure, code};
+use piecewise_core::replica::{Binding, Follow, Replica};
+use std::path::Path;
+
+pub(crate) fn run(args: &CloneArgs) -> Result<(), Failure> {
+    let home = Home::open()?;
+    let server = home.choose(args.server.as_deref())?;
+    if args.file.exists() {
+        return Err(Failure::new(format!("{} exists already", args.file.display()))
+            .hint("name a new file; to connect an existing one, use `piecewise track`")
+            .code(code::FILE));
+    }
+    let done = block_on(async {
+        // Connected first: without a server no file is made.
+        let mut connection = connect(server, home.identity()?, None).await?;
+        let mut replica = Replica::open(&args.file, true, home.identity()?, piecewise_server::chance())
+            .map_err(|e| about(&args.file, e))?;
+        replica.bind(Binding {
+            database: args.database.clone(),
+            realm: server.realm(),
+            server: server.key(),
+            follow: Follow::All,
+        })?;
+        let progress = Progress::new(!args.output.json);
+        let talked = Drive::new(&mut replica, &mut connection, server.key(), progress)?.until_level().await?;
+        connection.close().await;
+        Ok((talked.0, replica.status()?))
+    });
+    let (summary, status) = match done {
+        Ok(done) => done,
+        Err(failure) => {
+            if failure.code == code::NOT_GRANTED {
+                remove(&args.file);
+            }
+            return Err(match args.file.exists() {
+                true => failure
+                    .hint(format!("what came is kept; go on with `piecewise sync {}`", args.file.display())),
+                false => failure,
+            });
+        }
+    };
+    super::sync::print_summary(&args.database, &summary, args.output.json);
+    if !args.output.json {
+        for table in &status.tables {
+            println!("  {}: {}", table.table, crate::output::count(table.rows, "row", "rows"));
+        }
+        if status.tables.is_empty() {
+            println!("there are no tables yet; those that others make will come with `piecewise sync`");
+        }
+    }
+    Ok(())
+}
+
+/// Takes away a file that was made here and holds nothing.
+fn remove(file: &Path) {
+    for ending in ["", "-wal", "-shm"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(ending);
+        let _ = std::fs::remove_file(Path::new(&name));
+    }
+}

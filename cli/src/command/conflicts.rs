@@ -1,0 +1,97 @@
+//! `conflicts`: what was written at the same time as what shows; and `choose`, which ends a conflict.
+
+use super::{about, open};
+use crate::args::{ChooseArgs, ConflictsArgs, ConflictsCommand};
+use crate::home::Home;
+use crate::output::{print_json, row, row_line, time, value, written};
+use crate::report::Failure;
+use piecewise_core::replica::{Choice, Conflict, ConflictKind, OtherRow, Written};
+use serde_json::json;
+
+pub(crate) fn run(args: ConflictsArgs) -> Result<(), Failure> {
+    match (args.choose, args.file) {
+        (Some(ConflictsCommand::Choose(args)), _) => choose(&args),
+        (None, Some(file)) => {
+            let mut replica = open(&Home::open()?, &file)?;
+            let found = replica.conflicts(args.table.as_deref()).map_err(|e| about(&file, e))?;
+            match args.output.json {
+                true => print_json(&found.iter().map(as_json).collect()),
+                false => print(&found),
+            }
+            Ok(())
+        }
+        (None, None) => Err(Failure::new("name a file")),
+    }
+}
+
+fn written_json(w: &Written) -> serde_json::Value {
+    json!({ "value": value(&w.value), "author": w.author.to_string(), "time": time(w.time) })
+}
+
+fn as_json(conflict: &Conflict) -> serde_json::Value {
+    let (table, key) = (&conflict.table, &conflict.key);
+    match &conflict.kind {
+        ConflictKind::Cell { column, shown, others } => {
+            let other = |(n, w): (usize, &Written)| {
+                let mut entry = written_json(w);
+                entry["number"] = json!(n + 1);
+                entry
+            };
+            let others: Vec<_> = others.iter().enumerate().map(other).collect();
+            json!({ "table": table, "key": key, "kind": "cell", "column": column,
+                    "shown": written_json(shown), "others": others })
+        }
+        ConflictKind::Row { shown, others } => {
+            let other = |(n, r): (usize, &OtherRow)| json!({ "number": n + 1, "row": row(&r.values), "author": r.author.to_string(), "time": time(r.time) });
+            let others: Vec<_> = others.iter().enumerate().map(other).collect();
+            json!({ "table": table, "key": key, "kind": "row", "shown": row(shown), "others": others })
+        }
+    }
+}
+
+fn print(found: &[Conflict]) {
+    if found.is_empty() {
+        println!("no conflicts");
+    }
+    for conflict in found {
+        let place = format!("{} {}", conflict.table, conflict.key);
+        match &conflict.kind {
+            ConflictKind::Cell { column, shown, others } => {
+                println!("{place} {column}");
+                let line = |n: usize, w: &Written| {
+                    println!("  {n}  {}  by {}, {}", w.value, w.author.short(), written(w.time));
+                };
+                line(0, shown);
+                others.iter().enumerate().for_each(|(n, w)| line(n + 1, w));
+            }
+            ConflictKind::Row { shown, others } => {
+                println!("{place} whole rows");
+                println!("  0  {}", row_line(shown));
+                for (n, other) in others.iter().enumerate() {
+                    let (who, when) = (other.author.short(), written(other.time));
+                    println!("  {}  {}  by {who}, {when}", n + 1, row_line(&other.values));
+                }
+            }
+        }
+    }
+}
+
+fn choose(args: &ChooseArgs) -> Result<(), Failure> {
+    let choice = match (&args.column, args.as_new_row) {
+        (Some(column), _) => Choice::Cell { column: column.clone(), number: args.number },
+        (None, false) => Choice::Row { number: args.number },
+        (None, true) => Choice::AsNewRow { number: args.number, key: args.new_key.clone() },
+    };
+    let mut replica = open(&Home::open()?, &args.file)?;
+    let key = replica.choose(piecewise_server::now(), &args.table, &args.key, &choice).map_err(|e| {
+        about(&args.file, e).hint(format!("`piecewise conflicts {}` lists them", args.file.display()))
+    })?;
+    match key {
+        Some(key) => println!("{} {} stays as it shows; the other row is {key} now", args.table, args.key),
+        None => println!(
+            "{} {} shows number {} now; it goes out at the next sync",
+            args.table, args.key, args.number
+        ),
+    }
+    Ok(())
+}

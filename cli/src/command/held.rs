@@ -1,0 +1,26 @@
+//! `held`: rows that the documents have and the table cannot show.
+
+use super::{about, open};
+use crate::args::ReadTableArgs;
+use crate::home::Home;
+use crate::output::{print_json, row, row_line};
+use crate::report::Failure;
+use serde_json::json;
+
+pub(crate) fn run(args: &ReadTableArgs) -> Result<(), Failure> {
+    let mut replica = open(&Home::open()?, &args.file)?;
+    let found = replica.held(args.table.as_deref()).map_err(|e| about(&args.file, e))?;
+    if args.output.json {
+        let entry = |h: &piecewise_core::replica::HeldRow| json!({ "table": h.table, "key": h.key, "cause": h.cause, "row": row(&h.values) });
+        print_json(&found.iter().map(entry).collect());
+        return Ok(());
+    }
+    if found.is_empty() {
+        println!("no rows are held");
+    }
+    for held in &found {
+        println!("{} {}: {}", held.table, held.key, held.cause);
+        println!("  {}", row_line(&held.values));
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! `join`: this device becomes known to a server.
+
+use super::block_on;
+use crate::args::JoinArgs;
+use crate::connection::connect;
+use crate::home::{Home, KnownServer};
+use crate::report::Failure;
+use piecewise_core::invite::{Invite, InviteError};
+
+pub(crate) fn run(args: &JoinArgs) -> Result<(), Failure> {
+    let text = match args.invite.as_str() {
+        "-" => std::io::read_to_string(std::io::stdin()).map_err(|e| Failure::new(e.to_string()))?,
+        text => text.to_owned(),
+    };
+    let mut invite: Invite = text.parse().map_err(|error: InviteError| {
+        let hint = match error {
+            InviteError::NewerVersion => "use the server's version of piecewise",
+            _ => "copy the whole line that `piecewise-server invite` printed",
+        };
+        Failure::new(error.to_string()).hint(hint)
+    })?;
+    if let Some(address) = &args.address {
+        invite.address.clone_from(address);
+    }
+    let mut home = Home::open()?;
+    let identity = home.identity()?;
+    let server = KnownServer::from(&invite);
+    let key = identity.peer_id();
+    block_on(async {
+        connect(&server, identity, Some(invite.secret)).await?.close().await;
+        Ok(())
+    })?;
+    home.remember(server)?;
+    println!("joined {} as {}", invite.address, key.short());
+    Ok(())
+}

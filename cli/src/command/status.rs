@@ -1,0 +1,69 @@
+//! `status`: which tables sync, and what waits.
+
+use super::open;
+use crate::args::ReadArgs;
+use crate::home::Home;
+use crate::output::{print_columns, print_json, time};
+use crate::report::Failure;
+use serde_json::json;
+
+pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
+    let home = Home::open()?;
+    let replica = open(&home, &args.file)?;
+    let status = replica.status()?;
+    let untracked = replica.untracked()?;
+    let binding = replica.binding();
+    let server = binding.and_then(|b| home.of_realm(&b.realm).ok()).map(|s| s.address.clone());
+    if args.output.json {
+        let tables: Vec<_> = status
+            .tables
+            .iter()
+            .map(|t| {
+                json!({
+                    "table": t.table, "container": t.container, "rows": t.rows, "segments": t.segments,
+                    "segments_waiting": t.waiting_segments, "held": t.held, "refused": t.refused,
+                    "root": t.root, "read_only": t.read_only, "met": t.met,
+                })
+            })
+            .collect();
+        print_json(&json!({
+            "database": binding.map(|b| &b.database), "server": server, "tables": tables, "untracked": untracked,
+            "writes_waiting": status.waiting_rows, "last_level": status.last_level.map(time),
+        }));
+        return Ok(());
+    }
+    let Some(binding) = binding else {
+        println!("{} is not connected to a database", args.file.display());
+        println!("tables: {}", untracked.join(", "));
+        println!("`piecewise track FILE TABLE --as DATABASE` lets tables take part in sync");
+        return Ok(());
+    };
+    println!("database    {}", binding.database);
+    println!("server      {}", server.as_deref().unwrap_or("not joined from this home"));
+    println!("last level  {}", status.last_level.map_or("never".into(), time));
+    println!("writes not captured yet  {}", status.waiting_rows);
+    let title = ["table", "rows", "segments", "to send", "held", "refused", "root", ""];
+    let mut lines = vec![title.map(str::to_owned).to_vec()];
+    for t in &status.tables {
+        let note = match (t.met, t.read_only) {
+            (false, _) => "the server has not been met yet",
+            (_, true) => "read only",
+            _ => "",
+        };
+        lines.push(vec![
+            t.table.clone(),
+            t.rows.to_string(),
+            t.segments.to_string(),
+            t.waiting_segments.to_string(),
+            t.held.to_string(),
+            t.refused.to_string(),
+            t.root.chars().take(16).collect(),
+            note.to_owned(),
+        ]);
+    }
+    print_columns(&lines);
+    if !untracked.is_empty() {
+        println!("not tracked: {}", untracked.join(", "));
+    }
+    Ok(())
+}

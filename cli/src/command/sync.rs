@@ -1,0 +1,168 @@
+//! `sync` and `watch`: exchange what changed, once or for ever.
+
+use super::{block_on, connect_for, open};
+use crate::args::SyncArgs;
+use crate::drive::{Drive, Summary, Writes, back_off};
+use crate::home::Home;
+use crate::output::{bytes, count, print_json};
+use crate::progress::Progress;
+use crate::report::{Failure, code};
+use piecewise_core::replica::{Replica, ReplicaError};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// A connection that lived this long was a good one: the next failure begins with a short wait again.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+
+pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
+    let home = Home::open()?;
+    let mut replica = open(&home, &args.file)?;
+    let database = database(&replica)?;
+    let started = Instant::now();
+    let (mut summary, denied) = block_on(async {
+        let (mut connection, server) = connect_for(&home, &replica).await?;
+        let progress = Progress::new(!args.quiet && !args.output.json);
+        let done = Drive::new(&mut replica, &mut connection, server, progress)?.until_level().await;
+        connection.close().await;
+        done
+    })?;
+    summary.milliseconds = started.elapsed().as_millis() as u64;
+    if !args.quiet {
+        print_summary(&database, &summary, args.output.json);
+    }
+    tell_what_waits(args, &mut replica)?;
+    for table in &denied {
+        eprintln!("error: the server does not grant {table} to this device");
+    }
+    if denied.is_empty() {
+        return Ok(0);
+    }
+    eprintln!(
+        "hint: on the server, run `piecewise-server grant {} '{}=write'`",
+        replica.author().short(),
+        denied[0]
+    );
+    Ok(code::NOT_GRANTED)
+}
+
+pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
+    let home = Home::open()?;
+    let mut replica = open(&home, &args.file)?;
+    let database = database(&replica)?;
+    block_on(async {
+        let watching = watch_for_ever(args, &home, &mut replica, &database);
+        tokio::select! {
+            result = watching => result,
+            () = stop_signal() => Ok(()),
+        }
+    })
+}
+
+async fn watch_for_ever(
+    args: &SyncArgs,
+    home: &Home,
+    replica: &mut Replica,
+    database: &str,
+) -> Result<(), Failure> {
+    let mut writes = Writes::of(&args.file);
+    let mut attempt = 0;
+    loop {
+        let started = Instant::now();
+        let Err(failure) = watch_once(args, home, replica, database, &mut writes).await else { continue };
+        if !failure.may_pass() {
+            return Err(failure);
+        }
+        if started.elapsed() > GOOD_AFTER {
+            attempt = 0;
+        }
+        let wait = back_off(attempt);
+        attempt += 1;
+        eprintln!("{}; trying again in {:.1} s", failure.message, wait.as_secs_f64());
+        tokio::time::sleep(wait).await;
+    }
+}
+
+async fn watch_once(
+    args: &SyncArgs,
+    home: &Home,
+    replica: &mut Replica,
+    database: &str,
+    writes: &mut Writes,
+) -> Result<(), Failure> {
+    let (mut connection, server) = connect_for(home, replica).await?;
+    let progress = Progress::new(!args.quiet && !args.output.json);
+    let drive = Drive::new(replica, &mut connection, server, progress)?;
+    drive
+        .live(writes, |summary, _| {
+            if !args.quiet {
+                print_line(database, summary, args.output.json);
+            }
+        })
+        .await
+}
+
+async fn stop_signal() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        return;
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+fn database(replica: &Replica) -> Result<String, Failure> {
+    Ok(replica.binding().ok_or(ReplicaError::NotBound)?.database.clone())
+}
+
+/// What a finished sync brought.
+pub(crate) fn print_summary(database: &str, summary: &Summary, as_json: bool) {
+    if as_json {
+        return print_json(&json!({ "database": database, "level": true, "moved": summary }));
+    }
+    println!("{}", line(database, summary));
+}
+
+/// What one exchange of a watch brought, on one line.
+fn print_line(database: &str, summary: &Summary, as_json: bool) {
+    match as_json {
+        true => println!("{}", json!({ "database": database, "level": true, "moved": summary })),
+        false => println!("{}", line(database, summary)),
+    }
+}
+
+fn line(database: &str, s: &Summary) -> String {
+    let part = |rows: u64, segments: u64| {
+        format!("{} in {}", count(rows, "row", "rows"), count(segments, "segment", "segments"))
+    };
+    let wire = format!("{} out, {} in, {} ms", bytes(s.bytes_sent), bytes(s.bytes_received), s.milliseconds);
+    if !s.moved() {
+        return format!("{database}: level with the server, nothing to exchange · {wire}");
+    }
+    let refused = match s.rows_refused {
+        0 => String::new(),
+        n => format!(" · {} refused", count(n, "row", "rows")),
+    };
+    let (sent, received) = (part(s.rows_sent, s.segments_sent), part(s.rows_received, s.segments_received));
+    format!("{database}: level with the server · sent {sent} · received {received}{refused} · {wire}")
+}
+
+/// Says what a person should look at.
+fn tell_what_waits(args: &SyncArgs, replica: &mut Replica) -> Result<(), Failure> {
+    if args.quiet {
+        return Ok(());
+    }
+    let file = args.file.display();
+    let attention = replica.attention()?;
+    let tell = |n: u64, what: &str, command: &str| {
+        if n > 0 {
+            eprintln!("note: {n} {what}; see `piecewise {command} {file}`");
+        }
+    };
+    tell(attention.conflicts, "rows with other values that were written at the same time", "conflicts");
+    tell(attention.held, "held rows, which the table cannot show", "held");
+    tell(attention.refused, "rows that the server did not take", "refused");
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! Connection: a WebSocket to a server, from the handshake on; frames go in and out by two queues.
+//!
+//! Encryption and the socket are worked on beside whoever uses the queues.
+
+use crate::home::KnownServer;
+use crate::report::{Failure, code};
+use futures_util::{SinkExt, Stream, StreamExt};
+use piecewise_core::bytes::{Reader, put_uleb};
+use piecewise_core::channel::{Channel, Opener, Sealer};
+use piecewise_core::handshake::Initiator;
+use piecewise_core::id::Timestamp;
+use piecewise_core::identity::Identity;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio_tungstenite::tungstenite::http::Uri;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+/// How long to wait for a server to answer.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// A server pings every 20 s; this long without a word and the connection is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long to wait for the last frames to leave.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+/// Frames that wait in each direction.
+const QUEUE: usize = 8;
+/// The one channel that this side uses.
+const CHANNEL: u64 = 1;
+
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
+
+type Ws = WebSocketStream<Box<dyn Socket>>;
+type Source = Pin<Box<dyn Stream<Item = Result<Message, WsError>> + Send>>;
+
+/// A connection that has been let in.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// The server's clock at the handshake.
+    pub(crate) server_time: Timestamp,
+    /// Frames that came; an error is the last.
+    pub(crate) incoming: mpsc::Receiver<Result<Vec<u8>, Failure>>,
+    /// Frames to send.
+    pub(crate) outgoing: mpsc::Sender<Vec<u8>>,
+    bytes: Arc<Bytes>,
+    writer: tokio::task::JoinHandle<()>,
+}
+
+/// Bytes of messages on the wire, as WebSocket payloads.
+#[derive(Debug, Default)]
+struct Bytes {
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Connection {
+    /// Bytes received and sent.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.bytes.received.load(Ordering::Relaxed), self.bytes.sent.load(Ordering::Relaxed))
+    }
+
+    /// Says goodbye, after what was said before has left.
+    pub(crate) async fn close(self) {
+        let Self { outgoing, writer, incoming, .. } = self;
+        drop((outgoing, incoming));
+        let _ = tokio::time::timeout(CLOSE_TIME, writer).await;
+    }
+}
+
+/// Connects to a server and proves who is there; with an invite's secret, joins.
+pub(crate) async fn connect(
+    server: &KnownServer,
+    identity: Identity,
+    secret: Option<[u8; 32]>,
+) -> Result<Connection, Failure> {
+    let connecting = tokio::time::timeout(CONNECT_TIME, open(server, identity, secret));
+    let silent = || unreachable(&server.address, "it does not answer");
+    let (channel, server_time, socket) = connecting.await.map_err(|_| silent())??;
+    let Channel { sealer, opener, .. } = channel;
+    let (sink, stream) = socket.split();
+    let bytes = Arc::new(Bytes::default());
+    let (to_us, incoming) = mpsc::channel(QUEUE);
+    let (outgoing, from_us) = mpsc::channel(QUEUE);
+    tokio::spawn(read(Box::pin(stream), opener, to_us, bytes.clone()));
+    let writer = tokio::spawn(write(sink, sealer, from_us, bytes.clone()));
+    Ok(Connection { server_time, incoming, outgoing, bytes, writer })
+}
+
+async fn open(
+    server: &KnownServer,
+    identity: Identity,
+    secret: Option<[u8; 32]>,
+) -> Result<(Channel, Timestamp, Ws), Failure> {
+    let mut socket = dial(&server.address).await?;
+    let name = device_name();
+    let (waiting, first) =
+        Initiator::start(identity, server.key(), server.realm(), secret, &name, piecewise_server::chance())?;
+    let failed = |error: WsError| unreachable(&server.address, &error.to_string());
+    socket.send(Message::binary(first)).await.map_err(failed)?;
+    let (waiting, answer) = waiting.receive(&next_binary(&server.address, &mut socket).await?)?;
+    let server_time = waiting.server_time();
+    socket.send(Message::binary(answer)).await.map_err(failed)?;
+    let channel = waiting.receive(&next_binary(&server.address, &mut socket).await?)?;
+    Ok((channel, server_time, socket))
+}
+
+async fn dial(address: &str) -> Result<Ws, Failure> {
+    let wrong = || {
+        Failure::new(format!("{address:?} is not the address of a server"))
+            .hint("an address is like ws://host:7171 or wss://host:443; ask for a new invite")
+    };
+    let uri: Uri = address.parse().map_err(|_| wrong())?;
+    let host = uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']);
+    let is_tls = match uri.scheme_str() {
+        Some("ws") => false,
+        Some("wss") => true,
+        _ => return Err(wrong()),
+    };
+    let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let failed = |error: std::io::Error| unreachable(address, &error.to_string());
+    let tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
+    tcp.set_nodelay(true).map_err(failed)?;
+    let socket: Box<dyn Socket> = match is_tls {
+        false => Box::new(tcp),
+        true => {
+            let name = ServerName::try_from(host.to_owned()).map_err(|_| wrong())?;
+            let stream = tls().connect(name, tcp).await.map_err(|e| {
+                unreachable(address, &e.to_string())
+                    .hint("if its certificate is your own, set SSL_CERT_FILE to a PEM file with it")
+            })?;
+            Box::new(stream)
+        }
+    };
+    let config = Some(piecewise_server::websocket_config());
+    let (socket, _) = client_async_with_config(address, socket, config)
+        .await
+        .map_err(|e| unreachable(address, &e.to_string()))?;
+    Ok(socket)
+}
+
+fn tls() -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+fn unreachable(address: &str, why: &str) -> Failure {
+    Failure::new(format!("the server at {address} cannot be reached: {why}"))
+        .hint("is it running, and is the network up? changes made here wait and go out at the next sync")
+        .code(code::UNREACHABLE)
+}
+
+async fn next_binary(address: &str, socket: &mut Ws) -> Result<Vec<u8>, Failure> {
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Binary(bytes))) => return Ok(bytes.into()),
+            Some(Ok(Message::Close(_))) | None => {
+                return Err(unreachable(address, "it closed the connection"));
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(unreachable(address, &error.to_string())),
+        }
+    }
+}
+
+async fn read(
+    mut source: Source,
+    mut opener: Opener,
+    to_us: mpsc::Sender<Result<Vec<u8>, Failure>>,
+    bytes: Arc<Bytes>,
+) {
+    let lost = |why: &str| Failure::new(format!("the connection was lost: {why}")).code(code::UNREACHABLE);
+    loop {
+        let message = match tokio::time::timeout(SILENCE_MAX, source.next()).await {
+            Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(error))) => break drop(to_us.send(Err(lost(&error.to_string()))).await),
+            Ok(None) => break drop(to_us.send(Err(lost("the server closed it"))).await),
+            Err(_) => break drop(to_us.send(Err(lost("the server is silent"))).await),
+        };
+        let Message::Binary(sealed) = message else { continue };
+        bytes.received.fetch_add(sealed.len() as u64, Ordering::Relaxed);
+        let frame = match opener.open(&sealed) {
+            Ok(plain) => strip_channel(plain),
+            Err(error) => break drop(to_us.send(Err(lost(&error.to_string()))).await),
+        };
+        if let Some(frame) = frame
+            && to_us.send(Ok(frame)).await.is_err()
+        {
+            break;
+        }
+    }
+}
+
+fn strip_channel(mut plain: Vec<u8>) -> Option<Vec<u8>> {
+    let mut r = Reader::new(&plain);
+    let ours = r.uleb().ok()? == CHANNEL;
+    let start = plain.len() - r.rest().len();
+    plain.drain(..start);
+    ours.then_some(plain)
+}
+
+async fn write(
+    mut sink: impl SinkExt<Message, Error = WsError> + Unpin,
+    mut sealer: Sealer,
+    mut from_us: mpsc::Receiver<Vec<u8>>,
+    bytes: Arc<Bytes>,
+) {
+    while let Some(frame) = from_us.recv().await {
+        let mut next = Some(frame);
+        while let Some(frame) = next {
+            let mut plain = Vec::with_capacity(frame.len() + 4);
+            put_uleb(&mut plain, CHANNEL);
+            plain.extend_from_slice(&frame);
+            let Ok(sealed) = sealer.seal(&plain) else { return };
+            bytes.sent.fetch_add(sealed.len() as u64, Ordering::Relaxed);
+            if sink.feed(Message::binary(sealed)).await.is_err() {
+                return;
+            }
+            next = from_us.try_recv().ok();
+        }
+        if sink.flush().await.is_err() {
+            return;
+        }
+    }
+    let _ = sink.close().await;
+}
+
+/// What the server's list of devices shows for this one.
+fn device_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = host.or_else(|| std::env::var("COMPUTERNAME").ok()).or_else(|| std::env::var("HOSTNAME").ok());
+    host.unwrap_or_default().trim().to_owned()
+}

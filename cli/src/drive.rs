@@ -1,0 +1,251 @@
+//! Drive: brings a replica and a connection together until both sides hold the same, or for ever.
+
+use crate::connection::Connection;
+use crate::progress::Progress;
+use crate::report::{Failure, code};
+use piecewise_core::id::PeerId;
+use piecewise_core::link::Link;
+use piecewise_core::replica::{Replica, ReplicaError};
+use piecewise_server::commits::{Commits, FALLBACK, LOOK_EVERY, SETTLE};
+use piecewise_server::now;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// Frames taken in before others are sent.
+const FRAMES_AT_ONCE: usize = 4;
+
+/// What a talk brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Summary {
+    pub(crate) rows_captured: u64,
+    pub(crate) rows_sent: u64,
+    pub(crate) segments_sent: u64,
+    pub(crate) rows_received: u64,
+    pub(crate) segments_received: u64,
+    pub(crate) rows_refused: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) milliseconds: u64,
+}
+
+impl Summary {
+    /// Whether rows went either way.
+    pub(crate) fn moved(&self) -> bool {
+        self.segments_sent + self.segments_received + self.rows_refused > 0
+    }
+}
+
+/// Hears of writes to a file by other programs.
+#[derive(Debug)]
+pub(crate) struct Writes {
+    heard: Arc<Notify>,
+    look_until: Option<Instant>,
+    version: Option<i64>,
+    _commits: Option<Commits>,
+}
+
+impl Writes {
+    pub(crate) fn of(file: &Path) -> Self {
+        let heard = Arc::new(Notify::new());
+        let tell = heard.clone();
+        // Without news from the operating system the file is looked at each second.
+        let commits = Commits::watch(file, move || tell.notify_one()).ok();
+        Self { heard, look_until: None, version: None, _commits: commits }
+    }
+
+    /// Waits until there may be something new.
+    pub(crate) async fn wait(&mut self) {
+        let wait = if self.look_until.is_some() { LOOK_EVERY } else { FALLBACK };
+        tokio::select! {
+            () = self.heard.notified() => self.look_until = Some(Instant::now() + SETTLE),
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+
+    /// Whether somebody committed since it was asked last.
+    pub(crate) fn any(&mut self, replica: &Replica) -> Result<bool, ReplicaError> {
+        if self.look_until.is_some_and(|until| until < Instant::now()) {
+            self.look_until = None;
+        }
+        let version = Some(replica.data_version()?);
+        Ok(std::mem::replace(&mut self.version, version) != version)
+    }
+}
+
+/// A replica that talks with its server.
+pub(crate) struct Drive<'a> {
+    replica: &'a mut Replica,
+    connection: &'a mut Connection,
+    link: Link,
+    summary: Summary,
+    started: Instant,
+    /// Whether there may be something to capture.
+    dirty: bool,
+    progress: Progress,
+}
+
+impl<'a> Drive<'a> {
+    pub(crate) fn new(
+        replica: &'a mut Replica,
+        connection: &'a mut Connection,
+        server: PeerId,
+        progress: Progress,
+    ) -> Result<Self, Failure> {
+        replica.set_clock_offset(connection.server_time, now())?;
+        let link = Link::initiator(replica, server)?;
+        Ok(Self {
+            replica,
+            connection,
+            link,
+            summary: Summary::default(),
+            started: Instant::now(),
+            dirty: true,
+            progress,
+        })
+    }
+
+    /// Talks until both sides hold the same.
+    pub(crate) async fn until_level(mut self) -> Result<(Summary, Vec<String>), Failure> {
+        loop {
+            if self.step()? {
+                continue;
+            }
+            if self.link.is_level() && !self.dirty {
+                let denied = self.link.not_granted(self.replica);
+                self.replica.note_level(now())?;
+                let summary = self.summary();
+                self.progress.finish();
+                return Ok((summary, denied));
+            }
+            self.wait(None).await?;
+        }
+    }
+
+    /// Talks for as long as the connection lives; `on_level` hears what moved each time both are level.
+    pub(crate) async fn live(
+        mut self,
+        writes: &mut Writes,
+        mut on_level: impl FnMut(&Summary, &Replica),
+    ) -> Result<(), Failure> {
+        let mut told = Summary::default();
+        let mut first = true;
+        loop {
+            if writes.any(self.replica)? {
+                self.dirty = true;
+            }
+            if self.step()? {
+                continue;
+            }
+            if self.link.is_level() && !self.dirty {
+                let summary = self.summary();
+                if first
+                    || (summary.moved()
+                        && summary.rows_sent + summary.rows_received != told.rows_sent + told.rows_received)
+                {
+                    self.progress.finish();
+                    on_level(&since(&summary, &told), self.replica);
+                    (told, first) = (summary, false);
+                    self.started = Instant::now();
+                }
+            }
+            self.wait(Some(writes)).await?;
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        let traffic = self.link.traffic(self.replica);
+        let (received, sent) = self.connection.bytes();
+        Summary {
+            rows_sent: traffic.sent_rows,
+            segments_sent: traffic.sent_segments,
+            bytes_sent: sent,
+            bytes_received: received,
+            milliseconds: self.started.elapsed().as_millis() as u64,
+            ..self.summary
+        }
+    }
+
+    /// Does what can be done without waiting; false if there was nothing.
+    fn step(&mut self) -> Result<bool, Failure> {
+        let mut moved = false;
+        if self.dirty {
+            let captured = self.replica.capture(now())?;
+            self.summary.rows_captured += captured.rows;
+            self.dirty = captured.more;
+            moved = captured.rows > 0 || captured.more;
+        }
+        for _ in 0..FRAMES_AT_ONCE {
+            let frame = match self.connection.incoming.try_recv() {
+                Ok(frame) => frame,
+                Err(tokio::sync::mpsc::error::TryRecvError::Empty) => break,
+                Err(_) => return Err(lost()),
+            };
+            self.take(&frame?)?;
+            moved = true;
+        }
+        while let Ok(permit) = self.connection.outgoing.try_reserve() {
+            let Some(frame) = self.link.next_frame(self.replica, now())? else { break };
+            permit.send(frame);
+            moved = true;
+        }
+        if moved {
+            let (received, sent) = self.connection.bytes();
+            self.progress.show(&self.link.traffic(self.replica), &self.summary, received + sent);
+        }
+        Ok(moved)
+    }
+
+    fn take(&mut self, frame: &[u8]) -> Result<(), Failure> {
+        let received = self.link.receive(self.replica, frame, now())?;
+        self.summary.rows_received += received.rows;
+        self.summary.segments_received += received.segments;
+        self.summary.rows_refused += received.refused;
+        // A first contact may have made rows ready to be captured.
+        self.dirty = true;
+        Ok(())
+    }
+
+    async fn wait(&mut self, writes: Option<&mut Writes>) -> Result<(), Failure> {
+        let is_full = self.connection.outgoing.capacity() == 0;
+        let room = self.connection.outgoing.clone();
+        let frame = tokio::select! {
+            frame = self.connection.incoming.recv() => Some(frame),
+            permit = room.reserve(), if is_full => {
+                drop(permit.map_err(|_| lost())?);
+                None
+            }
+            () = async { match writes { Some(writes) => writes.wait().await, None => std::future::pending().await } } => None,
+        };
+        match frame {
+            Some(frame) => self.take(&frame.ok_or_else(lost)??),
+            None => Ok(()),
+        }
+    }
+}
+
+fn since(summary: &Summary, before: &Summary) -> Summary {
+    Summary {
+        rows_captured: summary.rows_captured - before.rows_captured,
+        rows_sent: summary.rows_sent - before.rows_sent,
+        segments_sent: summary.segments_sent - before.segments_sent,
+        rows_received: summary.rows_received - before.rows_received,
+        segments_received: summary.segments_received - before.segments_received,
+        rows_refused: summary.rows_refused - before.rows_refused,
+        bytes_sent: summary.bytes_sent - before.bytes_sent,
+        bytes_received: summary.bytes_received - before.bytes_received,
+        milliseconds: summary.milliseconds,
+    }
+}
+
+fn lost() -> Failure {
+    Failure::new("the connection was lost").code(code::UNREACHABLE)
+}
+
+/// How long to wait before attempt `n` (from 0): twice as long each time, half of it by chance.
+pub(crate) fn back_off(n: u32) -> Duration {
+    let most = Duration::from_millis(250 << n.min(7));
+    let chance = f64::from(piecewise_server::chance()[0]) / 255.0;
+    most.mul_f64(0.5 + 0.5 * chance)
+}

@@ -1,0 +1,168 @@
+//! Home: the folder with this device's key and the servers it has joined.
+//!
+//! `PIECEWISE_HOME`, or `piecewise` in the platform's configuration folder: `identity.key`, which only
+//! its owner can read, and `servers.toml`.
+
+use crate::report::Failure;
+use piecewise_core::id::{PeerId, RealmId};
+use piecewise_core::identity::Identity;
+use piecewise_core::invite::Invite;
+use piecewise_server::supervisor::read_or_make_key;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// This device's folder.
+#[derive(Debug)]
+pub(crate) struct Home {
+    folder: PathBuf,
+    servers: Servers,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Servers {
+    #[serde(default)]
+    server: Vec<KnownServer>,
+}
+
+/// A server that this device has joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KnownServer {
+    /// Where it listens.
+    pub(crate) address: String,
+    #[serde(with = "hex")]
+    key: [u8; 32],
+    #[serde(with = "hex")]
+    realm: [u8; 16],
+}
+
+impl KnownServer {
+    pub(crate) fn key(&self) -> PeerId {
+        PeerId(self.key)
+    }
+
+    pub(crate) fn realm(&self) -> RealmId {
+        RealmId(self.realm)
+    }
+}
+
+impl From<&Invite> for KnownServer {
+    fn from(invite: &Invite) -> Self {
+        Self { address: invite.address.clone(), key: invite.server.0, realm: invite.realm.0 }
+    }
+}
+
+impl Home {
+    /// Opens the folder; makes nothing.
+    pub(crate) fn open() -> Result<Self, Failure> {
+        let folder = match std::env::var_os("PIECEWISE_HOME").filter(|p| !p.is_empty()) {
+            Some(folder) => PathBuf::from(folder),
+            None => dirs::config_dir()
+                .ok_or_else(|| Failure::new("there is no folder for settings").hint("set PIECEWISE_HOME"))?
+                .join("piecewise"),
+        };
+        let path = folder.join("servers.toml");
+        let servers = match std::fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).map_err(|e| {
+                let hint = "mend it or remove it, then `piecewise join` again";
+                Failure::new(format!("{} cannot be read: {}", path.display(), e.message())).hint(hint)
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Servers::default(),
+            Err(error) => return Err(io_failure(&path, &error)),
+        };
+        Ok(Self { folder, servers })
+    }
+
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// This device's key pair, made at the first time.
+    pub(crate) fn identity(&self) -> Result<Identity, Failure> {
+        std::fs::create_dir_all(&self.folder).map_err(|e| io_failure(&self.folder, &e))?;
+        read_or_make_key(&self.folder.join("identity.key")).map_err(|e| {
+            Failure::new(e.to_string()).hint("set PIECEWISE_HOME to a folder that you may write")
+        })
+    }
+
+    /// The servers joined.
+    pub(crate) fn servers(&self) -> &[KnownServer] {
+        &self.servers.server
+    }
+
+    /// Remembers a server, in place of an older entry of the same realm.
+    pub(crate) fn remember(&mut self, server: KnownServer) -> Result<(), Failure> {
+        self.servers.server.retain(|s| s.realm != server.realm);
+        self.servers.server.push(server);
+        let path = self.folder.join("servers.toml");
+        let text = toml::to_string(&self.servers).map_err(|e| Failure::new(e.to_string()))?;
+        // Written beside and moved: a crash leaves the old list or the new one.
+        let fresh = self.folder.join("servers.toml.new");
+        std::fs::write(&fresh, text)
+            .and_then(|()| std::fs::rename(&fresh, &path))
+            .map_err(|e| io_failure(&path, &e))
+    }
+
+    /// The server of a realm.
+    pub(crate) fn of_realm(&self, realm: &RealmId) -> Result<&KnownServer, Failure> {
+        self.servers.server.iter().find(|s| s.realm == realm.0).ok_or_else(|| {
+            Failure::new("this device has not joined the server that the file belongs to")
+                .hint("run `piecewise join INVITE`, or set PIECEWISE_HOME to the folder that was used before")
+        })
+    }
+
+    /// The server that is meant: the one whose address or key begins so, or the only one.
+    pub(crate) fn choose(&self, meant: Option<&str>) -> Result<&KnownServer, Failure> {
+        let fits = |s: &&KnownServer| {
+            meant.is_none_or(|m| s.address.contains(m) || s.key().to_string().starts_with(m))
+        };
+        let found: Vec<_> = self.servers.server.iter().filter(fits).collect();
+        match (found.as_slice(), meant) {
+            ([server], _) => Ok(server),
+            ([], None) => Err(Failure::new("this device has not joined a server yet").hint(
+                "on the server, run `piecewise-server invite --grant 'DATABASE/*=write'`; here, `piecewise join INVITE`",
+            )),
+            ([], Some(meant)) => Err(Failure::new(format!("no server joined is like {meant:?}"))
+                .hint("`piecewise identity` lists the servers joined")),
+            _ => Err(Failure::new("several servers were joined")
+                .hint("say which with --server ADDRESS; `piecewise identity` lists them")),
+        }
+    }
+}
+
+fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("{} cannot be used: {error}", path.display()))
+        .hint("set PIECEWISE_HOME to a folder that you may write")
+}
+
+/// Byte arrays as hexadecimal text.
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&bytes.iter().map(|b| format!("{b:02x}")).collect::<String>())
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>, const N: usize>(d: D) -> Result<[u8; N], D::Error> {
+        let text = String::deserialize(d)?;
+        let digit = |n: usize| text.get(2 * n..2 * n + 2).and_then(|d| u8::from_str_radix(d, 16).ok());
+        let bytes: Option<Vec<u8>> = (0..N).map(digit).collect();
+        let bytes = bytes.filter(|_| text.len() == 2 * N).and_then(|b| b.try_into().ok());
+        bytes.ok_or_else(|| D::Error::custom(format!("expected {} hexadecimal digits", 2 * N)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_comes_back_from_its_file() {
+        let server = KnownServer { address: "ws://127.0.0.1:1".into(), key: [1; 32], realm: [0xab; 16] };
+        let servers = Servers { server: vec![server.clone()] };
+        let text = toml::to_string(&servers).expect("it is TOML");
+        let back: Servers = toml::from_str(&text).expect("it reads");
+        assert_eq!(back.server, [server]);
+        assert!(toml::from_str::<Servers>(&text.replace("abab", "ab")).is_err());
+    }
+}

@@ -1,0 +1,52 @@
+//! Progress: a bar on the terminal while long work goes on; nothing where nobody looks.
+
+use crate::drive::Summary;
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use piecewise_core::link::Traffic;
+use std::time::Duration;
+
+/// Work shorter than this shows no bar.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A bar for one talk.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// A bar on the error output, if that is a terminal and `wanted`.
+    pub(crate) fn new(wanted: bool) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let style = ProgressStyle::with_template("{bar:24} {percent:>3}% {msg} · {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        if wanted {
+            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        }
+        Self { bar }
+    }
+
+    /// Shows how far a talk has come.
+    pub(crate) fn show(&self, traffic: &Traffic, summary: &Summary, bytes: u64) {
+        let elapsed = self.bar.elapsed();
+        if elapsed < PATIENCE || self.bar.is_hidden() {
+            return;
+        }
+        let done = traffic.sent_segments + summary.segments_received;
+        self.bar.set_length(done + traffic.segments_to_send + traffic.segments_to_come);
+        self.bar.set_position(done);
+        let rows = traffic.sent_rows + summary.rows_received;
+        let rate = rows as f64 / elapsed.as_secs_f64();
+        self.bar.set_message(format!(
+            "{} rows · {} · {} rows/s",
+            HumanCount(rows),
+            HumanBytes(bytes),
+            HumanCount(rate as u64)
+        ));
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

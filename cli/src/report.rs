@@ -1,0 +1,116 @@
+//! Report: an error as the user reads it: what happened, what to do, and the exit code.
+
+use piecewise_core::handshake::{HandshakeError, RefuseReason};
+use piecewise_core::link::LinkError;
+use piecewise_core::replica::ReplicaError;
+use piecewise_core::store::StoreError;
+use std::error::Error;
+
+/// Exit codes, which stay the same from version to version. 2 is clap's: wrong arguments.
+pub(crate) mod code {
+    /// Anything that has no code of its own.
+    pub(crate) const FAILED: u8 = 1;
+    /// The server cannot be reached, or the connection broke.
+    pub(crate) const UNREACHABLE: u8 = 3;
+    /// The server does not let this device in, or grants it nothing here.
+    pub(crate) const NOT_GRANTED: u8 = 4;
+    /// The file is locked, damaged, full, or may not be written.
+    pub(crate) const FILE: u8 = 5;
+    /// `compare` found differences.
+    pub(crate) const DIFFERENT: u8 = 6;
+}
+
+/// What happened, what to do, and the exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    pub(crate) code: u8,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: code::FAILED }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Whether trying again later may help.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.code == code::UNREACHABLE || self.code == code::FILE
+    }
+}
+
+/// An error with all its causes, once each.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+impl From<ReplicaError> for Failure {
+    fn from(error: ReplicaError) -> Self {
+        let is_file = matches!(
+            &error,
+            ReplicaError::Store(
+                StoreError::Sqlite(_) | StoreError::Damaged { .. } | StoreError::UnknownFormat { .. }
+            )
+        );
+        let code = if is_file { code::FILE } else { code::FAILED };
+        Self { message: chain(&error), hint: error.hint(), code }
+    }
+}
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
+        let message = chain(&error);
+        match error {
+            LinkError::Replica(error) => error.into(),
+            LinkError::Sync { container, source: piecewise_core::container::SyncError::Replica(error) } => {
+                let failure = Self::from(error);
+                Self { message: format!("table {container}: {}", failure.message), ..failure }
+            }
+            LinkError::Denied { database } => Self::new(message)
+                .hint(format!("ask for an invite: `piecewise-server invite --grant '{database}/*=write'`"))
+                .code(code::NOT_GRANTED),
+            LinkError::UnknownVersion { .. } => {
+                Self::new(message).hint("use the same version of piecewise on both sides")
+            }
+            _ => Self::new(message).code(code::UNREACHABLE),
+        }
+    }
+}
+
+impl From<HandshakeError> for Failure {
+    fn from(error: HandshakeError) -> Self {
+        let message = chain(&error);
+        match &error {
+            HandshakeError::Refused { reason: RefuseReason::Busy } => {
+                Self::new(message).hint("try again later").code(code::UNREACHABLE)
+            }
+            HandshakeError::Refused { .. } => Self::new(message)
+                .hint("ask for a new invite: `piecewise-server invite --grant 'DATABASE/*=write'`, then `piecewise join`")
+                .code(code::NOT_GRANTED),
+            HandshakeError::WrongServerKey { .. } | HandshakeError::WrongRealm => Self::new(message)
+                .hint("another server listens there now; if that is meant, join it with an invite of its own")
+                .code(code::NOT_GRANTED),
+            _ => Self::new(message).hint("is that a piecewise-server?").code(code::UNREACHABLE),
+        }
+    }
+}
