@@ -61,7 +61,6 @@ impl Replica {
             return Ok(taken);
         }
         taken.is_new = true;
-        taken.rows = u64::from(segment.header.count);
         let Some(state) = self.containers.get_mut(&no) else {
             return Err(StoreError::Damaged { what: "a container is missing" }.into());
         };
@@ -70,6 +69,7 @@ impl Replica {
         self.touch(no);
         let target = if into_table { self.target(no)? } else { None };
         self.note_changes(no, number, segment, target.as_ref(), &mut taken)?;
+        taken.rows = u64::from(segment.header.count) - u64::from(taken.description);
         if taken.description {
             self.read_description(no)?;
         }

@@ -15,9 +15,10 @@ use crate::row;
 use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, Segment};
 use crate::store::holds::{self, Refused};
 use crate::store::segments::Origin;
-use crate::store::user_table::{RowValues, UserTable};
+use crate::store::documents::SqlKey;
+use crate::store::user_table::{RowValues, UserTable, value};
 use crate::store::{StoreError, documents, log};
-use crate::value::Value;
+use crate::value::{Value, ValueRef};
 use std::sync::Arc;
 
 /// Log entries, or rows of a scan, looked at in one call.
@@ -44,6 +45,12 @@ struct Pen {
     writer: FrameWriter,
     time: Timestamp,
     captured: Captured,
+}
+
+impl Pen {
+    fn is_full(&self) -> bool {
+        self.writer.len() >= SEGMENT_ROWS || self.writer.byte_len() >= SEGMENT_BYTES
+    }
 }
 
 impl Replica {
@@ -143,41 +150,80 @@ impl Replica {
         batch: &[Dirty],
         pen: &mut Pen,
     ) -> Result<(), ReplicaError> {
-        let plain = plain_template(user);
-        let mut unsettled = vec![];
-        for Dirty { key, time } in batch {
-            let now = user.read(&self.conn, key)?;
-            let known = documents::find(&self.conn, pen.no, key)?;
-            let size = now.as_ref().map_or(0, byte_len);
-            if size > ROW_LEN_MAX {
-                self.refuse_row(pen.no, key, *time, RefusalReason::TooLarge)?;
-                continue;
+        let must_settle = self.must_settle(pen.no, user)?;
+        let any_refused = holds::count_refused(&self.conn, pen.no)? > 0;
+        let mut rest = batch;
+        while let Some(row) = rest.first() {
+            let done = if any_refused { 0 } else { self.push_fresh_rows(user, rest, pen)? };
+            if must_settle {
+                self.unsettled.extend(rest[..done].iter().map(|row| (pen.no, row.key.clone())));
             }
-            if !pen.writer.is_empty() && pen.writer.byte_len() + size > PLAIN_LEN_MAX / 2 {
+            if done == 0 {
+                self.capture_row(user, row, must_settle, pen)?;
+            }
+            if pen.is_full() {
                 self.close(pen)?;
             }
-            let refused = holds::refused_row(&self.conn, pen.no, key)?;
-            match (&known, &now, &refused) {
-                (None, None, None) => continue,
-                (None, Some(values), None) if is_plain(user, values) => {
-                    let template = pen.writer.template(plain.clone());
-                    pen.writer.push_fresh(KeyRef::from(key), template, values.iter().map(Value::as_ref));
-                }
-                _ => match self.changed_row(pen.no, user, key, now.as_ref(), refused)? {
-                    Some(change) => pen.writer.push(KeyRef::from(key), &change),
-                    None => continue,
-                },
+            rest = &rest[done.max(1)..];
+        }
+        self.close(pen)
+    }
+
+    /// Writes rows that nothing is known of, until another row comes or the segment is full; how many.
+    fn push_fresh_rows(&self, user: &UserTable, batch: &[Dirty], pen: &mut Pen) -> Result<usize, ReplicaError> {
+        let mut select = user.select(&self.conn)?;
+        let mut is_known = documents::is_known(&self.conn, pen.no)?;
+        let mut template = None;
+        for (n, Dirty { key, time }) in batch.iter().enumerate() {
+            if pen.is_full() || *key == RowKey::Description || is_known.exists([SqlKey(key)])? {
+                return Ok(n);
             }
-            unsettled.push((pen.no, key.clone()));
+            user.bind_key(&mut select, 1, key)?;
+            let mut rows = select.raw_query();
+            let Some(row) = rows.next()? else { continue }; // came and went unseen
+            let values: Vec<_> =
+                (0..user.columns.len()).map(|n| row.get_ref(n).map(value)).collect::<Result<_, _>>()?;
+            let size: usize = values.iter().map(|v| v.byte_len()).sum();
+            let fits = pen.writer.is_empty() || pen.writer.byte_len() + size <= PLAIN_LEN_MAX / 2;
+            if size > ROW_LEN_MAX || !fits || !is_plain(user, &values) {
+                return Ok(n);
+            }
+            let template = *template.get_or_insert_with(|| pen.writer.template(plain_template(user)));
+            pen.writer.push_fresh(KeyRef::from(key), template, values.iter().copied());
             pen.time = pen.time.max(*time);
             pen.captured.rows += 1;
-            if pen.writer.len() >= SEGMENT_ROWS || pen.writer.byte_len() >= SEGMENT_BYTES {
-                self.close(pen)?;
-            }
         }
-        self.close(pen)?;
-        if self.must_settle(pen.no, user)? {
-            self.unsettled.extend(unsettled);
+        Ok(batch.len())
+    }
+
+    /// Writes what changed in one row, whatever it is.
+    fn capture_row(
+        &mut self,
+        user: &Arc<UserTable>,
+        Dirty { key, time }: &Dirty,
+        must_settle: bool,
+        pen: &mut Pen,
+    ) -> Result<(), ReplicaError> {
+        let now = user.read(&self.conn, key)?;
+        let size: usize = now.iter().flatten().map(|v| v.as_ref().byte_len()).sum();
+        if size > ROW_LEN_MAX {
+            return self.refuse_row(pen.no, key, *time, RefusalReason::TooLarge);
+        }
+        if !pen.writer.is_empty() && pen.writer.byte_len() + size > PLAIN_LEN_MAX / 2 {
+            self.close(pen)?;
+        }
+        let known = documents::find(&self.conn, pen.no, key)?;
+        let refused = holds::refused_row(&self.conn, pen.no, key)?;
+        if known.is_none() && now.is_none() && refused.is_none() {
+            return Ok(());
+        }
+        let Some(change) = self.changed_row(pen.no, user, key, now.as_ref(), refused)? else { return Ok(()) };
+        pen.writer.push(KeyRef::from(key), &change);
+        pen.time = pen.time.max(*time);
+        pen.captured.rows += 1;
+        // An edit may end a conflict.
+        if must_settle || known.is_some_and(|k| k.in_conflict) {
+            self.unsettled.push((pen.no, key.clone()));
         }
         Ok(())
     }
@@ -426,20 +472,12 @@ fn plain_template(user: &UserTable) -> Template {
 }
 
 /// Whether a first insert of these values is plain puts, with integers in all counters.
-fn is_plain(user: &UserTable, values: &RowValues) -> bool {
+fn is_plain(user: &UserTable, values: &[ValueRef<'_>]) -> bool {
     user.columns.iter().zip(values).all(|(column, value)| match column.merge {
-        Merge::Counter => matches!(value, Value::Integer(_)),
-        merge => row::is_plain(merge, value),
+        Merge::Counter => matches!(value, ValueRef::Integer(_)),
+        Merge::Text => !matches!(value, ValueRef::Text(_)),
+        Merge::Register => true,
     })
-}
-
-fn byte_len(values: &RowValues) -> usize {
-    let len = |value: &Value| match value {
-        Value::Text(s) => s.len() + 2,
-        Value::Blob(b) | Value::RawText(b) => b.len() + 2,
-        _ => 9,
-    };
-    values.iter().map(len).sum()
 }
 
 /// Values as bytes: a flag for each that is NULL, then a tuple of the others.

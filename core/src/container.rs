@@ -254,11 +254,12 @@ impl<'r> Container<'r> {
                 Some(self.replica.transaction(|r| Ok(segments::peer(&r.conn, &peer, &have.replica)?))?);
         }
         let first = session.heard.is_none();
-        session.proven = match have.accepted {
-            Accepted::NotYet => session.proven,
+        // Later words repeat this one, and what came since has proven more.
+        session.proven = session.proven.or(match have.accepted {
+            Accepted::NotYet => None,
             Accepted::From(cursor) => Some(cursor),
             Accepted::None => Some(Cursor::START),
-        };
+        });
         let repair_asked = have.accepted == Accepted::None;
         session.heard = Some(have);
         let common = self.common(session)?;

@@ -183,6 +183,12 @@ impl View {
         };
         others.iter().map(|o| (*o, row(o))).collect()
     }
+
+    /// Whether there is anything beside what shows.
+    pub fn is_in_conflict(&self) -> bool {
+        let several = self.cells.values().any(|cells| cells.len() > 1);
+        several && (!self.conflicts().is_empty() || !self.other_rows().is_empty())
+    }
 }
 
 #[cfg(test)]

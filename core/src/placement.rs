@@ -14,6 +14,7 @@ use crate::id::Actor;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
 use crate::row;
+use crate::store::documents;
 use crate::store::holds::{self, Claim, HoldKind};
 use crate::store::user_table::{Fault, RowValues, UserTable, quote};
 use crate::table::{ForeignKey, Unique};
@@ -80,6 +81,7 @@ impl Replica {
             return Ok(());
         }
         let view = self.history.document(&self.conn, no, &key)?.evaluate();
+        documents::note_conflict(&self.conn, no, &key, view.is_in_conflict())?;
         let now = user.read(&self.conn, &key)?;
         let Some(wanted) = row::shown(&view, &user) else {
             holds::release(&self.conn, no, &key)?;
@@ -255,11 +257,14 @@ impl Replica {
         };
         match user.delete_row(&self.conn, key) {
             Err(Fault::Store(error)) => return Err(error.into()),
-            Err(_) => {
-                return Err(ReplicaError::Invalid {
-                    what: format!("a trigger of table {} does not let a row be deleted", user.table.name),
-                });
-            }
+            // A trigger of the application does not let it go; but what documents say comes first.
+            Err(_) => self.without_triggers(|r| match user.delete_row(&r.conn, key) {
+                Err(Fault::Store(error)) => Err(error.into()),
+                Err(_) => Err(ReplicaError::Invalid {
+                    what: format!("table {} does not let a row be deleted", user.table.name),
+                }),
+                Ok(()) => Ok(()),
+            })?,
             Ok(()) => {}
         }
         self.has_gone(no, key, user, &now, None, queue)

@@ -189,6 +189,8 @@ impl Replica {
         conn.pragma_update(None, "foreign_keys", false)?;
         conn.pragma_update(None, "recursive_triggers", false)?;
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        // Plans that do not depend on bound values: else a bound key has its statement compiled anew for each row.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         let journal: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
         if journal == "wal" {
             // A commit survives the death of the process; after a power loss the last ones may be gone,
@@ -326,6 +328,18 @@ impl Replica {
     pub(crate) fn changed_since(&self, from: u64) -> Option<BTreeSet<i64>> {
         let skip = from.checked_sub(self.changed_base)?;
         Some(self.changed.iter().skip(skip as usize).copied().collect())
+    }
+
+    /// Does something with all triggers off, and leaves them as they were.
+    pub(crate) fn without_triggers<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, ReplicaError>,
+    ) -> Result<T, ReplicaError> {
+        let before = self.conn.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER)?;
+        self.set_triggers(false)?;
+        let done = work(self);
+        self.set_triggers(before)?;
+        done
     }
 
     /// Turns all triggers of the file off or on for this connection.

@@ -1,6 +1,6 @@
 //! Row: what a document shows, as the values of a table's columns, and a row's new values as a change.
 
-use crate::change::{Change, Merge};
+use crate::change::Change;
 use crate::document::{Cell, Content, View};
 use crate::store::user_table::{RowValues, UserTable};
 use crate::value::Value;
@@ -70,9 +70,4 @@ pub(crate) fn description_entries(view: &View) -> Vec<(String, Value)> {
         .filter(|(key, _)| !key.is_empty())
         .filter_map(|(key, cells)| Some((key.clone(), greatest(cells)?)))
         .collect()
-}
-
-/// Whether a column of this kind with this value is written as a plain register or counter in a fresh insert.
-pub(crate) fn is_plain(merge: Merge, value: &Value) -> bool {
-    merge != Merge::Text || !matches!(value, Value::Text(_))
 }

@@ -134,12 +134,13 @@ pub struct Segment {
     plain: Vec<u8>,
 }
 
-/// How many changes the header of a stored segment names.
-pub(crate) fn change_count(bytes: &[u8]) -> u32 {
-    bytes
-        .get(ACTOR_FIELDS_LEN - 4..ACTOR_FIELDS_LEN)
-        .and_then(|b| b.try_into().ok())
-        .map_or(0, u32::from_be_bytes)
+/// How many rows of the table a stored segment changes. A description always travels alone.
+pub(crate) fn row_count(bytes: &Arc<[u8]>) -> u64 {
+    let field = bytes.get(ACTOR_FIELDS_LEN - 4..ACTOR_FIELDS_LEN).and_then(|b| b.try_into().ok());
+    match field.map_or(0, u32::from_be_bytes) {
+        1 => u64::from(!Segment::open_stored(bytes.clone()).is_ok_and(|s| s.is_description())),
+        n => u64::from(n),
+    }
 }
 
 impl Segment {
@@ -220,6 +221,12 @@ impl Segment {
         bytes.extend_from_slice(&server.sign(LABEL_ACCEPTED, &accepted_bytes(self.id, time)));
         let acceptance = Some(Acceptance { server: server.peer_id(), time });
         Self { acceptance, bytes: bytes.into(), ..self.clone() }
+    }
+
+    /// Whether its first change is one of the table's description.
+    pub(crate) fn is_description(&self) -> bool {
+        let first = self.changes().and_then(|mut changes| Ok(changes.next_change()?.map(|c| c.key.into())));
+        first == Ok(Some(crate::key::RowKey::Description))
     }
 
     /// Its bytes as they are stored and sent.

@@ -122,7 +122,7 @@ impl Session {
     /// Takes note of segments that go to the peer.
     pub(crate) fn count_sent(&mut self, segments: &[Arc<[u8]>]) {
         self.sent_segments += segments.len() as u64;
-        self.sent_rows += segments.iter().map(|s| u64::from(crate::segment::change_count(s))).sum::<u64>();
+        self.sent_rows += segments.iter().map(crate::segment::row_count).sum::<u64>();
     }
 
     pub(crate) fn in_flight_bytes(&self) -> usize {

@@ -68,6 +68,15 @@ impl std::fmt::Display for Value {
 }
 
 impl ValueRef<'_> {
+    /// About how many bytes it takes.
+    pub fn byte_len(self) -> usize {
+        match self {
+            Self::Text(s) => s.len() + 2,
+            Self::Blob(b) | Self::RawText(b) => b.len() + 2,
+            _ => 9,
+        }
+    }
+
     /// Copies it.
     pub fn to_owned(self) -> Value {
         match self {

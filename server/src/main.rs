@@ -6,6 +6,7 @@ use piecewise_core::id::{PeerId, Timestamp};
 use piecewise_server::config::{Cli, Command, GrantArgs, InviteArgs, ServeArgs};
 use piecewise_server::listener::{Server, left_address};
 use piecewise_server::supervisor::{Supervisor, SupervisorError};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -58,7 +59,10 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
     let config = args.resolve()?;
     let filter = tracing_subscriber::EnvFilter::try_from_env("PIECEWISE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     if config.json_logs {
         logs.json().init()
     } else {

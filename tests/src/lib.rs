@@ -1,4 +1,6 @@
-//! Piecewise tests: replicas in one process, joined by links that lose, cut and delay, all from one seed.
+//! Piecewise tests: replicas in one process with links that lose, cut and delay, all from one seed; and the
+//! real binaries with real files and sockets.
 
 pub mod network;
+pub mod process;
 pub mod rng;

@@ -158,11 +158,11 @@ fn tell_what_waits(args: &SyncArgs, replica: &mut Replica) -> Result<(), Failure
     let attention = replica.attention()?;
     let tell = |n: u64, what: &str, command: &str| {
         if n > 0 {
-            eprintln!("note: {n} {what}; see `piecewise {command} {file}`");
+            eprintln!("note: {} {what}; see `piecewise {command} {file}`", count(n, "row", "rows"));
         }
     };
-    tell(attention.conflicts, "rows with other values that were written at the same time", "conflicts");
-    tell(attention.held, "held rows, which the table cannot show", "held");
-    tell(attention.refused, "rows that the server did not take", "refused");
+    tell(attention.conflicts, "with values in conflict", "conflicts");
+    tell(attention.held, "held, which the table cannot show", "held");
+    tell(attention.refused, "not taken by the server", "refused");
     Ok(())
 }

@@ -211,16 +211,12 @@ impl Replica {
     }
 
     /// How many rows a person should look at.
-    pub fn attention(&mut self) -> Result<Attention, ReplicaError> {
+    pub fn attention(&self) -> Result<Attention, ReplicaError> {
         let mut attention = Attention::default();
-        for (no, user) in self.chosen(None)? {
+        for (no, _) in self.chosen(None)? {
             attention.held += holds::count(&self.conn, no)?;
             attention.refused += holds::count_refused(&self.conn, no)?;
-            for key in documents::keys_with_several(&self.conn, no, user.has_integer_key())? {
-                let view = self.history.document(&self.conn, no, &key)?.evaluate();
-                let conflicts = !view.conflicts().is_empty() || !view.other_rows().is_empty();
-                attention.conflicts += u64::from(conflicts);
-            }
+            attention.conflicts += documents::count_in_conflict(&self.conn, no)?;
         }
         Ok(attention)
     }
@@ -240,7 +236,7 @@ impl Replica {
     pub fn conflicts(&mut self, table: Option<&str>) -> Result<Vec<Conflict>, ReplicaError> {
         let mut found = vec![];
         for (no, user) in self.chosen(table)? {
-            for key in documents::keys_with_several(&self.conn, no, user.has_integer_key())? {
+            for key in documents::keys_in_conflict(&self.conn, no, user.has_integer_key())? {
                 let view = self.history.document(&self.conn, no, &key)?.evaluate();
                 self.conflicts_of(no, &user, &key, &view, &mut found)?;
             }

@@ -8,7 +8,12 @@ use super::StoreError;
 use crate::id::ChangeHash;
 use crate::key::RowKey;
 use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
+
+/// `several` of a row with more than one change …
+const SEVERAL: i64 = 1;
+/// … and of one whose changes are in conflict.
+const CONFLICT: i64 = 2;
 
 /// Where a change is: the number of its segment here, and its place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +40,8 @@ pub(crate) struct RowRecord {
     pub(crate) hash: ChangeHash,
     /// Whether there are more changes, in `piecewise_changes`.
     pub(crate) several: bool,
+    /// Whether they were in conflict when the row was looked at last.
+    pub(crate) in_conflict: bool,
 }
 
 /// Creates the table of a container's documents.
@@ -43,6 +50,7 @@ pub(crate) fn create(conn: &Connection, container: i64, integer_keys: bool) -> R
     conn.execute_batch(&format!(
         "CREATE TABLE piecewise_rows_{container}(
            key {key} PRIMARY KEY NOT NULL, at INTEGER NOT NULL, hash BLOB NOT NULL, several INTEGER){end};
+         CREATE INDEX piecewise_conflicts_{container} ON piecewise_rows_{container}(key) WHERE several = {CONFLICT};
          CREATE TABLE piecewise_description_{container}(
            key INTEGER PRIMARY KEY, at INTEGER NOT NULL, hash BLOB NOT NULL, several INTEGER);"
     ))?;
@@ -103,13 +111,37 @@ fn table(container: i64, key: &RowKey) -> String {
 pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Option<RowRecord>, StoreError> {
     let sql = format!("SELECT at, hash, several FROM {} WHERE key = ?", table(container, key));
     let found = conn.prepare_cached(&sql)?.query_row([SqlKey(key)], |row| {
-        Ok(RowRecord {
-            at: At(row.get(0)?),
-            hash: ChangeHash(row.get(1)?),
-            several: row.get::<_, Option<i64>>(2)?.is_some(),
-        })
+        record(row)
     });
     Ok(found.optional()?)
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<RowRecord> {
+    let several: Option<i64> = row.get(2)?;
+    Ok(RowRecord {
+        at: At(row.get(0)?),
+        hash: ChangeHash(row.get(1)?),
+        several: several.is_some(),
+        in_conflict: several == Some(CONFLICT),
+    })
+}
+
+/// The statement that tells whether anything is known of a row, by key.
+pub(crate) fn is_known(conn: &Connection, container: i64) -> Result<CachedStatement<'_>, StoreError> {
+    Ok(conn.prepare_cached(&format!("SELECT 1 FROM piecewise_rows_{container} WHERE key = ?"))?)
+}
+
+/// Notes whether a row's changes are in conflict.
+pub(crate) fn note_conflict(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    conflict: bool,
+) -> Result<(), StoreError> {
+    let sql = format!("UPDATE {} SET several = ?1 WHERE key = ?2 AND several <> ?1", table(container, key));
+    let several = if conflict { CONFLICT } else { SEVERAL };
+    conn.prepare_cached(&sql)?.execute(params![several, SqlKey(key)])?;
+    Ok(())
 }
 
 /// The statement that writes the first change of rows: (key, at, hash); it changes 0 rows if one is known.
@@ -146,7 +178,7 @@ pub(crate) fn add(
         insert.execute(params![container, bytes, before.at, before.hash.0])?;
     }
     insert.execute(params![container, bytes, at, hash.0])?;
-    let sql = format!("UPDATE {table} SET at = ?, hash = ?, several = 1 WHERE key = ?");
+    let sql = format!("UPDATE {table} SET at = ?, hash = ?, several = coalesce(several, {SEVERAL}) WHERE key = ?");
     conn.prepare_cached(&sql)?.execute(params![at, hash.0, SqlKey(key)])?;
     Ok(())
 }
@@ -195,14 +227,27 @@ pub(crate) fn count(conn: &Connection, container: i64) -> Result<u64, StoreError
     Ok(conn.query_row(&sql, [], |row| row.get::<_, i64>(0))? as u64)
 }
 
-/// Keys of rows that have several changes, in key order.
-pub(crate) fn keys_with_several(
+/// Keys of rows whose changes are in conflict, in key order.
+pub(crate) fn keys_in_conflict(
     conn: &Connection,
     container: i64,
     integer_keys: bool,
 ) -> Result<Vec<RowKey>, StoreError> {
-    let sql = "SELECT DISTINCT key FROM piecewise_changes WHERE container = ? AND length(key) > 0";
-    let mut stmt = conn.prepare_cached(sql)?;
-    let keys = stmt.query_map([container], |row| row.get::<_, Vec<u8>>(0))?;
-    keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
+    let sql = format!("SELECT key FROM piecewise_rows_{container} WHERE several = {CONFLICT} ORDER BY key");
+    let mut stmt = conn.prepare_cached(&sql)?;
+    let mut rows = stmt.query([])?;
+    let mut keys = vec![];
+    while let Some(row) = rows.next()? {
+        keys.push(match integer_keys {
+            true => RowKey::Integer(row.get(0)?),
+            false => RowKey::Tuple(row.get(0)?),
+        });
+    }
+    Ok(keys)
+}
+
+/// How many rows have changes in conflict.
+pub(crate) fn count_in_conflict(conn: &Connection, container: i64) -> Result<u64, StoreError> {
+    let sql = format!("SELECT count(*) FROM piecewise_rows_{container} WHERE several = {CONFLICT}");
+    Ok(conn.prepare_cached(&sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64)
 }
