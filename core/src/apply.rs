@@ -13,8 +13,8 @@ use crate::segment::Segment;
 use crate::store::documents::{self, At};
 use crate::store::segments::{self, Origin};
 use crate::store::user_table::{Fault, UserTable};
-use crate::store::{StoreError, holds};
-use crate::value::ValueRef;
+use crate::store::StoreError;
+use crate::value::{Value, ValueRef};
 use rusqlite::CachedStatement;
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub(crate) struct TakenIn {
 /// Where rows of a segment go at once, if anywhere.
 struct Target {
     user: Arc<UserTable>,
-    /// Whether parents or holds have to be looked at for each row.
+    /// Whether rows are held, so that each row that comes may free or lose to one of them.
     watchful: bool,
 }
 
@@ -82,10 +82,7 @@ impl Replica {
         if state.scan == Scan::Fill {
             return Ok(None);
         }
-        let mut watchful = !user.table.foreign_keys.is_empty() || holds::count(&self.conn, no)? > 0;
-        for child in self.children_of(&state.table) {
-            watchful = watchful || holds::count(&self.conn, child)? > 0;
-        }
+        let watchful = self.any_held_around(no)?;
         Ok(Some(Target { user, watchful }))
     }
 
@@ -121,11 +118,27 @@ impl Replica {
                 continue;
             }
             let (Some(target), Some(insert)) = (target, insert.as_mut()) else { continue };
-            if target.watchful || !filling.insert(insert, &target.user, &row)? {
+            if target.watchful
+                || self.lacks_parent_in(&target.user, filling, &row)?
+                || !filling.insert(insert, &target.user, &row)?
+            {
                 taken.unsettled.push((no, key.into()));
             }
         }
         Ok(())
+    }
+
+    fn lacks_parent_in(
+        &self,
+        user: &UserTable,
+        filling: &Filling,
+        row: &RowChange<'_, '_>,
+    ) -> Result<bool, ReplicaError> {
+        if user.table.foreign_keys.is_empty() {
+            return Ok(false);
+        }
+        let key_values = user.key_values(&row.key.into())?;
+        self.lacks_parent(user, |index| filling.value(user, row, &key_values, index))
     }
 
     /// Notes a change that is not the plain first insert of its row.
@@ -175,6 +188,17 @@ impl Filling {
         let source = |key: &str| template.ops.iter().position(|(name, _)| name == key);
         let sources = user.map_or(vec![], |u| u.columns.iter().map(|c| source(&c.key)).collect());
         Self { encoder: FreshEncoder::new(&ops), sources }
+    }
+
+    /// What a row will have in a column of the table.
+    fn value(&self, user: &UserTable, row: &RowChange<'_, '_>, key: &[Value], index: usize) -> Value {
+        match user.columns.iter().position(|c| c.index == index) {
+            Some(n) => self.sources[n].map_or(user.columns[n].absent.clone(), |op| row.values[op].to_owned()),
+            None => {
+                let place = user.key_columns().iter().position(|k| *k == index);
+                place.and_then(|n| key.get(n).cloned()).unwrap_or(Value::Null)
+            }
+        }
     }
 
     /// Inserts a row into the user's table; whether SQLite took it.

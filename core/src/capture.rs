@@ -85,7 +85,9 @@ impl Replica {
         if captured.more {
             return Ok(captured);
         }
-        let next = self.containers.values().find(|c| !matches!(c.scan, Scan::No | Scan::Meet));
+        // Tables that others refer to first.
+        let to_scan = self.containers.values().filter(|c| !matches!(c.scan, Scan::No | Scan::Meet));
+        let next = to_scan.min_by_key(|c| (self.depth(c.no), c.no));
         if let Some((no, scan)) = next.map(|c| (c.no, c.scan)) {
             let scanned = match scan {
                 Scan::Fill => self.fill(no)?,
@@ -150,13 +152,15 @@ impl Replica {
         batch: &[Dirty],
         pen: &mut Pen,
     ) -> Result<(), ReplicaError> {
-        let must_settle = self.must_settle(pen.no, user)?;
+        let must_settle = self.any_held_around(pen.no)?;
         let any_refused = holds::count_refused(&self.conn, pen.no)? > 0;
         let mut rest = batch;
         while let Some(row) = rest.first() {
             let done = if any_refused { 0 } else { self.push_fresh_rows(user, rest, pen)? };
-            if must_settle {
-                self.unsettled.extend(rest[..done].iter().map(|row| (pen.no, row.key.clone())));
+            for row in &rest[..done] {
+                if must_settle || self.is_orphan(user, &row.key)? {
+                    self.unsettled.push((pen.no, row.key.clone()));
+                }
             }
             if done == 0 {
                 self.capture_row(user, row, must_settle, pen)?;
@@ -217,25 +221,26 @@ impl Replica {
         if known.is_none() && now.is_none() && refused.is_none() {
             return Ok(());
         }
-        let Some(change) = self.changed_row(pen.no, user, key, now.as_ref(), refused)? else { return Ok(()) };
+        let Some((change, before)) = self.changed_row(pen.no, user, key, now.as_ref(), refused)? else {
+            return Ok(());
+        };
+        if let Some(before) = &before {
+            // SQLite looks after children only where the application asked it to.
+            let orphans = self.orphans(user, key, before, now.as_ref())?;
+            self.unsettled.extend(orphans);
+        }
         pen.writer.push(KeyRef::from(key), &change);
         pen.time = pen.time.max(*time);
         pen.captured.rows += 1;
         // An edit may end a conflict.
-        if must_settle || known.is_some_and(|k| k.in_conflict) {
+        if must_settle || known.is_some_and(|k| k.in_conflict) || self.is_orphan(user, key)? {
             self.unsettled.push((pen.no, key.clone()));
         }
         Ok(())
     }
 
-    /// Whether rows that SQLite took may still have to be held: it did not check all that we do.
-    fn must_settle(&self, no: i64, user: &UserTable) -> Result<bool, ReplicaError> {
-        Ok(!user.table.foreign_keys.is_empty()
-            || holds::count(&self.conn, no)? > 0
-            || !self.children_of(&user.table.name).is_empty())
-    }
-
-    /// The change of a row that is known already or is not plain; None if it shows what it did.
+    /// The change of a row that is known already or is not plain, and what it showed before; None if it shows
+    /// what it did.
     fn changed_row(
         &mut self,
         no: i64,
@@ -243,7 +248,7 @@ impl Replica {
         key: &RowKey,
         now: Option<&RowValues>,
         refused: Option<Option<Vec<u8>>>,
-    ) -> Result<Option<Change>, ReplicaError> {
+    ) -> Result<Option<(Change, Option<RowValues>)>, ReplicaError> {
         let view = self.history.document(&self.conn, no, key)?.evaluate();
         let before = match refused {
             Some(shown) => shown.map(|bytes| decode_values(&bytes, user)).transpose()?,
@@ -260,7 +265,17 @@ impl Replica {
         }
         holds::forget_refused(&self.conn, no, Some(key))?;
         let placeholder = self.placeholder();
-        Ok(row::edit(&view, user, before.as_ref(), now, placeholder))
+        Ok(row::edit(&view, user, before.as_ref(), now, placeholder).map(|change| (change, before)))
+    }
+
+    /// Whether a row of the table names a parent that is not there.
+    fn is_orphan(&self, user: &UserTable, key: &RowKey) -> Result<bool, ReplicaError> {
+        if user.table.foreign_keys.is_empty() {
+            return Ok(false);
+        }
+        let Some(values) = user.read(&self.conn, key)? else { return Ok(false) };
+        let key_values = user.key_values(key)?;
+        self.lacks_parent(user, |index| user.value_at(index, &key_values, &values))
     }
 
     pub(crate) fn placeholder(&mut self) -> Actor {

@@ -184,7 +184,7 @@ impl<'r> Container<'r> {
     /// The next part of the feed that the peer does not have.
     fn next_segments(&mut self, session: &mut Session) -> Result<Option<Message>, SyncError> {
         let (Some(mut sent), Some(proven)) = (session.sent, session.proven) else { return Ok(None) };
-        if session.is_in_repair() || session.in_flight_bytes() >= WINDOW_BYTES {
+        if session.holds_back || session.is_in_repair() || session.in_flight_bytes() >= WINDOW_BYTES {
             return Ok(None);
         }
         if let Some(reach) = session.after_repair.take() {

@@ -195,8 +195,8 @@ pub struct Link {
     known: BTreeSet<i64>,
     /// Containers that the peer does not grant.
     denied: BTreeSet<i64>,
-    /// Containers with something to say, perhaps.
-    ready: BTreeSet<i64>,
+    /// Containers with something to say, perhaps: tables that others refer to come before those.
+    ready: BTreeSet<(u32, i64)>,
     outbox: VecDeque<Vec<u8>>,
     seen: u64,
     /// Tables to compare, and how far the first of them is; None: this link syncs.
@@ -362,9 +362,10 @@ impl Link {
             return Ok(comparing.next_ask(replica));
         }
         self.look_for_changes(replica);
-        while let Some(no) = self.ready.first().copied() {
+        while let Some(place) = self.ready.first().copied() {
+            let no = place.1;
             if !self.known.contains(&no) && !self.introduce(replica, no) {
-                self.ready.remove(&no);
+                self.ready.remove(&place);
                 continue;
             }
             if let Some(frame) = self.outbox.pop_front() {
@@ -373,7 +374,7 @@ impl Link {
             match self.next_of(replica, no, now)? {
                 Some(frame) => return Ok(Some(frame)),
                 None => {
-                    self.ready.remove(&no);
+                    self.ready.remove(&place);
                 }
             }
         }
@@ -450,7 +451,7 @@ impl Link {
             // What the server did not list, it is told of.
             let new: Vec<_> =
                 replica.containers.keys().filter(|no| !self.known.contains(no)).copied().collect();
-            self.ready.extend(new);
+            self.make_ready(replica, new);
         }
         Ok(())
     }
@@ -463,7 +464,7 @@ impl Link {
         }
         let state = &replica.containers[&no];
         if state.scan != Scan::No || state.feed.root.digest() != told.root {
-            self.ready.insert(no);
+            self.make_ready(replica, [no]);
         }
         Ok(())
     }
@@ -475,7 +476,8 @@ impl Link {
         let id = ContainerId(r.array()?);
         if let Some(state) = replica.containers.values().find(|c| c.id == id) {
             self.sessions.remove(&state.no);
-            self.ready.remove(&state.no);
+            let no = state.no;
+            self.ready.retain(|(_, n)| *n != no);
             self.known.remove(&state.no);
             self.denied.insert(state.no);
         }
@@ -498,7 +500,7 @@ impl Link {
             granted.then(|| replica.follow_container(&told.name, told.integer_keys)).transpose()?.flatten()
         {
             self.known.insert(no);
-            self.ready.insert(no);
+            self.make_ready(replica, [no]);
             if let Some(ids) = &mut self.follow {
                 ids.insert(id);
             }
@@ -581,7 +583,10 @@ impl Link {
         }
         let session = self.session(no, now);
         let received = replica.container(&id).map(|mut c| c.receive(session, message)).transpose();
-        self.ready.insert(no);
+        self.make_ready(replica, [no]);
+        // Those that refer to it may have waited for it.
+        let children = replica.containers.get(&no).map(|c| replica.children_of(&c.table)).unwrap_or_default();
+        self.make_ready(replica, children);
         received.map(Option::unwrap_or_default).map_err(|source| LinkError::Sync {
             container: replica.containers.get(&no).map(|c| c.name.clone()).unwrap_or_default(),
             source,
@@ -604,7 +609,12 @@ impl Link {
         let Some((id, name)) = replica.containers.get(&no).map(|c| (c.id, c.name.clone())) else {
             return Ok(None);
         };
+        let waits = replica.parents_of(no).iter().any(|parent| {
+            let tip = replica.containers.get(parent).map(|c| c.feed.tip);
+            self.sessions.get(parent).is_some_and(|s| s.is_sending(tip))
+        });
         let session = self.session(no, now);
+        session.holds_back = waits;
         let message = replica.container(&id).map(|mut c| c.next_message(session)).transpose();
         let message = message.map_err(|source| LinkError::Sync { container: name, source })?.flatten();
         Ok(message.map(|message| {
@@ -615,14 +625,18 @@ impl Link {
         }))
     }
 
+    fn make_ready(&mut self, replica: &Replica, numbers: impl IntoIterator<Item = i64>) {
+        self.ready.extend(numbers.into_iter().map(|no| (replica.depth(no), no)));
+    }
+
     fn look_for_changes(&mut self, replica: &Replica) {
         let end = replica.changed_end();
         if end == self.seen {
             return;
         }
         match replica.changed_since(self.seen) {
-            Some(changed) => self.ready.extend(changed),
-            None => self.ready.extend(replica.containers.keys()),
+            Some(changed) => self.make_ready(replica, changed),
+            None => self.make_ready(replica, replica.containers.keys().copied()),
         }
         self.seen = end;
     }

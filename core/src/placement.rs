@@ -182,6 +182,66 @@ impl Replica {
         self.hold(&loser, HoldKind::Unique, &cause, now, queue)
     }
 
+    /// Whether a row names a parent that is not shown. `value` gives a column of the table by its index.
+    pub(crate) fn lacks_parent(
+        &self,
+        user: &UserTable,
+        value: impl Fn(usize) -> Value,
+    ) -> Result<bool, ReplicaError> {
+        for foreign in &user.table.foreign_keys {
+            let values: Vec<_> = foreign.columns.iter().map(|n| value(*n)).collect();
+            if values.contains(&Value::Null) || parent_exists(self, foreign, &values)? {
+                continue;
+            }
+            if !foreign.parent_table.eq_ignore_ascii_case(&user.table.name) {
+                return Ok(true);
+            }
+            let place = |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+            let own = foreign.parent_columns.iter().map(|name| place(name).map(&value));
+            if !own.zip(&values).all(|(a, b)| a.is_some_and(|a| a.as_ref().same(b.as_ref()))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Rows that refer to values which a row had and has no longer.
+    pub(crate) fn orphans(
+        &self,
+        user: &UserTable,
+        key: &RowKey,
+        before: &RowValues,
+        after: Option<&RowValues>,
+    ) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
+        let mut orphans = vec![];
+        for (child_no, child, foreign) in self.references_to(&user.table.name) {
+            let Some(old) = parent_values(user, &foreign, key, before)? else { continue };
+            if let Some(after) = after
+                && let Some(new) = parent_values(user, &foreign, key, after)?
+                && old.iter().zip(&new).all(|(a, b)| a.as_ref().same(b.as_ref()))
+            {
+                continue;
+            }
+            let keys = child.keys_where(&self.conn, &foreign.columns, &old)?;
+            orphans.extend(keys.into_iter().map(|key| (child_no, key)));
+        }
+        Ok(orphans)
+    }
+
+    /// Whether rows are held in this container or in one that refers to it, so that every row that comes matters.
+    pub(crate) fn any_held_around(&self, no: i64) -> Result<bool, ReplicaError> {
+        let Some(state) = self.containers.get(&no) else { return Ok(false) };
+        if holds::count(&self.conn, no)? > 0 {
+            return Ok(true);
+        }
+        for child in self.children_of(&state.table) {
+            if holds::count(&self.conn, child)? > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn missing_parent(
         &self,
         candidate: &Candidate,
@@ -305,17 +365,8 @@ impl Replica {
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
         self.wake_blocked(no, key, user, Some(before), queue)?;
-        for (child_no, child, foreign) in self.references_to(&user.table.name) {
-            let Some(old) = parent_values(user, &foreign, key, before)? else { continue };
-            if let Some(after) = after
-                && let Some(new) = parent_values(user, &foreign, key, after)?
-                && old.iter().zip(&new).all(|(a, b)| a.as_ref().same(b.as_ref()))
-            {
-                continue;
-            }
-            for orphan in child.keys_where(&self.conn, &foreign.columns, &old)? {
-                queue.push(child_no, orphan);
-            }
+        for (child_no, orphan) in self.orphans(user, key, before, after)? {
+            queue.push(child_no, orphan);
         }
         Ok(())
     }
@@ -391,16 +442,8 @@ fn column_values(
     key: &RowKey,
     values: &RowValues,
 ) -> Result<Vec<Value>, ReplicaError> {
-    let key_columns = user.key_columns();
     let key_values = user.key_values(key)?;
-    let value = |index: &usize| {
-        if let Some(n) = user.columns.iter().position(|c| c.index == *index) {
-            return values[n].clone();
-        }
-        let place = key_columns.iter().position(|k| k == index);
-        place.and_then(|n| key_values.get(n).cloned()).unwrap_or(Value::Null)
-    };
-    Ok(columns.iter().map(value).collect())
+    Ok(columns.iter().map(|index| user.value_at(*index, &key_values, values)).collect())
 }
 
 /// The columns and values of a plain UNIQUE index; None if one is NULL or the index is not plain.

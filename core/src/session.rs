@@ -61,6 +61,8 @@ pub struct Session {
     pub(crate) outbox: VecDeque<Message>,
     pub(crate) wanted: VecDeque<SegmentId>,
     pub(crate) level: bool,
+    /// Whether segments wait, since a table to which this one refers is still being sent.
+    pub(crate) holds_back: bool,
     /// What went to the peer.
     pub(crate) sent_rows: u64,
     pub(crate) sent_segments: u64,
@@ -97,6 +99,7 @@ impl Session {
             outbox: VecDeque::new(),
             wanted: VecDeque::new(),
             level: false,
+            holds_back: false,
             sent_rows: 0,
             sent_segments: 0,
         }
@@ -123,6 +126,12 @@ impl Session {
     pub(crate) fn count_sent(&mut self, segments: &[Arc<[u8]>]) {
         self.sent_segments += segments.len() as u64;
         self.sent_rows += segments.iter().map(crate::segment::row_count).sum::<u64>();
+    }
+
+    /// Whether segments are still to be sent or acknowledged, in a feed that ends at `tip`.
+    pub(crate) fn is_sending(&self, tip: Option<Cursor>) -> bool {
+        let unsent = self.sent.zip(tip).is_some_and(|(sent, tip)| sent.seq < tip.seq);
+        !self.in_flight.is_empty() || (unsent && self.proven.is_some())
     }
 
     pub(crate) fn in_flight_bytes(&self) -> usize {

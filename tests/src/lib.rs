@@ -4,3 +4,4 @@
 pub mod network;
 pub mod process;
 pub mod rng;
+pub mod data;

@@ -14,6 +14,9 @@ use crate::store::{StoreError, documents, layout, schema};
 use rusqlite::{Connection, params};
 use std::sync::Arc;
 
+/// Tables above one another that are counted; schemas are not deeper.
+const DEPTH_MAX: usize = 16;
+
 /// To which database, of which server, a file belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
@@ -329,6 +332,28 @@ impl Replica {
             self.schema_version = schema::schema_version(&self.conn)?;
         }
         Ok(())
+    }
+
+    /// Containers to whose tables this one's refers.
+    pub(crate) fn parents_of(&self, no: i64) -> Vec<i64> {
+        let Some(user) = self.containers.get(&no).and_then(|c| c.user.as_ref()) else { return vec![] };
+        let parents = user.table.foreign_keys.iter().filter_map(|f| self.number(&f.parent_table).ok());
+        parents.filter(|parent| *parent != no).collect()
+    }
+
+    /// How many tables stand above this one: 0 refers to none. Tables that refer to each other in a
+    /// circle have some order too.
+    pub(crate) fn depth(&self, no: i64) -> u32 {
+        fn of(replica: &Replica, no: i64, path: &mut Vec<i64>) -> u32 {
+            if path.contains(&no) || path.len() > DEPTH_MAX {
+                return 0;
+            }
+            path.push(no);
+            let above = replica.parents_of(no).into_iter().map(|parent| 1 + of(replica, parent, path)).max();
+            path.pop();
+            above.unwrap_or(0)
+        }
+        of(self, no, &mut vec![])
     }
 
     /// The number of the container of a table.

@@ -130,6 +130,15 @@ impl UserTable {
         key_columns(&self.table)
     }
 
+    /// A column of a row by its index in the table, from the key's values and the document columns.
+    pub(crate) fn value_at(&self, index: usize, key: &[Value], values: &RowValues) -> Value {
+        if let Some(n) = self.columns.iter().position(|c| c.index == index) {
+            return values[n].clone();
+        }
+        let place = self.key_columns().iter().position(|k| *k == index);
+        place.and_then(|n| key.get(n).cloned()).unwrap_or(Value::Null)
+    }
+
     fn name(&self) -> String {
         quote(&self.table.name)
     }
