@@ -30,7 +30,7 @@ unit:
 	$(CARGO) test -q --workspace
 
 sim: ## Many seeds of the simulator; SEED=7 replays one, RUNS=1000 sets how many
-	$(CARGO) test -q --release -p piecewise-tests --test simulation -- --nocapture
+	SEED=$(SEED) RUNS=$(or $(RUNS),2000) $(CARGO) test -q --release -p piecewise-tests --test simulation -- --nocapture
 
 bench: setup ## Whole-process figures; writes BENCHMARKS.md
 	$(CARGO) build -q --release --workspace

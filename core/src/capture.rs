@@ -13,9 +13,9 @@ use crate::message::RefusalReason;
 use crate::replica::{Captured, Replica, ReplicaError, Scan};
 use crate::row;
 use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, Segment};
+use crate::store::documents::SqlKey;
 use crate::store::holds::{self, Refused};
 use crate::store::segments::Origin;
-use crate::store::documents::SqlKey;
 use crate::store::user_table::{RowValues, UserTable, value};
 use crate::store::{StoreError, documents, log};
 use crate::value::{Value, ValueRef};
@@ -174,7 +174,12 @@ impl Replica {
     }
 
     /// Writes rows that nothing is known of, until another row comes or the segment is full; how many.
-    fn push_fresh_rows(&self, user: &UserTable, batch: &[Dirty], pen: &mut Pen) -> Result<usize, ReplicaError> {
+    fn push_fresh_rows(
+        &self,
+        user: &UserTable,
+        batch: &[Dirty],
+        pen: &mut Pen,
+    ) -> Result<usize, ReplicaError> {
         let mut select = user.select(&self.conn)?;
         let mut is_known = documents::is_known(&self.conn, pen.no)?;
         let mut template = None;

@@ -255,11 +255,16 @@ impl<'r> Container<'r> {
         }
         let first = session.heard.is_none();
         // Later words repeat this one, and what came since has proven more.
-        session.proven = session.proven.or(match have.accepted {
-            Accepted::NotYet => None,
-            Accepted::From(cursor) => Some(cursor),
-            Accepted::None => Some(Cursor::START),
-        });
+        if session.proven.is_none() {
+            session.proven = match have.accepted {
+                Accepted::NotYet => None,
+                Accepted::From(cursor) => Some(cursor),
+                Accepted::None => Some(Cursor::START),
+            };
+            if let (Accepted::From(cursor), Some(peer)) = (have.accepted, session.peer_no) {
+                self.take_cursor(peer, cursor)?;
+            }
+        }
         let repair_asked = have.accepted == Accepted::None;
         session.heard = Some(have);
         let common = self.common(session)?;
@@ -273,6 +278,15 @@ impl<'r> Container<'r> {
             self.start_repair(session)?;
         }
         Ok(Received::default())
+    }
+
+    /// The peer has found this one of our cursors good: whatever else was noted for it is of another copy.
+    fn take_cursor(&mut self, peer: i64, cursor: Cursor) -> Result<(), SyncError> {
+        let no = self.no;
+        if segments::cursors(&self.replica.conn, no, peer)?.first().unwrap_or(&Cursor::START) == &cursor {
+            return Ok(());
+        }
+        Ok(self.replica.transaction(|r| Ok(segments::set_cursor(&r.conn, no, peer, &cursor)?))?)
     }
 
     /// Decides from the peer's first words where to go on.
@@ -415,6 +429,9 @@ impl<'r> Container<'r> {
     ) -> Result<Received, SyncError> {
         let mut repair = match session.repair.take() {
             Some(repair) => repair,
+            // A word that came twice: the repair is over.
+            None if received.is_empty() => return Ok(Received::default()),
+            None if session.repairs >= REPAIRS_MAX => return Err(SyncError::RepairFailed),
             None => self.new_repair(session)?,
         };
         if received.is_empty() {

@@ -196,7 +196,8 @@ impl Replica {
             if !foreign.parent_table.eq_ignore_ascii_case(&user.table.name) {
                 return Ok(true);
             }
-            let place = |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+            let place =
+                |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
             let own = foreign.parent_columns.iter().map(|name| place(name).map(&value));
             if !own.zip(&values).all(|(a, b)| a.is_some_and(|a| a.as_ref().same(b.as_ref()))) {
                 return Ok(true);

@@ -1,7 +1,7 @@
 //! Piecewise tests: replicas in one process with links that lose, cut and delay, all from one seed; and the
 //! real binaries with real files and sockets.
 
+pub mod data;
 pub mod network;
 pub mod process;
 pub mod rng;
-pub mod data;

@@ -17,7 +17,7 @@ pub const REALM: RealmId = RealmId([7; 16]);
 /// The database of every test.
 pub const DATABASE: &str = "shop";
 /// Frames after which a talk that does not end is a defect.
-const FRAMES_MAX: usize = 200_000;
+const FRAMES_MAX: usize = 20_000;
 
 /// Who may do what, to be changed by a test.
 #[derive(Debug, Default)]
@@ -61,6 +61,27 @@ pub struct Talk {
     pub rows: u64,
 }
 
+/// What goes wrong with the frames of a talk. Each happens to one frame in as many.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Faults {
+    /// The connection ends after so many frames.
+    pub cut_after: Option<usize>,
+    /// A frame is lost.
+    pub lose: Option<u64>,
+    /// A frame comes twice.
+    pub repeat: Option<u64>,
+    /// A frame, and all behind it, comes later.
+    pub delay: Option<u64>,
+}
+
+/// A connection of a client with the server.
+struct Line {
+    client: usize,
+    /// The client's end, then the server's.
+    ends: [Link; 2],
+    under_way: [VecDeque<Vec<u8>>; 2],
+}
+
 /// A server, machine 0, and clients.
 #[derive(Debug)]
 pub struct Network {
@@ -72,6 +93,7 @@ pub struct Network {
     pub now: Timestamp,
     /// All chance.
     pub rng: Rng,
+    options: TrackOptions,
     folder: tempfile::TempDir,
 }
 
@@ -83,6 +105,7 @@ impl Network {
             grants: Arc::default(),
             now: Timestamp(1_700_000_000_000),
             rng: Rng(seed),
+            options: options.clone(),
             folder: tempfile::tempdir().expect("a folder for test files"),
         };
         net.add_machine("", Follow::All);
@@ -106,8 +129,7 @@ impl Network {
     }
 
     fn track_all(&mut self, n: usize, options: &TrackOptions) {
-        let tables =
-            piecewise_core::store::schema::user_tables(self.replica(n).connection()).expect("tables");
+        let tables = self.replica(n).untracked().expect("tables");
         for table in tables {
             let of = |list: &Vec<String>| -> Vec<String> {
                 let mine = |c: &String| c.strip_prefix(&format!("{table}.")).map(str::to_owned);
@@ -195,50 +217,96 @@ impl Network {
 
     /// A talk that may be cut after some frames: what it cost, and whether both were level.
     pub fn talk(&mut self, client: usize, cut_after: Option<usize>) -> Result<(Talk, bool), LinkError> {
+        self.talk_with(&[client], &Faults { cut_after, ..Faults::default() })
+    }
+
+    /// Several clients talk with the server at once, over connections with faults.
+    ///
+    /// A fault ends the talk with an error, or with the news that not all are level; never otherwise.
+    pub fn talk_with(&mut self, clients: &[usize], faults: &Faults) -> Result<(Talk, bool), LinkError> {
         let now = self.now;
-        self.capture(client);
         self.capture(0);
-        let peers = [self.machines[0].identity.peer_id(), self.machines[client].identity.peer_id()];
-        let authority: Arc<dyn Authority> = self.grants.clone();
-        let mut near = Link::initiator(self.replica(client), peers[0])?;
-        let first = near.next_frame(self.replica(client), now)?.expect("an initiator speaks first");
-        let mut far = Link::responder(self.replica(0), peers[1], authority, Attach::decode(&first)?)?;
-        let mut talk = Talk { frames: 1, bytes: first.len(), rows: 0 };
-        let mut under_way: [VecDeque<Vec<u8>>; 2] = Default::default();
+        let server = self.machines[0].identity.peer_id();
+        let mut lines = vec![];
+        let mut talk = Talk::default();
+        for client in clients {
+            self.capture(*client);
+            let authority: Arc<dyn Authority> = self.grants.clone();
+            let peer = self.machines[*client].identity.peer_id();
+            let mut near = Link::initiator(self.replica(*client), server)?;
+            let first = near.next_frame(self.replica(*client), now)?.expect("an initiator speaks first");
+            talk.count(&first);
+            let far = Link::responder(self.replica(0), peer, authority, Attach::decode(&first)?)?;
+            lines.push(Line { client: *client, ends: [near, far], under_way: Default::default() });
+        }
         loop {
             let mut quiet = true;
-            while let Some(frame) = near.next_frame(self.replica(client), now)? {
-                talk.count(&frame);
-                under_way[0].push_back(frame);
-            }
-            while let Some(frame) = far.next_frame(self.replica(0), now)? {
-                talk.count(&frame);
-                under_way[1].push_back(frame);
-            }
-            if cut_after.is_some_and(|n| talk.frames > n) {
-                return Ok((talk, false));
-            }
-            if let Some(frame) = under_way[0].pop_front() {
-                talk.rows += far.receive(self.replica(0), &frame, now)?.rows;
-                quiet = false;
-            }
-            if let Some(frame) = under_way[1].pop_front() {
-                talk.rows += near.receive(self.replica(client), &frame, now)?.rows;
-                quiet = false;
-            }
-            let captured = [client, 0].map(|n| self.replica(n).capture(now).expect("capture"));
-            if quiet
-                && captured.iter().all(|c| c.rows == 0 && !c.more)
-                && under_way.iter().all(VecDeque::is_empty)
-            {
-                let more = near.next_frame(self.replica(client), now)?;
-                match more {
-                    Some(frame) => under_way[0].push_back(frame),
-                    None => return Ok((talk, near.is_level() && far.is_level())),
+            for line in &mut lines {
+                quiet &= !self.move_frames(line, faults, &mut talk)?;
+                if faults.cut_after.is_some_and(|n| talk.frames > n) {
+                    return Ok((talk, false));
                 }
+            }
+            for n in clients.iter().copied().chain([0]) {
+                let captured = self.replica(n).capture(now).expect("capture");
+                quiet &= captured.rows == 0 && !captured.more;
+            }
+            if quiet {
+                let level = lines.iter().all(|line| line.ends.iter().all(Link::is_level));
+                return Ok((talk, level));
             }
             assert!(talk.frames < FRAMES_MAX, "the talk does not end");
         }
+    }
+
+    /// Lets both ends of a line speak, and one frame each way arrive; whether anything moved.
+    fn move_frames(&mut self, line: &mut Line, faults: &Faults, talk: &mut Talk) -> Result<bool, LinkError> {
+        let now = self.now;
+        let machines = [line.client, 0];
+        let mut moved = false;
+        for (n, machine) in machines.iter().enumerate() {
+            while let Some(frame) = line.ends[n].next_frame(self.replica(*machine), now)? {
+                talk.count(&frame);
+                moved = true;
+                if faults.lose.is_some_and(|one_in| self.rng.one_in(one_in)) {
+                    continue;
+                }
+                if faults.repeat.is_some_and(|one_in| self.rng.one_in(one_in)) {
+                    line.under_way[n].push_back(frame.clone());
+                }
+                line.under_way[n].push_back(frame);
+            }
+        }
+        for n in 0..2 {
+            if faults.delay.is_some_and(|one_in| self.rng.one_in(one_in)) {
+                moved |= !line.under_way[n].is_empty();
+                continue;
+            }
+            if let Some(frame) = line.under_way[n].pop_front() {
+                let receiver = machines[1 - n];
+                talk.rows += line.ends[1 - n].receive(self.replica(receiver), &frame, now)?.rows;
+                moved = true;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Keeps a copy of a machine's file, as a backup would.
+    pub fn backup(&mut self, n: usize) -> Vec<u8> {
+        let conn = Connection::open(&self.machines[n].path).expect("the file opens");
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
+        std::fs::read(&self.machines[n].path).expect("the file is there")
+    }
+
+    /// Puts a copy in the place of a machine's file.
+    pub fn restore(&mut self, n: usize, copy: &[u8]) {
+        self.stop(n);
+        for ending in ["-wal", "-shm", "-journal"] {
+            let mut path = self.machines[n].path.clone().into_os_string();
+            path.push(ending);
+            let _ = std::fs::remove_file(path);
+        }
+        std::fs::write(&self.machines[n].path, copy).expect("the file can be written");
     }
 
     /// Syncs every client until nothing moves any more.
@@ -251,6 +319,53 @@ impl Network {
         }
     }
 
+    /// Whether a machine's tables are tracked: an old copy may be from before.
+    pub fn is_tracked(&mut self, n: usize) -> bool {
+        !self.replica(n).status().expect("a status").tables.is_empty()
+    }
+
+    /// Tracks all tables of a machine that are not.
+    pub fn track_again(&mut self, n: usize) {
+        let options = self.options.clone();
+        self.track_all(n, &options);
+    }
+
+    /// The root of each table.
+    pub fn roots(&mut self, n: usize) -> Vec<(String, String)> {
+        let status = self.replica(n).status().expect("a status");
+        let mut roots: Vec<_> = status.tables.into_iter().map(|t| (t.table, t.root)).collect();
+        roots.sort();
+        roots
+    }
+
+    /// Held rows: table, key, and what the cause begins with.
+    pub fn held(&mut self, n: usize) -> Vec<(String, String)> {
+        let mut held: Vec<_> =
+            self.replica(n).held(None).expect("a list").into_iter().map(|h| (h.table, h.key)).collect();
+        held.sort();
+        held
+    }
+
+    /// The rows of a table: key, and column with value, as text.
+    pub fn rows(&mut self, n: usize, table: &str) -> Vec<(String, Vec<(String, String)>)> {
+        let conn = Connection::open(&self.machines[n].path).expect("the file opens");
+        let mut stmt = conn.prepare(&format!("SELECT * FROM {table}")).expect("SQL");
+        let names: Vec<_> = stmt.column_names().map(str::to_owned).collect();
+        let sql = "SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk";
+        let keys: Vec<String> = conn
+            .prepare(sql)
+            .and_then(|mut s| s.query_map([table], |r| r.get(0))?.collect())
+            .expect("the key's columns");
+        let rows = stmt.query_map([], |row| {
+            let value = |name: &str| row.get::<_, rusqlite::types::Value>(name);
+            let key =
+                keys.iter().map(|k| value(k).map(|v| piecewise_text(&v))).collect::<Result<Vec<_>, _>>()?;
+            let cells = names.iter().map(|name| Ok((name.clone(), format!("{:?}", value(name)?))));
+            Ok((key.join(","), cells.collect::<rusqlite::Result<Vec<_>>>()?))
+        });
+        rows.expect("a query").map(|row| row.expect("a row")).collect()
+    }
+
     /// Fails unless a query gives the same on all machines.
     #[track_caller]
     pub fn check_same(&mut self, query: &str) {
@@ -259,6 +374,20 @@ impl Network {
             assert_eq!(self.query(n, query), expected, "machine {n} differs from the server: {query}");
         }
     }
+}
+
+/// A value as the core writes it in keys.
+fn piecewise_text(value: &rusqlite::types::Value) -> String {
+    use piecewise_core::value::Value;
+    use rusqlite::types::Value as Sql;
+    match value.clone() {
+        Sql::Null => Value::Null,
+        Sql::Integer(i) => Value::Integer(i),
+        Sql::Real(f) => Value::Real(f),
+        Sql::Text(s) => Value::Text(s),
+        Sql::Blob(b) => Value::Blob(b),
+    }
+    .to_string()
 }
 
 impl Talk {

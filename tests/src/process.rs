@@ -16,7 +16,8 @@ pub fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("this program has a path");
     let folders = own.ancestors().skip(1).take(2);
     let found = folders.map(|f| f.join(name)).find(|p| p.exists());
-    found.unwrap_or_else(|| panic!("{name} is not built; run `cargo build --workspace` (as `make test` does)"))
+    found
+        .unwrap_or_else(|| panic!("{name} is not built; run `cargo build --workspace` (as `make test` does)"))
 }
 
 /// What a command said and how it ended.
@@ -97,7 +98,11 @@ impl Server {
 
     /// Runs `piecewise-server` with its data folder.
     pub fn run(&self, command: &str, arguments: &[&str]) -> Said {
-        run(Command::new(binary("piecewise-server")).arg(command).arg("--data").arg(&self.data).args(arguments))
+        run(Command::new(binary("piecewise-server"))
+            .arg(command)
+            .arg("--data")
+            .arg(&self.data)
+            .args(arguments))
     }
 
     /// The path of a database's file.
@@ -203,7 +208,8 @@ impl Watch {
     /// Waits until it says again that both sides are level; what moved.
     pub fn next_level(&self) -> serde_json::Value {
         let line = self.out.recv_timeout(PATIENCE);
-        let line = line.unwrap_or_else(|_| panic!("not level: {:?}", self.err.try_iter().collect::<Vec<_>>()));
+        let line =
+            line.unwrap_or_else(|_| panic!("not level: {:?}", self.err.try_iter().collect::<Vec<_>>()));
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"))
     }
 

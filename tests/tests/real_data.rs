@@ -20,8 +20,14 @@ fn all_cities_of_the_world_reach_another_machine_and_edits_come_back() {
     assert_eq!(fingerprint(&b, "cities"), fingerprint(&a, "cities"));
     assert_eq!(fingerprint(&server.file("world"), "cities"), fingerprint(&a, "cities"));
 
-    sql(&a, "UPDATE cities SET name = upper(name) WHERE id % 50 = 0; DELETE FROM cities WHERE country = 'AD'");
-    sql(&b, "UPDATE cities SET lat = lat + 1 WHERE id % 75 = 0; INSERT INTO cities(name, country) VALUES ('Atlantis', 'XX')");
+    sql(
+        &a,
+        "UPDATE cities SET name = upper(name) WHERE id % 50 = 0; DELETE FROM cities WHERE country = 'AD'",
+    );
+    sql(
+        &b,
+        "UPDATE cities SET lat = lat + 1 WHERE id % 75 = 0; INSERT INTO cities(name, country) VALUES ('Atlantis', 'XX')",
+    );
     sql(&server.file("world"), "UPDATE cities SET admin2 = 'seen' WHERE country = 'LI'");
     for (device, file) in [(&one, &a), (&two, &b), (&one, &a)] {
         device.must(["sync", file.to_str().unwrap()]);
@@ -61,15 +67,21 @@ fn tables_that_refer_to_each_other_arrive_whole_and_stay_consistent() {
     }
 
     // One deletes words that the other gives new senses, both give one word to the lexicon.
-    sql(&a, "PRAGMA foreign_keys = ON;
+    sql(
+        &a,
+        "PRAGMA foreign_keys = ON;
              DELETE FROM synsets WHERE id LIKE '%42';
              DELETE FROM words WHERE id % 101 = 0 AND id NOT IN (SELECT word FROM senses);
              UPDATE synsets SET gloss = gloss || ' (seen)' WHERE id LIKE '%7';
-             INSERT INTO words VALUES (1000001, 'offline-first')");
-    sql(&b, "PRAGMA foreign_keys = ON;
+             INSERT INTO words VALUES (1000001, 'offline-first')",
+    );
+    sql(
+        &b,
+        "PRAGMA foreign_keys = ON;
              UPDATE synsets SET gloss = 'NB: ' || gloss WHERE id LIKE '%7';
              INSERT INTO senses SELECT id, 900, 7 FROM synsets WHERE id LIKE '%42';
-             INSERT INTO words VALUES (1000002, 'offline-first')");
+             INSERT INTO words VALUES (1000002, 'offline-first')",
+    );
     for (device, file) in [(&one, &a), (&two, &b), (&one, &a)] {
         device.must(["sync", file.to_str().unwrap()]);
     }
@@ -77,7 +89,10 @@ fn tables_that_refer_to_each_other_arrive_whole_and_stay_consistent() {
     for file in [&a, &b] {
         assert_eq!(query(file, "SELECT * FROM pragma_foreign_key_check"), [""; 0]);
         assert_eq!(query(file, "SELECT count(*) FROM words WHERE lemma = 'offline-first'"), ["Integer(1)"]);
-        assert_ne!(query(file, "SELECT count(*) FROM synsets WHERE gloss LIKE 'NB: % (seen)'"), ["Integer(0)"]);
+        assert_ne!(
+            query(file, "SELECT count(*) FROM synsets WHERE gloss LIKE 'NB: % (seen)'"),
+            ["Integer(0)"]
+        );
     }
     // A sense of a synset that was deleted is held, as is the later of two equal words: nothing is gone.
     let held = one.json(&["held", a.to_str().unwrap()]);

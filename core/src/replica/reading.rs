@@ -442,6 +442,32 @@ impl Replica {
         Ok(entries)
     }
 
+    /// All rows of a table, deleted ones too, as Automerge documents: key, and the bytes of each change.
+    pub fn export(&mut self, table: &str) -> Result<Vec<(String, Vec<Vec<u8>>)>, ReplicaError> {
+        let no = self.number(table)?;
+        let user = self.user(no)?;
+        let mut rows = vec![];
+        let mut after = None;
+        loop {
+            let keys =
+                log::document_keys_after(&self.conn, no, user.has_integer_key(), after.as_ref(), 1024)?;
+            let Some(last) = keys.last().cloned() else { return Ok(rows) };
+            for key in keys {
+                let mut chunks = vec![];
+                for (at, _) in documents::changes(&self.conn, no, &key)? {
+                    let (actor, change) = self.history.change(&self.conn, at)?;
+                    let mut chunk = vec![];
+                    crate::change_codec::encode(&change, &actor, &mut chunk).map_err(|_| {
+                        StoreError::Damaged { what: "a change that cannot be one of Automerge's" }
+                    })?;
+                    chunks.push(chunk);
+                }
+                rows.push((user.key_text(&key), chunks));
+            }
+            after = Some(last);
+        }
+    }
+
     fn chosen(&self, table: Option<&str>) -> Result<Vec<(i64, Arc<UserTable>)>, ReplicaError> {
         let only = table.map(|t| self.number(t)).transpose()?;
         let states = self.containers.values().filter(|c| only.is_none_or(|no| c.no == no));

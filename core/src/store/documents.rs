@@ -110,9 +110,7 @@ fn table(container: i64, key: &RowKey) -> String {
 /// What stands for a row, if anything is known of it.
 pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Option<RowRecord>, StoreError> {
     let sql = format!("SELECT at, hash, several FROM {} WHERE key = ?", table(container, key));
-    let found = conn.prepare_cached(&sql)?.query_row([SqlKey(key)], |row| {
-        record(row)
-    });
+    let found = conn.prepare_cached(&sql)?.query_row([SqlKey(key)], |row| record(row));
     Ok(found.optional()?)
 }
 
@@ -178,7 +176,8 @@ pub(crate) fn add(
         insert.execute(params![container, bytes, before.at, before.hash.0])?;
     }
     insert.execute(params![container, bytes, at, hash.0])?;
-    let sql = format!("UPDATE {table} SET at = ?, hash = ?, several = coalesce(several, {SEVERAL}) WHERE key = ?");
+    let sql =
+        format!("UPDATE {table} SET at = ?, hash = ?, several = coalesce(several, {SEVERAL}) WHERE key = ?");
     conn.prepare_cached(&sql)?.execute(params![at, hash.0, SqlKey(key)])?;
     Ok(())
 }

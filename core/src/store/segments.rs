@@ -164,6 +164,9 @@ pub(crate) fn set_cursor(
     let seq = cursor.seq.0 as i64;
     conn.prepare_cached("DELETE FROM piecewise_cursors WHERE container = ? AND peer = ? AND seq > ?")?
         .execute([container, peer, seq])?;
+    if cursor.seq == Seq(0) {
+        return Ok(()); // the start needs no proof
+    }
     conn.prepare_cached("REPLACE INTO piecewise_cursors VALUES (?, ?, ?, ?)")?.execute(params![
         container,
         peer,

@@ -64,8 +64,17 @@ fn main() {
     writes(&mut page, folder.path());
     let ms = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1000.0);
     let _ = writeln!(page, "\n## Little things, at {rows} rows\n\n| what | measured | aim |\n|---|---|---|");
-    let _ = writeln!(page, "| nothing changed: `sync` | {}, {} B both ways | 20 ms, 1,024 B |", ms(nothing.0), nothing.1);
-    let _ = writeln!(page, "| 1 % changed on one side, another 1 % on the other, three syncs | {} | 1,000 ms |", ms(percent));
+    let _ = writeln!(
+        page,
+        "| nothing changed: `sync` | {}, {} B both ways | 20 ms, 1,024 B |",
+        ms(nothing.0),
+        nothing.1
+    );
+    let _ = writeln!(
+        page,
+        "| 1 % changed on one side, another 1 % on the other, three syncs | {} | 1,000 ms |",
+        ms(percent)
+    );
     let _ = writeln!(page, "| one row, `watch` to `watch`, commit to commit: p50 | {} | 5 ms |", ms(live.0));
     let _ = writeln!(page, "| p99 | {} | 20 ms |", ms(live.1));
     println!("{page}");
@@ -81,7 +90,10 @@ fn argument(name: &str) -> Option<u64> {
 
 fn intro(page: &mut String) {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|l| l.strip_prefix("model name")).map_or("", |m| m.trim_start_matches([' ', '\t', ':']));
+    let model = cpu
+        .lines()
+        .find_map(|l| l.strip_prefix("model name"))
+        .map_or("", |m| m.trim_start_matches([' ', '\t', ':']));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let _ = writeln!(
         page,
@@ -134,9 +146,9 @@ impl Bench {
         let mut received = 0;
         while received < rows {
             sender_memory = peak_memory(child.id()).max(sender_memory);
-            received += listening.level_within(Duration::from_millis(20)).map_or(0, |l| {
-                l["moved"]["rows_received"].as_u64().unwrap_or(0)
-            });
+            received += listening
+                .level_within(Duration::from_millis(20))
+                .map_or(0, |l| l["moved"]["rows_received"].as_u64().unwrap_or(0));
             assert!(started.elapsed() < PATIENCE * 10, "the receiver does not get all rows");
         }
         let sync = started.elapsed();
@@ -170,7 +182,9 @@ impl Bench {
     fn one_percent_each(&self, rows: u64) -> Duration {
         let times = (0..ROUNDS).map(|round| {
             let edit = |file: &Path, rest: usize| {
-                let sql = format!("UPDATE items SET amount = amount + 1, note = note || ' {round}' WHERE id % 100 = {rest}");
+                let sql = format!(
+                    "UPDATE items SET amount = amount + 1, note = note || ' {round}' WHERE id % 100 = {rest}"
+                );
                 open(file).execute_batch(&sql).expect("an update");
             };
             edit(&self.files[0], round);
@@ -180,9 +194,11 @@ impl Bench {
                 self.devices[n].must(["sync", text(&self.files[n]), "--quiet"]);
             }
             let elapsed = started.elapsed();
-            let sum = |f: &Path| open(f).query_row("SELECT sum(amount), sum(length(note)) FROM items", [], |r| {
-                Ok((r.get::<_, f64>(0)?, r.get::<_, i64>(1)?))
-            });
+            let sum = |f: &Path| {
+                open(f).query_row("SELECT sum(amount), sum(length(note)) FROM items", [], |r| {
+                    Ok((r.get::<_, f64>(0)?, r.get::<_, i64>(1)?))
+                })
+            };
             assert_eq!(sum(&self.files[0]).expect("a sum"), sum(&self.files[1]).expect("a sum"));
             elapsed
         });
@@ -327,19 +343,49 @@ fn insert(conn: &mut Connection, key: Key, rows: u64) -> u64 {
             let day = format!("20{:02}-{:02}-{:02}", rng.below(30), 1 + rng.below(12), 1 + rng.below(28));
             let amount = rng.below(1_000_000) as f64 / 100.0;
             let street = format!("{street} {}", rng.below(200));
-            let texts = [&reference, &name, &email, &street, &day, &note].map(|t| t.len()).iter().sum::<usize>();
+            let texts =
+                [&reference, &name, &email, &street, &day, &note].map(|t| t.len()).iter().sum::<usize>();
             raw += (texts + city.len() + 16) as u64;
             let done = rng.below(2);
             match key {
                 Key::Integer => {
                     raw += 8;
-                    stmt.execute(params![n as i64, reference, name, email, street, city, amount, day, done as i64, note])
+                    stmt.execute(params![
+                        n as i64,
+                        reference,
+                        name,
+                        email,
+                        street,
+                        city,
+                        amount,
+                        day,
+                        done as i64,
+                        note
+                    ])
                 }
                 Key::Uuid => {
                     let (a, b) = (rng.next(), rng.next());
-                    let uuid = format!("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", a >> 32, a >> 16 & 0xffff, a & 0xffff, b >> 48, b & 0xffff_ffff_ffff);
+                    let uuid = format!(
+                        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+                        a >> 32,
+                        a >> 16 & 0xffff,
+                        a & 0xffff,
+                        b >> 48,
+                        b & 0xffff_ffff_ffff
+                    );
                     raw += 36;
-                    stmt.execute(params![uuid, reference, name, email, street, city, amount, day, done as i64, note])
+                    stmt.execute(params![
+                        uuid,
+                        reference,
+                        name,
+                        email,
+                        street,
+                        city,
+                        amount,
+                        day,
+                        done as i64,
+                        note
+                    ])
                 }
             }
             .expect("an insert");

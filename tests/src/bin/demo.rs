@@ -81,9 +81,11 @@ fn main() {
         show(device, &["sync", text(file)]);
     }
     table("All three after sync", &files[0]);
-    println!("
+    println!(
+        "
   Both columns stand; the later title shows; the note has both edits; the counter has all 3 votes;
-  the edit outlived the delete; of two rows with one slug the earlier shows.");
+  the edit outlived the delete; of two rows with one slug the earlier shows."
+    );
 
     step("Nothing is lost: the other title is a conflict, the other trip is held");
     show(&laptop, &["conflicts", text(&files[1])]);
