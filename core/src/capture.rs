@@ -260,6 +260,7 @@ impl Replica {
             None if holds::find(&self.conn, no, key)?.is_some() => None,
             None => row::shown(&view, user),
         };
+        let before = before.map(|before| self.without_new_columns(no, user, before, now));
         let same = match (&before, now) {
             (None, None) => true,
             (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| a.as_ref().same(b.as_ref())),
@@ -271,6 +272,25 @@ impl Replica {
         holds::forget_refused(&self.conn, no, Some(key))?;
         let placeholder = self.placeholder();
         Ok(row::edit(&view, user, before.as_ref(), now, placeholder).map(|change| (change, before)))
+    }
+
+    /// What was shown, as the table has it before new columns are filled from documents.
+    fn without_new_columns(
+        &self,
+        no: i64,
+        user: &UserTable,
+        mut before: RowValues,
+        now: Option<&RowValues>,
+    ) -> RowValues {
+        let columns = &self.containers[&no].columns;
+        for (n, column) in user.columns.iter().enumerate() {
+            let is_new = columns.iter().any(|b| b.is_new && b.key == column.key);
+            let untouched = now.is_some_and(|now| now[n].as_ref().same(column.absent.as_ref()));
+            if is_new && untouched {
+                before[n] = column.absent.clone();
+            }
+        }
+        before
     }
 
     /// Whether a row of the table names a parent that is not there.
@@ -342,7 +362,7 @@ impl Replica {
     fn scan(&mut self, no: i64, scan: Scan, now: Timestamp) -> Result<Captured, ReplicaError> {
         let state = &self.containers[&no];
         let Some(user) = state.user.clone() else {
-            self.set_scan(no, Scan::No)?;
+            self.end_scan(no)?;
             return Ok(Captured::default());
         };
         let after = state.scan_after.clone();
@@ -369,7 +389,7 @@ impl Replica {
             captured.rows += gone.rows;
             captured.segments += gone.segments;
         }
-        self.set_scan(no, Scan::No)?;
+        self.end_scan(no)?;
         Ok(captured)
     }
 
@@ -410,7 +430,7 @@ impl Replica {
                     state.scan_after = Some(last);
                 }
             }
-            None => self.set_scan(no, Scan::No)?,
+            None => self.end_scan(no)?,
         }
         Ok(Captured::default())
     }

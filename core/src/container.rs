@@ -265,6 +265,13 @@ impl<'r> Container<'r> {
                 self.take_cursor(peer, cursor)?;
             }
         }
+        if let Some(peer) = session.peer_no {
+            let cursors = segments::cursors(&self.replica.conn, self.no, peer)?;
+            if cursors.first() != Some(&have.tip) && cursors.contains(&have.tip) {
+                // What came after this was taken back, because it was refused.
+                self.take_cursor(peer, have.tip)?;
+            }
+        }
         let repair_asked = have.accepted == Accepted::None;
         session.heard = Some(have);
         let common = self.common(session)?;

@@ -47,7 +47,7 @@ pub enum ReplicaError {
     #[error("this file is not connected to a database")]
     NotBound,
     /// The file belongs to another database or realm.
-    #[error("this file belongs to database {database} of another server or name")]
+    #[error("this file belongs to database {database} already")]
     AlreadyBound {
         /// The database it belongs to.
         database: String,
@@ -119,6 +119,10 @@ impl ReplicaError {
             }
             Self::Refused(refusal) => refusal.hint(),
             Self::NotTracked { table } => Some(format!("run `piecewise track FILE {table}`")),
+            Self::BadMerge { .. } => Some("leave the column out; of two edits the later then shows".into()),
+            Self::NotFound { .. } | Self::BadName { .. } => {
+                Some("check the spelling, also of capital letters".into())
+            }
             Self::AlreadyTracked { .. } => {
                 Some("`piecewise status FILE` lists what is tracked; nothing needs doing".into())
             }

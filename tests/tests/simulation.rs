@@ -4,6 +4,7 @@
 //! `make sim` runs many seeds; `make sim SEED=7` replays one.
 
 use automerge::{Automerge, ROOT, ReadDoc, ScalarValue, Value};
+use piecewise_core::grant::Access;
 use piecewise_core::replica::TrackOptions;
 use piecewise_tests::network::{Faults, Network};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +57,7 @@ impl Simulation {
     fn step(&mut self) {
         let pause = self.below(3000);
         self.net.wait(pause);
-        match self.below(24) {
+        match self.below(25) {
             0..=11 => self.write(),
             12..=16 => self.talk(),
             17 | 18 => {
@@ -73,6 +74,12 @@ impl Simulation {
             }
             21 => self.restore(),
             22 => self.copy_file(),
+            23 => {
+                let n = self.any_client();
+                let access = if self.net.rng.one_in(2) { Access::Read } else { Access::Admin };
+                self.log.push(format!("machine {n} may {access}"));
+                self.net.allow(n, Some(access));
+            }
             _ => {
                 let n = self.any_client();
                 self.log.push(format!("machine {n} syncs"));
@@ -241,6 +248,12 @@ impl Simulation {
         self.log.push("the end: all sync".into());
         for n in 1..=CLIENTS {
             self.net.track_again(n);
+            self.net.allow(n, Some(Access::Admin));
+        }
+        self.net.sync_all();
+        for n in 1..=CLIENTS {
+            let now = self.net.now;
+            self.net.replica(n).retry_refused(now).expect("they are written again");
         }
         self.note_what_the_server_has();
         self.net.wait(60_000);
@@ -252,6 +265,11 @@ impl Simulation {
             self.check_documents(table);
         }
         for n in 1..=CLIENTS {
+            assert_eq!(
+                self.net.replica(n).refused().expect("a list").len(),
+                0,
+                "refused rows of machine {n}"
+            );
             assert_eq!(self.net.roots(n), self.net.roots(0), "roots of machine {n}");
             assert_eq!(self.net.held(n), self.net.held(0), "held rows of machine {n}");
         }

@@ -11,8 +11,22 @@ pub(crate) fn track(args: &TrackArgs) -> Result<(), Failure> {
     let mut replica = open(&home, &args.file)?;
     let tables = if args.all { replica.untracked()? } else { args.tables.clone() };
     check_columns(&tables, args)?;
+    let was_bound = replica.binding().is_some();
     bind(&home, &mut replica, args)?;
-    for table in &tables {
+    let done = track_tables(&mut replica, &tables, args);
+    if done.is_err() && !was_bound {
+        replica.unbind()?; // if nothing was tracked, the file stays as it was
+    }
+    done?;
+    println!(
+        "`piecewise sync {0}` or `piecewise watch {0}` exchanges rows with the server",
+        args.file.display()
+    );
+    Ok(())
+}
+
+fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> Result<(), Failure> {
+    for table in tables {
         let options = TrackOptions {
             text: columns_of(table, &args.text),
             counter: columns_of(table, &args.counter),

@@ -74,6 +74,7 @@ impl Replica {
             name: c.name.clone(),
             key: c.name.clone(),
             merge: Merge::Register,
+            is_new: false,
         });
         let columns = columns.collect();
         if let Some(state) = self.containers.get_mut(&no) {

@@ -69,6 +69,8 @@ pub(crate) struct ColumnBinding {
     pub(crate) name: String,
     pub(crate) key: String,
     pub(crate) merge: Merge,
+    /// Whether it is new in the table, and documents may have values for it that are still to be filled in.
+    pub(crate) is_new: bool,
 }
 
 /// A container of this file.
@@ -132,6 +134,18 @@ impl Replica {
         self.reload()
     }
 
+    /// Takes our tables out of a file that tracks nothing.
+    pub fn unbind(&mut self) -> Result<(), ReplicaError> {
+        if self.binding.is_none() || !self.containers.is_empty() {
+            return Ok(());
+        }
+        self.transaction(|r| {
+            layout::drop(&r.conn)?;
+            r.binding = None;
+            Ok(())
+        })
+    }
+
     /// Reads everything known from the file, as after opening it.
     pub(crate) fn reload(&mut self) -> Result<(), ReplicaError> {
         self.binding = None;
@@ -181,12 +195,15 @@ impl Replica {
             self.read_user_table(no)?;
             let state = &self.containers[&no];
             let Some(user) = state.user.clone() else { continue };
-            let mode = mode(state);
+            let (mode, grown) = (mode(state), state.columns.iter().any(|c| c.is_new));
+            if grown && state.scan == Scan::No {
+                self.set_scan(no, Scan::Fill)?;
+            }
             if !triggers::are_installed(&self.conn, no, &user.table, mode)? {
                 triggers::remove(&self.conn, no)?;
                 triggers::ensure_log(&self.conn, user.key_columns().len())?;
                 triggers::install(&self.conn, no, &user.table, mode)?;
-                if state.scan == Scan::No {
+                if matches!(self.containers[&no].scan, Scan::No | Scan::Fill) {
                     self.set_scan(no, Scan::Compare)?;
                 }
             }
@@ -317,6 +334,19 @@ impl Replica {
         Ok(())
     }
 
+    /// A scan has come to its end.
+    pub(crate) fn end_scan(&mut self, no: i64) -> Result<(), ReplicaError> {
+        let Some(state) = self.containers.get_mut(&no) else { return Ok(()) };
+        // A comparison does not write what documents have for new columns: that comes after it.
+        let to_fill = state.scan != Scan::Fill && state.columns.iter().any(|c| c.is_new);
+        if to_fill {
+            return self.set_scan(no, Scan::Fill);
+        }
+        state.columns.iter_mut().for_each(|c| c.is_new = false);
+        store_columns(&self.conn, no, &state.columns)?;
+        self.set_scan(no, Scan::No)
+    }
+
     /// Makes a table read-only here, or writable again. Call it in a transaction.
     pub(crate) fn set_read_only(&mut self, no: i64, read_only: bool) -> Result<(), ReplicaError> {
         let Some(state) = self.containers.get_mut(&no) else { return Ok(()) };
@@ -383,7 +413,7 @@ fn follow_renames(bindings: &mut Vec<ColumnBinding>, now: &[String]) {
     for name in now {
         if !bindings.iter().any(|b| b.name == *name) {
             let key = name.clone();
-            bindings.push(ColumnBinding { name: name.clone(), key, merge: Merge::Register });
+            bindings.push(ColumnBinding { name: name.clone(), key, merge: Merge::Register, is_new: true });
         }
     }
     let place = |b: &ColumnBinding| now.iter().position(|n| *n == b.name).unwrap_or(usize::MAX);
@@ -392,7 +422,9 @@ fn follow_renames(bindings: &mut Vec<ColumnBinding>, now: &[String]) {
 }
 
 fn columns_text(columns: &[ColumnBinding]) -> String {
-    let line = |c: &ColumnBinding| format!("{}\u{1f}{}\u{1f}{}", c.name, c.key, c.merge.code());
+    let line = |c: &ColumnBinding| {
+        format!("{}\u{1f}{}\u{1f}{}\u{1f}{}", c.name, c.key, c.merge.code(), u8::from(c.is_new))
+    };
     columns.iter().map(line).collect::<Vec<_>>().join("\u{1e}")
 }
 
@@ -401,7 +433,8 @@ fn columns_from_text(text: &str) -> Vec<ColumnBinding> {
         let mut parts = line.split('\u{1f}');
         let (name, key) = (parts.next()?.to_owned(), parts.next()?.to_owned());
         let merge = Merge::from_code(parts.next()?.parse().ok()?)?;
-        Some(ColumnBinding { name, key, merge })
+        let is_new = parts.next()? == "1";
+        Some(ColumnBinding { name, key, merge, is_new })
     };
     text.split('\u{1e}').filter_map(column).collect()
 }

@@ -6,7 +6,7 @@ use crate::change::Merge;
 use crate::container_name::ContainerName;
 use crate::store::triggers::{self, Mode};
 use crate::store::{layout, schema};
-use crate::table::{Table, TableKey};
+use crate::table::{Affinity, Table, TableKey};
 
 /// How a table is to be tracked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,7 +85,12 @@ fn bindings(table: &Table, options: &TrackOptions) -> Result<Vec<ColumnBinding>,
     let mut bindings: Vec<_> = table
         .columns
         .iter()
-        .map(|c| ColumnBinding { name: c.name.clone(), key: c.name.clone(), merge: Merge::Register })
+        .map(|c| ColumnBinding {
+            name: c.name.clone(),
+            key: c.name.clone(),
+            merge: Merge::Register,
+            is_new: false,
+        })
         .collect();
     let wanted = options.text.iter().map(|c| (c, Merge::Text, "text"));
     let wanted = wanted.chain(options.counter.iter().map(|c| (c, Merge::Counter, "counter")));
@@ -101,7 +106,16 @@ fn bindings(table: &Table, options: &TrackOptions) -> Result<Vec<ColumnBinding>,
         if table.unique.iter().any(|u| u.columns.iter().any(|t| t.column == Some(place))) {
             return Err(bad(name, kind, "it is part of a UNIQUE index"));
         }
-        bindings[place].merge = merge;
+        let affinity = table.columns[place].affinity();
+        match merge {
+            Merge::Text if !matches!(affinity, Affinity::Text | Affinity::Blob) => {
+                return Err(bad(name, kind, "it is not declared TEXT"));
+            }
+            Merge::Counter if !matches!(affinity, Affinity::Integer | Affinity::Numeric | Affinity::Blob) => {
+                return Err(bad(name, kind, "it is not declared INTEGER"));
+            }
+            _ => bindings[place].merge = merge,
+        }
     }
     Ok(bindings)
 }

@@ -1,0 +1,231 @@
+//! Unmodified applications: the sqlite3 shell, Python, an ORM's way of writing, and migrations, while
+//! `watch` runs in another process.
+
+use piecewise_tests::data::{open, query, sql};
+use piecewise_tests::process::{Device, PATIENCE, Server};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+use tempfile::TempDir;
+
+const TODOS: &str =
+    "CREATE TABLE todos(id TEXT PRIMARY KEY, title TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0);";
+
+/// A server and two files of an application on devices of their own.
+struct Setting {
+    _folder: TempDir,
+    server: Server,
+    devices: [Device; 2],
+    files: [PathBuf; 2],
+}
+
+impl Setting {
+    fn new(journal_mode: &str, schema: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let server = Server::start(&at("server"));
+        let join = |name: &str| Device::joined(&at(name), &server, &["app/*=write"]);
+        let devices = [join("home-a"), join("home-b")];
+        let files = [at("a.db"), at("b.db")];
+        for file in &files {
+            sql(file, &format!("PRAGMA journal_mode = {journal_mode}; {schema}"));
+        }
+        Self { server, devices, files, _folder: folder }
+    }
+
+    fn track(&self, n: usize) {
+        self.devices[n].must(["track", self.path(n), "--all", "--as", "app"]);
+    }
+
+    fn sync(&self, n: usize) {
+        self.devices[n].must(["sync", self.path(n), "--quiet"]);
+    }
+
+    fn path(&self, n: usize) -> &str {
+        self.files[n].to_str().expect("a path that is text")
+    }
+}
+
+/// Waits until a query gives this; the file is watched by nobody but SQLite.
+#[track_caller]
+fn wait_for(file: &Path, wanted: &str, lines: &[&str]) {
+    let started = Instant::now();
+    loop {
+        let found = query(file, wanted);
+        if found == lines {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "{wanted} gives {found:?}");
+        std::thread::yield_now();
+    }
+}
+
+fn program(name: &str, arguments: &[&str]) {
+    let output = Command::new(name).args(arguments).output().unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn rows_of_any_program_travel_live(journal_mode: &str) {
+    let it = Setting::new(journal_mode, TODOS);
+    it.track(0);
+    it.track(1);
+    let _watching = [0, 1].map(|n| it.devices[n].watch(&it.files[n]));
+    program(
+        "sqlite3",
+        &[it.path(0), "PRAGMA busy_timeout = 10000", "INSERT INTO todos VALUES ('1', 'from the shell', 0)"],
+    );
+    wait_for(&it.files[1], "SELECT title FROM todos", &["Text(\"from the shell\")"]);
+    let python = "import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], timeout=10)
+with db:
+    db.execute('UPDATE todos SET done = 1 WHERE id = ?', ('1',))
+    db.executemany('INSERT INTO todos(id, title) VALUES (?, ?)', [(str(n), 'from Python') for n in range(2, 50)])
+";
+    program("python3", &["-c", python, it.path(1)]);
+    wait_for(&it.files[0], "SELECT count(*), sum(done) FROM todos", &["Integer(49) Integer(1)"]);
+    wait_for(&it.server.file("app"), "SELECT count(*) FROM todos", &["Integer(49)"]);
+    program(
+        "sqlite3",
+        &[
+            it.server.file("app").to_str().unwrap(),
+            "PRAGMA busy_timeout = 10000",
+            "DELETE FROM todos WHERE id > '2'",
+        ],
+    );
+    wait_for(&it.files[0], "SELECT count(*) FROM todos", &["Integer(12)"]);
+    wait_for(&it.files[1], "SELECT count(*) FROM todos", &["Integer(12)"]);
+}
+
+#[test]
+fn rows_of_any_program_travel_live_in_wal_mode() {
+    rows_of_any_program_travel_live("WAL");
+}
+
+#[test]
+fn rows_of_any_program_travel_live_with_a_rollback_journal() {
+    rows_of_any_program_travel_live("DELETE");
+}
+
+#[test]
+fn watch_goes_on_after_the_server_was_away() {
+    let it = Setting::new("WAL", TODOS);
+    it.track(0);
+    let watch = it.devices[0].watch(&it.files[0]);
+    let (data, listen) = (it.server.data.clone(), it.server.listen.clone());
+    it.server.kill();
+    watch.wait_for_error("trying again");
+    sql(&it.files[0], "INSERT INTO todos(id, title) VALUES ('1', 'written offline')");
+    let server = Server::start_at(&data, &listen, &[]);
+    wait_for(&server.file("app"), "SELECT title FROM todos", &["Text(\"written offline\")"]);
+    assert_eq!(watch.stop(), 0);
+    assert_eq!(server.stop(), 0);
+}
+
+#[test]
+fn a_migration_that_rebuilds_the_table_loses_no_change_and_no_tracking() {
+    let it = Setting::new("WAL", TODOS);
+    it.track(0);
+    it.track(1);
+    sql(&it.files[0], "INSERT INTO todos(id, title) VALUES ('1', 'one'), ('2', 'two')");
+    it.sync(0);
+    it.sync(1);
+    // As Django and Alembic do it, with writes before and after in the same transaction.
+    sql(
+        &it.files[0],
+        "BEGIN;
+         UPDATE todos SET title = 'ONE' WHERE id = '1';
+         CREATE TABLE new_todos(id TEXT PRIMARY KEY, title TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0, due TEXT);
+         INSERT INTO new_todos(id, title, done) SELECT id, title, done FROM todos;
+         DROP TABLE todos;
+         ALTER TABLE new_todos RENAME TO todos;
+         UPDATE todos SET due = 'today' WHERE id = '2';
+         INSERT INTO todos(id, title) VALUES ('3', 'three');
+         COMMIT",
+    );
+    sql(&it.files[1], "UPDATE todos SET done = 1 WHERE id = '2'");
+    it.sync(0);
+    it.sync(1);
+    it.sync(0);
+    let all = "SELECT id, title, done FROM todos ORDER BY id";
+    let expected = [
+        "Text(\"1\") Text(\"ONE\") Integer(0)",
+        "Text(\"2\") Text(\"two\") Integer(1)",
+        "Text(\"3\") Text(\"three\") Integer(0)",
+    ];
+    for n in [0, 1] {
+        assert_eq!(query(&it.files[n], all), expected, "file {n}");
+    }
+    // The other application has not migrated yet; its file gets the column's values once it has.
+    sql(&it.files[1], "ALTER TABLE todos ADD COLUMN due TEXT");
+    it.sync(1);
+    assert_eq!(query(&it.files[1], "SELECT due FROM todos WHERE id = '2'"), ["Text(\"today\")"]);
+    sql(&it.files[0], "UPDATE todos SET title = 'still tracked' WHERE id = '3'");
+    it.sync(0);
+    it.sync(1);
+    assert_eq!(query(&it.files[1], "SELECT title FROM todos WHERE id = '3'"), ["Text(\"still tracked\")"]);
+}
+
+#[test]
+fn writes_without_triggers_are_found_by_comparing() {
+    let it = Setting::new("WAL", TODOS);
+    it.track(0);
+    sql(&it.files[0], &format!("INSERT INTO todos(id, title) VALUES {}", values(100)));
+    it.sync(0);
+    let triggers = query(&it.files[0], "SELECT name FROM sqlite_master WHERE type = 'trigger'");
+    assert!(!triggers.is_empty());
+    for trigger in triggers {
+        let name = trigger.trim_start_matches("Text(\"").trim_end_matches("\")");
+        sql(&it.files[0], &format!("DROP TRIGGER \"{name}\""));
+    }
+    sql(&it.files[0], "UPDATE todos SET title = 'unseen' WHERE id = 'k7'; DELETE FROM todos WHERE id = 'k8'");
+    it.sync(0);
+    let server = it.server.file("app");
+    assert_eq!(query(&server, "SELECT count(*) FROM todos"), ["Integer(99)"]);
+    assert_eq!(query(&server, "SELECT title FROM todos WHERE id = 'k7'"), ["Text(\"unseen\")"]);
+}
+
+fn values(n: usize) -> String {
+    (1..=n).map(|n| format!("('k{n}', 'title {n}')")).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn untrack_leaves_the_schema_byte_for_byte_as_it_was() {
+    let schema = "
+        CREATE TABLE a(id INTEGER PRIMARY KEY, v TEXT DEFAULT 'x', w AS (length(v)));
+        CREATE TABLE b(x, y, PRIMARY KEY (x, y)) WITHOUT ROWID;
+        CREATE INDEX a_v ON a(v);
+        CREATE VIEW all_a AS SELECT * FROM a;
+        CREATE TRIGGER t AFTER INSERT ON a BEGIN UPDATE a SET v = upper(v) WHERE id = new.id; END;";
+    let it = Setting::new("WAL", schema);
+    let all = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2";
+    let before = query(&it.files[0], all);
+    sql(&it.files[0], "INSERT INTO a(v) VALUES ('one'); INSERT INTO b VALUES (1, 2)");
+    it.track(0);
+    it.sync(0);
+    assert_ne!(query(&it.files[0], all), before);
+    it.devices[0].must(["untrack", it.path(0), "--all"]);
+    assert_eq!(query(&it.files[0], all), before);
+    assert_eq!(query(&it.files[0], "SELECT v FROM a"), ["Text(\"ONE\")"]);
+}
+
+#[test]
+fn tables_made_on_one_machine_come_to_a_clone_by_themselves() {
+    let it = Setting::new("WAL", TODOS);
+    it.track(0);
+    it.sync(0);
+    let clone = it.files[1].with_file_name("clone.db");
+    let path = clone.to_str().expect("text");
+    it.devices[1].must(["clone", "app", path]);
+    sql(
+        &it.files[0],
+        "CREATE TABLE tags(name TEXT PRIMARY KEY, colour TEXT DEFAULT 'grey'); INSERT INTO tags(name) VALUES ('home')",
+    );
+    it.track(0);
+    it.sync(0);
+    it.devices[1].must(["sync", path]);
+    assert_eq!(query(&clone, "SELECT * FROM tags"), ["Text(\"home\") Text(\"grey\")"]);
+    open(&clone).execute("INSERT INTO tags VALUES ('work', 'red')", []).expect("a row");
+    it.devices[1].must(["sync", path]);
+    it.sync(0);
+    assert_eq!(query(&it.files[0], "SELECT count(*) FROM tags"), ["Integer(2)"]);
+}

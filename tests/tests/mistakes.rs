@@ -1,0 +1,217 @@
+//! Mistakes: what a user can do wrong ends with what happened, what to do, and an exit code; data stay.
+
+use piecewise_tests::data::{query, sql};
+use piecewise_tests::process::{Device, Said, Server};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+struct Setting {
+    folder: TempDir,
+    server: Server,
+    device: Device,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = Server::start(&folder.path().join("server"));
+        let device = Device::joined(&folder.path().join("home"), &server, &["app/*=write"]);
+        Self { folder, server, device }
+    }
+
+    fn file(&self, name: &str, schema: &str) -> PathBuf {
+        let file = self.folder.path().join(name);
+        sql(&file, &format!("PRAGMA journal_mode = WAL; {schema}"));
+        file
+    }
+
+    fn tracked(&self, name: &str) -> PathBuf {
+        let file = self.file(name, "CREATE TABLE t(id TEXT PRIMARY KEY, v)");
+        self.device.must(["track", text(&file), "t", "--as", "app"]);
+        file
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path that is text")
+}
+
+/// The command failed with this code, said this, and a hint with this.
+#[track_caller]
+fn failed(said: Said, code: i32, error: &str, hint: &str) {
+    assert_eq!(said.code, code, "{said}");
+    let lines: Vec<_> =
+        said.err.lines().filter(|l| l.starts_with("error: ") || l.starts_with("hint: ")).collect();
+    assert!(lines.iter().any(|l| l.starts_with("error: ") && l.contains(error)), "no {error:?} in: {said}");
+    assert!(lines.iter().any(|l| l.starts_with("hint: ") && l.contains(hint)), "no {hint:?} in: {said}");
+}
+
+#[test]
+fn tables_that_cannot_be_tracked_are_refused_with_a_way_out() {
+    let it = Setting::new();
+    let file = it.file(
+        "a.db",
+        "CREATE TABLE keyless(a, b); CREATE VIEW v AS SELECT 1; CREATE VIRTUAL TABLE search USING fts5(body);
+         CREATE TABLE good(id TEXT PRIMARY KEY, n INTEGER, s TEXT)",
+    );
+    let track =
+        |arguments: &[&str]| it.device.run([&["track", text(&file), "--as", "app"][..], arguments].concat());
+    failed(track(&["keyless"]), 1, "primary key", "PRIMARY KEY");
+    failed(track(&["v"]), 1, "view", "table");
+    failed(track(&["search"]), 1, "virtual", "table");
+    failed(track(&["nothing"]), 1, "nothing", "");
+    failed(track(&["good", "--text", "good.n"]), 1, "", "");
+    failed(track(&["good", "--text", "other.s"]), 1, "other.s", "TABLE.COLUMN");
+    failed(it.device.run(["track", text(&file), "good", "--as", "../etc"]), 1, "../etc", "letters");
+    let before = "SELECT count(*) FROM sqlite_master WHERE name LIKE 'piecewise%'";
+    assert_eq!(query(&file, before), ["Integer(0)"]);
+    assert_eq!(track(&["good"]).code, 0);
+    failed(track(&["good"]), 1, "already", "status");
+    failed(it.device.run(["track", text(&file), "good", "--as", "other"]), 1, "app", "--as app");
+}
+
+#[test]
+fn wrong_files_are_named_and_left_alone() {
+    let it = Setting::new();
+    let missing = it.folder.path().join("missing.db");
+    failed(it.device.run(["sync", text(&missing)]), 5, "no file", "clone");
+    assert!(!missing.exists());
+    let noise = it.folder.path().join("noise.db");
+    std::fs::write(&noise, "this is not a database, although it is long enough to look like one".repeat(50))
+        .unwrap();
+    failed(it.device.run(["track", text(&noise), "t", "--as", "app"]), 5, "not a SQLite database", "SQLite");
+    let plain = it.file("plain.db", "CREATE TABLE t(id TEXT PRIMARY KEY)");
+    failed(it.device.run(["sync", text(&plain)]), 1, "not connected", "track");
+    failed(it.device.run(["clone", "app", text(&plain)]), 5, "exists", "new file");
+    let said = it.device.run(["track", text(&plain), "t"]);
+    failed(said, 1, "not connected", "--as");
+}
+
+#[test]
+fn a_damaged_file_stops_the_sync_and_stays_as_it_was() {
+    let it = Setting::new();
+    let file = it.tracked("a.db");
+    let rows: Vec<_> = (0..5000).map(|n| format!("('{n}', 'some text to fill pages with {n}')")).collect();
+    sql(&file, &format!("INSERT INTO t VALUES {}; PRAGMA wal_checkpoint(TRUNCATE)", rows.join(",")));
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 60_000].fill(0xa5);
+    std::fs::write(&file, &bytes).unwrap();
+    let said = it.device.run(["sync", text(&file)]);
+    failed(said, 5, "damaged", ".recover");
+}
+
+#[test]
+fn a_locked_or_read_only_file_is_said_to_be_so() {
+    let it = Setting::new();
+    let file = it.tracked("a.db");
+    let lock = piecewise_tests::data::open(&file);
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let said = it.device.run(["sync", text(&file)]);
+    failed(said, 5, "locked", "try again");
+    lock.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(it.device.run(["sync", text(&file)]).code, 0);
+}
+
+#[test]
+fn a_server_that_is_gone_leaves_the_changes_waiting() {
+    let it = Setting::new();
+    let file = it.tracked("a.db");
+    sql(&file, "INSERT INTO t VALUES ('1', 'kept')");
+    let (data, listen) = (it.server.data.clone(), it.server.listen.clone());
+    it.server.kill();
+    failed(it.device.run(["sync", text(&file)]), 3, "cannot be reached", "running");
+    assert_eq!(query(&file, "SELECT v FROM t"), ["Text(\"kept\")"]);
+    let server = Server::start_at(&data, &listen, &[]);
+    it.device.must(["sync", text(&file)]);
+    assert_eq!(query(&server.file("app"), "SELECT v FROM t"), ["Text(\"kept\")"]);
+}
+
+#[test]
+fn wrong_invites_are_told_apart() {
+    let it = Setting::new();
+    let stranger = Device { home: it.folder.path().join("stranger") };
+    failed(stranger.run(["join", "hello"]), 1, "not an invite", "whole line");
+    let invite = it.server.invite(&["app/*=read"]);
+    let mut damaged = invite.clone();
+    damaged.truncate(invite.len() - 3);
+    failed(stranger.run(["join", &damaged]), 1, "damaged", "whole line");
+    stranger.must(["join", &invite]);
+    let second = Device { home: it.folder.path().join("second") };
+    failed(second.run(["join", &invite]), 4, "used before", "new invite");
+    failed(second.run(["clone", "app", "x.db"]), 1, "not joined", "join");
+    let elsewhere = it.server.invite(&["app/*=read"]);
+    failed(
+        second.run(["join", &elsewhere, "--address", "ws://127.0.0.1:1"]),
+        3,
+        "cannot be reached",
+        "running",
+    );
+    failed(
+        second.run(["join", &elsewhere, "--address", "http://127.0.0.1:1"]),
+        1,
+        "not the address",
+        "ws://",
+    );
+}
+
+#[test]
+fn what_is_not_granted_is_said_and_a_revoked_device_is_turned_away() {
+    let it = Setting::new();
+    let file = it.tracked("a.db");
+    let other = it.file("b.db", "CREATE TABLE t(id TEXT PRIMARY KEY, v)");
+    it.device.must(["track", text(&other), "t", "--as", "secret"]);
+    failed(it.device.run(["sync", text(&other)]), 4, "no database secret", "invite");
+    failed(it.device.run(["clone", "secret", text(&it.folder.path().join("c.db"))]), 4, "secret", "invite");
+    assert!(!it.folder.path().join("c.db").exists());
+    let key = it.device.json(&["identity"])["key"].as_str().unwrap().to_owned();
+    assert_eq!(it.server.run("revoke", &[&key]).code, 0);
+    failed(it.device.run(["sync", text(&file)]), 4, "revoked", "invite");
+}
+
+#[test]
+fn a_reader_cannot_write_and_what_a_writer_may_not_is_refused_visibly() {
+    let it = Setting::new();
+    let file = it.tracked("a.db");
+    sql(&file, "INSERT INTO t VALUES ('1', 'first')");
+    it.device.must(["sync", text(&file)]);
+    let reader = Device::joined(&it.folder.path().join("reader"), &it.server, &["app/*=read"]);
+    let copy = it.folder.path().join("copy.db");
+    reader.must(["clone", "app", text(&copy)]);
+    let error =
+        piecewise_tests::data::open(&copy).execute("UPDATE t SET v = 'x'", []).expect_err("read only");
+    assert!(error.to_string().contains("read"), "{error}");
+
+    // A grant taken away while the device was offline: its rows stay and are listed.
+    let key = it.device.json(&["identity"])["key"].as_str().unwrap().to_owned();
+    assert_eq!(it.server.run("grant", &[&key, "app/*=read"]).code, 0);
+    sql(&file, "UPDATE t SET v = 'too late' WHERE id = '1'");
+    it.device.run(["sync", text(&file)]);
+    assert_eq!(query(&it.server.file("app"), "SELECT v FROM t"), ["Text(\"first\")"]);
+    assert_eq!(query(&file, "SELECT v FROM t"), ["Text(\"too late\")"]);
+    let refused = it.device.json(&["refused", text(&file)]);
+    assert_eq!(refused[0]["key"], "1", "{refused}");
+    assert_eq!(it.server.run("grant", &[&key, "app/*=write"]).code, 0);
+    it.device.must(["refused", "retry", text(&file)]);
+    it.device.must(["sync", text(&file)]);
+    assert_eq!(query(&it.server.file("app"), "SELECT v FROM t"), ["Text(\"too late\")"]);
+    assert_eq!(it.device.json(&["refused", text(&file)]), serde_json::json!([]));
+}
+
+#[test]
+fn wrong_keys_tables_and_numbers_are_told() {
+    let it = Setting::new();
+    let file = it.tracked("a.db");
+    sql(&file, "INSERT INTO t VALUES ('1', 'x')");
+    it.device.must(["sync", text(&file)]);
+    failed(
+        it.device.run(["conflicts", "choose", text(&file), "t", "1", "1", "--column", "v"]),
+        1,
+        "no conflict",
+        "conflicts",
+    );
+    assert_eq!(it.device.run(["history", text(&file), "t", "nope"]).code, 1);
+    assert_eq!(it.device.run(["history", text(&file), "other", "1"]).code, 1);
+    assert_eq!(it.device.run(["frobnicate"]).code, 2);
+    assert_eq!(it.device.run(["compare", text(&file), "other"]).code, 1);
+}
