@@ -65,14 +65,15 @@ impl Replica {
     /// Captures everything that is dirty. Call it in a transaction, before rows are applied.
     pub(crate) fn capture_all(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         while self.capture_log(now)?.more {}
-        Ok(())
+        self.settle_captured()
     }
 
     /// Whether there is anything in the log or a scan to go on with.
     fn has_work(&self) -> Result<bool, ReplicaError> {
         let changed = crate::store::schema::schema_version(&self.conn)? != self.schema_version;
         let scan = |s: Scan| matches!(s, Scan::Adopt | Scan::Compare | Scan::Fill);
-        Ok(changed || self.containers.values().any(|c| scan(c.scan)) || log::any(&self.conn, &self.unmet())?)
+        let scanning = self.containers.values().any(|c| scan(c.scan));
+        Ok(changed || scanning || !self.unsettled.is_empty() || log::any(&self.conn, &self.unmet())?)
     }
 
     /// Containers whose log waits until their counterpart has been met.
@@ -97,7 +98,19 @@ impl Replica {
             captured.segments += scanned.segments;
             captured.more = true;
         }
+        self.settle_captured()?;
         Ok(captured)
+    }
+
+    /// Looks at the constraints of captured rows. Only once nothing is left in the log: settling a row may take
+    /// others out, and those must have been captured.
+    fn settle_captured(&mut self) -> Result<(), ReplicaError> {
+        if self.unsettled.is_empty() {
+            return Ok(());
+        }
+        holds::forget_unsettled(&self.conn)?;
+        let rows = std::mem::take(&mut self.unsettled);
+        self.settle_quietly(rows)
     }
 
     fn capture_log(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
@@ -121,11 +134,6 @@ impl Replica {
             captured.segments += done.segments;
         }
         log::clear(&self.conn, last, &self.unmet())?;
-        if !more && !self.unsettled.is_empty() {
-            // Only now: settling a row may take others out, and those must have been captured.
-            let rows = std::mem::take(&mut self.unsettled);
-            self.settle_quietly(rows)?;
-        }
         Ok(captured)
     }
 
@@ -233,6 +241,8 @@ impl Replica {
             // SQLite looks after children only where the application asked it to.
             let orphans = self.orphans(user, key, before, now.as_ref())?;
             self.unsettled.extend(orphans);
+            let blocked = self.blocked_by(pen.no, key, user, before)?;
+            self.unsettled.extend(blocked.into_iter().map(|held| (pen.no, held)));
         }
         pen.writer.push(KeyRef::from(key), &change);
         pen.time = pen.time.max(*time);

@@ -267,9 +267,11 @@ impl<'r> Container<'r> {
         }
         if let Some(peer) = session.peer_no {
             let cursors = segments::cursors(&self.replica.conn, self.no, peer)?;
-            if cursors.first() != Some(&have.tip) && cursors.contains(&have.tip) {
+            let is_before_tip = |c: &&Cursor| c.seq < have.tip.seq || **c == have.tip;
+            let good = cursors.iter().find(is_before_tip).copied().unwrap_or(Cursor::START);
+            if cursors.first().is_some_and(|first| *first != good) {
                 // What came after this was taken back, because it was refused.
-                self.take_cursor(peer, have.tip)?;
+                self.take_cursor(peer, good)?;
             }
         }
         let repair_asked = have.accepted == Accepted::None;

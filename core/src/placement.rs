@@ -372,7 +372,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Looks again at held rows that competed with these values, and at those held by this table alone.
+    /// Looks again at held rows that competed with these values, or with any if they are not known.
     fn wake_blocked(
         &mut self,
         no: i64,
@@ -381,25 +381,31 @@ impl Replica {
         before: Option<&RowValues>,
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
-        if holds::count(&self.conn, no)? == 0 {
-            return Ok(());
-        }
-        if let Some(before) = before {
-            for claim in unique_claims(user, key, before)? {
-                for held in holds::claimants(&self.conn, no, &claim, user.has_integer_key())? {
-                    if held != *key {
-                        queue.push(no, held);
-                    }
-                }
-            }
-        } else {
-            for held in holds::of_kind(&self.conn, no, HoldKind::Unique, user.has_integer_key())? {
-                if held != *key {
-                    queue.push(no, held);
-                }
-            }
-        }
+        let blocked = match before {
+            Some(before) => self.blocked_by(no, key, user, before)?,
+            None if holds::count(&self.conn, no)? == 0 => vec![],
+            None => holds::of_kind(&self.conn, no, HoldKind::Unique, user.has_integer_key())?,
+        };
+        blocked.into_iter().filter(|held| held != key).for_each(|held| queue.push(no, held));
         Ok(())
+    }
+
+    /// Held rows that competed with a row's values.
+    pub(crate) fn blocked_by(
+        &self,
+        no: i64,
+        key: &RowKey,
+        user: &UserTable,
+        values: &RowValues,
+    ) -> Result<Vec<RowKey>, ReplicaError> {
+        let mut blocked = vec![];
+        if holds::count(&self.conn, no)? > 0 {
+            for claim in unique_claims(user, key, values)? {
+                blocked.extend(holds::claimants(&self.conn, no, &claim, user.has_integer_key())?);
+            }
+        }
+        blocked.retain(|held| held != key);
+        Ok(blocked)
     }
 
     /// Containers whose table refers to this one.

@@ -289,6 +289,9 @@ impl Replica {
                     state.store_feed(&self.conn)?;
                 }
             }
+            if !self.unsettled.is_empty() {
+                crate::store::holds::keep_unsettled(&self.conn, &self.unsettled)?;
+            }
             self.conn.execute_batch("COMMIT")?;
             Ok(value)
         });

@@ -209,6 +209,7 @@ impl Table {
                 [ValueRef::Integer(i)] => Ok(RowKey::Integer(*i)),
                 _ => Err(NullKey),
             },
+            TableKey::Columns(columns) if columns.len() != values.len() => Err(NullKey),
             TableKey::Columns(columns) => {
                 let folded: Vec<_> =
                     columns.iter().zip(values).map(|(n, v)| self.columns[*n].fold(*v)).collect();

@@ -252,6 +252,7 @@ impl Network {
                 quiet &= captured.rows == 0 && !captured.more;
             }
             if quiet {
+                for l in &lines { if std::env::var("TRACE").is_ok() { let c = l.client; eprintln!("DBG near {}\nDBG far {}", l.ends[0].dbg(self.replica(c)), l.ends[1].dbg(self.replica(0))); } }
                 let level = lines.iter().all(|line| line.ends.iter().all(Link::is_level));
                 return Ok((talk, level));
             }

@@ -10,7 +10,7 @@ use crate::message::Cursor;
 use crate::root::Root;
 use crate::store::triggers::{self, Mode};
 use crate::store::user_table::UserTable;
-use crate::store::{StoreError, documents, layout, schema};
+use crate::store::{StoreError, documents, holds, layout, schema};
 use rusqlite::{Connection, params};
 use std::sync::Arc;
 
@@ -150,6 +150,7 @@ impl Replica {
     pub(crate) fn reload(&mut self) -> Result<(), ReplicaError> {
         self.binding = None;
         self.containers.clear();
+        self.unsettled.clear();
         self.schema_version = -1;
         if !layout::exists(&self.conn)? {
             return Ok(());
@@ -178,6 +179,9 @@ impl Replica {
         for no in numbers {
             self.read_user_table(no)?;
             self.read_description(no)?;
+            let integer_keys = self.containers[&no].integer_keys;
+            let unsettled = holds::unsettled(&self.conn, no, integer_keys)?;
+            self.unsettled.extend(unsettled.into_iter().map(|key| (no, key)));
         }
         Ok(())
     }
@@ -308,7 +312,7 @@ impl Replica {
     pub(crate) fn remove_container(&mut self, no: i64) -> Result<(), ReplicaError> {
         triggers::remove(&self.conn, no)?;
         documents::drop(&self.conn, no)?;
-        for table in ["segments", "cursors", "acknowledged", "held", "claims", "refused"] {
+        for table in ["segments", "cursors", "acknowledged", "held", "claims", "refused", "unsettled"] {
             self.conn.execute(&format!("DELETE FROM piecewise_{table} WHERE container = ?"), [no])?;
         }
         self.conn.execute("DELETE FROM piecewise_containers WHERE no = ?", [no])?;

@@ -202,3 +202,29 @@ pub(crate) fn count_refused(conn: &Connection, container: i64) -> Result<u64, St
         conn.prepare_cached("SELECT count(DISTINCT key) FROM piecewise_refused WHERE container = ?")?;
     Ok(stmt.query_row([container], |row| row.get::<_, i64>(0))? as u64)
 }
+
+/// Keeps captured rows that are still to be looked at.
+pub(crate) fn keep_unsettled(conn: &Connection, rows: &[(i64, RowKey)]) -> Result<(), StoreError> {
+    let mut stmt = conn.prepare_cached("INSERT OR IGNORE INTO piecewise_unsettled VALUES (?, ?)")?;
+    for (container, key) in rows {
+        stmt.execute(params![container, key_bytes(key)])?;
+    }
+    Ok(())
+}
+
+/// Forgets them all.
+pub(crate) fn forget_unsettled(conn: &Connection) -> Result<(), StoreError> {
+    conn.prepare_cached("DELETE FROM piecewise_unsettled")?.execute([])?;
+    Ok(())
+}
+
+/// Captured rows of a container that are still to be looked at.
+pub(crate) fn unsettled(
+    conn: &Connection,
+    container: i64,
+    integer_keys: bool,
+) -> Result<Vec<RowKey>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT key FROM piecewise_unsettled WHERE container = ?")?;
+    let keys = stmt.query_map([container], |row| row.get::<_, Vec<u8>>(0))?;
+    keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
+}

@@ -5,7 +5,7 @@ use super::documents::SqlKey;
 use super::user_table::{UserTable, value};
 use crate::key::RowKey;
 use crate::value::{Value, ValueRef};
-use rusqlite::{Connection, Statement};
+use rusqlite::{CachedStatement, Connection, Statement};
 
 /// A row that was written.
 #[derive(Debug)]
@@ -23,6 +23,15 @@ impl Entry {
     }
 }
 
+/// A statement on the log; None while no table was ever tracked, so that there is no log.
+fn prepare<'c>(conn: &'c Connection, sql: &str) -> Result<Option<CachedStatement<'c>>, StoreError> {
+    match conn.prepare_cached(sql) {
+        Ok(stmt) => Ok(Some(stmt)),
+        Err(error) if error.to_string().contains("no such table") => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn filter(skip: &[i64]) -> String {
     if skip.is_empty() {
         return String::new();
@@ -34,29 +43,30 @@ fn filter(skip: &[i64]) -> String {
 /// Whether there is an entry of a container that is not in `skip`.
 pub(crate) fn any(conn: &Connection, skip: &[i64]) -> Result<bool, StoreError> {
     let sql = format!("SELECT 1 FROM piecewise_log WHERE seq > 0{} LIMIT 1", filter(skip));
-    let Ok(mut stmt) = conn.prepare_cached(&sql) else { return Ok(false) };
+    let Some(mut stmt) = prepare(conn, &sql)? else { return Ok(false) };
     Ok(stmt.exists([])?)
 }
 
 /// The first entries, at most `limit`, of containers that are not in `skip`.
 pub(crate) fn read(conn: &Connection, skip: &[i64], limit: usize) -> Result<Vec<Entry>, StoreError> {
     let sql = format!("SELECT * FROM piecewise_log WHERE seq > 0{} ORDER BY seq LIMIT {limit}", filter(skip));
-    let Ok(mut stmt) = conn.prepare_cached(&sql) else { return Ok(vec![]) };
+    let Some(mut stmt) = prepare(conn, &sql)? else { return Ok(vec![]) };
     entries(&mut stmt)
 }
 
 /// All entries after `last`.
 pub(crate) fn read_after(conn: &Connection, last: i64) -> Result<Vec<Entry>, StoreError> {
     let sql = format!("SELECT * FROM piecewise_log WHERE seq > {last} ORDER BY seq");
-    let Ok(mut stmt) = conn.prepare(&sql) else { return Ok(vec![]) };
+    let Some(mut stmt) = prepare(conn, &sql)? else { return Ok(vec![]) };
     entries(&mut stmt)
 }
 
 fn entries(stmt: &mut Statement<'_>) -> Result<Vec<Entry>, StoreError> {
-    let width = stmt.column_count();
     let mut rows = stmt.raw_query();
     let mut found = vec![];
     while let Some(row) = rows.next()? {
+        // Asked anew of each row: the log may have been widened since the statement was made.
+        let width = row.as_ref().column_count();
         let key =
             (3..width).map(|n| row.get_ref(n).map(|v| value(v).to_owned())).collect::<Result<_, _>>()?;
         let time = row.get::<_, Option<i64>>(2)?.unwrap_or(0).max(0) as u64;
@@ -67,9 +77,8 @@ fn entries(stmt: &mut Statement<'_>) -> Result<Vec<Entry>, StoreError> {
 
 /// The last entry's number.
 pub(crate) fn last(conn: &Connection) -> Result<i64, StoreError> {
-    let Ok(mut stmt) = conn.prepare_cached("SELECT coalesce(max(seq), 0) FROM piecewise_log") else {
-        return Ok(0);
-    };
+    let sql = "SELECT coalesce(max(seq), 0) FROM piecewise_log";
+    let Some(mut stmt) = prepare(conn, sql)? else { return Ok(0) };
     Ok(stmt.query_row([], |row| row.get(0))?)
 }
 
@@ -89,7 +98,7 @@ pub(crate) fn clear_after(conn: &Connection, last: i64) -> Result<(), StoreError
 /// When rows of a container were written last, from entries that wait.
 pub(crate) fn times(conn: &Connection, container: i64) -> Result<Vec<Entry>, StoreError> {
     let sql = format!("SELECT * FROM piecewise_log WHERE container = {container} ORDER BY seq");
-    let Ok(mut stmt) = conn.prepare(&sql) else { return Ok(vec![]) };
+    let Some(mut stmt) = prepare(conn, &sql)? else { return Ok(vec![]) };
     entries(&mut stmt)
 }
 
@@ -167,7 +176,7 @@ pub(crate) fn document_keys_after(
 /// Removes what the log says about rows of a container.
 pub(crate) fn forget(conn: &Connection, container: i64) -> Result<(), StoreError> {
     let sql = format!("DELETE FROM piecewise_log WHERE container = {container}");
-    if let Ok(mut stmt) = conn.prepare(&sql) {
+    if let Some(mut stmt) = prepare(conn, &sql)? {
         stmt.execute([])?;
     }
     Ok(())
@@ -175,6 +184,6 @@ pub(crate) fn forget(conn: &Connection, container: i64) -> Result<(), StoreError
 
 /// How many entries there are.
 pub(crate) fn count(conn: &Connection) -> Result<u64, StoreError> {
-    let Ok(mut stmt) = conn.prepare("SELECT count(*) FROM piecewise_log") else { return Ok(0) };
+    let Some(mut stmt) = prepare(conn, "SELECT count(*) FROM piecewise_log")? else { return Ok(0) };
     Ok(stmt.query_row([], |row| row.get::<_, i64>(0))? as u64)
 }
