@@ -320,18 +320,6 @@ impl Link {
         traffic
     }
 
-    /// DBG
-    pub fn dbg(&self, replica: &Replica) -> String {
-        let mut out = format!("attached {} outbox {} ready {:?};", self.attached, self.outbox.len(), self.ready);
-        for (no, s) in &self.sessions {
-            if !s.level {
-                let c = &replica.containers[no];
-                out += &format!("\n  {} scan {:?} ro {} tip {:?} said {:?} heard {:?} repair {} wanted {} after {:?} cursors {:?}", c.name, c.scan, c.read_only, (c.feed.tip.seq, c.feed.tip.hash[0]), s.said.as_ref().map(|h| (h.tip.seq, h.tip.hash[0], h.cursors.first().map(|c| (c.seq, c.hash[0])))), s.heard.as_ref().map(|h| (h.tip.seq, h.tip.hash[0], h.cursors.first().map(|c| (c.seq, c.hash[0])))), s.repair.is_some(), s.wanted.len(), s.after_repair, 0);
-            }
-        }
-        out
-    }
-
     /// Containers of this file that the server does not grant to this device.
     pub fn not_granted(&self, replica: &Replica) -> Vec<String> {
         self.denied.iter().filter_map(|no| Some(replica.containers.get(no)?.name.clone())).collect()

@@ -453,13 +453,16 @@ fn column_values(
     Ok(columns.iter().map(|index| user.value_at(*index, &key_values, values)).collect())
 }
 
+/// Columns of a UNIQUE index, and a row's values in them.
+type UniqueValues = (Vec<usize>, Vec<Value>);
+
 /// The columns and values of a plain UNIQUE index; None if one is NULL or the index is not plain.
 fn unique_values(
     user: &UserTable,
     unique: &Unique,
     key: &RowKey,
     values: &RowValues,
-) -> Result<Option<(Vec<usize>, Vec<Value>)>, ReplicaError> {
+) -> Result<Option<UniqueValues>, ReplicaError> {
     let Some(columns) = unique.columns.iter().map(|t| t.column).collect::<Option<Vec<_>>>() else {
         return Ok(None);
     };
@@ -467,7 +470,7 @@ fn unique_values(
         return Ok(None);
     }
     let values = column_values(user, &columns, key, values)?;
-    let any_null = values.iter().any(|v| *v == Value::Null);
+    let any_null = values.contains(&Value::Null);
     Ok((!any_null).then_some((columns, values)))
 }
 

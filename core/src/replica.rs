@@ -10,7 +10,7 @@ mod registry;
 mod tracking;
 
 pub use reading::{
-    Attention, Choice, Conflict, ConflictKind, HeldRow, HistoryEntry, OtherRow, RefusedRow, Status,
+    Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, OtherRow, RefusedRow, Status,
     TableStatus, Written,
 };
 pub use registry::{Binding, Follow};

@@ -146,11 +146,11 @@ impl Network {
 
     /// The replica of a machine, opened if it is not.
     pub fn replica(&mut self, n: usize) -> &mut Replica {
-        let chance = self.rng.bytes();
+        let rng = &mut self.rng;
         let server = self.machines[0].identity.peer_id();
         let machine = &mut self.machines[n];
         machine.replica.get_or_insert_with(|| {
-            let replica = Replica::open(&machine.path, false, machine.identity.clone(), chance);
+            let replica = Replica::open(&machine.path, false, machine.identity.clone(), rng.bytes());
             let mut replica = replica.expect("the file opens");
             replica.connection().execute_batch("PRAGMA synchronous = OFF").expect("a pragma");
             if n == 0 {
@@ -252,7 +252,6 @@ impl Network {
                 quiet &= captured.rows == 0 && !captured.more;
             }
             if quiet {
-                for l in &lines { if std::env::var("TRACE").is_ok() { let c = l.client; eprintln!("DBG near {}\nDBG far {}", l.ends[0].dbg(self.replica(c)), l.ends[1].dbg(self.replica(0))); } }
                 let level = lines.iter().all(|line| line.ends.iter().all(Link::is_level));
                 return Ok((talk, level));
             }

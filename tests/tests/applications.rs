@@ -1,6 +1,8 @@
 //! Unmodified applications: the sqlite3 shell, Python, an ORM's way of writing, and migrations, while
 //! `watch` runs in another process.
 
+#![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
+
 use piecewise_tests::data::{open, query, sql};
 use piecewise_tests::process::{Device, PATIENCE, Server};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! Mistakes: what a user can do wrong ends with what happened, what to do, and an exit code; data stay.
 
+#![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
+
 use piecewise_tests::data::{query, sql};
 use piecewise_tests::process::{Device, Said, Server};
 use std::path::{Path, PathBuf};

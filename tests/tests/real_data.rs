@@ -1,5 +1,7 @@
 //! End to end on public data sets: real binaries, real files, real sockets.
 
+#![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
+
 use piecewise_tests::data::{cities, fingerprint, query, sql, wordnet};
 use piecewise_tests::process::{Device, Server};
 

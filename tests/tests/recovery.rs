@@ -1,5 +1,7 @@
 //! Restored backups, copied files, killed processes: all heal at the next sync.
 
+#![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
+
 use piecewise_tests::data::{open, query, sql};
 use piecewise_tests::process::{Device, Server};
 use std::path::{Path, PathBuf};

@@ -240,7 +240,7 @@ impl Simulation {
             document.apply_changes(changes).expect("Automerge takes every change");
             document
         };
-        rows.into_iter().map(|(key, chunks)| (key, document(chunks))).collect()
+        rows.into_iter().map(|row| (row.key, document(row.changes))).collect()
     }
 
     /// Lets all machines come together, and checks that they have.

@@ -196,7 +196,7 @@ proptest! {
         seed: u64,
     ) {
         // Three replicas edit one row; kind 5 merges another's changes first.
-        let mut documents = vec![Document::default(), Document::default(), Document::default()];
+        let mut documents = [Document::default(), Document::default(), Document::default()];
         let mut referee = Automerge::new();
         let all = |text: &str, n: i64| vec![
             column(0, Merge::Register, Value::Integer(n)),

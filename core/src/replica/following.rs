@@ -110,7 +110,7 @@ impl Replica {
         for peer in segments::replicas(&self.conn, key)? {
             cursors.extend(segments::cursors(&self.conn, no, peer)?);
         }
-        cursors.sort_by(|a, b| b.seq.cmp(&a.seq));
+        cursors.sort_by_key(|c| std::cmp::Reverse(c.seq));
         cursors.truncate(crate::message::CURSORS_MAX);
         Ok(cursors)
     }

@@ -163,6 +163,15 @@ pub struct RefusedRow {
     pub time: Timestamp,
 }
 
+/// A row as an Automerge document.
+#[derive(Debug, Clone)]
+pub struct Exported {
+    /// Its key.
+    pub key: String,
+    /// Its changes, each as the bytes of an Automerge change.
+    pub changes: Vec<Vec<u8>>,
+}
+
 /// A change in the history of a row.
 #[derive(Debug, Clone)]
 pub struct HistoryEntry {
@@ -442,8 +451,8 @@ impl Replica {
         Ok(entries)
     }
 
-    /// All rows of a table, deleted ones too, as Automerge documents: key, and the bytes of each change.
-    pub fn export(&mut self, table: &str) -> Result<Vec<(String, Vec<Vec<u8>>)>, ReplicaError> {
+    /// All rows of a table, deleted ones too, as Automerge documents.
+    pub fn export(&mut self, table: &str) -> Result<Vec<Exported>, ReplicaError> {
         let no = self.number(table)?;
         let user = self.user(no)?;
         let mut rows = vec![];
@@ -462,7 +471,7 @@ impl Replica {
                     })?;
                     chunks.push(chunk);
                 }
-                rows.push((user.key_text(&key), chunks));
+                rows.push(Exported { key: user.key_text(&key), changes: chunks });
             }
             after = Some(last);
         }

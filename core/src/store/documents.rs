@@ -110,7 +110,7 @@ fn table(container: i64, key: &RowKey) -> String {
 /// What stands for a row, if anything is known of it.
 pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Option<RowRecord>, StoreError> {
     let sql = format!("SELECT at, hash, several FROM {} WHERE key = ?", table(container, key));
-    let found = conn.prepare_cached(&sql)?.query_row([SqlKey(key)], |row| record(row));
+    let found = conn.prepare_cached(&sql)?.query_row([SqlKey(key)], record);
     Ok(found.optional()?)
 }
 

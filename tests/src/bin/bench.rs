@@ -339,7 +339,7 @@ fn insert(conn: &mut Connection, key: Key, rows: u64) -> u64 {
             let street = format!("{} street", pick());
             let note: Vec<_> = (0..8).map(|_| pick()).collect();
             let note = note.join(" ");
-            let reference = format!("{:016x}", rng.next());
+            let reference = format!("{:016x}", rng.number());
             let day = format!("20{:02}-{:02}-{:02}", rng.below(30), 1 + rng.below(12), 1 + rng.below(28));
             let amount = rng.below(1_000_000) as f64 / 100.0;
             let street = format!("{street} {}", rng.below(200));
@@ -364,7 +364,7 @@ fn insert(conn: &mut Connection, key: Key, rows: u64) -> u64 {
                     ])
                 }
                 Key::Uuid => {
-                    let (a, b) = (rng.next(), rng.next());
+                    let (a, b) = (rng.number(), rng.number());
                     let uuid = format!(
                         "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
                         a >> 32,
