@@ -402,12 +402,26 @@ impl<'r> Container<'r> {
             return Err(SyncError::Protocol { what: "a client refused a segment" });
         }
         let no = self.no;
-        let refused = self.replica.transaction(|r| {
+        let (refused, places) = self.replica.transaction(|r| {
             r.capture_all(session.now)?;
             r.withdraw(no, refusals, session.now)
         })?;
         session.in_flight.clear();
+        session.after_repair = self.moved_up(session.after_repair, &places)?;
+        session.sent = self.moved_up(session.sent, &places)?;
+        if let Some(repair) = &mut session.repair {
+            repair.began_at = self.moved_up(Some(repair.began_at), &places)?.unwrap_or(Cursor::START);
+        }
         Ok(Received { refused, ..Received::default() })
+    }
+
+    /// A place in our feed, after the segments at `places` were taken out of it.
+    fn moved_up(&self, cursor: Option<Cursor>, places: &[Seq]) -> Result<Option<Cursor>, SyncError> {
+        let Some(cursor) = cursor else { return Ok(None) };
+        let gone = places.iter().filter(|seq| **seq <= cursor.seq).count() as u64;
+        let seq = Seq(cursor.seq.0 - gone);
+        let hash = segments::hash_at(&self.replica.conn, self.no, seq)?;
+        Ok(hash.map(|hash| Cursor { seq, hash }))
     }
 
     // ---- repair

@@ -72,6 +72,8 @@ pub struct Faults {
     pub repeat: Option<u64>,
     /// A frame, and all behind it, comes later.
     pub delay: Option<u64>,
+    /// A frame comes with other bytes: some changed, cut off, added, or all by chance.
+    pub damage: Option<u64>,
 }
 
 /// A connection of a client with the server.
@@ -282,13 +284,34 @@ impl Network {
                 moved |= !line.under_way[n].is_empty();
                 continue;
             }
-            if let Some(frame) = line.under_way[n].pop_front() {
+            if let Some(mut frame) = line.under_way[n].pop_front() {
+                if faults.damage.is_some_and(|one_in| self.rng.one_in(one_in)) {
+                    self.damage(&mut frame);
+                }
                 let receiver = machines[1 - n];
                 talk.rows += line.ends[1 - n].receive(self.replica(receiver), &frame, now)?.rows;
                 moved = true;
             }
         }
         Ok(moved)
+    }
+
+    fn damage(&mut self, frame: &mut Vec<u8>) {
+        let len = frame.len() as u64;
+        match self.rng.below(5) {
+            0 => frame.truncate(self.rng.below(len) as usize),
+            1 => frame.extend(self.rng.bytes::<9>()),
+            2 => {
+                let at = self.rng.below(len) as usize;
+                // Fields that claim lengths and counts are made large by this.
+                frame[at..].iter_mut().take(4).for_each(|b| *b = 0xff);
+            }
+            3 => frame.iter_mut().skip(1).for_each(|b| *b = self.rng.number() as u8),
+            _ => {
+                let at = self.rng.below(len) as usize;
+                frame[at] ^= 1 << self.rng.below(8);
+            }
+        }
     }
 
     /// Gives a client other rights.

@@ -159,6 +159,7 @@ impl Simulation {
             lose: some(12, self),
             repeat: some(8, self),
             delay: some(2, self),
+            damage: None,
         };
         let ended = self.net.talk_with(&clients, &faults);
         self.log.push(format!("{clients:?} talk with {faults:?}: {ended:?}"));

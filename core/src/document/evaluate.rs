@@ -283,15 +283,20 @@ impl<'a> Evaluation<'a> {
 
     /// The document in Automerge, from the changes that count.
     fn automerge(&self) -> Automerge {
-        let mut automerge = Automerge::new();
-        for valid in &self.valid {
+        let chunk = |valid: &Valid<'_>| {
             let mut chunk = vec![];
-            if change_codec::encode(valid.change, &valid.actor, &mut chunk).is_err() {
-                continue;
-            }
-            // Every change was judged before, so Automerge has no reason to refuse one.
-            if let Ok(change) = automerge::Change::from_bytes(chunk) {
-                debug_assert_eq!(change.hash().0, valid.hash.0, "bytes differ from Automerge's");
+            change_codec::encode(valid.change, &valid.actor, &mut chunk).ok()?;
+            let change = automerge::Change::from_bytes(chunk).ok()?;
+            debug_assert_eq!(change.hash().0, valid.hash.0, "bytes differ from Automerge's");
+            Some(change)
+        };
+        let changes: Vec<_> = self.valid.iter().filter_map(chunk).collect();
+        // All at once: one by one, Automerge would look through the whole document for each. It has no reason
+        // to refuse any, since every change was judged before; if it does, the others count all the same.
+        let mut automerge = Automerge::new();
+        if automerge.apply_changes(changes.iter().cloned()).is_err() {
+            automerge = Automerge::new();
+            for change in changes {
                 let _ = automerge.apply_changes([change]);
             }
         }

@@ -5,29 +5,31 @@
 
 use super::{Replica, ReplicaError};
 use crate::feed;
-use crate::id::Timestamp;
+use crate::id::{Seq, Timestamp};
 use crate::key::RowKey;
 use crate::message::Refusal;
 use crate::store::documents::{self, At};
 use crate::store::{holds, segments};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 impl Replica {
-    /// Takes refused segments out of the feed; how many rows that concerns. Call it in a transaction.
+    /// Takes refused segments out of the feed: how many rows that concerns, and where the segments were.
+    /// Call it in a transaction.
     pub(crate) fn withdraw(
         &mut self,
         no: i64,
         refusals: &[Refusal],
         now: Timestamp,
-    ) -> Result<u64, ReplicaError> {
-        let mut reasons = HashMap::new();
+    ) -> Result<(u64, Vec<Seq>), ReplicaError> {
+        let mut reasons = BTreeMap::new();
         for refusal in refusals {
             if let Some(number) = segments::find(&self.conn, no, &refusal.segment)? {
                 reasons.insert(number, refusal);
             }
         }
-        let mut rows = 0;
+        let (mut rows, mut places) = (0, vec![]);
         for (number, refusal) in &reasons {
+            places.push(segments::seq_of(&self.conn, *number)?);
             let decoded = self.history.segment(&self.conn, *number)?;
             for (index, key) in decoded.keys().enumerate() {
                 if *key != RowKey::Description {
@@ -43,14 +45,14 @@ impl Replica {
             self.renumber(no)?;
             self.read_description(no)?;
         }
-        Ok(rows)
+        Ok((rows, places))
     }
 
     /// Gives every segment its place anew. The running hash differs from the first gap on, which is how
     /// peers notice.
     fn renumber(&mut self, no: i64) -> Result<(), ReplicaError> {
         let mut feed = feed::Feed::default();
-        let mut after = crate::id::Seq(0);
+        let mut after = Seq(0);
         loop {
             let lines = segments::after(&self.conn, no, after, 1024)?;
             let Some(last) = lines.last() else { break };

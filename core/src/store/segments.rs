@@ -74,6 +74,12 @@ pub(crate) fn find(conn: &Connection, container: i64, id: &SegmentId) -> Result<
     Ok(stmt.query_row(params![container, id.0], |row| row.get(0)).optional()?)
 }
 
+/// Where a segment is in its container's feed.
+pub(crate) fn seq_of(conn: &Connection, no: i64) -> Result<Seq, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT seq FROM piecewise_segments WHERE no = ?")?;
+    Ok(stmt.query_row([no], |row| row.get::<_, i64>(0)).map(|seq| Seq(seq as u64))?)
+}
+
 /// The running hash at `seq`; the start's is all zero.
 pub(crate) fn hash_at(conn: &Connection, container: i64, seq: Seq) -> Result<Option<[u8; 32]>, StoreError> {
     if seq == Seq(0) {
