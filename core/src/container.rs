@@ -408,7 +408,6 @@ impl<'r> Container<'r> {
         })?;
         session.in_flight.clear();
         session.after_repair = self.moved_up(session.after_repair, &places)?;
-        session.sent = self.moved_up(session.sent, &places)?;
         if let Some(repair) = &mut session.repair {
             repair.began_at = self.moved_up(Some(repair.began_at), &places)?.unwrap_or(Cursor::START);
         }
