@@ -65,7 +65,7 @@ impl Replica {
             return Err(StoreError::Damaged { what: "a container is missing" }.into());
         };
         let cursor = state.feed.append(&segment.id);
-        let number = segments::append(&self.conn, no, &cursor, &segment.id, origin, segment.bytes())?;
+        let number = segments::append(&self.conn, no, &cursor, origin, segment)?;
         self.touch(no);
         let target = if into_table { self.target(no)? } else { None };
         self.note_changes(no, number, segment, target.as_ref(), &mut taken)?;
@@ -156,8 +156,7 @@ impl Replica {
         let mut chunk = vec![];
         let hash = change_codec::encode(change, &segment.actor, &mut chunk)
             .map_err(|_| StoreError::BadChange { segment: segment.id })?;
-        let before = documents::find(&self.conn, no, &key)?;
-        documents::add(&self.conn, no, &key, before.as_ref(), at, &hash)?;
+        documents::add(&self.conn, no, &key, at, &hash)?;
         if target.is_some() && key != RowKey::Description {
             taken.unsettled.push((no, key));
         }

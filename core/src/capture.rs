@@ -353,7 +353,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Lists a row as written here but not taken.
+    /// Lists a row as written here but not taken. Of a held row, which the table cannot show, it keeps what
+    /// was written.
     pub(crate) fn refuse_row(
         &mut self,
         no: i64,
@@ -363,9 +364,16 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         let Some(user) = self.containers.get(&no).and_then(|c| c.user.clone()) else { return Ok(()) };
         let shown = user.read(&self.conn, key)?.map(|values| encode_values(&values));
-        let row = Refused { key: key.clone(), reason: reason as u8, time, shown };
-        let segment = crate::id::SegmentId([0; 32]);
-        Ok(holds::refuse(&self.conn, no, &segment, &row)?)
+        let kept = match holds::find(&self.conn, no, key)? {
+            None => holds::refused_kept(&self.conn, no, key)?,
+            Some(_) => {
+                holds::release(&self.conn, no, key)?;
+                let view = self.history.document(&self.conn, no, key)?.evaluate();
+                row::shown(&view, &user).map(|values| encode_values(&values))
+            }
+        };
+        let row = Refused { key: key.clone(), reason: reason as u8, time, shown, kept };
+        Ok(holds::refuse(&self.conn, no, &row)?)
     }
 
     /// Looks at the next rows of a table; at the end, at documents whose rows are gone.
@@ -538,7 +546,7 @@ fn encode_values(values: &RowValues) -> Vec<u8> {
     out
 }
 
-fn decode_values(bytes: &[u8], user: &UserTable) -> Result<RowValues, StoreError> {
+pub(crate) fn decode_values(bytes: &[u8], user: &UserTable) -> Result<RowValues, StoreError> {
     let damaged = || StoreError::Damaged { what: "a refused row" };
     let (flags, tuple) = bytes.split_at_checked(user.columns.len()).ok_or_else(damaged)?;
     let mut rest = decode_tuple(tuple).map_err(|_| damaged())?.into_iter();

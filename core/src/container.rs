@@ -561,7 +561,11 @@ impl Replica {
             if taken.description {
                 self.follow_description(no)?;
             }
-            self.settle(taken.unsettled)?;
+            if with_triggers || taken.description {
+                self.settle(taken.unsettled)?;
+            } else {
+                self.settle_beside(taken.unsettled)?;
+            }
             self.put_back(last)
         });
         self.set_triggers(true)?;
@@ -590,16 +594,19 @@ impl Replica {
                 differing.push(key);
             }
         }
-        let before = if self.containers[&no].prefer_local { self.corrected(now) } else { Timestamp(0) };
-        let written = crate::store::log::times(&self.conn, no)?;
-        let mut dirty = vec![];
-        for key in differing {
-            let logged = written.iter().rev().find(|e| {
-                user.table.row_key(&e.key_values(user.key_columns().len())).is_ok_and(|k| k == key)
-            });
-            let time = logged.map_or(before, |e| self.corrected(Timestamp(e.time)).min(self.corrected(now)));
-            dirty.push(crate::capture::Dirty { key, time });
+        if differing.is_empty() {
+            return Ok(());
         }
+        let before = if self.containers[&no].prefer_local { self.corrected(now) } else { Timestamp(0) };
+        let mut written = std::collections::HashMap::new();
+        for entry in crate::store::log::times(&self.conn, no)? {
+            if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
+                written.insert(key, self.corrected(Timestamp(entry.time)).min(self.corrected(now)));
+            }
+        }
+        let time = |key: &RowKey| written.get(key).copied().unwrap_or(before);
+        let dirty = differing.into_iter().map(|key| crate::capture::Dirty { time: time(&key), key });
+        let mut dirty: Vec<_> = dirty.collect();
         dirty.sort_by_key(|d| d.time);
         self.capture_rows(no, dirty)?;
         Ok(())

@@ -12,6 +12,7 @@ mod writer;
 pub use reader::{FrameReader, RowChange};
 pub use writer::{FrameWriter, KeyRef};
 
+use crate::bytes::{DecodeError, Reader};
 use crate::change::{Action, Change};
 
 /// Most changes in one frame.
@@ -104,6 +105,21 @@ impl Template {
             && change.start_op == 1
             && change.ops.iter().all(|op| op.preds.is_empty());
         Self { fresh, life, ops, has_text: !change.text.is_empty() }
+    }
+
+    /// Its bytes as they stand in a frame.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut out = vec![];
+        writer::put_template(&mut out, self);
+        out
+    }
+
+    /// From the bytes that [`to_bytes`](Self::to_bytes) gave.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        let template = reader::read_template(&mut r)?;
+        r.finish()?;
+        Ok(template)
     }
 
     /// Whether a fresh change of this template is plain puts and counters, which [`RowChange::values`]

@@ -12,13 +12,17 @@ use crate::key::RowKey;
 use crate::segment::Segment;
 use crate::store::documents::{self, At};
 use crate::store::{StoreError, segments};
-use crate::value::ValueRef;
+use crate::value::{Value, ValueRef};
 use rusqlite::Connection;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 /// Plain bytes of decoded segments kept.
 const CACHE_BYTES_MAX: usize = 6 << 20;
+
+/// Segments of which the outline is kept.
+const OUTLINES_MAX: usize = 4096;
 
 /// Recently used segments, decoded.
 #[derive(Debug, Default)]
@@ -26,6 +30,7 @@ pub(crate) struct History {
     decoded: HashMap<i64, (u64, Arc<Decoded>)>,
     clock: u64,
     bytes: usize,
+    outlines: HashMap<i64, Option<(Actor, Change)>>,
 }
 
 /// A segment taken apart so that each change is found at once.
@@ -79,6 +84,41 @@ impl History {
         Ok(document)
     }
 
+    /// All changes of a row as a document in which plain inserts have no values, and the actors of those;
+    /// None if it has no such insert. For a segment of plain inserts nothing needs to be decoded.
+    pub(crate) fn outline(
+        &mut self,
+        conn: &Connection,
+        container: i64,
+        key: &RowKey,
+    ) -> Result<Option<(Document, Vec<Actor>)>, StoreError> {
+        let (mut document, mut outlined) = (Document::default(), vec![]);
+        for (at, hash) in documents::changes(conn, container, key)? {
+            let (actor, change) = match self.outline_of(conn, at.segment())? {
+                Some(outline) => {
+                    outlined.push(outline.0);
+                    outline.clone()
+                }
+                None => self.change(conn, at)?,
+            };
+            document.insert(hash, actor, change);
+        }
+        Ok((!outlined.is_empty()).then_some((document, outlined)))
+    }
+
+    fn outline_of(&mut self, conn: &Connection, no: i64) -> Result<&Option<(Actor, Change)>, StoreError> {
+        if self.outlines.len() >= OUTLINES_MAX {
+            self.outlines.clear();
+        }
+        Ok(match self.outlines.entry(no) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let outline = segments::outline(conn, no)?;
+                new.insert(outline.map(|(actor, template)| (actor, valueless(&template))))
+            }
+        })
+    }
+
     /// The change at a place, with its actor.
     pub(crate) fn change(&mut self, conn: &Connection, at: At) -> Result<(Actor, Change), StoreError> {
         let decoded = self.segment(conn, at.segment())?;
@@ -95,9 +135,8 @@ impl History {
             *used = self.clock;
             return Ok(decoded.clone());
         }
-        let damaged = StoreError::Damaged { what: "a stored segment" };
-        let Ok(segment) = Segment::open_stored(segments::bytes(conn, no)?) else { return Err(damaged) };
-        let decoded = Arc::new(Decoded::new(segment).map_err(|_| damaged)?);
+        let decoded = Decoded::new(segments::open(conn, no)?);
+        let decoded = Arc::new(decoded.map_err(|_| StoreError::Damaged { what: "a stored segment" })?);
         self.bytes += decoded.size();
         self.decoded.insert(no, (self.clock, decoded.clone()));
         while self.bytes > CACHE_BYTES_MAX && self.decoded.len() > 1 {
@@ -167,6 +206,14 @@ impl Decoded {
         let ops = std::iter::once(life).chain(ops).collect();
         Some(Change { deps: vec![], start_op: 1, ops, text: vec![] })
     }
+}
+
+/// A plain insert by this template, with NULL for every value.
+fn valueless(template: &Template) -> Change {
+    let life = Op { key: String::new(), action: Action::Live(OWN), preds: vec![] };
+    let put = |key: &String| Op { key: key.clone(), action: Action::Put(Value::Null), preds: vec![] };
+    let ops = std::iter::once(life).chain(template.ops.iter().map(|(key, _)| put(key))).collect();
+    Change { deps: vec![], start_op: 1, ops, text: vec![] }
 }
 
 impl Compact {

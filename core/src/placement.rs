@@ -12,11 +12,11 @@
 use crate::document::View;
 use crate::id::Actor;
 use crate::key::RowKey;
-use crate::replica::{Replica, ReplicaError};
+use crate::replica::{Replica, ReplicaError, Scan};
 use crate::row;
 use crate::store::documents;
 use crate::store::holds::{self, Claim, HoldKind};
-use crate::store::user_table::{Fault, RowValues, UserTable, quote};
+use crate::store::user_table::{DocumentColumn, Fault, RowValues, UserTable, quote};
 use crate::table::{ForeignKey, Unique};
 use crate::value::{Value, ValueRef};
 use sha2::{Digest, Sha256};
@@ -32,6 +32,8 @@ type Rank = (Actor, RowKey);
 /// Rows still to be looked at.
 #[derive(Default)]
 struct Queue {
+    /// Whether the table shows what documents did before the changes that are being settled.
+    table_is_true: bool,
     rows: VecDeque<(i64, RowKey)>,
     waiting: HashSet<(i64, RowKey)>,
     looks: std::collections::HashMap<(i64, RowKey), u32>,
@@ -75,15 +77,37 @@ impl Replica {
         Ok(())
     }
 
+    /// As [`settle`](Self::settle), for rows of which the table shows what their documents did before the
+    /// changes that came: values that no change replaced are taken from the table.
+    pub(crate) fn settle_beside(&mut self, rows: Vec<(i64, RowKey)>) -> Result<(), ReplicaError> {
+        let mut queue = Queue { table_is_true: true, ..Queue::default() };
+        rows.into_iter().for_each(|(no, key)| queue.push(no, key));
+        while let Some((no, key)) = queue.pop() {
+            self.settle_row(no, key, &mut queue)?;
+        }
+        Ok(())
+    }
+
     fn settle_row(&mut self, no: i64, key: RowKey, queue: &mut Queue) -> Result<(), ReplicaError> {
         let Some(user) = self.containers.get(&no).and_then(|c| c.user.clone()) else { return Ok(()) };
         if key == RowKey::Description || holds::refused_row(&self.conn, no, &key)?.is_some() {
             return Ok(());
         }
-        let view = self.history.document(&self.conn, no, &key)?.evaluate();
-        documents::note_conflict(&self.conn, no, &key, view.is_in_conflict())?;
         let now = user.read(&self.conn, &key)?;
-        let Some(wanted) = row::shown(&view, &user) else {
+        let beside = match &now {
+            Some(now) if queue.table_is_true => self.wanted_beside(no, &key, &user, now)?,
+            _ => None,
+        };
+        let (view, wanted) = match beside {
+            Some((view, wanted)) => (view, Some(wanted)),
+            None => {
+                let view = self.history.document(&self.conn, no, &key)?.evaluate();
+                let wanted = row::shown(&view, &user);
+                (view, wanted)
+            }
+        };
+        documents::note_conflict(&self.conn, no, &key, view.is_in_conflict())?;
+        let Some(wanted) = wanted else {
             holds::release(&self.conn, no, &key)?;
             return self.take_out(no, &key, &user, now, queue);
         };
@@ -100,6 +124,39 @@ impl Replica {
             }
             Err(Fault::Constraint(cause)) => self.hold(&candidate, HoldKind::Local, &cause, now, queue),
         }
+    }
+
+    /// What a row shall show, from the changes beside its insert and from what it shows; None if only the whole
+    /// document can tell.
+    ///
+    /// A put never leaves fewer values under its key than itself. So a value of the insert that stands alone
+    /// was never replaced, and is what the table shows.
+    fn wanted_beside(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        user: &UserTable,
+        now: &RowValues,
+    ) -> Result<Option<(View, RowValues)>, ReplicaError> {
+        let state = &self.containers[&no];
+        if state.scan != Scan::No || state.columns.iter().any(|c| c.is_new) {
+            return Ok(None);
+        }
+        let Some((document, outlined)) = self.history.outline(&self.conn, no, key)? else { return Ok(None) };
+        let view = document.evaluate();
+        let plain = view.waiting.is_empty() && view.void.is_empty();
+        if !plain || view.cells.values().any(|cells| cells.len() != 1) {
+            return Ok(None);
+        }
+        let Some(cells) = view.shown() else { return Ok(None) };
+        let value = |(n, column): (usize, &DocumentColumn)| match cells.get(column.key.as_str()) {
+            None => column.absent.clone(),
+            Some(cell) if outlined.contains(&cell.id.actor) => now[n].clone(),
+            Some(cell) => row::plain(cell),
+        };
+        let wanted = user.columns.iter().enumerate().map(value).collect();
+        drop(cells);
+        Ok(Some((view, wanted)))
     }
 
     /// What keeps a row out of the table, if anything. Later rows with its values are taken out.

@@ -33,6 +33,10 @@ use std::time::Duration;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements kept prepared.
 const STATEMENTS_MAX: usize = 256;
+/// Pages kept in memory: those of one batch of scattered rows.
+const CACHE_KIB: i64 = 16 << 10;
+/// Pages in the WAL at which they are brought into the file: each time costs two fsyncs.
+const CHECKPOINT_PAGES: i64 = 4000;
 /// Changes of containers remembered for links that have not looked yet.
 const CHANGED_MAX: usize = 4096;
 
@@ -192,6 +196,7 @@ impl Replica {
         conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         conn.pragma_update(None, "foreign_keys", false)?;
         conn.pragma_update(None, "recursive_triggers", false)?;
+        conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         // Plans that do not depend on bound values: else a bound key has its statement compiled anew for each row.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -200,6 +205,7 @@ impl Replica {
             // A commit survives the death of the process; after a power loss the last ones may be gone,
             // which peers notice and mend.
             conn.pragma_update(None, "synchronous", "normal")?;
+            conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         }
         let mut replica = Self {
             conn,

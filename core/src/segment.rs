@@ -14,11 +14,13 @@
 //! ```
 
 use crate::bytes::{DecodeError, Reader};
-use crate::frame::{CHANGES_MAX, FrameReader};
+use crate::frame::{CHANGES_MAX, FrameReader, OpKind, Template};
 use crate::id::{Actor, ContainerId, PeerId, SegmentId, Timestamp};
 use crate::identity::{Identity, verify};
 use sha2::{Digest, Sha256};
+use std::cell::RefCell;
 use std::sync::Arc;
+use zstd::bulk::{Compressor, Decompressor};
 
 /// Length of a header in bytes.
 pub const HEADER_LEN: usize = 94;
@@ -138,7 +140,10 @@ pub struct Segment {
 pub(crate) fn row_count(bytes: &Arc<[u8]>) -> u64 {
     let field = bytes.get(ACTOR_FIELDS_LEN - 4..ACTOR_FIELDS_LEN).and_then(|b| b.try_into().ok());
     match field.map_or(0, u32::from_be_bytes) {
-        1 => u64::from(!Segment::open_stored(bytes.clone()).is_ok_and(|s| s.is_description())),
+        1 => {
+            let (id, actor) = (SegmentId([0; 32]), Actor([0; Actor::LEN]));
+            u64::from(!Segment::open_stored(bytes.clone(), id, actor).is_ok_and(|s| s.is_description()))
+        }
         n => u64::from(n),
     }
 }
@@ -155,8 +160,8 @@ impl Segment {
         count: usize,
         plain: Vec<u8>,
     ) -> Result<Self, SegmentError> {
-        let (codec, body) = match zstd::bulk::compress(&plain, ZSTD_LEVEL) {
-            Ok(body) if body.len() < plain.len() => (codec::ZSTD, body),
+        let (codec, body) = match compress(&plain) {
+            Some(body) if body.len() < plain.len() => (codec::ZSTD, body),
             _ => (codec::NONE, plain.clone()),
         };
         let mut header = Header {
@@ -192,22 +197,20 @@ impl Segment {
             verify(&acceptance.server, LABEL_ACCEPTED, &accepted_bytes(id, acceptance.time), signature)
                 .map_err(|_| SegmentError::BadAcceptance { id, server: acceptance.server })?;
         }
-        Self::from_parts(&bytes, &parts, id)
-    }
-
-    /// Reads bytes that were checked by [`open`](Self::open) before they were stored; no signature is checked.
-    pub fn open_stored(bytes: Arc<[u8]>) -> Result<Self, SegmentError> {
-        let parts = Parts::split(&bytes)?;
-        let id = segment_id(parts.signed);
-        Self::from_parts(&bytes, &parts, id)
-    }
-
-    fn from_parts(bytes: &Arc<[u8]>, parts: &Parts<'_>, id: SegmentId) -> Result<Self, SegmentError> {
         let header = parts.header;
         let plain = decompress(&header, parts.body).ok_or(SegmentError::BadBody { id })?;
         let actor = actor(parts.signed, header.time, &plain);
         let acceptance = parts.accepted.map(|(a, _)| a);
-        Ok(Self { header, id, actor, acceptance, bytes: bytes.clone(), plain })
+        Ok(Self { header, id, actor, acceptance, bytes, plain })
+    }
+
+    /// Reads bytes that were checked by [`open`](Self::open) before they were stored with their id and actor:
+    /// nothing is hashed or verified again.
+    pub(crate) fn open_stored(bytes: Arc<[u8]>, id: SegmentId, actor: Actor) -> Result<Self, SegmentError> {
+        let parts = Parts::split(&bytes)?;
+        let (header, acceptance) = (parts.header, parts.accepted.map(|(a, _)| a));
+        let plain = decompress(&header, parts.body).ok_or(SegmentError::BadBody { id })?;
+        Ok(Self { header, id, actor, acceptance, bytes, plain })
     }
 
     /// The same segment with this server's word that it took it in.
@@ -227,6 +230,16 @@ impl Segment {
     pub(crate) fn is_description(&self) -> bool {
         let first = self.changes().and_then(|mut changes| Ok(changes.next_change()?.map(|c| c.key.into())));
         first == Ok(Some(crate::key::RowKey::Description))
+    }
+
+    /// The template, if all its changes are plain inserts by one that only puts values.
+    pub(crate) fn outline(&self) -> Result<Option<Template>, DecodeError> {
+        let reader = self.changes()?;
+        let mut templates = reader.templates();
+        let (first, more) = (templates.next(), templates.next().is_some());
+        let plain = |t: &&Template| t.is_plain_insert() && t.ops.iter().all(|(_, kind)| *kind == OpKind::Put);
+        let first = first.filter(|t| !more && plain(t) && !self.is_description());
+        Ok(first.cloned())
     }
 
     /// Its bytes as they are stored and sent.
@@ -330,10 +343,21 @@ fn check_size(changes: u32, claimed: u64) -> Result<(), SegmentError> {
     Ok(())
 }
 
+thread_local! {
+    // Making one costs as much as a small segment.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(ZSTD_LEVEL).ok());
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = RefCell::new(Decompressor::new().ok());
+}
+
+fn compress(plain: &[u8]) -> Option<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|zstd| zstd.as_mut()?.compress(plain).ok())
+}
+
 fn decompress(header: &Header, body: &[u8]) -> Option<Vec<u8>> {
     let plain = match header.codec {
         codec::NONE => body.to_vec(),
-        _ => zstd::bulk::decompress(body, header.plain_len as usize).ok()?,
+        _ => DECOMPRESSOR
+            .with_borrow_mut(|zstd| zstd.as_mut()?.decompress(body, header.plain_len as usize).ok())?,
     };
     (plain.len() == header.plain_len as usize).then_some(plain)
 }

@@ -14,6 +14,9 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How often to look when nothing was heard, in case the operating system forgot to tell.
 pub const FALLBACK: Duration = Duration::from_secs(1);
 
+/// How long to let further writes gather after one was told.
+const REST: Duration = Duration::from_millis(1);
+
 /// Calls back on writes for as long as it lives.
 #[derive(Debug)]
 pub struct Commits {
@@ -35,6 +38,9 @@ impl Commits {
             };
             if !is_read && event.paths.iter().any(named) {
                 on_write();
+                // A large commit is thousands of writes. While nobody listens, the system keeps equal events
+                // as one instead of waking this thread for each.
+                std::thread::sleep(REST);
             }
         })?;
         let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -31,7 +31,9 @@ fn every_path_that_a_page_names_exists() {
         let text = read(&page);
         // `path/to/file.ext` in code marks, from the top; [text](path) from the page.
         let marked = text.split('`').skip(1).step_by(2).filter(|s| {
-            s.contains('/') && s.ends_with(".rs") && s.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c))
+            s.contains('/')
+                && s.ends_with(".rs")
+                && s.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c))
         });
         let linked = text.split("](").skip(1).filter_map(|s| s.split(')').next());
         let linked = linked.filter(|s| !s.contains(':') && !s.starts_with('#'));
@@ -63,7 +65,9 @@ fn every_decision_is_numbered_and_every_dependency_has_its_reason() {
     let manifest = read(&root().join("Cargo.toml"));
     let section = manifest.split("[workspace.dependencies]").nth(1).expect("shared versions");
     let section = section.split("\n[").next().expect("its lines");
-    let bare: Vec<_> =
-        section.lines().filter(|l| l.contains('=') && !l.starts_with('#') && !l.contains('#') && !l.contains("path =")).collect();
+    let bare: Vec<_> = section
+        .lines()
+        .filter(|l| l.contains('=') && !l.starts_with('#') && !l.contains('#') && !l.contains("path ="))
+        .collect();
     assert!(bare.is_empty(), "dependencies without a reason: {bare:#?}");
 }

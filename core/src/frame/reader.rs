@@ -155,7 +155,7 @@ impl<'a> FrameReader<'a> {
     }
 }
 
-fn read_template(r: &mut Reader<'_>) -> Result<Template, DecodeError> {
+pub(super) fn read_template(r: &mut Reader<'_>) -> Result<Template, DecodeError> {
     let invalid = DecodeError::Invalid { what: "a template" };
     let flags = r.u8()?;
     let life = match flags >> 2 {

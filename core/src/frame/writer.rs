@@ -321,7 +321,7 @@ impl Streams {
     }
 }
 
-fn put_template(out: &mut Vec<u8>, template: &Template) {
+pub(super) fn put_template(out: &mut Vec<u8>, template: &Template) {
     let life = template.life as u8;
     out.push(u8::from(template.fresh) | u8::from(template.has_text) << 1 | life << 2);
     put_uleb(out, template.ops.len() as u64);

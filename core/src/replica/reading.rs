@@ -292,8 +292,7 @@ impl Replica {
     /// Who is behind an actor: the author of the segment that holds its change of the row.
     fn author_of(&self, no: i64, key: &RowKey, actor: &crate::id::Actor) -> Result<PeerId, ReplicaError> {
         for (at, _) in documents::changes(&self.conn, no, key)? {
-            let bytes = segments::bytes(&self.conn, at.segment())?;
-            let segment = crate::segment::Segment::open_stored(bytes).map_err(StoreError::from)?;
+            let segment = segments::open(&self.conn, at.segment())?;
             if segment.actor == *actor {
                 return Ok(segment.header.author);
             }

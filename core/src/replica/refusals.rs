@@ -4,10 +4,12 @@
 //! the user tries again or takes the server's state.
 
 use super::{Replica, ReplicaError};
+use crate::capture::{Dirty, decode_values};
 use crate::feed;
 use crate::id::{Seq, Timestamp};
 use crate::key::RowKey;
 use crate::message::Refusal;
+use crate::row;
 use crate::store::documents::{self, At};
 use crate::store::{holds, segments};
 use std::collections::BTreeMap;
@@ -74,12 +76,39 @@ impl Replica {
     /// Writes all refused rows again, as they are in the tables now; how many.
     pub fn retry_refused(&mut self, now: Timestamp) -> Result<u64, ReplicaError> {
         self.each_refused(|r, no, keys| {
-            holds::forget_refused(&r.conn, no, None)?;
             let time = r.corrected(now);
-            let dirty = keys.into_iter().map(|key| crate::capture::Dirty { key, time }).collect();
+            let mut dirty = vec![];
+            for key in keys {
+                match holds::refused_kept(&r.conn, no, &key)? {
+                    None => dirty.push(Dirty { key, time }),
+                    Some(kept) => r.write_kept(no, &key, &kept, time)?,
+                }
+            }
+            holds::forget_refused(&r.conn, no, None)?;
             r.capture_rows(no, dirty)?;
             Ok(())
         })
+    }
+
+    /// Writes again what was written to a row that the table could not show.
+    fn write_kept(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        kept: &[u8],
+        time: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        let Some(user) = self.containers.get(&no).and_then(|c| c.user.clone()) else { return Ok(()) };
+        let kept = decode_values(kept, &user)?;
+        let view = self.history.document(&self.conn, no, key)?.evaluate();
+        let placeholder = self.placeholder();
+        if let Some(change) =
+            row::edit(&view, &user, row::shown(&view, &user).as_ref(), Some(&kept), placeholder)
+        {
+            self.write_change(no, key, &change, time)?;
+        }
+        self.unsettled.push((no, key.clone()));
+        Ok(())
     }
 
     /// Gives all refused rows up: the tables show again what the documents say. How many.

@@ -1,19 +1,14 @@
 //! Documents on disk: for each row, in which segments its changes are.
 //!
 //! Each container has a table of its own, `piecewise_rows_N`, by key. Most rows have one change: its
-//! place and hash stand right there. Once a row has more, all of them stand in `piecewise_changes`.
-//! The change's bytes are nowhere but in the segments.
+//! place and hash stand right there. The others of a row stand in `piecewise_changes`, so that an edit
+//! leaves the page of its row as it is. The change's bytes are nowhere but in the segments.
 
 use super::StoreError;
 use crate::id::ChangeHash;
 use crate::key::RowKey;
 use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
-
-/// `several` of a row with more than one change …
-const SEVERAL: i64 = 1;
-/// … and of one whose changes are in conflict.
-const CONFLICT: i64 = 2;
 
 /// Where a change is: the number of its segment here, and its place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,14 +28,12 @@ impl At {
     }
 }
 
-/// What stands for a row: its only change, or the latest of several.
+/// The first change of a row to come here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RowRecord {
     pub(crate) at: At,
     pub(crate) hash: ChangeHash,
-    /// Whether there are more changes, in `piecewise_changes`.
-    pub(crate) several: bool,
-    /// Whether they were in conflict when the row was looked at last.
+    /// Whether its changes were in conflict when the row was looked at last.
     pub(crate) in_conflict: bool,
 }
 
@@ -49,10 +42,10 @@ pub(crate) fn create(conn: &Connection, container: i64, integer_keys: bool) -> R
     let (key, end) = if integer_keys { ("INTEGER", "") } else { ("BLOB", " WITHOUT ROWID") };
     conn.execute_batch(&format!(
         "CREATE TABLE piecewise_rows_{container}(
-           key {key} PRIMARY KEY NOT NULL, at INTEGER NOT NULL, hash BLOB NOT NULL, several INTEGER){end};
-         CREATE INDEX piecewise_conflicts_{container} ON piecewise_rows_{container}(key) WHERE several = {CONFLICT};
+           key {key} PRIMARY KEY NOT NULL, at INTEGER NOT NULL, hash BLOB NOT NULL, conflict INTEGER){end};
+         CREATE INDEX piecewise_conflicts_{container} ON piecewise_rows_{container}(key) WHERE conflict;
          CREATE TABLE piecewise_description_{container}(
-           key INTEGER PRIMARY KEY, at INTEGER NOT NULL, hash BLOB NOT NULL, several INTEGER);"
+           key INTEGER PRIMARY KEY, at INTEGER NOT NULL, hash BLOB NOT NULL, conflict INTEGER);"
     ))?;
     Ok(())
 }
@@ -109,19 +102,14 @@ fn table(container: i64, key: &RowKey) -> String {
 
 /// What stands for a row, if anything is known of it.
 pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Option<RowRecord>, StoreError> {
-    let sql = format!("SELECT at, hash, several FROM {} WHERE key = ?", table(container, key));
+    let sql = format!("SELECT at, hash, conflict FROM {} WHERE key = ?", table(container, key));
     let found = conn.prepare_cached(&sql)?.query_row([SqlKey(key)], record);
     Ok(found.optional()?)
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<RowRecord> {
-    let several: Option<i64> = row.get(2)?;
-    Ok(RowRecord {
-        at: At(row.get(0)?),
-        hash: ChangeHash(row.get(1)?),
-        several: several.is_some(),
-        in_conflict: several == Some(CONFLICT),
-    })
+    let conflict: Option<bool> = row.get(2)?;
+    Ok(RowRecord { at: At(row.get(0)?), hash: ChangeHash(row.get(1)?), in_conflict: conflict == Some(true) })
 }
 
 /// The statement that tells whether anything is known of a row, by key.
@@ -136,9 +124,9 @@ pub(crate) fn note_conflict(
     key: &RowKey,
     conflict: bool,
 ) -> Result<(), StoreError> {
-    let sql = format!("UPDATE {} SET several = ?1 WHERE key = ?2 AND several <> ?1", table(container, key));
-    let several = if conflict { CONFLICT } else { SEVERAL };
-    conn.prepare_cached(&sql)?.execute(params![several, SqlKey(key)])?;
+    let sql =
+        format!("UPDATE {} SET conflict = ?1 WHERE key = ?2 AND conflict IS NOT ?1", table(container, key));
+    conn.prepare_cached(&sql)?.execute(params![conflict.then_some(true), SqlKey(key)])?;
     Ok(())
 }
 
@@ -160,25 +148,21 @@ pub(crate) fn add(
     conn: &Connection,
     container: i64,
     key: &RowKey,
-    before: Option<&RowRecord>,
     at: At,
     hash: &ChangeHash,
 ) -> Result<(), StoreError> {
-    let table = table(container, key);
-    let Some(before) = before else {
-        let sql = format!("INSERT INTO {table}(key, at, hash) VALUES (?, ?, ?)");
-        conn.prepare_cached(&sql)?.execute(params![SqlKey(key), at, hash.0])?;
-        return Ok(());
-    };
-    let bytes = key_bytes(key);
-    let mut insert = conn.prepare_cached("INSERT OR IGNORE INTO piecewise_changes VALUES (?, ?, ?, ?)")?;
-    if !before.several {
-        insert.execute(params![container, bytes, before.at, before.hash.0])?;
+    let sql = format!(
+        "INSERT INTO {}(key, at, hash) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        table(container, key)
+    );
+    if conn.prepare_cached(&sql)?.execute(params![SqlKey(key), at, hash.0])? == 0 {
+        conn.prepare_cached("INSERT INTO piecewise_changes VALUES (?, ?, ?, ?)")?.execute(params![
+            container,
+            key_bytes(key),
+            at,
+            hash.0
+        ])?;
     }
-    insert.execute(params![container, bytes, at, hash.0])?;
-    let sql =
-        format!("UPDATE {table} SET at = ?, hash = ?, several = coalesce(several, {SEVERAL}) WHERE key = ?");
-    conn.prepare_cached(&sql)?.execute(params![at, hash.0, SqlKey(key)])?;
     Ok(())
 }
 
@@ -188,35 +172,38 @@ pub(crate) fn changes(
     container: i64,
     key: &RowKey,
 ) -> Result<Vec<(At, ChangeHash)>, StoreError> {
-    match find(conn, container, key)? {
-        None => Ok(vec![]),
-        Some(record) if !record.several => Ok(vec![(record.at, record.hash)]),
-        Some(_) => {
-            let sql = "SELECT at, hash FROM piecewise_changes WHERE container = ? AND key = ? ORDER BY at";
-            let mut stmt = conn.prepare_cached(sql)?;
-            let rows = stmt.query_map(params![container, key_bytes(key)], |row| {
-                Ok((At(row.get(0)?), ChangeHash(row.get(1)?)))
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        }
+    let Some(first) = find(conn, container, key)? else { return Ok(vec![]) };
+    let mut changes = vec![(first.at, first.hash)];
+    let sql = "SELECT at, hash FROM piecewise_changes WHERE container = ? AND key = ? ORDER BY at";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let mut rows = stmt.query(params![container, key_bytes(key)])?;
+    while let Some(row) = rows.next()? {
+        changes.push((At(row.get(0)?), ChangeHash(row.get(1)?)));
     }
+    Ok(changes)
 }
 
 /// Takes a change away from a row, with the row itself if it was the only one.
 pub(crate) fn remove(conn: &Connection, container: i64, key: &RowKey, at: At) -> Result<(), StoreError> {
     let table = table(container, key);
-    let rest: Vec<_> = changes(conn, container, key)?.into_iter().filter(|(a, _)| *a != at).collect();
-    conn.prepare_cached("DELETE FROM piecewise_changes WHERE container = ? AND key = ? AND at = ?")?
-        .execute(params![container, key_bytes(key), at])?;
-    let Some((last, hash)) = rest.last() else {
-        conn.prepare_cached(&format!("DELETE FROM {table} WHERE key = ?"))?.execute([SqlKey(key)])?;
-        return Ok(());
-    };
-    conn.prepare_cached(&format!("UPDATE {table} SET at = ?, hash = ? WHERE key = ?"))?.execute(params![
-        last,
-        hash.0,
-        SqlKey(key)
-    ])?;
+    let changes = changes(conn, container, key)?;
+    let is_first = changes.first().is_some_and(|(first, _)| *first == at);
+    // The second takes the place of the first.
+    let leaves = if is_first { changes.get(1) } else { changes.iter().find(|(a, _)| *a == at) };
+    if let Some((leaves, _)) = leaves {
+        conn.prepare_cached("DELETE FROM piecewise_changes WHERE container = ? AND key = ? AND at = ?")?
+            .execute(params![container, key_bytes(key), leaves])?;
+    }
+    match leaves {
+        _ if !is_first => {}
+        None => {
+            conn.prepare_cached(&format!("DELETE FROM {table} WHERE key = ?"))?.execute([SqlKey(key)])?;
+        }
+        Some((second, hash)) => {
+            conn.prepare_cached(&format!("UPDATE {table} SET at = ?, hash = ? WHERE key = ?"))?
+                .execute(params![second, hash.0, SqlKey(key)])?;
+        }
+    }
     Ok(())
 }
 
@@ -232,7 +219,7 @@ pub(crate) fn keys_in_conflict(
     container: i64,
     integer_keys: bool,
 ) -> Result<Vec<RowKey>, StoreError> {
-    let sql = format!("SELECT key FROM piecewise_rows_{container} WHERE several = {CONFLICT} ORDER BY key");
+    let sql = format!("SELECT key FROM piecewise_rows_{container} WHERE conflict ORDER BY key");
     let mut stmt = conn.prepare_cached(&sql)?;
     let mut rows = stmt.query([])?;
     let mut keys = vec![];
@@ -247,6 +234,6 @@ pub(crate) fn keys_in_conflict(
 
 /// How many rows have changes in conflict.
 pub(crate) fn count_in_conflict(conn: &Connection, container: i64) -> Result<u64, StoreError> {
-    let sql = format!("SELECT count(*) FROM piecewise_rows_{container} WHERE several = {CONFLICT}");
+    let sql = format!("SELECT count(*) FROM piecewise_rows_{container} WHERE conflict");
     Ok(conn.prepare_cached(&sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64)
 }

@@ -5,7 +5,7 @@
 
 use super::StoreError;
 use super::documents::{key_bytes, key_from_bytes};
-use crate::id::{SegmentId, Timestamp};
+use crate::id::Timestamp;
 use crate::key::RowKey;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -132,22 +132,19 @@ pub(crate) struct Refused {
     pub(crate) time: Timestamp,
     /// What the table showed when it was refused, as the bytes of a tuple; None: no row.
     pub(crate) shown: Option<Vec<u8>>,
+    /// What was written, if the table could not show it: the row was held.
+    pub(crate) kept: Option<Vec<u8>>,
 }
 
 /// Records a refused row.
-pub(crate) fn refuse(
-    conn: &Connection,
-    container: i64,
-    segment: &SegmentId,
-    row: &Refused,
-) -> Result<(), StoreError> {
+pub(crate) fn refuse(conn: &Connection, container: i64, row: &Refused) -> Result<(), StoreError> {
     conn.prepare_cached("REPLACE INTO piecewise_refused VALUES (?, ?, ?, ?, ?, ?)")?.execute(params![
         container,
-        segment.0,
         key_bytes(&row.key),
         row.reason,
         row.time.0 as i64,
-        row.shown
+        row.shown,
+        row.kept
     ])?;
     Ok(())
 }
@@ -159,17 +156,28 @@ pub(crate) fn refused(
     integer_keys: bool,
 ) -> Result<Vec<Refused>, StoreError> {
     let mut stmt = conn.prepare_cached(
-        "SELECT key, reason, time, shown FROM piecewise_refused WHERE container = ? ORDER BY key, time",
+        "SELECT key, reason, time, shown, kept FROM piecewise_refused WHERE container = ? ORDER BY key",
     )?;
     let rows = stmt.query_map([container], |row| {
-        Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get(3)?))
+        Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get(3)?, row.get(4)?))
     })?;
     rows.map(|row| {
-        let (key, reason, time, shown) = row?;
+        let (key, reason, time, shown, kept) = row?;
         let key = key_from_bytes(&key, integer_keys)?;
-        Ok(Refused { key, reason, time: Timestamp(time as u64), shown })
+        Ok(Refused { key, reason, time: Timestamp(time as u64), shown, kept })
     })
     .collect()
+}
+
+/// What was written to a refused row that the table could not show.
+pub(crate) fn refused_kept(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT kept FROM piecewise_refused WHERE container = ? AND key = ?";
+    let mut stmt = conn.prepare_cached(sql)?;
+    Ok(stmt.query_row(params![container, key_bytes(key)], |row| row.get(0)).optional()?.flatten())
 }
 
 /// What the table showed for a refused row when it was refused last; None if the row is not refused.
@@ -178,9 +186,8 @@ pub(crate) fn refused_row(
     container: i64,
     key: &RowKey,
 ) -> Result<Option<Option<Vec<u8>>>, StoreError> {
-    let mut stmt = conn.prepare_cached(
-        "SELECT shown FROM piecewise_refused WHERE container = ? AND key = ? ORDER BY time DESC LIMIT 1",
-    )?;
+    let sql = "SELECT shown FROM piecewise_refused WHERE container = ? AND key = ?";
+    let mut stmt = conn.prepare_cached(sql)?;
     Ok(stmt.query_row(params![container, key_bytes(key)], |row| row.get(0)).optional()?)
 }
 
@@ -198,8 +205,7 @@ pub(crate) fn forget_refused(
 
 /// How many rows of a container are refused.
 pub(crate) fn count_refused(conn: &Connection, container: i64) -> Result<u64, StoreError> {
-    let mut stmt =
-        conn.prepare_cached("SELECT count(DISTINCT key) FROM piecewise_refused WHERE container = ?")?;
+    let mut stmt = conn.prepare_cached("SELECT count(*) FROM piecewise_refused WHERE container = ?")?;
     Ok(stmt.query_row([container], |row| row.get::<_, i64>(0))? as u64)
 }
 

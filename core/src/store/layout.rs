@@ -22,7 +22,7 @@ CREATE TABLE piecewise_cursors(
 CREATE TABLE piecewise_acknowledged(container INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
 CREATE TABLE piecewise_segments(
   no INTEGER PRIMARY KEY, container INTEGER NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, hash BLOB NOT NULL,
-  peer INTEGER NOT NULL, peer_seq INTEGER NOT NULL, bytes BLOB NOT NULL);
+  peer INTEGER NOT NULL, peer_seq INTEGER NOT NULL, actor BLOB NOT NULL, outline BLOB, bytes BLOB NOT NULL);
 CREATE UNIQUE INDEX piecewise_segments_feed ON piecewise_segments(container, seq);
 CREATE UNIQUE INDEX piecewise_segments_id ON piecewise_segments(container, id);
 CREATE TABLE piecewise_changes(
@@ -38,9 +38,9 @@ CREATE INDEX piecewise_claims_key ON piecewise_claims(container, key);
 CREATE TABLE piecewise_unsettled(
   container INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (container, key)) WITHOUT ROWID;
 CREATE TABLE piecewise_refused(
-  container INTEGER NOT NULL, segment BLOB NOT NULL, key BLOB NOT NULL, reason INTEGER NOT NULL,
-  time INTEGER NOT NULL, shown BLOB,
-  PRIMARY KEY (container, key, segment)) WITHOUT ROWID;
+  container INTEGER NOT NULL, key BLOB NOT NULL, reason INTEGER NOT NULL, time INTEGER NOT NULL,
+  shown BLOB, kept BLOB,
+  PRIMARY KEY (container, key)) WITHOUT ROWID;
 ";
 
 const DROP: &str = "

@@ -4,8 +4,10 @@
 //! place in its container's feed (`seq`), which changes when one before it is taken out.
 
 use super::StoreError;
-use crate::id::{PeerId, ReplicaId, SegmentId, Seq};
+use crate::frame::Template;
+use crate::id::{Actor, PeerId, ReplicaId, SegmentId, Seq};
 use crate::message::Cursor;
+use crate::segment::Segment;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::Arc;
 
@@ -49,21 +51,23 @@ pub(crate) fn append(
     conn: &Connection,
     container: i64,
     cursor: &Cursor,
-    id: &SegmentId,
     origin: Origin,
-    bytes: &[u8],
+    segment: &Segment,
 ) -> Result<i64, StoreError> {
     conn.prepare_cached(
-        "INSERT INTO piecewise_segments(container, seq, id, hash, peer, peer_seq, bytes) VALUES (?,?,?,?,?,?,?)",
+        "INSERT INTO piecewise_segments(container, seq, id, hash, peer, peer_seq, actor, outline, bytes)
+         VALUES (?,?,?,?,?,?,?,?,?)",
     )?
     .execute(params![
         container,
         cursor.seq.0 as i64,
-        id.0,
+        segment.id.0,
         cursor.hash,
         origin.peer,
         origin.seq.0 as i64,
-        bytes
+        segment.actor.0,
+        segment.outline()?.map(|template| template.to_bytes()),
+        &segment.bytes()[..]
     ])?;
     Ok(conn.last_insert_rowid())
 }
@@ -110,6 +114,28 @@ pub(crate) fn bytes(conn: &Connection, no: i64) -> Result<Arc<[u8]>, StoreError>
     stmt.query_row([no], |row| Ok(Arc::from(row.get_ref(0)?.as_blob()?)))
         .optional()?
         .ok_or(StoreError::Damaged { what: "a segment that a row refers to is missing" })
+}
+
+/// A segment, opened: it was checked before it was stored.
+pub(crate) fn open(conn: &Connection, no: i64) -> Result<Segment, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT id, actor, bytes FROM piecewise_segments WHERE no = ?")?;
+    let mut rows = stmt.query([no])?;
+    let Some(row) = rows.next()? else {
+        return Err(StoreError::Damaged { what: "a segment that a row refers to is missing" });
+    };
+    let (id, actor) = (SegmentId(row.get(0)?), Actor(row.get(1)?));
+    let damaged = StoreError::Damaged { what: "a stored segment" };
+    let Ok(bytes) = row.get_ref(2)?.as_blob() else { return Err(damaged) };
+    Segment::open_stored(Arc::from(bytes), id, actor).map_err(|_| damaged)
+}
+
+/// The actor of a segment, and the template if all its changes are plain inserts by one.
+pub(crate) fn outline(conn: &Connection, no: i64) -> Result<Option<(Actor, Template)>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT actor, outline FROM piecewise_segments WHERE no = ?")?;
+    let found = stmt.query_row([no], |row| Ok((Actor(row.get(0)?), row.get::<_, Option<Vec<u8>>>(1)?)));
+    let Some((actor, Some(bytes))) = found.optional()? else { return Ok(None) };
+    let damaged = |_| StoreError::Damaged { what: "the outline of a stored segment" };
+    Ok(Some((actor, Template::from_bytes(&bytes).map_err(damaged)?)))
 }
 
 /// All ids of a container, ascending.
