@@ -40,6 +40,11 @@ impl Identity {
         PeerId(self.key.verifying_key().to_bytes())
     }
 
+    /// Signs bytes as they are, where another format says what they are: notes and cosignatures.
+    pub(crate) fn sign_plain(&self, message: &[u8]) -> [u8; 64] {
+        self.key.sign(message).to_bytes()
+    }
+
     /// Signs a message for one purpose.
     pub fn sign(&self, label: &str, message: &[u8]) -> [u8; 64] {
         self.key.sign(&labelled(label, message)).to_bytes()
@@ -48,8 +53,13 @@ impl Identity {
 
 /// Checks a signature strictly (RFC 8032, no small-order keys).
 pub fn verify(peer: &PeerId, label: &str, message: &[u8], signature: &[u8; 64]) -> Result<(), BadSignature> {
+    verify_plain(peer, &labelled(label, message), signature)
+}
+
+/// As [`verify`], for bytes that [`Identity::sign_plain`] signed.
+pub(crate) fn verify_plain(peer: &PeerId, message: &[u8], signature: &[u8; 64]) -> Result<(), BadSignature> {
     let key = VerifyingKey::from_bytes(&peer.0).map_err(|_| BadSignature)?;
-    key.verify_strict(&labelled(label, message), &Signature::from_bytes(signature)).map_err(|_| BadSignature)
+    key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| BadSignature)
 }
 
 fn labelled(label: &str, message: &[u8]) -> Vec<u8> {

@@ -11,6 +11,7 @@
 //! * `capture`: rows become segments. `apply` and `placement`: segments become rows, or are held.
 //! * [`document`]: one row as a set of changes; [`change`] and [`change_codec`] one of them; `history` finds them.
 //! * [`table`], [`description`]: what a table is like. [`key`], [`value`], [`id`], [`bytes`]: the small parts.
+//! * [`supervisor_log`]: the signed record of what a server did.
 //! * [`identity`], [`handshake`], [`channel`], [`invite`], [`grant`], [`container_name`]: who is there and may do what.
 
 mod apply;
@@ -43,5 +44,6 @@ mod row;
 pub mod segment;
 pub mod session;
 pub mod store;
+pub mod supervisor_log;
 pub mod table;
 pub mod value;
