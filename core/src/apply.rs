@@ -67,6 +67,7 @@ impl Replica {
         let cursor = state.feed.append(&segment.id);
         let number = segments::append(&self.conn, no, &cursor, origin, segment)?;
         self.touch(no);
+        self.tell_log_of(no, segment, origin.peer)?;
         let target = if into_table { self.target(no)? } else { None };
         self.note_changes(no, number, segment, target.as_ref(), &mut taken)?;
         taken.rows = u64::from(segment.header.count) - u64::from(taken.description);

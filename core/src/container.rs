@@ -7,7 +7,7 @@
 
 use crate::change::Action;
 use crate::grant::Access;
-use crate::id::{SegmentId, Seq, Timestamp};
+use crate::id::{PeerId, SegmentId, Seq, Timestamp};
 use crate::key::RowKey;
 use crate::message::{Accepted, Cursor, Have, Message, Refusal, RefusalReason, Segments};
 use crate::ranges::{self, SortedIds};
@@ -16,6 +16,8 @@ use crate::segment::{Segment, SegmentError};
 use crate::session::{Repair, Role, Session};
 use crate::store::segments::{self, Origin};
 use crate::store::{StoreError, documents};
+use crate::supervisor_log::Event;
+use crate::supervisor_log::entry::{check_receipt, sign_receipt};
 use std::sync::Arc;
 
 /// Segments are put into one message up to about this many bytes.
@@ -89,6 +91,9 @@ pub struct Received {
     /// Own segments that the peer refused.
     pub refused: u64,
 }
+
+/// A segment that may enter, or why it may not, and its author.
+type Checked = Result<Segment, (Refusal, PeerId)>;
 
 /// One tracked table of a replica.
 #[derive(Debug)]
@@ -336,16 +341,22 @@ impl<'r> Container<'r> {
         for bytes in &message.segments {
             checked.push(self.check(session, bytes)?);
         }
+        session.received_segments += checked.len() as u64;
         let origin = Origin { peer, seq: if moves { message.reach.seq } else { Seq(0) } };
         let now = session.now;
         while self.replica.capture(now)?.more {}
-        let (no, refusals) = (self.no, &mut session.refusals);
+        let (no, from, refusals) = (self.no, session.peer, &mut session.refusals);
         let received = self.replica.transaction(|r| {
             r.capture_all(now)?;
             let mut received = Received::default();
             for segment in checked {
                 match segment {
-                    Err(refusal) => refusals.push(refusal),
+                    Err((refusal, author)) => {
+                        let (segment, reason) = (refusal.segment, refusal.reason as u8);
+                        let container = r.place(no);
+                        r.tell_log(now, || Event::Refused { container, segment, author, from, reason })?;
+                        refusals.push(refusal);
+                    }
                     Ok(segment) => r.apply(no, &segment, origin, now, &mut received)?,
                 }
             }
@@ -361,7 +372,7 @@ impl<'r> Container<'r> {
     }
 
     /// Checks a segment's bytes, and whether it may enter here.
-    fn check(&self, session: &Session, bytes: &Arc<[u8]>) -> Result<Result<Segment, Refusal>, SyncError> {
+    fn check(&self, session: &Session, bytes: &Arc<[u8]>) -> Result<Checked, SyncError> {
         let segment = match (Segment::open(bytes.clone()), &session.role) {
             (Ok(segment), _) => segment,
             (Err(error), _) => return Err(error.into()),
@@ -388,7 +399,7 @@ impl<'r> Container<'r> {
             _ => None,
         };
         Ok(match reason {
-            Some(reason) => Err(Refusal { segment: segment.id, reason }),
+            Some(reason) => Err((Refusal { segment: segment.id, reason }, segment.header.author)),
             None => Ok(segment.accept(&self.replica.identity, session.now)),
         })
     }
@@ -412,6 +423,37 @@ impl<'r> Container<'r> {
             repair.began_at = self.moved_up(Some(repair.began_at), &places)?.unwrap_or(Cursor::START);
         }
         Ok(Received { refused, ..Received::default() })
+    }
+
+    /// Our word that we have everything of the peer's feed up to here, if something came since the last.
+    pub(crate) fn next_receipt(
+        &mut self,
+        session: &mut Session,
+    ) -> Result<Option<(Cursor, [u8; 64])>, SyncError> {
+        let Some(peer) = session.peer_no.filter(|_| session.received_segments > 0) else { return Ok(None) };
+        session.received_segments = 0;
+        let reach = segments::cursors(&self.replica.conn, self.no, peer)?.first().copied();
+        let id = self.replica.containers[&self.no].id;
+        Ok(reach.map(|reach| (reach, sign_receipt(&self.replica.identity, &id, &reach))))
+    }
+
+    /// Takes a peer's word that it has everything of our feed up to a place.
+    pub(crate) fn receive_receipt(
+        &mut self,
+        session: &mut Session,
+        reach: Cursor,
+        receipt: [u8; 64],
+    ) -> Result<(), SyncError> {
+        let (peer, container) = (session.peer, self.replica.place(self.no));
+        check_receipt(&peer, &container.id, &reach, &receipt)
+            .map_err(|_| SyncError::Protocol { what: "a receipt that it did not sign" })?;
+        if segments::hash_at(&self.replica.conn, self.no, reach.seq)? != Some(reach.hash) {
+            return Ok(()); // of a feed that this server had before it was restored
+        }
+        let segments =
+            session.sent_segments - std::mem::replace(&mut session.receipted, session.sent_segments);
+        let event = || Event::Delivered { container, peer, segments, reach, receipt: Some(receipt) };
+        Ok(self.replica.transaction(|r| r.tell_log(session.now, event))?)
     }
 
     /// A place in our feed, after the segments at `places` were taken out of it.
@@ -455,7 +497,12 @@ impl<'r> Container<'r> {
             // A word that came twice: the repair is over.
             None if received.is_empty() => return Ok(Received::default()),
             None if session.repairs >= REPAIRS_MAX => return Err(SyncError::RepairFailed),
-            None => self.new_repair(session)?,
+            None => {
+                let (no, peer, now) = (self.no, session.peer, session.now);
+                let container = self.replica.place(no);
+                self.replica.transaction(|r| r.tell_log(now, || Event::Repaired { container, peer }))?;
+                self.new_repair(session)?
+            }
         };
         if received.is_empty() {
             if !repair.said_done {

@@ -12,6 +12,7 @@
 //!   4 denied    (empty: the database; or a container id: that container)
 //!   5 open      like one entry of a list: a container that the other side may not know
 //!   6 ask, 7 rows   see `compare`
+//!   8 receipt   initiator: container id 32 · cursor · signature 64, see `supervisor_log`
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
 
@@ -22,7 +23,7 @@ use crate::container_name::{ContainerName, container_id};
 use crate::grant::Access;
 use crate::id::{ContainerId, PeerId, Timestamp};
 use crate::key::RowKey;
-use crate::message::{Cursor, Message};
+use crate::message::{Cursor, Message, put_cursor, read_cursor};
 use crate::replica::{Replica, ReplicaError, Scan};
 use crate::root::RootDigest;
 use crate::session::{Authority, Role, Session};
@@ -39,9 +40,12 @@ const DENIED: u8 = 4;
 const OPEN: u8 = 5;
 const ASK: u8 = 6;
 const ROWS: u8 = 7;
+const RECEIPT: u8 = 8;
 
 const NAME_LEN_MAX: usize = 512;
 const CONTAINERS_MAX: u64 = 1 << 20;
+/// A connection that stays gives receipts at most this often.
+const RECEIPTS_EVERY_MS: u64 = 60_000;
 /// Containers listed in one frame.
 const LIST_MAX: usize = 4096;
 
@@ -199,6 +203,10 @@ pub struct Link {
     ready: BTreeSet<(u32, i64)>,
     outbox: VecDeque<Vec<u8>>,
     seen: u64,
+    /// Whether something came that no receipt covers.
+    owes_receipt: bool,
+    /// When receipts were given last.
+    receipts_given: Option<Timestamp>,
     /// Tables to compare, and how far the first of them is; None: this link syncs.
     comparing: Option<Comparing>,
 }
@@ -287,6 +295,8 @@ impl Link {
             ready: BTreeSet::new(),
             outbox: VecDeque::new(),
             seen: replica.changed_end(),
+            owes_receipt: false,
+            receipts_given: None,
             comparing: None,
         }
     }
@@ -340,6 +350,7 @@ impl Link {
             DENIED if !self.is_responder() => self.receive_denied(replica, &mut r)?,
             OPEN => self.receive_open(replica, &mut r)?,
             ASK if self.is_responder() => self.receive_ask(replica, &mut r)?,
+            RECEIPT if self.is_responder() => self.receive_receipt(replica, &mut r, now)?,
             ROWS if !self.is_responder() => self.receive_rows(replica, &mut r)?,
             _ => return Err(LinkError::Protocol { what: "a frame of an unknown kind" }),
         }
@@ -378,7 +389,51 @@ impl Link {
                 }
             }
         }
-        Ok(None)
+        self.next_receipt(replica, now)
+    }
+
+    /// Once level: our word on what came, for the server's log.
+    fn next_receipt(&mut self, replica: &mut Replica, now: Timestamp) -> Result<Option<Vec<u8>>, LinkError> {
+        let recent = self.receipts_given.is_some_and(|last| now.0 < last.0 + RECEIPTS_EVERY_MS);
+        if !self.owes_receipt || recent || !self.is_level() {
+            return Ok(None);
+        }
+        self.owes_receipt = false;
+        for (no, session) in &mut self.sessions {
+            let Some(id) = replica.containers.get(no).map(|c| c.id) else { continue };
+            let receipt = replica.container(&id).map(|mut c| c.next_receipt(session)).transpose();
+            let receipt = receipt.map_err(|source| LinkError::Sync { container: id.to_string(), source })?;
+            if let Some((reach, signature)) = receipt.flatten() {
+                let mut frame = vec![RECEIPT];
+                frame.extend_from_slice(&id.0);
+                put_cursor(&mut frame, &reach);
+                frame.extend_from_slice(&signature);
+                self.outbox.push_back(frame);
+            }
+        }
+        if !self.outbox.is_empty() {
+            self.receipts_given = Some(now);
+        }
+        Ok(self.outbox.pop_front())
+    }
+
+    fn receive_receipt(
+        &mut self,
+        replica: &mut Replica,
+        r: &mut Reader<'_>,
+        now: Timestamp,
+    ) -> Result<(), LinkError> {
+        let id = ContainerId(r.array()?);
+        let (reach, signature) = (read_cursor(r)?, r.array()?);
+        let Some(state) = replica.containers.values().find(|c| c.id == id) else { return Ok(()) };
+        let (no, name) = (state.no, state.name.clone());
+        if self.access(&name).is_none() || !self.sessions.contains_key(&no) {
+            return Ok(());
+        }
+        let session = self.session(no, now);
+        let done =
+            replica.container(&id).map(|mut c| c.receive_receipt(session, reach, signature)).transpose();
+        done.map(drop).map_err(|source| LinkError::Sync { container: name, source })
     }
 
     fn is_responder(&self) -> bool {
@@ -583,6 +638,8 @@ impl Link {
         }
         let session = self.session(no, now);
         let received = replica.container(&id).map(|mut c| c.receive(session, message)).transpose();
+        self.owes_receipt |=
+            !self.is_responder() && received.as_ref().is_ok_and(|r| r.is_some_and(|r| r.segments > 0));
         self.make_ready(replica, [no]);
         // Those that refer to it may have waited for it.
         let children = replica.containers.get(&no).map(|c| replica.children_of(&c.table)).unwrap_or_default();

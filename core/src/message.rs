@@ -182,7 +182,7 @@ impl Message {
         let message = match r.u8()? {
             0 => Self::Have(Have::decode(&mut r)?),
             1 => {
-                let (from, reach) = (cursor(&mut r)?, cursor(&mut r)?);
+                let (from, reach) = (read_cursor(&mut r)?, read_cursor(&mut r)?);
                 let n = r.uleb_max(LIST_MAX, "the number of segments")?;
                 let segment = |r: &mut Reader<'_>| r.bytes(SEGMENT_LEN_MAX, "a segment").map(Arc::from);
                 let segments = (0..n).map(|_| segment(&mut r)).collect::<Result<_, _>>()?;
@@ -231,12 +231,12 @@ impl Have {
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let replica = ReplicaId(r.array()?);
-        let tip = cursor(r)?;
+        let tip = read_cursor(r)?;
         let count = r.u64()?;
         let root = RootDigest(r.array()?);
         let accepted = match r.u8()? {
             0 => Accepted::NotYet,
-            1 => Accepted::From(cursor(r)?),
+            1 => Accepted::From(read_cursor(r)?),
             2 => Accepted::None,
             _ => return Err(DecodeError::Invalid { what: "the answer to cursors" }),
         };
@@ -244,18 +244,18 @@ impl Have {
         if usize::from(n) > CURSORS_MAX {
             return Err(DecodeError::TooLarge { what: "the number of cursors" });
         }
-        let cursors = (0..n).map(|_| cursor(r)).collect::<Result<_, _>>()?;
+        let cursors = (0..n).map(|_| read_cursor(r)).collect::<Result<_, _>>()?;
         Ok(Self { replica, tip, count, root, cursors, accepted })
     }
 }
 
-fn put_cursor(out: &mut Vec<u8>, cursor: &Cursor) {
+pub(crate) fn put_cursor(out: &mut Vec<u8>, cursor: &Cursor) {
     out.extend_from_slice(&cursor.seq.0.to_be_bytes());
     out.extend_from_slice(&cursor.hash);
 }
 
 /// A cursor; a seq beyond what SQLite's integers hold is refused.
-fn cursor(r: &mut Reader<'_>) -> Result<Cursor, DecodeError> {
+pub(crate) fn read_cursor(r: &mut Reader<'_>) -> Result<Cursor, DecodeError> {
     let seq = r.u64()?;
     if seq > i64::MAX as u64 {
         return Err(DecodeError::TooLarge { what: "a position in a feed" });

@@ -7,6 +7,7 @@ mod following;
 mod reading;
 mod refusals;
 mod registry;
+mod supervised;
 mod tracking;
 
 pub use reading::{

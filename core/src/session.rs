@@ -66,6 +66,10 @@ pub struct Session {
     /// What went to the peer.
     pub(crate) sent_rows: u64,
     pub(crate) sent_segments: u64,
+    /// Segments that came since the last receipt was given.
+    pub(crate) received_segments: u64,
+    /// Of the segments sent, those that a receipt covers.
+    pub(crate) receipted: u64,
 }
 
 /// A set reconciliation in progress.
@@ -102,6 +106,8 @@ impl Session {
             holds_back: false,
             sent_rows: 0,
             sent_segments: 0,
+            received_segments: 0,
+            receipted: 0,
         }
     }
 

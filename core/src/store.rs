@@ -7,6 +7,7 @@ pub(crate) mod documents;
 pub(crate) mod holds;
 pub(crate) mod layout;
 pub(crate) mod log;
+pub(crate) mod outbox;
 pub mod schema;
 pub(crate) mod segments;
 pub(crate) mod triggers;

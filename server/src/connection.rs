@@ -8,6 +8,7 @@ use piecewise_core::channel::{Channel, Opener};
 use piecewise_core::handshake::{RefuseReason, Responder};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Attach, Link};
+use piecewise_core::supervisor_log::talk::LogMessage;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -23,6 +24,8 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Channels of one connection.
 const CHANNELS_MAX: usize = 16_384;
+/// The channel on which the supervisor's log is talked of; databases have the others.
+pub const LOG_CHANNEL: u64 = 0;
 /// Bytes read ahead: small, for there may be many idle connections.
 const READ_BUFFER: usize = 8 << 10;
 
@@ -194,6 +197,12 @@ impl Router {
         let plain = self.opener.open(sealed)?;
         let mut r = Reader::new(&plain);
         let channel = r.uleb().map_err(|_| ConnectionError::Protocol("a frame without a channel"))?;
+        if channel == LOG_CHANNEL {
+            let message = LogMessage::decode(r.rest())
+                .map_err(|_| ConnectionError::Protocol("words about the log that cannot be read"))?;
+            let answer = self.server.supervisor.log_answer(&self.peer, message)?;
+            return Ok(answer.map(|answer| on_channel(channel, &answer.encode())));
+        }
         let id = (self.number, channel);
         if let Some(commands) = self.channels.get(&channel) {
             let _ = commands.send(Command::Frame { id, frame: r.rest().to_vec() });

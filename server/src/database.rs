@@ -13,10 +13,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Frames that wait for one connection.
 pub(crate) const OUTBOX_FRAMES: usize = 16;
+/// Entries brought into the log in one transaction.
+const LOG_ENTRIES_AT_ONCE: usize = 1024;
+/// How often: each time costs an fsync, since only then the outbox may forget them.
+const LOG_EVERY: Duration = Duration::from_millis(250);
 /// Commands handled before links are asked for what they have to say.
 const COMMANDS_AT_ONCE: usize = 64;
 
@@ -84,6 +88,8 @@ impl Database {
             links: BTreeMap::new(),
             version: None,
             look_until: None,
+            log_told: Instant::now(),
+            untold: true,
             _commits: commits,
         };
         let thread = std::thread::Builder::new().name(format!("db {name}")).spawn(move || worker.run());
@@ -115,6 +121,9 @@ struct Worker {
     links: BTreeMap<LinkId, Attached>,
     version: Option<i64>,
     look_until: Option<Instant>,
+    /// When the supervisor's log was told last, and whether something may have happened since.
+    log_told: Instant,
+    untold: bool,
     _commits: Option<Commits>,
 }
 
@@ -123,9 +132,16 @@ impl Worker {
         tracing::info!(database = self.name, "open");
         self.capture();
         loop {
-            let wait = if self.look_until.is_some() { LOOK_EVERY } else { FALLBACK };
+            let wait = if self.look_until.is_some() {
+                LOOK_EVERY
+            } else if self.untold {
+                LOG_EVERY
+            } else {
+                FALLBACK
+            };
             match self.inbox.recv_timeout(wait) {
                 Ok(command) => {
+                    self.untold = true;
                     if !self.handle_some(command) {
                         break;
                     }
@@ -135,7 +151,11 @@ impl Worker {
             }
             self.look_for_writes();
             self.pump();
+            if self.log_told.elapsed() >= LOG_EVERY {
+                self.tell_log();
+            }
         }
+        self.tell_log();
         let checkpoint = self.replica.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
         tracing::info!(database = self.name, checkpoint = checkpoint.is_ok(), "closed");
     }
@@ -245,6 +265,25 @@ impl Worker {
                     self.version = None;
                     return;
                 }
+            }
+        }
+    }
+
+    /// Brings what happened here into the supervisor's log.
+    fn tell_log(&mut self) {
+        (self.log_told, self.untold) = (Instant::now(), false);
+        loop {
+            let entries = match self.replica.log_entries(LOG_ENTRIES_AT_ONCE) {
+                Ok(entries) => entries,
+                Err(error) => break tracing::error!(database = self.name, %error, "the log's outbox"),
+            };
+            let Some((last, _)) = entries.last() else { break };
+            if let Err(error) = self.authority.log_append(&entries) {
+                // They stay in the outbox.
+                break tracing::error!(database = self.name, %error, "the log cannot be written; it is tried again");
+            }
+            if let Err(error) = self.replica.log_has(*last) {
+                break tracing::error!(database = self.name, %error, "the log's outbox");
             }
         }
     }

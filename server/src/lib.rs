@@ -1,17 +1,18 @@
 //! Piecewise server: the side that accepts connections and keeps every table in a SQLite file.
 //!
 //! `listener` accepts sockets, `connection` is one of them, `database` one file with its thread;
-//! `supervisor` knows who may do what; `commits` hears of writes by other programs.
+//! `supervisor` knows who may do what; `log` is its signed record; `commits` hears of writes by other programs.
 
 pub mod commits;
 pub mod config;
 mod connection;
 mod database;
 pub mod listener;
+pub mod log;
 pub mod supervisor;
 mod tls;
 
-pub use connection::websocket_config;
+pub use connection::{LOG_CHANNEL, websocket_config};
 use piecewise_core::id::Timestamp;
 use std::time::{SystemTime, UNIX_EPOCH};
 

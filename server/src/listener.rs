@@ -17,6 +17,8 @@ use tokio_rustls::TlsAcceptor;
 
 /// How long open connections get to say goodbye.
 const GOODBYE_TIME: Duration = Duration::from_secs(2);
+/// How often a checkpoint of the log is signed, if it has grown.
+const SIGN_EVERY: Duration = Duration::from_secs(1);
 /// Where a running server leaves its address for the `invite` command.
 const ADDRESS_FILE: &str = "server.address";
 
@@ -105,6 +107,8 @@ impl Server {
         std::fs::write(&path, &public).map_err(|e| format!("{}: {e}", path.display()))?;
         tracing::info!(%address, public, key = self.supervisor.identity.peer_id().short(), "listening");
         let mut tasks = tokio::task::JoinSet::new();
+        let mut sign = tokio::time::interval(SIGN_EVERY);
+        sign.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(until);
         loop {
             tokio::select! {
@@ -119,6 +123,7 @@ impl Server {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 },
+                _ = sign.tick() => self.sign_log(),
                 Some(_) = tasks.join_next() => {}
             }
         }
@@ -128,7 +133,14 @@ impl Server {
             tokio::time::timeout(GOODBYE_TIME, async { while tasks.join_next().await.is_some() {} }).await;
         let databases = std::mem::take(&mut *self.databases.lock().unwrap_or_else(PoisonError::into_inner));
         databases.into_values().for_each(Database::close);
+        self.sign_log();
         Ok(())
+    }
+
+    fn sign_log(&self) {
+        if let Err(error) = self.supervisor.log_sign() {
+            tracing::error!(%error, "no checkpoint of the log could be signed");
+        }
     }
 
     async fn accept(

@@ -69,6 +69,7 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         logs.init()
     }
     let supervisor = Arc::new(Supervisor::open(&config.data)?);
+    supervisor.log_check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| format!("no threads: {e}"))?;
     runtime.block_on(async {
@@ -109,8 +110,9 @@ fn invite(args: &InviteArgs) -> Result<(), Failure> {
         message: "the server has not run yet, so its address is not known".into(),
         hint: Some("start it with `piecewise-server serve`, or say --address ws://HOST:PORT".into()),
     })?;
-    let expires = Timestamp(piecewise_server::now().0 + args.expires * 3_600_000);
-    println!("{}", supervisor.invite(&grants, &address, piecewise_server::chance(), expires)?);
+    let now = piecewise_server::now();
+    let expires = Timestamp(now.0 + args.expires * 3_600_000);
+    println!("{}", supervisor.invite(&grants, &address, piecewise_server::chance(), now, expires)?);
     Ok(())
 }
 
@@ -128,9 +130,9 @@ fn change_grant(args: &GrantArgs, give: bool) -> Result<(), Failure> {
     let peer = find(&supervisor, &args.peer)?;
     let grant: Grant = args.grant.parse().map_err(|e: piecewise_core::grant::BadGrant| e.to_string())?;
     let done = if give {
-        supervisor.grant(&peer, &grant)?
+        supervisor.grant(&peer, &grant, piecewise_server::now())?
     } else {
-        supervisor.ungrant(&peer, grant.pattern.as_str())?
+        supervisor.ungrant(&peer, grant.pattern.as_str(), piecewise_server::now())?
     };
     if !done {
         return Err(Failure {

@@ -3,14 +3,18 @@
 //! All SQL about peers, grants and invites is here. Commands such as `invite` write the file while the
 //! server runs; the server notices at the next question.
 
+use crate::log;
 use piecewise_core::grant::{Access, Grant, access};
 use piecewise_core::handshake::RefuseReason;
 use piecewise_core::id::{PeerId, RealmId, Timestamp};
 use piecewise_core::identity::Identity;
 use piecewise_core::invite::Invite;
 use piecewise_core::session::Authority;
-use rusqlite::{Connection, OptionalExtension, params};
-use std::collections::HashMap;
+use piecewise_core::supervisor_log::note::Note;
+use piecewise_core::supervisor_log::tree::Edge;
+use piecewise_core::supervisor_log::{Entry, Event};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use std::collections::{HashMap, VecDeque};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -56,15 +60,20 @@ pub struct Supervisor {
     pub identity: Identity,
     /// The server's name for all it holds.
     pub realm: RealmId,
+    pub(crate) log_key: Identity,
     folder: PathBuf,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct State {
-    conn: Connection,
+pub(crate) struct State {
+    pub(crate) conn: Connection,
     version: i64,
     grants: HashMap<PeerId, Vec<Grant>>,
+    /// The right edge of the log, as it was after the last append here.
+    pub(crate) edge: Option<Edge>,
+    /// Notes signed lately.
+    pub(crate) notes: VecDeque<Note>,
 }
 
 /// A device that joined.
@@ -97,10 +106,12 @@ impl Supervisor {
         conn.busy_timeout(Duration::from_secs(5))?;
         conn.pragma_update(None, "journal_mode", "wal")?;
         conn.execute_batch(TABLES)?;
+        conn.execute_batch(log::TABLES)?;
         conn.execute("INSERT OR IGNORE INTO settings VALUES ('realm', randomblob(16))", [])?;
         let realm = conn.query_row("SELECT value FROM settings WHERE name = 'realm'", [], |r| r.get(0))?;
-        let state = State { conn, version: -1, grants: HashMap::new() };
-        Ok(Self { identity, realm: RealmId(realm), folder: folder.to_owned(), state: Mutex::new(state) })
+        let state = State { conn, version: -1, grants: HashMap::new(), edge: None, notes: VecDeque::new() };
+        let (log_key, folder) = (log::key(folder)?, folder.to_owned());
+        Ok(Self { identity, realm: RealmId(realm), log_key, folder, state: Mutex::new(state) })
     }
 
     /// Where the databases are.
@@ -108,7 +119,7 @@ impl Supervisor {
         &self.folder
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -118,16 +129,37 @@ impl Supervisor {
         grants: &[Grant],
         address: &str,
         secret: [u8; 32],
+        now: Timestamp,
         expires: Timestamp,
     ) -> Result<Invite, SupervisorError> {
         let (server, realm) = (self.identity.peer_id(), self.realm);
         let invite = Invite { address: address.to_owned(), server, realm, secret };
         let list: Vec<_> = grants.iter().map(Grant::to_string).collect();
-        self.state().conn.execute(
-            "INSERT INTO invites(hash, grants, expires) VALUES (?, ?, ?)",
-            params![invite.secret_hash(), list.join("\n"), expires.0 as i64],
-        )?;
+        let (secret_hash, grants) = (invite.secret_hash(), list.join("\n"));
+        self.logged(now, |tx| {
+            tx.execute(
+                "INSERT INTO invites(hash, grants, expires) VALUES (?, ?, ?)",
+                params![secret_hash, grants, expires.0 as i64],
+            )?;
+            Ok(Some(Event::Invited { secret_hash, expires, grants }))
+        })?;
         Ok(invite)
+    }
+
+    /// Does something that the log shall tell of, in one transaction; false if there was nothing to do.
+    fn logged(
+        &self,
+        now: Timestamp,
+        work: impl FnOnce(&Connection) -> Result<Option<Event>, rusqlite::Error>,
+    ) -> Result<bool, SupervisorError> {
+        let mut state = self.state();
+        state.version = -1;
+        let tx = state.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let Some(event) = work(&tx)? else { return Ok(false) };
+        let entry = Entry { time: now, event }.encode();
+        log::append(&tx, &mut None, std::iter::once(&entry[..]))?;
+        tx.commit()?;
+        Ok(true)
     }
 
     /// Decides whether a device is let in; an invite is used up in the same step.
@@ -168,6 +200,8 @@ impl Supervisor {
                 params![peer.0, grant.pattern.as_str(), grant.access.to_string()],
             )?;
         }
+        let event = Event::Joined { peer: *peer, name: name.to_owned(), secret_hash: hash };
+        log::append(&tx, &mut None, std::iter::once(&Entry { time: now, event }.encode()[..]))?;
         tx.commit()?;
         state.version = -1;
         Ok(Ok(()))
@@ -190,26 +224,30 @@ impl Supervisor {
 
     /// Takes all rights from a device; false if it is not known.
     pub fn revoke(&self, peer: &PeerId, now: Timestamp) -> Result<bool, SupervisorError> {
-        let mut state = self.state();
-        state.version = -1;
-        let sql = "UPDATE peers SET revoked = ? WHERE key = ? AND revoked IS NULL";
-        Ok(state.conn.execute(sql, params![now.0 as i64, peer.0])? > 0)
+        self.logged(now, |tx| {
+            let sql = "UPDATE peers SET revoked = ? WHERE key = ? AND revoked IS NULL";
+            let done = tx.execute(sql, params![now.0 as i64, peer.0])? > 0;
+            Ok(done.then_some(Event::Revoked { peer: *peer }))
+        })
     }
 
     /// Gives a device a grant, in place of one with the same pattern; false if it is not known.
-    pub fn grant(&self, peer: &PeerId, grant: &Grant) -> Result<bool, SupervisorError> {
-        let mut state = self.state();
-        state.version = -1;
-        let sql = "REPLACE INTO grants SELECT key, ?2, ?3 FROM peers WHERE key = ?1";
-        Ok(state.conn.execute(sql, params![peer.0, grant.pattern.as_str(), grant.access.to_string()])? > 0)
+    pub fn grant(&self, peer: &PeerId, grant: &Grant, now: Timestamp) -> Result<bool, SupervisorError> {
+        self.logged(now, |tx| {
+            let sql = "REPLACE INTO grants SELECT key, ?2, ?3 FROM peers WHERE key = ?1";
+            let done =
+                tx.execute(sql, params![peer.0, grant.pattern.as_str(), grant.access.to_string()])? > 0;
+            Ok(done.then(|| Event::Granted { peer: *peer, grant: grant.to_string() }))
+        })
     }
 
     /// Takes a grant from a device; false if it had none of this pattern.
-    pub fn ungrant(&self, peer: &PeerId, pattern: &str) -> Result<bool, SupervisorError> {
-        let mut state = self.state();
-        state.version = -1;
-        let sql = "DELETE FROM grants WHERE key = ? AND pattern = ?";
-        Ok(state.conn.execute(sql, params![peer.0, pattern])? > 0)
+    pub fn ungrant(&self, peer: &PeerId, pattern: &str, now: Timestamp) -> Result<bool, SupervisorError> {
+        self.logged(now, |tx| {
+            let sql = "DELETE FROM grants WHERE key = ? AND pattern = ?";
+            let done = tx.execute(sql, params![peer.0, pattern])? > 0;
+            Ok(done.then(|| Event::Ungranted { peer: *peer, grant: pattern.to_owned() }))
+        })
     }
 
     /// What a device may do; nothing if it is unknown or revoked.
@@ -300,7 +338,8 @@ mod tests {
     fn an_invite_works_once_and_not_after_it_expired() {
         let (_folder, supervisor) = opened();
         let grants = ["shop/*=write".parse().expect("a grant")];
-        let invite = supervisor.invite(&grants, "ws://x", [1; 32], Timestamp(NOW.0 + 10)).expect("an invite");
+        let invite =
+            supervisor.invite(&grants, "ws://x", [1; 32], NOW, Timestamp(NOW.0 + 10)).expect("an invite");
         let (one, two) = (PeerId([1; 32]), PeerId([2; 32]));
         let admit = |peer, secret, now| supervisor.admit(peer, "", secret, now).expect("an answer");
         assert_eq!(admit(&one, None, NOW), Err(RefuseReason::Unknown));
@@ -317,7 +356,8 @@ mod tests {
     fn a_revoked_key_may_nothing_also_when_another_process_revoked_it() {
         let (folder, supervisor) = opened();
         let grants = ["**=admin".parse().expect("a grant")];
-        let invite = supervisor.invite(&grants, "ws://x", [1; 32], Timestamp(NOW.0 + 10)).expect("an invite");
+        let invite =
+            supervisor.invite(&grants, "ws://x", [1; 32], NOW, Timestamp(NOW.0 + 10)).expect("an invite");
         let peer = PeerId([1; 32]);
         supervisor
             .admit(&peer, "", Some(invite.secret_hash()), NOW)

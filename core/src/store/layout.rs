@@ -35,6 +35,7 @@ CREATE TABLE piecewise_claims(
   container INTEGER NOT NULL, claim BLOB NOT NULL, key BLOB NOT NULL,
   PRIMARY KEY (container, claim, key)) WITHOUT ROWID;
 CREATE INDEX piecewise_claims_key ON piecewise_claims(container, key);
+CREATE TABLE piecewise_outbox(no INTEGER PRIMARY KEY, entry BLOB NOT NULL);
 CREATE TABLE piecewise_unsettled(
   container INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (container, key)) WITHOUT ROWID;
 CREATE TABLE piecewise_refused(
@@ -47,7 +48,7 @@ const DROP: &str = "
 DROP TABLE piecewise_meta; DROP TABLE piecewise_containers; DROP TABLE piecewise_peers;
 DROP TABLE piecewise_cursors; DROP TABLE piecewise_acknowledged; DROP TABLE piecewise_segments; DROP TABLE piecewise_changes;
 DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_refused;
-DROP TABLE piecewise_unsettled;
+DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox;
 DROP TABLE IF EXISTS piecewise_log;
 ";
 

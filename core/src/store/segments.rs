@@ -173,6 +173,12 @@ pub(crate) fn peer(conn: &Connection, key: &PeerId, replica: &ReplicaId) -> Resu
     Ok(conn.last_insert_rowid())
 }
 
+/// The key of a peer by its number here.
+pub(crate) fn peer_key(conn: &Connection, no: i64) -> Result<Option<PeerId>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT key FROM piecewise_peers WHERE no = ?")?;
+    Ok(stmt.query_row([no], |row| row.get(0).map(PeerId)).optional()?)
+}
+
 /// The last few cursors into a peer's feed, newest first.
 pub(crate) fn cursors(conn: &Connection, container: i64, peer: i64) -> Result<Vec<Cursor>, StoreError> {
     let mut stmt = conn.prepare_cached(

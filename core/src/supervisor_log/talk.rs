@@ -1,12 +1,12 @@
 //! What a client and a server say about the log, on a channel of its own.
 //!
 //! ```text
-//! 0 ask       origin · size u64                                    client: the last checkpoint it has; empty and 0: none
+//! 0 ask       origin · size u64 · root 32                          client: the last checkpoint it has; empty: none
 //! 1 same                                                           server: it still is the last
 //! 2 told      log key 32 · origin · statement 64 · note or empty · n LEB128 · n hashes
 //! 3 cosigned  witness 32 · seconds u64 · signature 64              client: the checkpoint continues the one before
-//! 4 prove     segment 32                                           client
-//! 5 proof     size u64 · index u64 · entry · n LEB128 · n hashes   server: under the checkpoint told last
+//! 4 prove     segment 32 · size u64                                client: under its checkpoint of that size
+//! 5 proof     size u64 · index u64 · entry · n LEB128 · n hashes   server
 //! 6 unknown   segment 32                                           server: no checkpoint covers it yet
 //! 7 alarm     note                                                 client: this note of yours says otherwise
 //! ```
@@ -30,6 +30,8 @@ pub enum LogMessage {
         origin: String,
         /// Its size.
         size: u64,
+        /// Its root.
+        root: Hash,
     },
     /// It still is the last one.
     Same,
@@ -37,8 +39,13 @@ pub enum LogMessage {
     Told(Told),
     /// A client has seen the checkpoint.
     Cosigned(Cosignature),
-    /// Is this segment in the log?
-    Prove(SegmentId),
+    /// Is this segment in the log, as it was at this size?
+    Prove {
+        /// The segment.
+        segment: SegmentId,
+        /// The size of the client's checkpoint.
+        size: u64,
+    },
     /// It is.
     Proof(Proof),
     /// No checkpoint covers this segment.
@@ -92,10 +99,11 @@ impl LogMessage {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![];
         match self {
-            Self::Ask { origin, size } => {
+            Self::Ask { origin, size, root } => {
                 out.push(0);
                 put_bytes(&mut out, origin.as_bytes());
                 out.extend_from_slice(&size.to_be_bytes());
+                out.extend_from_slice(root);
             }
             Self::Same => out.push(1),
             Self::Told(told) => {
@@ -112,9 +120,10 @@ impl LogMessage {
                 out.extend_from_slice(&cosignature.seconds.to_be_bytes());
                 out.extend_from_slice(&cosignature.signature);
             }
-            Self::Prove(segment) => {
+            Self::Prove { segment, size } => {
                 out.push(4);
                 out.extend_from_slice(&segment.0);
+                out.extend_from_slice(&size.to_be_bytes());
             }
             Self::Proof(proof) => {
                 out.push(5);
@@ -139,7 +148,11 @@ impl LogMessage {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
         let message = match r.u8()? {
-            0 => Self::Ask { origin: r.text(255, "a log's name")?.to_owned(), size: r.u64()? },
+            0 => Self::Ask {
+                origin: r.text(255, "a log's name")?.to_owned(),
+                size: r.u64()?,
+                root: r.array()?,
+            },
             1 => Self::Same,
             2 => {
                 let key = PeerId(r.array()?);
@@ -157,7 +170,7 @@ impl LogMessage {
                 seconds: r.u64()?,
                 signature: r.array()?,
             }),
-            4 => Self::Prove(SegmentId(r.array()?)),
+            4 => Self::Prove { segment: SegmentId(r.array()?), size: r.u64()? },
             5 => Self::Proof(Proof {
                 size: r.u64()?,
                 index: r.u64()?,

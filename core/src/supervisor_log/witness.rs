@@ -7,7 +7,7 @@
 use super::entry::{Entry, Event};
 use super::note::{Cosignature, LogKey, Note};
 use super::talk::{LogMessage, Proof, Told, check_statement};
-use super::tree::{check_consistency, check_inclusion, leaf_hash};
+use super::tree::{EMPTY_ROOT, check_consistency, check_inclusion, leaf_hash};
 use crate::id::{PeerId, SegmentId, Timestamp};
 use crate::identity::Identity;
 
@@ -59,7 +59,8 @@ impl Witness {
     /// What to ask at every connect.
     pub fn ask(&self) -> LogMessage {
         let origin = self.log.as_ref().map_or(String::new(), |log| log.origin.clone());
-        LogMessage::Ask { origin, size: self.size() }
+        let root = self.note.as_ref().map_or(EMPTY_ROOT, |note| note.checkpoint.root);
+        LogMessage::Ask { origin, size: self.size(), root }
     }
 
     /// Leaves of the last good checkpoint.
