@@ -181,7 +181,7 @@ impl<'a> Reader<'a> {
         let mut shift = 0;
         loop {
             let b = self.u8()?;
-            if shift > 63 {
+            if shift > 63 || (shift == 63 && b != 0 && b != 0x7f) {
                 return Err(DecodeError::BadInteger);
             }
             value |= i64::from(b & 0x7f).wrapping_shl(shift);
@@ -214,6 +214,15 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn bits_beyond_the_64th_are_refused() {
+        for last in [32, 1, 0x7e] {
+            let bytes = [128, 128, 128, 128, 128, 128, 128, 128, 192, last];
+            assert_eq!(Reader::new(&bytes).sleb(), Err(DecodeError::BadInteger), "{last}");
+            assert_eq!(Reader::new(&bytes).uleb().is_err(), last != 1);
+        }
+    }
 
     proptest! {
         #[test]
