@@ -41,6 +41,9 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// Compare tables with the server's, row by row; changes nothing.
     Compare(CompareArgs),
+    /// See what this device knows of its servers' signed logs, and check them.
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Show this device's key and the servers it has joined.
     Identity(JsonArgs),
     /// Print a script that completes commands in a shell.
@@ -238,6 +241,9 @@ pub(crate) struct HistoryArgs {
     pub(crate) table: String,
     /// The row's key; the values of a composite key are joined by commas.
     pub(crate) key: String,
+    /// Ask the server which entry of its log tells of each change, with proof.
+    #[arg(long)]
+    pub(crate) log: bool,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }
@@ -250,6 +256,37 @@ pub(crate) struct CompareArgs {
     pub(crate) tables: Vec<String>,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Show the last checkpoint of each server's log, and any alarm with its evidence.
+    Status(JsonArgs),
+    /// Demand proof that what was written here is in the server's log.
+    Check(LogCheckArgs),
+    /// Verify the exported files of a log with nothing but its public key.
+    /// Exit codes: 0 sound, 1 tampered with, 2 could not be checked.
+    Verify(LogVerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogCheckArgs {
+    /// The SQLite file.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogVerifyArgs {
+    /// The folder with checkpoint and tiles.
+    pub(crate) folder: PathBuf,
+    /// The log's public key, as `piecewise-server log status` prints it.
+    #[arg(long)]
+    pub(crate) key: String,
+    /// An older checkpoint that the log must continue. May be repeated.
+    #[arg(long, value_name = "NOTE")]
+    pub(crate) against: Vec<PathBuf>,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub(crate) mod held;
 pub(crate) mod history;
 pub(crate) mod identity;
 pub(crate) mod join;
+pub(crate) mod log;
 pub(crate) mod refused;
 pub(crate) mod status;
 pub(crate) mod sync;
@@ -40,7 +41,7 @@ fn about(file: &Path, error: ReplicaError) -> Failure {
 async fn connect_for(home: &Home, replica: &Replica) -> Result<(Connection, PeerId), Failure> {
     let binding = replica.binding().ok_or(ReplicaError::NotBound)?;
     let server = home.of_realm(&binding.realm)?;
-    Ok((connect(server, home.identity()?, None).await?, server.key()))
+    Ok((connect(home, server, None).await?, server.key()))
 }
 
 /// Runs a future with a thread beside it for sockets and encryption.

@@ -2,14 +2,17 @@
 //!
 //! Encryption and the socket are worked on beside whoever uses the queues.
 
-use crate::home::KnownServer;
+use crate::home::{Home, KnownServer};
 use crate::report::{Failure, code};
+use crate::witness::{self, LogTalk};
 use futures_util::{SinkExt, Stream, StreamExt};
 use piecewise_core::bytes::{Reader, put_uleb};
 use piecewise_core::channel::{Channel, Opener, Sealer};
 use piecewise_core::handshake::Initiator;
 use piecewise_core::id::Timestamp;
 use piecewise_core::identity::Identity;
+use piecewise_core::supervisor_log::Witness;
+use piecewise_server::LOG_CHANNEL;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +20,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio_tungstenite::tungstenite::http::Uri;
@@ -31,7 +35,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// Frames that wait in each direction.
 const QUEUE: usize = 8;
-/// The one channel that this side uses.
+/// The channel of the one database that this side talks of.
 const CHANNEL: u64 = 1;
 
 trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -48,10 +52,15 @@ pub(crate) struct Connection {
     /// Frames that came; an error is the last.
     pub(crate) incoming: mpsc::Receiver<Result<Vec<u8>, Failure>>,
     /// Frames to send.
-    pub(crate) outgoing: mpsc::Sender<Vec<u8>>,
+    outgoing: mpsc::Sender<Frame>,
+    witness: Option<JoinHandle<Result<LogTalk, Failure>>>,
+    address: String,
     bytes: Arc<Bytes>,
-    writer: tokio::task::JoinHandle<()>,
+    writer: JoinHandle<()>,
 }
+
+/// A channel and what goes over it.
+pub(crate) type Frame = (u64, Vec<u8>);
 
 /// Bytes of messages on the wire, as WebSocket payloads.
 #[derive(Debug, Default)]
@@ -66,31 +75,79 @@ impl Connection {
         (self.bytes.received.load(Ordering::Relaxed), self.bytes.sent.load(Ordering::Relaxed))
     }
 
+    /// Room for one more frame of the database, if there is some now.
+    pub(crate) fn room(&self) -> Option<Room<'_>> {
+        self.outgoing.try_reserve().ok().map(Room)
+    }
+
+    /// The way out, to wait for room in it.
+    pub(crate) fn outgoing(&self) -> mpsc::Sender<Frame> {
+        self.outgoing.clone()
+    }
+
+    /// Sends a frame of the database; false if the connection is lost.
+    pub(crate) async fn send(&self, frame: Vec<u8>) -> bool {
+        self.outgoing.send((CHANNEL, frame)).await.is_ok()
+    }
+
+    /// Waits until the server has shown that its log continues what it was; the talk about it, once.
+    pub(crate) async fn witnessed(&mut self) -> Result<LogTalk, Failure> {
+        let witness = self.witness.take().ok_or_else(|| Failure::new("the log was met before"))?;
+        let silent = || unreachable(&self.address, "it says nothing of its log");
+        let met = tokio::time::timeout(CONNECT_TIME, witness).await.map_err(|_| silent())?;
+        met.unwrap_or_else(|_| Err(silent()))
+    }
+
     /// Says goodbye, after what was said before has left.
     pub(crate) async fn close(self) {
-        let Self { outgoing, writer, incoming, .. } = self;
+        let Self { outgoing, writer, incoming, witness, .. } = self;
+        if let Some(witness) = witness {
+            witness.abort();
+            drop(witness.await);
+        }
         drop((outgoing, incoming));
         let _ = tokio::time::timeout(CLOSE_TIME, writer).await;
     }
 }
 
-/// Connects to a server and proves who is there; with an invite's secret, joins.
+/// Room for one frame.
+pub(crate) struct Room<'a>(mpsc::Permit<'a, Frame>);
+
+impl Room<'_> {
+    pub(crate) fn send(self, frame: Vec<u8>) {
+        self.0.send((CHANNEL, frame));
+    }
+}
+
+/// Connects to a server and proves who is there; with an invite's secret, joins. The server's log is met beside.
 pub(crate) async fn connect(
+    home: &Home,
     server: &KnownServer,
-    identity: Identity,
     secret: Option<[u8; 32]>,
 ) -> Result<Connection, Failure> {
-    let connecting = tokio::time::timeout(CONNECT_TIME, open(server, identity, secret));
+    let identity = home.identity()?;
+    let connecting = tokio::time::timeout(CONNECT_TIME, open(server, identity.clone(), secret));
     let silent = || unreachable(&server.address, "it does not answer");
     let (channel, server_time, socket) = connecting.await.map_err(|_| silent())??;
     let Channel { sealer, opener, .. } = channel;
     let (sink, stream) = socket.split();
     let bytes = Arc::new(Bytes::default());
     let (to_us, incoming) = mpsc::channel(QUEUE);
+    let (to_log, of_log) = mpsc::channel(QUEUE);
     let (outgoing, from_us) = mpsc::channel(QUEUE);
-    tokio::spawn(read(Box::pin(stream), opener, to_us, bytes.clone()));
+    tokio::spawn(read(Box::pin(stream), opener, to_us, to_log, bytes.clone()));
     let writer = tokio::spawn(write(sink, sealer, from_us, bytes.clone()));
-    Ok(Connection { server_time, incoming, outgoing, bytes, writer })
+    let talk = LogTalk {
+        path: witness::path(home.folder(), &server.key()),
+        server: server.key(),
+        identity,
+        incoming: of_log,
+        outgoing: outgoing.clone(),
+        witness: Witness::default(),
+    };
+    let witness = Some(tokio::spawn(talk.meet()));
+    let address = server.address.clone();
+    Ok(Connection { server_time, incoming, outgoing, witness, address, bytes, writer })
 }
 
 async fn open(
@@ -175,6 +232,7 @@ async fn read(
     mut source: Source,
     mut opener: Opener,
     to_us: mpsc::Sender<Result<Vec<u8>, Failure>>,
+    to_log: mpsc::Sender<Vec<u8>>,
     bytes: Arc<Bytes>,
 ) {
     let lost = |why: &str| Failure::new(format!("the connection was lost: {why}")).code(code::UNREACHABLE);
@@ -191,33 +249,40 @@ async fn read(
             Ok(plain) => strip_channel(plain),
             Err(error) => break drop(to_us.send(Err(lost(&error.to_string()))).await),
         };
-        if let Some(frame) = frame
-            && to_us.send(Ok(frame)).await.is_err()
-        {
+        let heard = match frame {
+            Some((CHANNEL, frame)) => to_us.send(Ok(frame)).await.is_ok(),
+            // Nobody listens once the log was met.
+            Some((LOG_CHANNEL, frame)) => {
+                let _ = to_log.send(frame).await;
+                true
+            }
+            _ => true,
+        };
+        if !heard {
             break;
         }
     }
 }
 
-fn strip_channel(mut plain: Vec<u8>) -> Option<Vec<u8>> {
+fn strip_channel(mut plain: Vec<u8>) -> Option<Frame> {
     let mut r = Reader::new(&plain);
-    let ours = r.uleb().ok()? == CHANNEL;
+    let channel = r.uleb().ok()?;
     let start = plain.len() - r.rest().len();
     plain.drain(..start);
-    ours.then_some(plain)
+    Some((channel, plain))
 }
 
 async fn write(
     mut sink: impl SinkExt<Message, Error = WsError> + Unpin,
     mut sealer: Sealer,
-    mut from_us: mpsc::Receiver<Vec<u8>>,
+    mut from_us: mpsc::Receiver<Frame>,
     bytes: Arc<Bytes>,
 ) {
     while let Some(frame) = from_us.recv().await {
         let mut next = Some(frame);
-        while let Some(frame) = next {
+        while let Some((channel, frame)) = next {
             let mut plain = Vec::with_capacity(frame.len() + 4);
-            put_uleb(&mut plain, CHANNEL);
+            put_uleb(&mut plain, channel);
             plain.extend_from_slice(&frame);
             let Ok(sealed) = sealer.seal(&plain) else { return };
             bytes.sent.fetch_add(sealed.len() as u64, Ordering::Relaxed);

@@ -113,6 +113,7 @@ impl<'a> Drive<'a> {
                 continue;
             }
             if self.link.is_level() && !self.dirty {
+                self.connection.witnessed().await?;
                 let denied = self.link.not_granted(self.replica);
                 self.replica.note_level(now())?;
                 let summary = self.summary();
@@ -185,9 +186,9 @@ impl<'a> Drive<'a> {
             self.take(&frame?)?;
             moved = true;
         }
-        while let Ok(permit) = self.connection.outgoing.try_reserve() {
+        while let Some(room) = self.connection.room() {
             let Some(frame) = self.link.next_frame(self.replica, now())? else { break };
-            permit.send(frame);
+            room.send(frame);
             moved = true;
         }
         if moved {
@@ -208,8 +209,8 @@ impl<'a> Drive<'a> {
     }
 
     async fn wait(&mut self, writes: Option<&mut Writes>) -> Result<(), Failure> {
-        let is_full = self.connection.outgoing.capacity() == 0;
-        let room = self.connection.outgoing.clone();
+        let room = self.connection.outgoing();
+        let is_full = room.capacity() == 0;
         let frame = tokio::select! {
             frame = self.connection.incoming.recv() => Some(frame),
             permit = room.reserve(), if is_full => {

@@ -8,6 +8,7 @@ mod home;
 mod output;
 mod progress;
 mod report;
+mod witness;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
@@ -41,6 +42,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Held(args) => command::held::run(&args),
         Command::Refused(args) => command::refused::run(args),
         Command::History(args) => command::history::run(&args),
+        Command::Log(command) => return command::log::run(command),
         Command::Compare(args) => return command::compare::run(&args),
         Command::Identity(args) => command::identity::run(&args),
         Command::Completions { shell } => {

@@ -28,6 +28,84 @@ pub enum Command {
     Ungrant(GrantArgs),
     /// Take all rights from a device and end its connections.
     Revoke(RevokeArgs),
+    /// Show, verify or export the signed log of everything this server accepted and delivered.
+    #[command(subcommand)]
+    Log(LogCommand),
+}
+
+/// What `log` can do.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// List entries.
+    Show(LogShowArgs),
+    /// Verify tree, signatures and receipts, and compare with the databases.
+    /// Exit codes: 0 sound, 1 tampered with, 2 could not be checked.
+    Verify(LogVerifyArgs),
+    /// Print the proof that an entry is under the last checkpoint, as JSON.
+    Prove(LogProveArgs),
+    /// Write checkpoint, tiles and entries as static files, which anyone can host and verify.
+    Export(LogExportArgs),
+    /// Show the log's public key and its last checkpoint.
+    Status(DataArgs),
+    /// Declare that the log goes on under a new name, after supervisor.db was restored from a backup.
+    NewOrigin(DataArgs),
+}
+
+/// Arguments of `log show`.
+#[derive(Debug, Args)]
+pub struct LogShowArgs {
+    /// The data folder.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Only entries with this device: its key, or its first digits.
+    #[arg(long)]
+    pub peer: Option<String>,
+    /// Only entries of this container, DATABASE/TABLE.
+    #[arg(long, value_name = "DATABASE/TABLE")]
+    pub container: Option<String>,
+    /// Only entries of segments that changed this row.
+    #[arg(long, value_name = "DATABASE/TABLE/KEY")]
+    pub row: Option<String>,
+    /// Only entries from this time on, such as 2026-11-25T10:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<humantime::Timestamp>,
+    /// Only entries before this time.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<humantime::Timestamp>,
+    /// Write a line of JSON for each.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `log verify`.
+#[derive(Debug, Args)]
+pub struct LogVerifyArgs {
+    /// The data folder.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// An older checkpoint that the log must continue. May be repeated.
+    #[arg(long, value_name = "NOTE")]
+    pub against: Vec<PathBuf>,
+}
+
+/// Arguments of `log prove`.
+#[derive(Debug, Args)]
+pub struct LogProveArgs {
+    /// The data folder.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The entry's index, as `log show` prints it.
+    pub index: u64,
+}
+
+/// Arguments of `log export`.
+#[derive(Debug, Args)]
+pub struct LogExportArgs {
+    /// The data folder.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Where to write.
+    pub folder: PathBuf,
 }
 
 /// Where the server keeps everything.

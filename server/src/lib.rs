@@ -1,8 +1,9 @@
 //! Piecewise server: the side that accepts connections and keeps every table in a SQLite file.
 //!
 //! `listener` accepts sockets, `connection` is one of them, `database` one file with its thread;
-//! `supervisor` knows who may do what; `log` is its signed record; `commits` hears of writes by other programs.
+//! `supervisor` knows who may do what; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs.
 
+pub mod audit;
 pub mod commits;
 pub mod config;
 mod connection;
@@ -20,6 +21,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(since.as_millis() as u64)
+}
+
+/// A time as the standard library has it.
+pub fn system_time(time: Timestamp) -> SystemTime {
+    UNIX_EPOCH + std::time::Duration::from_millis(time.0.min(Timestamp::MAX.0))
 }
 
 /// 32 bytes that cannot be guessed.

@@ -134,6 +134,8 @@ impl Server {
         let databases = std::mem::take(&mut *self.databases.lock().unwrap_or_else(PoisonError::into_inner));
         databases.into_values().for_each(Database::close);
         self.sign_log();
+        // So that a copy of supervisor.db alone is whole.
+        let _ = self.supervisor.state().conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! The command `piecewise-server`: start and stop.
 
+mod log_command;
+
 use clap::Parser;
 use piecewise_core::grant::Grant;
 use piecewise_core::id::{PeerId, Timestamp};
@@ -30,21 +32,34 @@ impl From<SupervisorError> for Failure {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = match Cli::parse().command {
+        Command::Log(command) => return exit(log_command::run(command)),
+        command => command,
+    };
+    exit(run(command).map(|()| ExitCode::SUCCESS))
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
         Command::Serve(args) => serve(args),
         Command::Invite(args) => invite(&args),
-        Command::Peers(args) => Supervisor::open(&args.data).map_err(Failure::from).and_then(|s| peers(&s)),
+        Command::Peers(args) => peers(&Supervisor::open(&args.data)?),
         Command::Grant(args) => change_grant(&args, true),
         Command::Ungrant(args) => change_grant(&args, false),
-        Command::Revoke(args) => Supervisor::open(&args.data.data).map_err(Failure::from).and_then(|s| {
-            let peer = find(&s, &args.peer)?;
-            s.revoke(&peer, piecewise_server::now())?;
+        Command::Revoke(args) => {
+            let supervisor = Supervisor::open(&args.data.data)?;
+            let peer = find(&supervisor, &args.peer)?;
+            supervisor.revoke(&peer, piecewise_server::now())?;
             println!("{peer} may do nothing any more");
             Ok(())
-        }),
-    };
+        }
+        Command::Log(command) => log_command::run(command).map(drop),
+    }
+}
+
+fn exit(done: Result<ExitCode, Failure>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("error: {}", failure.message);
             if let Some(hint) = failure.hint {

@@ -105,6 +105,12 @@ impl Server {
             .args(arguments))
     }
 
+    /// Runs `piecewise-server log …`; it works on the data folder of a server that has stopped as well.
+    pub fn log(data: &Path, arguments: &[&str]) -> Said {
+        let (what, rest) = arguments.split_first().expect("what to do with the log");
+        run(Command::new(binary("piecewise-server")).args(["log", what, "--data"]).arg(data).args(rest))
+    }
+
     /// The path of a database's file.
     pub fn file(&self, database: &str) -> PathBuf {
         self.data.join(format!("{database}.db"))

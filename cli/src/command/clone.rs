@@ -20,7 +20,7 @@ pub(crate) fn run(args: &CloneArgs) -> Result<(), Failure> {
     }
     let done = block_on(async {
         // Connected first: without a server no file is made.
-        let mut connection = connect(server, home.identity()?, None).await?;
+        let mut connection = connect(&home, server, None).await?;
         let mut replica = Replica::open(&args.file, true, home.identity()?, piecewise_server::chance())
             .map_err(|e| about(&args.file, e))?;
         replica.bind(Binding {

@@ -36,7 +36,9 @@ async fn compare(home: &Home, replica: &mut Replica, tables: &[String]) -> Resul
     let lost = || Failure::new("the connection was lost").code(code::UNREACHABLE);
     loop {
         while let Some(frame) = link.next_frame(replica, now())? {
-            connection.outgoing.send(frame).await.map_err(|_| lost())?;
+            if !connection.send(frame).await {
+                return Err(lost());
+            }
         }
         if let Some(found) = link.comparison() {
             let found = found.to_vec();

@@ -23,11 +23,12 @@ pub(crate) fn run(args: &JoinArgs) -> Result<(), Failure> {
         invite.address.clone_from(address);
     }
     let mut home = Home::open()?;
-    let identity = home.identity()?;
+    let key = home.identity()?.peer_id();
     let server = KnownServer::from(&invite);
-    let key = identity.peer_id();
     block_on(async {
-        connect(&server, identity, Some(invite.secret)).await?.close().await;
+        let mut connection = connect(&home, &server, Some(invite.secret)).await?;
+        connection.witnessed().await?;
+        connection.close().await;
         Ok(())
     })?;
     home.remember(server)?;

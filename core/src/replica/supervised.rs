@@ -26,6 +26,11 @@ impl Replica {
         Ok(self.history(table, key)?.into_iter().map(|entry| entry.segment).collect())
     }
 
+    /// Segments that were captured in this file.
+    pub fn own_segments(&self) -> Result<Vec<SegmentId>, ReplicaError> {
+        Ok(segments::captured_here(&self.conn)?)
+    }
+
     /// All segments of this file, each with its container's name.
     pub fn each_segment(&self, mut each: impl FnMut(&str, SegmentId)) -> Result<(), ReplicaError> {
         for state in self.containers.values() {

@@ -146,6 +146,13 @@ pub(crate) fn ids(conn: &Connection, container: i64) -> Result<Vec<[u8; 32]>, St
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// The ids of segments that were captured here, oldest first.
+pub(crate) fn captured_here(conn: &Connection) -> Result<Vec<SegmentId>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT id FROM piecewise_segments WHERE peer = 0 ORDER BY no")?;
+    let rows = stmt.query_map([], |row| row.get(0).map(SegmentId))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// Takes a segment out; what follows it in the feed must be numbered anew with [`renumber`].
 pub(crate) fn remove(conn: &Connection, no: i64) -> Result<(), StoreError> {
     conn.execute("DELETE FROM piecewise_segments WHERE no = ?", [no])?;

@@ -5,7 +5,7 @@
 use super::entry::Entry;
 use super::note::{Checkpoint, LogKey, Note, NoteError};
 use super::tiles::WIDTH;
-use super::tree::{Edge, Hash, leaf_hash};
+use super::tree::{Edge, Hash, Node, leaf_hash};
 use crate::bytes::DecodeError;
 
 /// What does not fit.
@@ -92,8 +92,8 @@ impl Verifier {
         self.edge.size()
     }
 
-    /// The next entry, with the hash that the tree has for it.
-    pub fn entry(&mut self, bytes: &[u8], stored: &Hash) -> Result<Entry, Tampered> {
+    /// The next entry, with the hash that the tree has for it: what it says, and the subtrees that it completes.
+    pub fn entry(&mut self, bytes: &[u8], stored: &Hash) -> Result<(Entry, Vec<Node>), Tampered> {
         let index = self.edge.size();
         let leaf = leaf_hash(bytes);
         if leaf != *stored {
@@ -101,13 +101,14 @@ impl Verifier {
         }
         let entry = Entry::decode(bytes).map_err(|source| Tampered::Unreadable { index, source })?;
         entry.event.check_receipt().map_err(|_| Tampered::Receipt { index })?;
-        for (level, _, hash) in self.edge.append(leaf) {
-            if level > 0 && level % 8 == 0 {
-                self.tiles[usize::from(level / 8)].push(hash);
+        let nodes = self.edge.append(leaf);
+        for (level, _, hash) in &nodes {
+            if *level > 0 && level % 8 == 0 {
+                self.tiles[usize::from(level / 8)].push(*hash);
             }
         }
         self.check_older()?;
-        Ok(entry)
+        Ok((entry, nodes))
     }
 
     /// A tile of level 1 or above; call it after all entries.

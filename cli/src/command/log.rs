@@ -1,0 +1,124 @@
+//! `log`: what this device knows of its servers' logs, and checks of them.
+
+use super::{block_on, connect_for, open};
+use crate::args::{LogCheckArgs, LogCommand, LogVerifyArgs};
+use crate::home::Home;
+use crate::output::{print_json, time};
+use crate::report::Failure;
+use crate::witness;
+use piecewise_core::supervisor_log::Event;
+use piecewise_core::supervisor_log::note::LogKey;
+use piecewise_server::audit::{self, Finding};
+use serde_json::json;
+
+const TAMPERED: u8 = 1;
+const UNCHECKED: u8 = 2;
+
+pub(crate) fn run(command: LogCommand) -> Result<u8, Failure> {
+    match command {
+        LogCommand::Status(args) => status(args.json).map(|()| 0),
+        LogCommand::Check(args) => check(&args),
+        LogCommand::Verify(args) => Ok(verify(&args)),
+    }
+}
+
+fn status(as_json: bool) -> Result<(), Failure> {
+    let home = Home::open()?;
+    let mut list = vec![];
+    for server in home.servers() {
+        let known = witness::load(&witness::path(home.folder(), &server.key()))?;
+        list.push((server, known));
+    }
+    if as_json {
+        let entries = list.iter().map(|(server, known)| {
+            let alarm = known.alarm.as_ref().map(|alarm| {
+                json!({ "time": time(alarm.time), "reason": alarm.reason,
+                        "ours": alarm.ours.as_ref().map(ToString::to_string),
+                        "theirs": alarm.theirs.as_ref().map(ToString::to_string) })
+            });
+            json!({ "server": server.address, "log": known.log.as_ref().map(ToString::to_string),
+                    "entries": known.size(), "checkpoint": known.note.as_ref().map(ToString::to_string),
+                    "verified": known.note.is_some() && alarm.is_none(), "alarm": alarm })
+        });
+        print_json(&entries.collect());
+        return Ok(());
+    }
+    for (server, known) in &list {
+        println!("server      {}", server.address);
+        println!("log         {}", known.log.as_ref().map_or("not met yet".into(), ToString::to_string));
+        println!("checkpoint  {} entries", known.size());
+        let Some(alarm) = &known.alarm else { continue };
+        println!("UNVERIFIED  since {}: {}", time(alarm.time), alarm.reason);
+        for (whose, note) in [("held here", &alarm.ours), ("told by the server", &alarm.theirs)] {
+            println!("--- {whose}\n{}", note.as_ref().map_or("none\n".into(), ToString::to_string));
+        }
+        println!(
+            "data go on syncing: each change proves itself. The server's operator can declare a new log with"
+        );
+        println!(
+            "`piecewise-server log new-origin`; keep the two notes as evidence until it is clear what happened."
+        );
+    }
+    Ok(())
+}
+
+fn check(args: &LogCheckArgs) -> Result<u8, Failure> {
+    let home = Home::open()?;
+    let replica = open(&home, &args.file)?;
+    let segments = replica.own_segments()?;
+    let (proven, size) = block_on(async {
+        let (mut connection, _) = connect_for(&home, &replica).await?;
+        let mut talk = connection.witnessed().await?;
+        let proven = talk.prove(&segments).await?;
+        let size = talk.witness.size();
+        drop(talk);
+        connection.close().await;
+        Ok((proven, size))
+    })?;
+    let found = proven.iter().flatten().count();
+    let missing: Vec<_> = segments.iter().zip(&proven).filter(|(_, p)| p.is_none()).map(|(s, _)| s).collect();
+    if args.output.json {
+        let proofs = segments.iter().zip(&proven).map(|(segment, proof)| {
+            let from = proof.as_ref().and_then(|(_, entry)| match &entry.event {
+                Event::Accepted { from, .. } => Some(from.to_string()),
+                _ => None,
+            });
+            json!({ "segment": segment.to_string(), "entry": proof.as_ref().map(|(index, _)| index), "from": from })
+        });
+        let proofs: Vec<_> = proofs.collect();
+        print_json(&json!({ "entries": size, "segments": proofs, "missing": missing.len() }));
+    } else {
+        println!(
+            "{found} of {} segments made here are in the log, each proven under its checkpoint of {size} entries",
+            segments.len()
+        );
+        if !missing.is_empty() {
+            println!("{} are not: they have not been sent, or no checkpoint covers them yet", missing.len());
+        }
+    }
+    Ok(u8::from(!missing.is_empty()))
+}
+
+fn verify(args: &LogVerifyArgs) -> u8 {
+    let verdict = || -> Result<audit::Sound, Finding> {
+        let key: LogKey = args.key.parse().map_err(|_| Finding::Unchecked {
+            what: "the key is not one of a log; `piecewise-server log status` prints it".into(),
+        })?;
+        let older: Vec<_> = args.against.iter().map(|p| audit::read_note(p)).collect::<Result<_, _>>()?;
+        audit::verify_folder(&args.folder, &key, &older)
+    };
+    match verdict() {
+        Ok(sound) => {
+            println!("the log is sound: {} entries, {} receipts", sound.entries, sound.receipts);
+            0
+        }
+        Err(finding) if finding.is_evidence() => {
+            eprintln!("error: the log was tampered with: {finding}");
+            TAMPERED
+        }
+        Err(finding) => {
+            eprintln!("error: the log could not be checked: {finding}");
+            UNCHECKED
+        }
+    }
+}
