@@ -5,7 +5,9 @@
 use piecewise_core::change::{Action, Change, OWN, Op, OpId, TextRun};
 use piecewise_core::container_name::{ContainerName, container_id};
 use piecewise_core::frame::{FrameWriter, KeyRef, OpKind, Template};
-use piecewise_core::id::{Actor, ChangeHash, ContainerId, RealmId, ReplicaId, SegmentId, Seq, Timestamp};
+use piecewise_core::id::{
+    Actor, ChangeHash, ContainerId, PeerId, RealmId, ReplicaId, SegmentId, Seq, Timestamp,
+};
 use piecewise_core::identity::Identity;
 use piecewise_core::invite::Invite;
 use piecewise_core::key::encode_tuple;
@@ -13,6 +15,10 @@ use piecewise_core::message::{Accepted, Cursor, Have, Message, Refusal, RefusalR
 use piecewise_core::ranges::{Range, RangeKind};
 use piecewise_core::root::Root;
 use piecewise_core::segment::Segment;
+use piecewise_core::supervisor_log::entry::{Place, sign_receipt};
+use piecewise_core::supervisor_log::note::Checkpoint;
+use piecewise_core::supervisor_log::tree::{Edge, leaf_hash};
+use piecewise_core::supervisor_log::{Entry, Event};
 use piecewise_core::value::{Value, ValueRef};
 use std::path::Path;
 
@@ -124,6 +130,35 @@ fn messages_keep_their_bytes_and_come_back_from_them() {
         check(name, &bytes);
         assert_eq!(Message::decode(&bytes).as_ref(), Ok(&message), "{name}");
     }
+}
+
+#[test]
+fn log_entries_notes_and_receipts_keep_their_bytes() {
+    let log = Identity::from_seed([5; 32]);
+    let container = Place { id: ContainerId([3; 32]), name: "shop/todos".into() };
+    let (author, from) = (PeerId([1; 32]), PeerId([2; 32]));
+    let accepted = Event::Accepted {
+        container: container.clone(),
+        segment: SegmentId([4; 32]),
+        author,
+        from,
+        changes: 7,
+    };
+    let reach = Cursor { seq: Seq(9), hash: [8; 32] };
+    let receipt = sign_receipt(&log, &container.id, &reach);
+    let delivered =
+        Event::Delivered { container, peer: log.peer_id(), segments: 3, reach, receipt: Some(receipt) };
+    let mut edge = Edge::default();
+    for (name, event) in [("log-accepted", accepted), ("log-delivered", delivered)] {
+        let entry = Entry { time: Timestamp(1_700_000_000_000), event };
+        check(name, &entry.encode());
+        assert_eq!(Entry::decode(&entry.encode()), Ok(entry.clone()));
+        edge.append(leaf_hash(&entry.encode()));
+    }
+    let checkpoint = Checkpoint { origin: "piecewise/00/1".into(), size: edge.size(), root: edge.root() };
+    let mut note = checkpoint.sign(&log);
+    note.add(&note.cosign(&Identity::from_seed([6; 32]), Timestamp(1_700_000_000_000)));
+    check("log-note", note.to_string().as_bytes());
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! Whole-process benchmarks: the real binaries on real files over loopback, next to plain SQLite doing
 //! the same inserts in the same run. `make bench` runs it and writes BENCHMARKS.md.
 
+use piecewise_core::id::{ContainerId, PeerId, SegmentId, Timestamp};
+use piecewise_core::supervisor_log::entry::Place;
+use piecewise_core::supervisor_log::{Entry, Event};
+use piecewise_server::audit;
+use piecewise_server::supervisor::Supervisor;
 use piecewise_tests::process::{Device, PATIENCE, Server, Watch};
 use piecewise_tests::rng::Rng;
 use rusqlite::{Connection, params};
@@ -86,6 +91,7 @@ fn main() {
     let _ = writeln!(page, "| one row, `watch` to `watch`, commit to commit: p50 | {} | 5 ms |", ms(live.0));
     let _ = writeln!(page, "| p99 | {} | 20 ms |", ms(live.1));
     page.push_str(BOUND);
+    log_cost(&mut page, folder.path(), &integer);
     println!("{page}");
     if !out.as_os_str().is_empty() {
         std::fs::write(&out, page).expect("the page can be written");
@@ -271,6 +277,58 @@ last row is committed there.
 
 Other ways to sync SQLite, on the same work and kind of machine: Turso sync 4,100 rows/s, cr-sqlite 3,600,
 SQLite Sync 1,800, PouchDB 2,000; SQLite's session extension, in one process and without a network, 55,000."
+    );
+}
+
+/// What the supervisor's log costs, beside the first sync of which it keeps the record.
+fn log_cost(page: &mut String, folder: &Path, sync: &FirstSync) {
+    let supervisor = Supervisor::open(&folder.join("log")).expect("a data folder");
+    let entry = |n: u64| {
+        let mut segment = [0; 32];
+        segment[..8].copy_from_slice(&n.to_be_bytes());
+        let container = Place { id: ContainerId([1; 32]), name: "bench/items".into() };
+        let (author, from) = (PeerId([2; 32]), PeerId([3; 32]));
+        let event = Event::Accepted { container, segment: SegmentId(segment), author, from, changes: 1024 };
+        (0, Entry { time: Timestamp(n), event }.encode())
+    };
+    let mut live = vec![];
+    for n in 0..200 {
+        let started = Instant::now();
+        supervisor.log_append(&[entry(n)]).expect("it is appended");
+        live.push(started.elapsed());
+    }
+    let segments = sync.rows.div_ceil(1024);
+    let entries: Vec<_> = (1000..1000 + segments).map(entry).collect();
+    let started = Instant::now();
+    entries.chunks(100).for_each(|batch| supervisor.log_append(batch).expect("it is appended"));
+    let share = started.elapsed();
+    for from in (1_000_000..2_000_000).step_by(1000) {
+        let entries: Vec<_> = (from..from + 1000).map(entry).collect();
+        supervisor.log_append(&entries).expect("it is appended");
+    }
+    supervisor.log_sign().expect("it is signed");
+    let export = folder.join("log-export");
+    let count = audit::export(&supervisor, &export).expect("it is exported");
+    let key = supervisor.log_status().expect("a status").key;
+    let started = Instant::now();
+    let sound = audit::verify_folder(&export, &key, &[]).expect("it is sound");
+    let verify = started.elapsed();
+    assert_eq!(sound.entries, count);
+    let _ = writeln!(
+        page,
+        "
+## The supervisor's log
+
+| what | measured | aim |
+|---|---|---|
+| one entry, with its fsync | {:.2} ms | 1 ms |
+| the entries of a first sync of {} rows ({segments}), in batches of 100 | {:.0} ms, {:.1} % of that sync | 3 % |
+| verifying an export of {count} entries, one core | {:.0} entries/s | 1,000,000 |",
+        median(live).as_secs_f64() * 1000.0,
+        sync.rows,
+        share.as_secs_f64() * 1000.0,
+        100.0 * share.as_secs_f64() / sync.sync.as_secs_f64(),
+        count as f64 / verify.as_secs_f64(),
     );
 }
 

@@ -101,8 +101,16 @@ fn main() {
     assert!(tables.iter().all(|t| *t == tables[0]), "the tables are equal");
     println!("  roots: {}… on both machines; the rows of all three files are the same", &roots[0][..32]);
 
-    go_on(&folder, &server);
+    let (data, listen) = (server.data.clone(), server.listen.clone());
     server.stop();
+    step("The server kept a signed record of it all, which anyone can verify with its public key");
+    say("piecewise-server log show --data server; piecewise-server log verify --data server");
+    for arguments in [&["show"][..], &["verify"]] {
+        let said = Server::log(&data, arguments);
+        said.out.lines().for_each(|line| println!("  {line}"));
+        assert_eq!(said.code, 0, "the log is sound");
+    }
+    go_on(&folder, &listen);
 }
 
 fn step(title: &str) {
@@ -167,7 +175,7 @@ fn root(device: &Device, file: &Path) -> String {
     status["tables"][0]["root"].as_str().expect("a root").to_owned()
 }
 
-fn go_on(folder: &Path, server: &Server) {
+fn go_on(folder: &Path, listen: &str) {
     step("Go on by hand");
     let bin = binary("piecewise");
     let bin = bin.parent().expect("a folder");
@@ -181,6 +189,6 @@ fn go_on(folder: &Path, server: &Server) {
   PIECEWISE_HOME=laptop-home piecewise conflicts choose laptop.db todos a1 1 --column title",
         folder.display(),
         bin.display(),
-        server.listen
+        listen
     );
 }
