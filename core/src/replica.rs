@@ -265,6 +265,11 @@ impl Replica {
         &self.conn
     }
 
+    /// The same, for what SQLite's binding asks to have alone, such as making a copy.
+    pub fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.conn
+    }
+
     /// How far the server's clock is ahead of ours, learnt at the handshake.
     pub fn set_clock_offset(&mut self, server: Timestamp, here: Timestamp) -> Result<(), ReplicaError> {
         self.clock_offset_ms = server.0 as i64 - here.0 as i64;

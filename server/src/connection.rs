@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
-use tokio_tungstenite::{WebSocketStream, accept_async_with_config};
 
 /// How long a stranger may take to prove who it is.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -32,6 +32,8 @@ const READ_BUFFER: usize = 8 << 10;
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
+    #[error("http: {0}")]
+    Http(#[from] hyper::Error),
     #[error("websocket: {0}")]
     WebSocket(#[from] WsError),
     #[error(transparent)]
@@ -61,16 +63,16 @@ pub fn websocket_config() -> WebSocketConfig {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve<S>(server: Arc<Server>, stream: S, number: u64) -> Result<(), ConnectionError>
+pub(crate) async fn serve<S>(
+    server: Arc<Server>,
+    mut socket: WebSocketStream<S>,
+    number: u64,
+) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let welcomed = tokio::time::timeout(HANDSHAKE_TIME, async {
-        let mut socket = accept_async_with_config(stream, Some(websocket_config())).await?;
-        let channel = handshake(&server, &mut socket).await?;
-        Ok::<_, ConnectionError>((socket, channel))
-    });
-    let (socket, channel) = welcomed.await.map_err(|_| ConnectionError::TooSlow)??;
+    let welcomed = tokio::time::timeout(HANDSHAKE_TIME, handshake(&server, &mut socket));
+    let channel = welcomed.await.map_err(|_| ConnectionError::TooSlow)??;
     tracing::info!(peer = channel.peer.short(), "connected");
     let result = talk(&server, socket, channel, number).await;
     server.each_database(|commands| {

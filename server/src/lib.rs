@@ -1,6 +1,6 @@
 //! Piecewise server: the side that accepts connections and keeps every table in a SQLite file.
 //!
-//! `listener` accepts sockets, `connection` is one of them, `database` one file with its thread;
+//! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `database` one file with its thread;
 //! `supervisor` knows who may do what; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs.
 
 pub mod audit;
@@ -12,6 +12,7 @@ pub mod listener;
 pub mod log;
 pub mod supervisor;
 mod tls;
+mod web;
 
 pub use connection::{LOG_CHANNEL, websocket_config};
 use piecewise_core::id::Timestamp;

@@ -1,9 +1,9 @@
 //! Listener: accepts sockets until it is told to stop; knows which databases are open.
 
 use crate::config::ServeConfig;
-use crate::connection;
 use crate::database::{Command, Database};
 use crate::supervisor::Supervisor;
+use crate::web;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -153,9 +153,9 @@ impl Server {
     ) {
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
         let result = match tls {
-            None => connection::serve(self, stream, number).await,
+            None => web::serve(self, stream, number).await,
             Some(tls) => match tls.accept(stream).await {
-                Ok(stream) => connection::serve(self, stream, number).await,
+                Ok(stream) => web::serve(self, stream, number).await,
                 Err(error) => return tracing::debug!(%from, %error, "no TLS"),
             },
         };

@@ -1,0 +1,439 @@
+//! Engine: one database in the browser, or in Node, as the npm package's host sees it.
+//!
+//! Everything is synchronous but opening. Times come from JavaScript in milliseconds; chance is given once, when opening.
+
+use crate::describe;
+use crate::fault::{Fault, fault};
+use crate::talk::Talk;
+use crate::values::{list, to_js};
+use js_sys::{Array, Object, Reflect, Uint8Array};
+use piecewise_core::handshake::Initiator;
+use piecewise_core::id::{PeerId, RealmId, SegmentId, Timestamp};
+use piecewise_core::identity::Identity;
+use piecewise_core::invite::Invite;
+use piecewise_core::replica::{Binding, Choice, Follow, Replica, TrackOptions};
+use piecewise_core::supervisor_log::{Alarm, Witness};
+use rsqlite_vfs::VfsFilesManager;
+use rsqlite_vfs::transfer::DbTransfer;
+use rusqlite::Connection;
+use serde_json::{Value as Json, json};
+use sqlite_wasm_vfs::sahpool::{OpfsSAHPoolCfgBuilder, OpfsSAHPoolUtil, install};
+use wasm_bindgen::prelude::*;
+
+/// Files that the pool of OPFS handles keeps ready: a database, its journal and some temporary ones.
+const POOL: usize = 8;
+
+#[wasm_bindgen(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// What an invite says, for the host to remember: `{ address, server, realm, secret }`, keys in hex.
+#[wasm_bindgen(js_name = readInvite)]
+pub fn read_invite(text: &str) -> Result<String, JsValue> {
+    let invite: Invite = text.trim().parse().map_err(|error: piecewise_core::invite::InviteError| {
+        fault("BAD_INVITE", error.to_string())
+            .hint("copy the whole line that `piecewise-server invite` printed")
+    })?;
+    Ok(json!({ "address": invite.address, "server": hex(&invite.server.0), "realm": hex(&invite.realm.0),
+               "secret": hex(&invite.secret) })
+    .to_string())
+}
+
+/// Where OPFS files are, kept open as long as the worker lives.
+#[wasm_bindgen]
+pub struct Storage {
+    pool: OpfsSAHPoolUtil,
+}
+
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Storage").finish_non_exhaustive()
+    }
+}
+
+#[wasm_bindgen]
+impl Storage {
+    /// Opens a folder of the origin's private file system; only in a dedicated worker.
+    pub async fn open(directory: String) -> Result<Self, JsValue> {
+        let cfg = OpfsSAHPoolCfgBuilder::new()
+            .directory(&directory)
+            .vfs_name(&directory)
+            .initial_capacity(POOL)
+            .build();
+        let pool = install::<sqlite_wasm_rs::WasmOsCallback>(&cfg, true).await.map_err(|error| {
+            fault("STORAGE", error.to_string()).hint(
+                "private windows and old browsers have no persistent storage; open with { memory: true }",
+            )
+        })?;
+        Ok(Self { pool })
+    }
+
+    /// Puts a SQLite file in the place of a database that is not open.
+    #[wasm_bindgen(js_name = importFile)]
+    pub fn import_file(&self, name: &str, bytes: &[u8]) -> Result<(), JsValue> {
+        check_file(bytes)?;
+        let storage = |error: String| fault("STORAGE", error);
+        self.pool.remove(name).map_err(|e| storage(e.to_string()))?;
+        self.pool.import_db(name, bytes).map_err(|e| fault("STORAGE", e.to_string()).into())
+    }
+}
+
+/// Whether bytes are a SQLite file.
+fn check_file(bytes: &[u8]) -> Result<(), Fault> {
+    if bytes.starts_with(b"SQLite format 3\0") && bytes.len() >= 512 {
+        return Ok(());
+    }
+    Err(fault("DAMAGED", "this is not a SQLite database file").hint("nothing was changed"))
+}
+
+/// A database and its talk with the server.
+#[wasm_bindgen]
+pub struct Engine {
+    replica: Replica,
+    identity: Identity,
+    witness: Witness,
+    talk: Option<Talk>,
+    /// Whether the page is inside a transaction of its own.
+    in_transaction: bool,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("replica", &self.replica).finish_non_exhaustive()
+    }
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Opens a database in memory, or in a storage under a name. `seed` is this device's secret, `chance` 32 random bytes.
+    #[wasm_bindgen(constructor)]
+    pub fn new(storage: Option<Storage>, name: &str, seed: &[u8], chance: &[u8]) -> Result<Self, JsValue> {
+        let secret = |bytes: &[u8]| -> Result<[u8; 32], Fault> {
+            bytes.try_into().map_err(|_| fault("VALUE", "keys and chance are 32 bytes"))
+        };
+        let identity = Identity::from_seed(secret(seed)?);
+        let conn = match &storage {
+            None => Connection::open_in_memory(),
+            Some(_) => Connection::open(name),
+        };
+        let conn = conn.map_err(Fault::from)?;
+        // The pool's files have no shared memory, so no WAL.
+        conn.pragma_update(None, "journal_mode", "truncate").map_err(Fault::from)?;
+        // The handles live as long as the worker.
+        std::mem::forget(storage);
+        let replica =
+            Replica::from_connection(conn, identity.clone(), secret(chance)?).map_err(Fault::from)?;
+        Ok(Self { replica, identity, witness: Witness::default(), talk: None, in_transaction: false })
+    }
+
+    /// Opens a copy of a SQLite file in memory.
+    #[wasm_bindgen(js_name = fromBytes)]
+    pub fn from_bytes(bytes: &[u8], seed: &[u8], chance: &[u8]) -> Result<Self, JsValue> {
+        check_file(bytes)?;
+        let engine = Self::new(None, "", seed, chance)?;
+        let mut conn = Connection::open_in_memory().map_err(Fault::from)?;
+        conn.deserialize_read_exact("main", bytes, bytes.len(), false).map_err(Fault::from)?;
+        let Self { identity, .. } = engine;
+        let chance: [u8; 32] = chance.try_into().map_err(|_| fault("VALUE", "chance is 32 bytes"))?;
+        let replica = Replica::from_connection(conn, identity.clone(), chance).map_err(Fault::from)?;
+        Ok(Self { replica, identity, witness: Witness::default(), talk: None, in_transaction: false })
+    }
+
+    /// This device's public key.
+    #[wasm_bindgen(getter)]
+    pub fn key(&self) -> String {
+        self.identity.peer_id().to_string()
+    }
+
+    /// Runs one statement: `{ columns, rows, changes }`, rows as arrays.
+    pub fn run(&mut self, sql: &str, parameters: &Array) -> Result<Object, JsValue> {
+        let parameters = list(parameters)?;
+        let conn = self.replica.connection();
+        let foreign = self.enforce_foreign_keys(true);
+        let result = (|| -> Result<Object, Fault> {
+            let mut stmt = conn.prepare_cached(sql)?;
+            let columns: Array = stmt.column_names().into_iter().map(JsValue::from_str).collect();
+            let (before, width) = (conn.total_changes(), stmt.column_count());
+            let rows = Array::new();
+            let mut found = stmt.query(rusqlite::params_from_iter(parameters))?;
+            while let Some(row) = found.next()? {
+                let cells = (0..width).map(|n| row.get_ref(n).map(to_js)).collect::<Result<Array, _>>()?;
+                rows.push(&cells);
+            }
+            let changes = (conn.total_changes() - before) as f64;
+            Ok(object(&[("columns", columns.into()), ("rows", rows.into()), ("changes", changes.into())]))
+        })();
+        if foreign {
+            self.enforce_foreign_keys(false);
+        }
+        self.in_transaction = !self.replica.connection().is_autocommit();
+        Ok(result?)
+    }
+
+    /// Runs statements that give no rows, one after another.
+    pub fn exec(&mut self, sql: &str) -> Result<(), JsValue> {
+        let foreign = self.enforce_foreign_keys(true);
+        let done = self.replica.connection().execute_batch(sql);
+        if foreign {
+            self.enforce_foreign_keys(false);
+        }
+        self.in_transaction = !self.replica.connection().is_autocommit();
+        Ok(done.map_err(Fault::from)?)
+    }
+
+    /// Whether the page is inside a transaction; nothing is captured or received meanwhile.
+    #[wasm_bindgen(getter, js_name = inTransaction)]
+    pub fn in_transaction(&self) -> bool {
+        self.in_transaction
+    }
+
+    /// Rows changed on this connection so far, by whomever.
+    #[wasm_bindgen(getter, js_name = totalChanges)]
+    pub fn total_changes(&self) -> f64 {
+        self.replica.connection().total_changes() as f64
+    }
+
+    /// Binds the database to one of a server: `server` and `realm` in hex.
+    pub fn bind(&mut self, database: &str, server: &str, realm: &str) -> Result<(), JsValue> {
+        let (server, realm) = (PeerId(from_hex(server)?), RealmId(from_hex(realm)?));
+        let binding = Binding { database: database.to_owned(), realm, server, follow: Follow::All };
+        if self.replica.binding() == Some(&binding) {
+            return Ok(());
+        }
+        Ok(self.replica.bind(binding).map_err(Fault::from)?)
+    }
+
+    /// Lets a table take part in sync; warnings. `text` and `counter` are names of columns.
+    pub fn track(
+        &mut self,
+        table: &str,
+        text: Vec<String>,
+        counter: Vec<String>,
+    ) -> Result<Vec<String>, JsValue> {
+        let options = TrackOptions { text, counter, prefer_local: false };
+        Ok(self.replica.track(table, &options).map_err(Fault::from)?)
+    }
+
+    /// Ends that.
+    pub fn untrack(&mut self, table: &str) -> Result<(), JsValue> {
+        Ok(self.replica.untrack(table).map_err(Fault::from)?)
+    }
+
+    /// Captures what was written; whether there is more.
+    pub fn capture(&mut self, now: f64) -> Result<bool, JsValue> {
+        if self.in_transaction {
+            return Ok(false);
+        }
+        Ok(self.replica.capture(time(now)).map_err(Fault::from)?.more)
+    }
+
+    // ---- the talk
+
+    /// Begins to talk with a server over a WebSocket that has just opened.
+    pub fn connect(
+        &mut self,
+        server: &str,
+        realm: &str,
+        secret: Option<String>,
+        device: &str,
+        chance: &[u8],
+    ) -> Result<(), JsValue> {
+        let (server, realm) = (PeerId(from_hex(server)?), RealmId(from_hex(realm)?));
+        let secret = secret.map(|secret| from_hex(&secret)).transpose()?;
+        let chance = chance.try_into().map_err(|_| fault("VALUE", "chance is 32 bytes"))?;
+        let start = Initiator::start(self.identity.clone(), server, realm, secret, device, chance);
+        self.talk = Some(Talk::new(server, self.identity.clone(), start.map_err(Fault::from)?));
+        Ok(())
+    }
+
+    /// Takes one message of the WebSocket; rows that came with it.
+    pub fn receive(&mut self, message: &[u8], now: f64) -> Result<f64, JsValue> {
+        let talk = self.talk.as_mut().ok_or_else(|| fault("OFFLINE", "there is no connection"))?;
+        Ok(talk.receive(&mut self.replica, &mut self.witness, message, time(now))? as f64)
+    }
+
+    /// The next few messages for the WebSocket.
+    pub fn outgoing(&mut self, now: f64) -> Result<Vec<Uint8Array>, JsValue> {
+        if self.in_transaction {
+            return Ok(vec![]);
+        }
+        let Some(talk) = &mut self.talk else { return Ok(vec![]) };
+        let frames = talk.outgoing(&mut self.replica, time(now))?;
+        Ok(frames.iter().map(|frame| Uint8Array::from(&frame[..])).collect())
+    }
+
+    /// The connection is gone.
+    pub fn disconnect(&mut self) {
+        self.talk = None;
+    }
+
+    /// What happened on the connection since it was asked last, as a JSON array.
+    pub fn events(&mut self) -> String {
+        Json::from(self.talk.as_mut().map_or(vec![], |talk| std::mem::take(&mut talk.events))).to_string()
+    }
+
+    /// How the connection is: `{ open, level, toSend, toCome, notGranted }`.
+    pub fn progress(&self) -> String {
+        let Some(talk) = &self.talk else { return json!({ "open": false, "level": false }).to_string() };
+        let traffic = talk.traffic(&self.replica).unwrap_or_default();
+        json!({ "open": talk.is_open(), "level": talk.is_level(), "toSend": traffic.segments_to_send,
+                "toCome": traffic.segments_to_come, "notGranted": talk.not_granted(&self.replica) })
+        .to_string()
+    }
+
+    /// Notes that both sides hold the same now.
+    #[wasm_bindgen(js_name = noteLevel)]
+    pub fn note_level(&mut self, now: f64) -> Result<(), JsValue> {
+        Ok(self.replica.note_level(time(now)).map_err(Fault::from)?)
+    }
+
+    // ---- reading
+
+    /// The state of the database, as JSON.
+    pub fn status(&self) -> Result<String, JsValue> {
+        let status = self.replica.status().map_err(Fault::from)?;
+        let bound = self.replica.binding().map(|b| b.database.as_str());
+        let attention = match bound {
+            Some(_) => self.replica.attention().map_err(Fault::from)?,
+            None => Default::default(),
+        };
+        Ok(describe::status(&status, &attention, bound).to_string())
+    }
+
+    /// Values and rows written at the same time as those that show, as JSON.
+    pub fn conflicts(&mut self) -> Result<String, JsValue> {
+        let found = self.replica.conflicts(None).map_err(Fault::from)?;
+        Ok(Json::from(found.iter().map(describe::conflict).collect::<Vec<_>>()).to_string())
+    }
+
+    /// Ends a conflict. With `column`, about a cell; else about whole rows, as a new row if so told. The new row's key.
+    pub fn choose(
+        &mut self,
+        table: &str,
+        key: &str,
+        number: usize,
+        column: Option<String>,
+        as_new_row: bool,
+        now: f64,
+    ) -> Result<Option<String>, JsValue> {
+        let choice = match column {
+            Some(column) => Choice::Cell { column, number },
+            None if as_new_row => Choice::AsNewRow { number, key: None },
+            None => Choice::Row { number },
+        };
+        Ok(self.replica.choose(time(now), table, key, &choice).map_err(Fault::from)?)
+    }
+
+    /// Rows that the table cannot show, as JSON.
+    pub fn held(&mut self) -> Result<String, JsValue> {
+        let found = self.replica.held(None).map_err(Fault::from)?;
+        Ok(Json::from(found.iter().map(describe::held).collect::<Vec<_>>()).to_string())
+    }
+
+    /// Rows that the server did not take, as JSON.
+    pub fn refused(&self) -> Result<String, JsValue> {
+        let found = self.replica.refused().map_err(Fault::from)?;
+        Ok(Json::from(found.iter().map(describe::refused).collect::<Vec<_>>()).to_string())
+    }
+
+    /// Writes refused rows again.
+    #[wasm_bindgen(js_name = retryRefused)]
+    pub fn retry_refused(&mut self, now: f64) -> Result<f64, JsValue> {
+        Ok(self.replica.retry_refused(time(now)).map_err(Fault::from)? as f64)
+    }
+
+    /// Gives refused rows up.
+    #[wasm_bindgen(js_name = revertRefused)]
+    pub fn revert_refused(&mut self) -> Result<f64, JsValue> {
+        Ok(self.replica.revert_refused().map_err(Fault::from)? as f64)
+    }
+
+    /// All that was ever done to a row, as JSON.
+    pub fn history(&mut self, table: &str, key: &str) -> Result<String, JsValue> {
+        let entries = self.replica.history(table, key).map_err(Fault::from)?;
+        Ok(Json::from(entries.iter().map(describe::history).collect::<Vec<_>>()).to_string())
+    }
+
+    /// Asks the server to prove that segments are in its log; the answers are events.
+    pub fn prove(&mut self, segments: Vec<String>) -> Result<(), JsValue> {
+        let segments = segments.iter().map(|s| from_hex(s).map(SegmentId)).collect::<Result<Vec<_>, _>>()?;
+        let talk = self.talk.as_mut().ok_or_else(|| fault("OFFLINE", "there is no connection"))?;
+        Ok(talk.prove(&self.witness, &segments)?)
+    }
+
+    // ---- the server's log
+
+    /// What is known of the server's log, for the host to keep, as JSON.
+    pub fn witness(&self) -> String {
+        let text = |note: &Option<_>| {
+            note.as_ref().map(|n: &piecewise_core::supervisor_log::note::Note| n.to_string())
+        };
+        let alarm = self.witness.alarm.as_ref().map(|alarm| {
+            json!({ "time": alarm.time.0, "reason": alarm.reason, "ours": text(&alarm.ours), "theirs": text(&alarm.theirs) })
+        });
+        json!({ "log": self.witness.log.as_ref().map(ToString::to_string), "entries": self.witness.size(),
+                "checkpoint": text(&self.witness.note), "alarm": alarm })
+        .to_string()
+    }
+
+    /// Sets what [`witness`](Self::witness) gave before.
+    #[wasm_bindgen(js_name = setWitness)]
+    pub fn set_witness(&mut self, kept: &str) -> Result<(), JsValue> {
+        let damaged = || fault("DAMAGED", "what was kept of the server's log cannot be read");
+        let kept: Json = serde_json::from_str(kept).map_err(|_| damaged())?;
+        let note = |value: &Json| value.as_str().map(|t| t.parse().map_err(|_| damaged())).transpose();
+        let alarm = match &kept["alarm"] {
+            Json::Null => None,
+            alarm => Some(Alarm {
+                time: Timestamp(alarm["time"].as_u64().unwrap_or(0)),
+                reason: alarm["reason"].as_str().unwrap_or_default().to_owned(),
+                ours: note(&alarm["ours"])?,
+                theirs: note(&alarm["theirs"])?,
+            }),
+        };
+        let log = kept["log"].as_str().map(|t| t.parse().map_err(|_| damaged())).transpose()?;
+        self.witness = Witness { log, note: note(&kept["checkpoint"])?, alarm };
+        Ok(())
+    }
+
+    /// The whole database as the bytes of a SQLite file.
+    #[wasm_bindgen(js_name = exportFile)]
+    pub fn export_file(&mut self) -> Result<Vec<u8>, JsValue> {
+        let data = self.replica.connection_mut().serialize("main").map_err(Fault::from)?;
+        Ok(data.to_vec())
+    }
+}
+
+impl Engine {
+    /// SQLite's own foreign keys are for what the page writes; sync looks after them by itself. False inside a
+    /// transaction, where nothing changes.
+    fn enforce_foreign_keys(&self, on: bool) -> bool {
+        self.replica.connection().is_autocommit()
+            && self.replica.connection().pragma_update(None, "foreign_keys", on).is_ok()
+    }
+}
+
+fn time(now: f64) -> Timestamp {
+    Timestamp((now.max(0.0) as u64).min(Timestamp::MAX.0))
+}
+
+fn object(fields: &[(&str, JsValue)]) -> Object {
+    let object = Object::new();
+    for (name, value) in fields {
+        // A plain object takes any property.
+        let _ = Reflect::set(&object, &JsValue::from_str(name), value);
+    }
+    object
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], Fault> {
+    let digits = |n: usize| text.get(2 * n..2 * n + 2).and_then(|d| u8::from_str_radix(d, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..N).map(digits).collect();
+    let bytes = bytes.filter(|_| text.len() == 2 * N).and_then(|b| b.try_into().ok());
+    bytes.ok_or_else(|| fault("VALUE", format!("expected {} hexadecimal digits", 2 * N)))
+}

@@ -1,0 +1,15 @@
+// Service worker: after the first load the page works with the server gone. What is fresh comes from the server, else from here.
+const KEEP = 'board-1';
+const FILES = ['./', 'app.js', 'style.css', 'icon.svg', 'manifest.webmanifest', 'piecewise/index.js', 'piecewise/host.js', 'piecewise/worker.js',
+  'piecewise/memory.js', 'piecewise/engine/piecewise_wasm.js', 'piecewise/engine/piecewise_wasm_bg.wasm'];
+
+self.addEventListener('install', event => event.waitUntil(caches.open(KEEP).then(cache => cache.addAll(FILES)).then(() => self.skipWaiting())));
+self.addEventListener('activate', event => event.waitUntil(
+  caches.keys().then(keys => Promise.all(keys.filter(key => key !== KEEP).map(key => caches.delete(key)))).then(() => self.clients.claim())));
+self.addEventListener('fetch', event => {
+  const { request } = event;
+  if (request.method !== 'GET' || new URL(request.url).origin !== location.origin) return;
+  event.respondWith(fetch(request).then(
+    async response => { if (response.ok) (await caches.open(KEEP)).put(request, response.clone()); return response; },
+    async error => (await caches.match(request, { ignoreSearch: true })) ?? Promise.reject(error)));
+});
