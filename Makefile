@@ -1,16 +1,16 @@
 # Every command we type. `make demo` shows what Piecewise does; `make test` is the whole gate, here and in CI.
-.PHONY: demo build test fmt clippy check-core unit docs sim bench setup clean
+.PHONY: demo build test fmt clippy check-core wasm unit browser docs sim bench bench-browser setup clean
 
 CARGO ?= cargo
 
-demo: setup ## Two machines and a server, with real files, as a story in the terminal
+demo: setup wasm ## Two machines and a server, with real files, as a story in the terminal
 	$(CARGO) build -q --release --workspace
 	target/release/demo demo-data
 
-build: setup
+build: setup wasm
 	$(CARGO) build --release --workspace
 
-test: setup fmt clippy check-core docs unit ## All checks
+test: setup fmt wasm clippy check-core docs unit browser ## All checks
 
 fmt:
 	$(CARGO) fmt --all --check
@@ -29,12 +29,23 @@ unit:
 	$(CARGO) build -q --workspace
 	$(CARGO) test -q --workspace
 
+wasm: ## The npm package in wasm/npm; WASM_TOOLCHAIN=auto|rustup|debian chooses the compiler
+	sh wasm/build.sh
+
+browser: ## The package and the page in a real browser
+	$(CARGO) build -q --workspace
+	cd tests && node --test browser/package.test.mjs browser/board.test.mjs
+
 sim: ## Many seeds of the simulator; SEED=7 replays one, RUNS=1000 sets how many
 	SEED=$(SEED) RUNS=$(or $(RUNS),2000) $(CARGO) test -q --release -p piecewise-tests --test simulation -- --nocapture
 
-bench: setup ## Whole-process figures; writes BENCHMARKS.md
+bench: setup wasm ## Whole-process figures; writes BENCHMARKS.md
 	$(CARGO) build -q --release --workspace
 	target/release/bench BENCHMARKS.md
+
+bench-browser: setup wasm ## Figures of the browser build; puts them into BENCHMARKS.md
+	$(CARGO) build -q --release --workspace
+	node tests/browser/bench.mjs write
 
 setup:
 	@sh tests/setup.sh

@@ -15,6 +15,7 @@ need cc gcc
 need sqlite3 sqlite3
 need python3 python3
 need npm npm
+need "${CHROMIUM:-chromium}" chromium
 if [ -n "$missing" ]; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
         echo "installing$missing"

@@ -48,7 +48,7 @@ async function replica(name, title, invite) {
   const form = $('.join', section);
   form.onsubmit = act(async () => { await join(form.invite.value.trim()); await showState(); });
   $('.add', section).onsubmit = act(async event => {
-    const input = event.target.title_ ?? event.target.elements.title;
+    const input = event.target.elements.title;
     await db.run('INSERT INTO cards(id, title, made) VALUES (?, ?, ?)', [crypto.randomUUID(), input.value.trim(), Date.now()]);
     input.value = '';
   });

@@ -2,6 +2,10 @@
 // It knows neither worker nor tab: `worker.js` and `memory.js` give it an engine, a place for settings and a way to tell.
 
 const CAPTURE_AFTER_MS = 5;
+/** Statements that cannot stand in a transaction of ours. */
+const NOT_INSIDE = /^\s*(begin|commit|end|rollback|savepoint|release|vacuum|pragma|attach|detach|select|explain|values)\b/i;
+/** Writes of other tabs that are remembered. */
+const CALLS_KEPT = 256;
 const PING_SILENCE_MS = 60_000;
 const BACK_OFF_MS = [250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000];
 
@@ -31,19 +35,38 @@ export class Host {
 
   do_run(sql, params) { return this.#engine.run(sql, params); }
   do_exec(sql) { this.#engine.exec(sql); }
-  do_batch(statements) {
+  do_batch(statements) { return this.#transaction(() => this.#batch(statements)); }
+  /** A write of another tab, which may be asked again by its number after the owner changed: done once. */
+  do_once(id, method, args) {
+    if (method !== 'batch' && NOT_INSIDE.test(args[0])) return this[`do_${method}`](...args);
+    this.#engine.exec('CREATE TABLE IF NOT EXISTS piecewise_calls(id TEXT PRIMARY KEY, no INTEGER, result TEXT)');
+    const [known] = this.#engine.run('SELECT result FROM piecewise_calls WHERE id = ?', [id]).rows;
+    if (known) return JSON.parse(known[0]);
+    return this.#transaction(() => {
+      const result = method === 'batch' ? this.#batch(args[0]) : this[`do_${method}`](...args);
+      // Rows of a statement that is asked again are not kept, only what it changed.
+      const kept = method === 'run' ? { columns: [], rows: [], changes: result.changes } : method === 'batch' ? result.map(r => ({ ...r, rows: [] })) : null;
+      this.#engine.run('INSERT INTO piecewise_calls SELECT ?, coalesce(max(no), 0) + 1, ? FROM piecewise_calls', [id, JSON.stringify(kept)]);
+      this.#engine.run('DELETE FROM piecewise_calls WHERE no <= (SELECT max(no) FROM piecewise_calls) - ?', [CALLS_KEPT]);
+      return result;
+    });
+  }
+  #batch(statements) { return statements.map(([sql, params]) => this.#engine.run(sql, params)); }
+  #transaction(work) {
     this.#engine.exec('BEGIN IMMEDIATE');
     try {
-      const results = statements.map(([sql, params]) => this.#engine.run(sql, params));
+      const result = work();
       this.#engine.exec('COMMIT');
-      return results;
+      return result;
     } catch (error) {
       if (this.#engine.inTransaction) this.#engine.exec('ROLLBACK');
       throw error;
     }
   }
   do_track(table, text, counter) {
-    const warnings = this.#engine.track(table, text, counter);
+    let warnings;
+    // It may have come from the server a moment ago, tracked as it is there.
+    try { warnings = this.#engine.track(table, text, counter); } catch (error) { if (error.code === 'TRACKED') return []; throw error; }
     this.#reconnect();
     return warnings;
   }

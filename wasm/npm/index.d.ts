@@ -4,7 +4,7 @@ export type Row = Record<string, SqlValue>;
 
 export type ErrorCode =
   | 'ADDRESS' | 'BAD_INVITE' | 'BUSY' | 'CLOSED' | 'CONNECTION' | 'CONSTRAINT' | 'DAMAGED' | 'HANDSHAKE' | 'INTERNAL' | 'NOT_BOUND' | 'NOT_FOUND'
-  | 'NOT_GRANTED' | 'OFFLINE' | 'OTHER_SERVER' | 'OWNER_GONE' | 'QUOTA' | 'REPLICA' | 'SQL' | 'STORAGE' | 'SYNC' | 'UNREACHABLE' | 'VALUE'
+  | 'NOT_GRANTED' | 'OFFLINE' | 'OTHER_SERVER' | 'OWNER_GONE' | 'QUOTA' | 'REPLICA' | 'SQL' | 'STORAGE' | 'SYNC' | 'UNREACHABLE' | 'TRACKED' | 'VALUE'
   | 'VERSION' | 'WRONG_SERVER';
 
 export class PiecewiseError extends Error {

@@ -2,6 +2,11 @@
 import init, { Engine, readInvite } from './engine/piecewise_wasm.js';
 import { Host, random } from './host.js';
 
+// Node has WebSocket from version 22 on; before, the package ws gives it.
+if (typeof WebSocket === 'undefined') {
+  globalThis.WebSocket = (await import('ws').catch(() => ({}))).WebSocket;
+}
+
 let ready;
 const load = () => (ready ??= (async () => {
   const url = new URL('./engine/piecewise_wasm_bg.wasm', import.meta.url);

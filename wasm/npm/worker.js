@@ -6,6 +6,8 @@ import { Host, fault, random } from './host.js';
 const me = crypto.randomUUID();
 /** Calls that change nothing: asked again of a new owner when the old one went before it answered. */
 const READS = new Set(['status', 'conflicts', 'held', 'refused', 'history', 'export', 'level']);
+/** Calls that write, and are done once however often they are asked. */
+const WRITES = new Set(['run', 'exec', 'batch']);
 const plain = error => ({ code: error.code ?? 'INTERNAL', message: error.message ?? String(error), hint: error.hint });
 
 let channel, host, name, pending = new Map(), next = 0, openedAs;
@@ -38,11 +40,11 @@ async function open(database, options) {
 function waitForTurn(options) {
   navigator.locks.request(`piecewise:${name}`, async () => {
     await own(options);
-    const waiting = [...pending.values()];
+    const waiting = [...pending];
     pending = new Map();
-    for (const one of waiting) {
-      if (READS.has(one.method) || one.reads) perform(one.method, one.args).then(one.resolve, one.reject);
-      else one.reject(fault('OWNER_GONE', 'the tab that held the database was closed before it answered', 'read the row again to see whether it was written'));
+    for (const [id, one] of waiting) {
+      if (mayAskAgain(one)) perform(one.method, one.args, id).then(one.resolve, one.reject);
+      else one.reject(gone());
     }
     tell({ type: 'owner' });
     tell({ type: 'change' });
@@ -93,7 +95,11 @@ function writeSettings(settings) {
   return writing;
 }
 
-const perform = (method, args) => host.call(method, method === 'join' ? [...args, readInvite] : args);
+const mayAskAgain = ({ method }) => READS.has(method) || WRITES.has(method);
+const gone = () => fault('OWNER_GONE', 'the tab that held the database was closed before it answered', 'look whether it was done, and ask again');
+
+/** `id`: the number of a call by another tab. */
+const perform = (method, args, id) => (id && WRITES.has(method) ? host.call('once', [id, method, args]) : host.call(method, method === 'join' ? [...args, readInvite] : args));
 
 async function call(method, args) {
   if (method === 'close') {
@@ -104,8 +110,8 @@ async function call(method, args) {
   if (host) return perform(method, args);
   const id = `${me}:${next++}`;
   return new Promise((resolve, reject) => {
-    pending.set(id, { method, args, resolve, reject, reads: method === 'run' && /^\s*(select|pragma|explain|values)\b/i.test(args[0]) });
-    channel.postMessage({ ask: id, from: me, method, args });
+    pending.set(id, { method, args, resolve, reject });
+    channel.postMessage({ ask: id, method, args });
   });
 }
 
@@ -116,15 +122,15 @@ async function hear(data) {
     pending.delete(data.answer);
     return data.error ? reject(Object.assign(new Error(data.error.message), data.error)) : resolve(data.value);
   }
-  // A new owner has not heard what was asked of the old one: reads are asked again, for the rest nobody knows.
+  // A new owner has not heard what was asked of the old one.
   if (data.owner && data.owner !== me) {
     for (const [id, one] of [...pending]) {
-      if (READS.has(one.method) || one.reads) channel.postMessage({ ask: id, from: me, method: one.method, args: one.args });
-      else { pending.delete(id); one.reject(fault('OWNER_GONE', 'the tab that held the database was closed before it answered', 'read the row again to see whether it was written')); }
+      if (mayAskAgain(one)) channel.postMessage({ ask: id, method: one.method, args: one.args });
+      else { pending.delete(id); one.reject(gone()); }
     }
   }
   if (data.ask && host) {
-    try { channel.postMessage({ answer: data.ask, value: await perform(data.method, data.args) }); }
+    try { channel.postMessage({ answer: data.ask, value: await perform(data.method, data.args, data.ask) }); }
     catch (error) { channel.postMessage({ answer: data.ask, error: plain(error) }); }
   }
 }

@@ -70,6 +70,7 @@ impl From<ReplicaError> for Fault {
         let code = match &error {
             ReplicaError::NotBound => "NOT_BOUND",
             ReplicaError::NotFound { .. } => "NOT_FOUND",
+            ReplicaError::AlreadyTracked { .. } => "TRACKED",
             _ => "REPLICA",
         };
         let hint = error.hint();

@@ -40,7 +40,8 @@ pub(crate) struct Talk {
     stage: Stage,
     /// Sealed frames that wait to leave.
     ready: VecDeque<Vec<u8>>,
-    /// Segments whose proofs were asked for.
+    /// Segments to be proven, once the present checkpoint is known; and those asked for.
+    to_prove: Vec<SegmentId>,
     asked: VecDeque<SegmentId>,
     /// What the page should hear of.
     pub(crate) events: Vec<Json>,
@@ -55,6 +56,7 @@ impl Talk {
             identity,
             stage: Stage::Hello(Box::new(initiator)),
             ready: [first].into(),
+            to_prove: vec![],
             asked: VecDeque::new(),
             events: vec![],
         }
@@ -146,11 +148,17 @@ impl Talk {
         Ok(frames)
     }
 
-    /// Asks for the proof that segments are in the server's log; answers come as events.
+    /// Asks for the proof that segments are in the server's log, under its present checkpoint; answers come as events.
     pub(crate) fn prove(&mut self, witness: &Witness, segments: &[SegmentId]) -> Result<(), Fault> {
-        for segment in segments {
-            self.asked.push_back(*segment);
-            self.say_of_log(&LogMessage::Prove { segment: *segment, size: witness.size() })?;
+        self.say_of_log(&witness.ask())?;
+        self.to_prove.extend(segments);
+        Ok(())
+    }
+
+    fn ask_for_proofs(&mut self, witness: &Witness) -> Result<(), Fault> {
+        for segment in std::mem::take(&mut self.to_prove) {
+            self.asked.push_back(segment);
+            self.say_of_log(&LogMessage::Prove { segment, size: witness.size() })?;
         }
         Ok(())
     }
@@ -182,7 +190,9 @@ impl Talk {
                     }
                     _ => {}
                 }
+                self.ask_for_proofs(witness)?;
             }
+            LogMessage::Same => self.ask_for_proofs(witness)?,
             LogMessage::Proof(proof) => {
                 let Some(segment) = self.asked.pop_front() else { return Ok(()) };
                 let proven = witness.check(&segment, &proof);

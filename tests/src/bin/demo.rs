@@ -3,6 +3,7 @@
 use piecewise_tests::process::{Device, Server, binary};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 const SCHEMA: &str = "
@@ -111,6 +112,22 @@ fn main() {
         assert_eq!(said.code, 0, "the log is sound");
     }
     go_on(&folder, &listen);
+    in_the_browser(&data, &listen);
+}
+
+/// The same in a browser: a page with two replicas. With somebody at the terminal the server stays until Enter.
+fn in_the_browser(data: &Path, listen: &str) {
+    step("In the browser: two copies of a board, side by side, each with its own offline switch");
+    let server = Server::start_at(data, listen, &[]);
+    let invites = [server.invite(&["board/*=admin"]), server.invite(&["board/*=admin"])].join(",");
+    println!("  open  http://{listen}/#invites={invites}");
+    if std::io::stdin().is_terminal() {
+        println!("  The server runs until you press Enter.");
+        let _ = std::io::stdin().read_line(&mut String::new());
+    } else {
+        println!("  once the server runs again (the first two lines under \"Go on by hand\").");
+    }
+    server.stop();
 }
 
 fn step(title: &str) {

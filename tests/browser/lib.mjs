@@ -1,0 +1,93 @@
+// What the browser tests share: a real server, real browsers, waiting for what shall become true.
+import { spawn, execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const binary = name => join(root, 'target', process.env.PROFILE ?? 'debug', name);
+const PATIENCE_MS = 30_000;
+
+/** A folder that is gone when the test ends. */
+export function folder(t) {
+  const path = mkdtempSync(join(tmpdir(), 'piecewise-'));
+  t.after(() => rmSync(path, { recursive: true, force: true, maxRetries: 5 }));
+  return path;
+}
+
+/** A server; `stop` and `start` it, `invite` devices. */
+export class Server {
+  constructor(t, data) {
+    this.data = data;
+    t.after(() => this.stop());
+  }
+
+  async start() {
+    const listen = this.address ? this.address.slice('ws://'.length) : '127.0.0.1:0';
+    this.child = spawn(binary('piecewise-server'), ['serve', '--data', this.data, '--listen', listen, '--log-format', 'json']);
+    this.address = await new Promise((resolve, reject) => {
+      let log = '';
+      this.child.stderr.on('data', text => {
+        log += text;
+        const address = /"public":"(ws:[^"]+)"/.exec(log)?.[1];
+        if (address) resolve(address);
+      });
+      this.child.on('exit', () => reject(new Error(`the server ended: ${log}`)));
+    });
+    this.url = this.address.replace('ws:', 'http:');
+    return this;
+  }
+
+  async stop(signal = 'SIGTERM') {
+    const child = this.child;
+    if (!child || child.exitCode !== null || child.signalCode) return;
+    const gone = new Promise(resolve => child.on('exit', resolve));
+    child.kill(signal);
+    await gone;
+  }
+
+  invite(grant) {
+    return execFileSync(binary('piecewise-server'), ['invite', '--data', this.data, '--grant', grant], { encoding: 'utf8' }).trim();
+  }
+}
+
+/** A native device with a home of its own. */
+export class Device {
+  constructor(home) { this.home = home; }
+  run(...args) { return execFileSync(binary('piecewise'), args, { encoding: 'utf8', env: { ...process.env, PIECEWISE_HOME: this.home } }); }
+}
+
+export const sqlite = (file, sql, ...options) => execFileSync('sqlite3', [...options, file, sql], { encoding: 'utf8' }).trim();
+
+const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+
+/** A browser with a profile of its own, which keeps its data when it is opened again. */
+export async function browser(t, profile, options = {}) {
+  const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+  const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args: ARGS, ...options });
+  context.setDefaultTimeout(PATIENCE_MS);
+  t.after(() => context.close().catch(() => {}));
+  return context;
+}
+
+/** A page of the server that has the package loaded as `window.open_`, and nothing else. */
+export async function blank(context, server) {
+  const page = await context.newPage();
+  page.on('pageerror', error => console.error('page:', error.message));
+  await page.goto(`${server.url}/icon.svg`);
+  await page.evaluate(async () => { window.piecewise = await import('/piecewise/index.js'); });
+  return page;
+}
+
+/** Waits until an answer is as wanted. */
+export async function until(ask, wanted, what) {
+  const end = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const answer = await ask();
+    if (wanted(answer)) return answer;
+    if (Date.now() > end) throw new Error(`${what ?? 'it'} did not become true; last: ${JSON.stringify(answer)}`);
+    await new Promise(resolve => setTimeout(resolve, 20));
+  }
+}
