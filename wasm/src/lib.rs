@@ -1,6 +1,6 @@
 //! Piecewise in the browser: the same core, the same two methods, on SQLite compiled to WASM.
 //!
-//! [`engine`] is the one class that JavaScript sees: a database file with its replica, and its talk with the server.
+//! `engine` is the one class that JavaScript sees: a database file with its replica, and its talk with the server.
 //! `talk` takes what came over the WebSocket and gives what should leave; the socket itself, storage of keys, tabs and
 //! workers belong to the npm package in `npm/`. `values` crosses between SQL and JavaScript, `describe` makes JSON of what
 //! people read, `fault` an error with a code.
