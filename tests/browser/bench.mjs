@@ -96,7 +96,7 @@ for (let n = 0; n < 5; n++) {
 }
 
 const files = [...readdirSync(npm), ...readdirSync(join(npm, 'engine')).map(f => `engine/${f}`)].filter(f => /\.(js|wasm)$/.test(f));
-const brotli = bytes => brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } }).length;
+const brotli = bytes => brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_LGWIN]: 24 } }).length;
 const size = files.map(f => readFileSync(join(npm, f))).reduce((sum, bytes) => sum + brotli(bytes), 0);
 const rate = ms => Math.round(ROWS / ms * 1000).toLocaleString('en');
 const section = `## In the browser

@@ -10,10 +10,20 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 const binary = name => join(root, 'target', process.env.PROFILE ?? 'debug', name);
 const PATIENCE_MS = 30_000;
 
+const endings = new WeakMap();
+/** Does something when a test ends: what was begun last first. */
+function atEnd(t, work) {
+  if (!endings.has(t)) {
+    endings.set(t, []);
+    t.after(async () => { for (const work of endings.get(t).reverse()) await work(); });
+  }
+  endings.get(t).push(work);
+}
+
 /** A folder that is gone when the test ends. */
 export function folder(t) {
   const path = mkdtempSync(join(tmpdir(), 'piecewise-'));
-  t.after(() => rmSync(path, { recursive: true, force: true, maxRetries: 5 }));
+  atEnd(t, () => rmSync(path, { recursive: true, force: true, maxRetries: 5 }));
   return path;
 }
 
@@ -21,7 +31,7 @@ export function folder(t) {
 export class Server {
   constructor(t, data) {
     this.data = data;
-    t.after(() => this.stop());
+    atEnd(t, () => this.stop());
   }
 
   async start() {
@@ -68,7 +78,7 @@ export async function browser(t, profile, options = {}) {
   const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
   const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args: ARGS, ...options });
   context.setDefaultTimeout(PATIENCE_MS);
-  t.after(() => context.close().catch(() => {}));
+  atEnd(t, () => context.close().catch(() => {}));
   return context;
 }
 

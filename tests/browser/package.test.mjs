@@ -190,6 +190,34 @@ test('a used invite, another server and a damaged file are errors with a code, a
   assert.equal((await rows(page)).length, 1, 'a damaged file replaces nothing');
 });
 
+test('where the browser gives no more room, a write fails with a code and all before it stays', async t => {
+  const dir = folder(t);
+  const server = await new Server(t, join(dir, 'server')).start();
+  const context = await browser(t, join(dir, 'profile'));
+  let page = await blank(context, server);
+  await openIn(page, 'app', server.invite('app/*=admin'));
+  await run(page, "INSERT INTO todos(id, title) VALUES ('a', 'before')");
+  await page.evaluate(() => db.level());
+  const session = await context.newCDPSession(page);
+  await session.send('Storage.overrideQuotaForOrigin', { origin: server.url, quotaSize: 3 << 20 });
+  const code = await page.evaluate(async () => {
+    try {
+      for (let n = 0; n < 64; n++) await db.run('INSERT INTO todos(id, title) VALUES (?, hex(randomblob(1000000)))', [`big ${n}`]);
+      return 'none';
+    } catch (error) { return error.code; }
+  });
+  assert.match(code, /^(QUOTA|STORAGE)$/);
+  assert.equal((await rows(page))[0].title, 'before');
+  await session.send('Storage.overrideQuotaForOrigin', { origin: server.url });
+  await page.reload();
+  await page.evaluate(async () => { window.piecewise = await import('/piecewise/index.js'); });
+  await openIn(page, 'app');
+  assert.equal((await page.evaluate(() => db.query('PRAGMA integrity_check')))[0].integrity_check, 'ok');
+  await run(page, "INSERT INTO todos(id, title) VALUES ('b', 'with room again')");
+  await page.evaluate(() => db.level());
+  assert.match(sqlite(join(server.data, 'app.db'), 'SELECT group_concat(id) FROM todos'), /a.*b/);
+});
+
 test('what the package says it exports has types, and its files are packed', () => {
   const types = readFileSync(new URL('../../wasm/npm/index.d.ts', import.meta.url), 'utf8');
   const code = readFileSync(new URL('../../wasm/npm/index.js', import.meta.url), 'utf8');

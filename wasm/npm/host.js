@@ -23,7 +23,7 @@ export class Host {
     this.#engine = engine; this.#settings = settings; this.#save = save; this.#tell = tell;
     if (settings.witness) engine.setWitness(settings.witness);
     this.#changes = engine.totalChanges;
-    if (settings.server && settings.online !== false) this.#connect();
+    if (settings.server && settings.online !== false) this.#connect().catch(() => {});
   }
 
   /** Runs a call by name: what the page's Database asks. */
@@ -113,7 +113,7 @@ export class Host {
   async do_connect(online) {
     this.#settings.online = online;
     await this.#save(this.#settings);
-    if (!online) { this.#disconnect(); this.#tellStatus(); } else if (!this.#socket) { this.#attempt = 0; this.#connect(); }
+    if (!online) { this.#disconnect(); this.#tellStatus(); } else if (!this.#socket) { this.#attempt = 0; this.#connect().catch(() => {}); }
   }
   /** Resolves once both sides hold the same. */
   do_level() {
@@ -155,6 +155,7 @@ export class Host {
         this.#dirty = true;
         this.#pump();
       });
+      socket.onerror = () => {}; // what follows is a close, which says the same
       socket.onclose = () => {
         clearInterval(watch);
         if (this.#socket !== socket) return;

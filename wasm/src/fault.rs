@@ -58,10 +58,15 @@ impl From<rusqlite::Error> for Fault {
             Some(C::ConstraintViolation) => "CONSTRAINT",
             Some(C::DiskFull) => "QUOTA",
             Some(C::DatabaseCorrupt | C::NotADatabase) => "DAMAGED",
+            Some(C::SystemIoFailure | C::CannotOpen) => "STORAGE",
             Some(C::DatabaseBusy | C::DatabaseLocked) => "BUSY",
             _ => "SQL",
         };
-        fault(code, error.to_string())
+        let hint = match code {
+            "QUOTA" | "STORAGE" => Some("the browser gives this site no more room; nothing of this statement was kept, all before it was".into()),
+            _ => None,
+        };
+        Self { code, message: error.to_string(), hint }
     }
 }
 
