@@ -42,6 +42,7 @@ sim: ## Many seeds of the simulator; SEED=7 replays one, RUNS=1000 sets how many
 bench: setup wasm ## Whole-process figures; writes BENCHMARKS.md
 	$(CARGO) build -q --release --workspace
 	target/release/bench BENCHMARKS.md
+	node tests/browser/bench.mjs write
 
 bench-browser: setup wasm ## Figures of the browser build; puts them into BENCHMARKS.md
 	$(CARGO) build -q --release --workspace
