@@ -6,11 +6,11 @@
 //! ```text
 //! frame    kind u8, then
 //!   0 attach    initiator: version · database · follow (0 all, 1 list of container ids) · count · digest
-//!   1 attached  responder: 1 digests are equal, or 0 and a list of containers
-//!   2 containers  list of containers: name · integer keys u8 · access u8 · root digest 32
+//!   1 attached  responder: 1 digests are equal, or 0: containers follow
+//!   2 containers  last u8 · n LEB128 · n times (name · integer keys u8 · access u8 · root digest 32)
 //!   3 message   container id 32 · message
 //!   4 denied    (empty: the database; or a container id: that container)
-//!   5 open      like one entry of a list: a container that the other side may not know
+//!   5 open      like one of them: a container that the other side may not know
 //!   6 ask, 7 rows   see `compare`
 //!   8 receipt   initiator: container id 32 · cursor · signature 64, see `supervisor_log`
 //! ```
