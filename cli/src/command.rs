@@ -16,7 +16,8 @@ pub(crate) mod track;
 use crate::connection::{Connection, connect};
 use crate::home::Home;
 use crate::report::Failure;
-use piecewise_core::id::PeerId;
+use crate::witness::Proven;
+use piecewise_core::id::{PeerId, SegmentId};
 use piecewise_core::replica::{Replica, ReplicaError};
 use std::path::Path;
 
@@ -42,6 +43,23 @@ async fn connect_for(home: &Home, replica: &Replica) -> Result<(Connection, Peer
     let binding = replica.binding().ok_or(ReplicaError::NotBound)?;
     let server = home.of_realm(&binding.realm)?;
     Ok((connect(home, server, None).await?, server.key()))
+}
+
+/// Asks the server for the proof that segments are in its log; and the size of the checkpoint that proves them.
+fn prove(
+    home: &Home,
+    replica: &Replica,
+    segments: &[SegmentId],
+) -> Result<(Vec<Option<Proven>>, u64), Failure> {
+    block_on(async {
+        let (mut connection, _) = connect_for(home, replica).await?;
+        let mut talk = connection.witnessed().await?;
+        let proven = talk.prove(segments).await?;
+        let size = talk.witness.size();
+        drop(talk);
+        connection.close().await;
+        Ok((proven, size))
+    })
 }
 
 /// Runs a future with a thread beside it for sockets and encryption.

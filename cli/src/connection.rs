@@ -6,13 +6,11 @@ use crate::home::{Home, KnownServer};
 use crate::report::{Failure, code};
 use crate::witness::{self, LogTalk};
 use futures_util::{SinkExt, Stream, StreamExt};
-use piecewise_core::bytes::{Reader, put_uleb};
-use piecewise_core::channel::{Channel, Opener, Sealer};
+use piecewise_core::channel::{Channel, LOG_CHANNEL, Opener, Sealer, on_channel, split_channel};
 use piecewise_core::handshake::Initiator;
 use piecewise_core::id::Timestamp;
 use piecewise_core::identity::Identity;
 use piecewise_core::supervisor_log::Witness;
-use piecewise_server::LOG_CHANNEL;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -265,9 +263,8 @@ async fn read(
 }
 
 fn strip_channel(mut plain: Vec<u8>) -> Option<Frame> {
-    let mut r = Reader::new(&plain);
-    let channel = r.uleb().ok()?;
-    let start = plain.len() - r.rest().len();
+    let (channel, frame) = split_channel(&plain).ok()?;
+    let start = plain.len() - frame.len();
     plain.drain(..start);
     Some((channel, plain))
 }
@@ -281,10 +278,7 @@ async fn write(
     while let Some(frame) = from_us.recv().await {
         let mut next = Some(frame);
         while let Some((channel, frame)) = next {
-            let mut plain = Vec::with_capacity(frame.len() + 4);
-            put_uleb(&mut plain, channel);
-            plain.extend_from_slice(&frame);
-            let Ok(sealed) = sealer.seal(&plain) else { return };
+            let Ok(sealed) = sealer.seal(&on_channel(channel, &frame)) else { return };
             bytes.sent.fetch_add(sealed.len() as u64, Ordering::Relaxed);
             if sink.feed(Message::binary(sealed)).await.is_err() {
                 return;

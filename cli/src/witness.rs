@@ -4,12 +4,13 @@
 
 use crate::connection::Frame;
 use crate::report::{Failure, code};
+use piecewise_core::channel::LOG_CHANNEL;
 use piecewise_core::id::{PeerId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
 use piecewise_core::supervisor_log::note::Note;
 use piecewise_core::supervisor_log::talk::{LogMessage, Told};
-use piecewise_core::supervisor_log::{Alarm, Entry, Verdict, Witness};
-use piecewise_server::{LOG_CHANNEL, now};
+use piecewise_core::supervisor_log::{Alarm, Entry, Event, Verdict, Witness};
+use piecewise_server::now;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
@@ -80,6 +81,20 @@ fn save(path: &Path, witness: &Witness) -> Result<(), Failure> {
         .map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }
 
+/// A segment's entry in the log, and who brought the segment to the server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proven {
+    pub(crate) index: u64,
+    pub(crate) from: PeerId,
+}
+
+fn proven((index, entry): (u64, Entry)) -> Option<Proven> {
+    match entry.event {
+        Event::Accepted { from, .. } => Some(Proven { index, from }),
+        _ => None,
+    }
+}
+
 /// The talk about the log on one connection.
 #[derive(Debug)]
 pub(crate) struct LogTalk {
@@ -107,38 +122,25 @@ impl LogTalk {
 
     async fn judge(&mut self, told: Told) -> Result<(), Failure> {
         let verdict = self.witness.receive(&self.server, told, &self.identity, now());
-        let cosignature = match verdict {
-            Verdict::Continues(cosignature) => Some(cosignature),
-            Verdict::NewOrigin { before, cosignature } => {
+        match &verdict {
+            Verdict::NewOrigin { before, .. } => {
                 let log = self.witness.log.as_ref().map_or("", |log| &log.origin);
                 eprintln!("warning: the server's operator declared a new log, {log}, in place of {before}");
-                cosignature
-            }
-            Verdict::Alarm => {
-                if let Some(note) = self.witness.note.clone() {
-                    self.say(&LogMessage::Alarm(note)).await?;
-                }
-                None
             }
             Verdict::Silent => {
                 eprintln!("warning: the server signs no checkpoint of its log; see `piecewise log status`");
-                None
             }
-            Verdict::Same => None,
-        };
-        save(&self.path, &self.witness)?;
-        if let Some(cosignature) = cosignature {
-            self.say(&LogMessage::Cosigned(cosignature)).await?;
+            _ => {}
         }
-        Ok(())
+        save(&self.path, &self.witness)?;
+        match self.witness.answer(&verdict) {
+            Some(answer) => self.say(&answer).await,
+            None => Ok(()),
+        }
     }
 
-    /// For each segment the entry of the log that says it was accepted, proven under the last checkpoint; None where
-    /// there is no such proof.
-    pub(crate) async fn prove(
-        &mut self,
-        segments: &[SegmentId],
-    ) -> Result<Vec<Option<(u64, Entry)>>, Failure> {
+    /// For each segment the proof, under the last checkpoint, that the log says it was accepted, if there is one.
+    pub(crate) async fn prove(&mut self, segments: &[SegmentId]) -> Result<Vec<Option<Proven>>, Failure> {
         let (size, mut found, mut asked) = (self.witness.size(), vec![], 0);
         while found.len() < segments.len() {
             while asked < segments.len() && asked < found.len() + QUESTIONS {
@@ -147,7 +149,7 @@ impl LogTalk {
             }
             let segment = &segments[found.len()];
             found.push(match self.hear().await? {
-                LogMessage::Proof(proof) => self.witness.check(segment, &proof),
+                LogMessage::Proof(proof) => self.witness.check(segment, &proof).and_then(proven),
                 _ => None,
             });
         }

@@ -4,6 +4,7 @@
 //! first plaintext byte of each says whether more follow (1) or it is the last (0). Records are numbered
 //! on both sides, so what is changed, dropped, swapped or repeated does not open.
 
+use crate::bytes::{DecodeError, Reader, put_uleb};
 use crate::id::PeerId;
 use snow::StatelessTransportState;
 use std::fmt;
@@ -14,6 +15,23 @@ const TAG_LEN: usize = 16;
 const CHUNK_LEN_MAX: usize = RECORD_LEN_MAX - TAG_LEN - 1;
 const MORE: u8 = 1;
 const LAST: u8 = 0;
+
+/// The channel on which the supervisor's log is talked of; databases have the others.
+pub const LOG_CHANNEL: u64 = 0;
+
+/// A frame as it goes over one of a connection's channels: the channel as LEB128, then the frame.
+pub fn on_channel(channel: u64, frame: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(frame.len() + 4);
+    put_uleb(&mut out, channel);
+    out.extend_from_slice(frame);
+    out
+}
+
+/// The channel and the frame that [`on_channel`] put together.
+pub fn split_channel(plain: &[u8]) -> Result<(u64, &[u8]), DecodeError> {
+    let mut r = Reader::new(plain);
+    Ok((r.uleb()?, r.rest()))
+}
 
 /// A frame does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

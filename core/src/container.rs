@@ -498,8 +498,7 @@ impl<'r> Container<'r> {
             None if received.is_empty() => return Ok(Received::default()),
             None if session.repairs >= REPAIRS_MAX => return Err(SyncError::RepairFailed),
             None => {
-                let (no, peer, now) = (self.no, session.peer, session.now);
-                let container = self.replica.place(no);
+                let (container, peer, now) = (self.replica.place(self.no), session.peer, session.now);
                 self.replica.transaction(|r| r.tell_log(now, || Event::Repaired { container, peer }))?;
                 self.new_repair(session)?
             }

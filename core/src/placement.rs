@@ -69,18 +69,16 @@ impl Replica {
     ///
     /// Call it in a transaction in which nothing is left to capture.
     pub(crate) fn settle(&mut self, rows: Vec<(i64, RowKey)>) -> Result<(), ReplicaError> {
-        let mut queue = Queue::default();
-        rows.into_iter().for_each(|(no, key)| queue.push(no, key));
-        while let Some((no, key)) = queue.pop() {
-            self.settle_row(no, key, &mut queue)?;
-        }
-        Ok(())
+        self.settle_all(rows, Queue::default())
     }
 
     /// As [`settle`](Self::settle), for rows of which the table shows what their documents did before the
     /// changes that came: values that no change replaced are taken from the table.
     pub(crate) fn settle_beside(&mut self, rows: Vec<(i64, RowKey)>) -> Result<(), ReplicaError> {
-        let mut queue = Queue { table_is_true: true, ..Queue::default() };
+        self.settle_all(rows, Queue { table_is_true: true, ..Queue::default() })
+    }
+
+    fn settle_all(&mut self, rows: Vec<(i64, RowKey)>, mut queue: Queue) -> Result<(), ReplicaError> {
         rows.into_iter().for_each(|(no, key)| queue.push(no, key));
         while let Some((no, key)) = queue.pop() {
             self.settle_row(no, key, &mut queue)?;

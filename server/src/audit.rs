@@ -16,6 +16,11 @@ use rusqlite::Connection;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+/// The exit code after a log was found to be tampered with …
+pub const TAMPERED: u8 = 1;
+/// … and after it could not be checked.
+const UNCHECKED: u8 = 2;
+
 /// Why a log is not sound.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -39,8 +44,19 @@ pub enum Finding {
 
 impl Finding {
     /// Whether it is evidence, rather than a lack of it.
-    pub fn is_evidence(&self) -> bool {
+    fn is_evidence(&self) -> bool {
         !matches!(self, Self::Unchecked { .. } | Self::Tampered(Tampered::Note(NoteError::WrongOrigin)))
+    }
+
+    /// The verdict, as people read it.
+    pub fn verdict(&self) -> String {
+        let what = if self.is_evidence() { "was tampered with" } else { "could not be checked" };
+        format!("the log {what}: {self}")
+    }
+
+    /// The exit code of `log verify`.
+    pub fn exit_code(&self) -> u8 {
+        if self.is_evidence() { TAMPERED } else { UNCHECKED }
     }
 }
 

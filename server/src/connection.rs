@@ -3,8 +3,7 @@
 use crate::database::{Command, OUTBOX_FRAMES, Outgoing};
 use crate::listener::Server;
 use futures_util::{SinkExt, StreamExt};
-use piecewise_core::bytes::{Reader, put_uleb};
-use piecewise_core::channel::{Channel, Opener};
+use piecewise_core::channel::{Channel, LOG_CHANNEL, Opener, on_channel, split_channel};
 use piecewise_core::handshake::{RefuseReason, Responder};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Attach, Link};
@@ -24,8 +23,6 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Channels of one connection.
 const CHANNELS_MAX: usize = 16_384;
-/// The channel on which the supervisor's log is talked of; databases have the others.
-pub const LOG_CHANNEL: u64 = 0;
 /// Bytes read ahead: small, for there may be many idle connections.
 const READ_BUFFER: usize = 8 << 10;
 
@@ -176,13 +173,6 @@ where
     }
 }
 
-fn on_channel(channel: u64, frame: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(frame.len() + 4);
-    put_uleb(&mut out, channel);
-    out.extend_from_slice(frame);
-    out
-}
-
 /// Brings frames to the databases that they are for.
 struct Router {
     server: Arc<Server>,
@@ -197,21 +187,20 @@ impl Router {
     /// Brings a frame where it belongs; what to answer at once, if anything.
     fn route(&mut self, sealed: &[u8]) -> Result<Option<Vec<u8>>, ConnectionError> {
         let plain = self.opener.open(sealed)?;
-        let mut r = Reader::new(&plain);
-        let channel = r.uleb().map_err(|_| ConnectionError::Protocol("a frame without a channel"))?;
+        let (channel, frame) =
+            split_channel(&plain).map_err(|_| ConnectionError::Protocol("a frame without a channel"))?;
         if channel == LOG_CHANNEL {
-            let message = LogMessage::decode(r.rest())
+            let message = LogMessage::decode(frame)
                 .map_err(|_| ConnectionError::Protocol("words about the log that cannot be read"))?;
             let answer = self.server.supervisor.log_answer(&self.peer, message)?;
             return Ok(answer.map(|answer| on_channel(channel, &answer.encode())));
         }
         let id = (self.number, channel);
         if let Some(commands) = self.channels.get(&channel) {
-            let _ = commands.send(Command::Frame { id, frame: r.rest().to_vec() });
+            let _ = commands.send(Command::Frame { id, frame: frame.to_vec() });
             return Ok(None);
         }
-        let attach =
-            Attach::decode(r.rest()).map_err(|_| ConnectionError::Protocol("no attach came first"))?;
+        let attach = Attach::decode(frame).map_err(|_| ConnectionError::Protocol("no attach came first"))?;
         if self.channels.len() >= CHANNELS_MAX {
             return Err(ConnectionError::Protocol("too many channels"));
         }

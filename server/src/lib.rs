@@ -14,7 +14,7 @@ pub mod supervisor;
 mod tls;
 mod web;
 
-pub use connection::{LOG_CHANNEL, websocket_config};
+pub use connection::websocket_config;
 use piecewise_core::id::Timestamp;
 use std::time::{SystemTime, UNIX_EPOCH};
 

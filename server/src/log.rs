@@ -165,12 +165,9 @@ impl Supervisor {
     /// Signs a checkpoint if the log has grown; call it at most once a second.
     pub fn log_sign(&self) -> Result<(), SupervisorError> {
         let mut state = self.state();
-        let (grown, status) = {
-            let status = self.status_of(&state.conn)?;
-            let signed = status.note.as_ref().map_or(0, |note| note.checkpoint.size);
-            (status.halted.is_none() && (status.size > signed || status.note.is_none()), status)
-        };
-        if !grown {
+        let status = self.status_of(&state.conn)?;
+        let has_grown = status.note.as_ref().is_none_or(|note| status.size > note.checkpoint.size);
+        if status.halted.is_some() || !has_grown {
             return Ok(());
         }
         let tx = state.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -4,17 +4,12 @@ use crate::Failure;
 use piecewise_core::id::{PeerId, Timestamp};
 use piecewise_core::message::RefusalReason;
 use piecewise_core::supervisor_log::{Entry, Event};
-use piecewise_server::audit::{self, Finding};
+use piecewise_server::audit::{self, Finding, TAMPERED};
 use piecewise_server::config::{LogCommand, LogShowArgs};
 use piecewise_server::supervisor::Supervisor;
 use piecewise_server::system_time;
 use serde_json::{Value, json};
 use std::process::ExitCode;
-
-/// Tampered with.
-const TAMPERED: u8 = 1;
-/// Could not be checked.
-const UNCHECKED: u8 = 2;
 
 pub(crate) fn run(command: LogCommand) -> Result<ExitCode, Failure> {
     match command {
@@ -78,16 +73,14 @@ fn tell_verdict(verdict: Result<String, Finding>) -> ExitCode {
             println!("{text}");
             ExitCode::SUCCESS
         }
-        Err(finding) if finding.is_evidence() => {
-            eprintln!("error: the log was tampered with: {finding}");
-            eprintln!(
-                "hint: keep the data folder as it is; `piecewise-server log show` lists what can be read"
-            );
-            ExitCode::from(TAMPERED)
-        }
         Err(finding) => {
-            eprintln!("error: the log could not be checked: {finding}");
-            ExitCode::from(UNCHECKED)
+            eprintln!("error: {}", finding.verdict());
+            if finding.exit_code() == TAMPERED {
+                eprintln!(
+                    "hint: keep the data folder as it is; `piecewise-server log show` lists what can be read"
+                );
+            }
+            ExitCode::from(finding.exit_code())
         }
     }
 }

@@ -1,18 +1,15 @@
 //! `log`: what this device knows of its servers' logs, and checks of them.
 
-use super::{block_on, connect_for, open};
+use super::{open, prove};
 use crate::args::{LogCheckArgs, LogCommand, LogVerifyArgs};
 use crate::home::Home;
 use crate::output::{print_json, time};
 use crate::report::Failure;
-use crate::witness;
-use piecewise_core::supervisor_log::Event;
+use crate::witness::{self, Proven};
+use piecewise_core::id::SegmentId;
 use piecewise_core::supervisor_log::note::LogKey;
 use piecewise_server::audit::{self, Finding};
 use serde_json::json;
-
-const TAMPERED: u8 = 1;
-const UNCHECKED: u8 = 2;
 
 pub(crate) fn run(command: LogCommand) -> Result<u8, Failure> {
     match command {
@@ -66,26 +63,12 @@ fn check(args: &LogCheckArgs) -> Result<u8, Failure> {
     let home = Home::open()?;
     let replica = open(&home, &args.file)?;
     let segments = replica.own_segments()?;
-    let (proven, size) = block_on(async {
-        let (mut connection, _) = connect_for(&home, &replica).await?;
-        let mut talk = connection.witnessed().await?;
-        let proven = talk.prove(&segments).await?;
-        let size = talk.witness.size();
-        drop(talk);
-        connection.close().await;
-        Ok((proven, size))
-    })?;
+    let (proven, size) = prove(&home, &replica, &segments)?;
     let found = proven.iter().flatten().count();
     let missing: Vec<_> = segments.iter().zip(&proven).filter(|(_, p)| p.is_none()).map(|(s, _)| s).collect();
     if args.output.json {
-        let proofs = segments.iter().zip(&proven).map(|(segment, proof)| {
-            let from = proof.as_ref().and_then(|(_, entry)| match &entry.event {
-                Event::Accepted { from, .. } => Some(from.to_string()),
-                _ => None,
-            });
-            json!({ "segment": segment.to_string(), "entry": proof.as_ref().map(|(index, _)| index), "from": from })
-        });
-        let proofs: Vec<_> = proofs.collect();
+        let proof = |(segment, p): (&SegmentId, &Option<Proven>)| json!({ "segment": segment.to_string(), "entry": p.map(|p| p.index), "from": p.map(|p| p.from.to_string()) });
+        let proofs: Vec<_> = segments.iter().zip(&proven).map(proof).collect();
         print_json(&json!({ "entries": size, "segments": proofs, "missing": missing.len() }));
     } else {
         println!(
@@ -112,13 +95,9 @@ fn verify(args: &LogVerifyArgs) -> u8 {
             println!("the log is sound: {} entries, {} receipts", sound.entries, sound.receipts);
             0
         }
-        Err(finding) if finding.is_evidence() => {
-            eprintln!("error: the log was tampered with: {finding}");
-            TAMPERED
-        }
         Err(finding) => {
-            eprintln!("error: the log could not be checked: {finding}");
-            UNCHECKED
+            eprintln!("error: {}", finding.verdict());
+            finding.exit_code()
         }
     }
 }

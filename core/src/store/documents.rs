@@ -185,25 +185,27 @@ pub(crate) fn changes(
 
 /// Takes a change away from a row, with the row itself if it was the only one.
 pub(crate) fn remove(conn: &Connection, container: i64, key: &RowKey, at: At) -> Result<(), StoreError> {
-    let table = table(container, key);
-    let changes = changes(conn, container, key)?;
-    let is_first = changes.first().is_some_and(|(first, _)| *first == at);
-    // The second takes the place of the first.
-    let leaves = if is_first { changes.get(1) } else { changes.iter().find(|(a, _)| *a == at) };
-    if let Some((leaves, _)) = leaves {
+    let take = |at: &At| -> Result<(), StoreError> {
         conn.prepare_cached("DELETE FROM piecewise_changes WHERE container = ? AND key = ? AND at = ?")?
-            .execute(params![container, key_bytes(key), leaves])?;
+            .execute(params![container, key_bytes(key), at])?;
+        Ok(())
+    };
+    let changes = changes(conn, container, key)?;
+    if changes.first().is_none_or(|(first, _)| *first != at) {
+        return take(&at);
     }
-    match leaves {
-        _ if !is_first => {}
-        None => {
-            conn.prepare_cached(&format!("DELETE FROM {table} WHERE key = ?"))?.execute([SqlKey(key)])?;
-        }
-        Some((second, hash)) => {
-            conn.prepare_cached(&format!("UPDATE {table} SET at = ?, hash = ? WHERE key = ?"))?
-                .execute(params![second, hash.0, SqlKey(key)])?;
-        }
-    }
+    let table = table(container, key);
+    let Some((second, hash)) = changes.get(1) else {
+        conn.prepare_cached(&format!("DELETE FROM {table} WHERE key = ?"))?.execute([SqlKey(key)])?;
+        return Ok(());
+    };
+    // The second takes the place of the first.
+    take(second)?;
+    conn.prepare_cached(&format!("UPDATE {table} SET at = ?, hash = ? WHERE key = ?"))?.execute(params![
+        second,
+        hash.0,
+        SqlKey(key)
+    ])?;
     Ok(())
 }
 

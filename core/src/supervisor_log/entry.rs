@@ -159,13 +159,11 @@ impl Entry {
         out.extend_from_slice(&self.time.0.to_be_bytes());
         match &self.event {
             Event::Accepted { container, segment, author, from, changes } => {
-                put_place(&mut out, 1, container);
-                [&segment.0, &author.0, &from.0].iter().for_each(|part| out.extend_from_slice(&part[..]));
+                put_segment(&mut out, 1, container, segment, [author, from]);
                 out.extend_from_slice(&changes.to_be_bytes());
             }
             Event::Refused { container, segment, author, from, reason } => {
-                put_place(&mut out, 2, container);
-                [&segment.0, &author.0, &from.0].iter().for_each(|part| out.extend_from_slice(&part[..]));
+                put_segment(&mut out, 2, container, segment, [author, from]);
                 out.push(*reason);
             }
             Event::Delivered { container, peer, segments, reach, receipt } => {
@@ -266,6 +264,12 @@ fn put_place(out: &mut Vec<u8>, kind: u8, place: &Place) {
     out.push(kind);
     out.extend_from_slice(&place.id.0);
     put_bytes(out, place.name.as_bytes());
+}
+
+fn put_segment(out: &mut Vec<u8>, kind: u8, place: &Place, segment: &SegmentId, peers: [&PeerId; 2]) {
+    put_place(out, kind, place);
+    out.extend_from_slice(&segment.0);
+    peers.iter().for_each(|peer| out.extend_from_slice(&peer.0));
 }
 
 fn put_grant(out: &mut Vec<u8>, kind: u8, peer: &PeerId, grant: &str) {

@@ -105,20 +105,11 @@ pub fn check_inclusion(leaf: &Hash, index: u64, size: u64, proof: &[Hash], root:
     }
     let (mut at, mut last, mut hash) = (index, size - 1, *leaf);
     for step in proof {
-        if last == 0 {
-            return false;
+        match climb(&mut at, &mut last) {
+            Some(Side::Left) => hash = node_hash(step, &hash),
+            Some(Side::Right) => hash = node_hash(&hash, step),
+            None => return false,
         }
-        if at & 1 == 1 || at == last {
-            hash = node_hash(step, &hash);
-            while at & 1 == 0 && at != 0 {
-                at >>= 1;
-                last >>= 1;
-            }
-        } else {
-            hash = node_hash(&hash, step);
-        }
-        at >>= 1;
-        last >>= 1;
     }
     last == 0 && hash == *root
 }
@@ -144,23 +135,35 @@ pub fn check_consistency(old: u64, old_root: &Hash, size: u64, root: &Hash, proo
     }
     let (mut before, mut now) = (*first, *first);
     for step in steps {
-        if last == 0 {
-            return false;
+        match climb(&mut at, &mut last) {
+            Some(Side::Left) => (before, now) = (node_hash(step, &before), node_hash(step, &now)),
+            Some(Side::Right) => now = node_hash(&now, step),
+            None => return false,
         }
-        if at & 1 == 1 || at == last {
-            before = node_hash(step, &before);
-            now = node_hash(step, &now);
-            while at & 1 == 0 && at != 0 {
-                at >>= 1;
-                last >>= 1;
-            }
-        } else {
-            now = node_hash(&now, step);
-        }
-        at >>= 1;
-        last >>= 1;
     }
     last == 0 && before == *old_root && now == *root
+}
+
+/// On which side of the way up the next hash of a proof stands.
+enum Side {
+    Left,
+    Right,
+}
+
+/// One step up, from node `at` of a level whose last is `last`: where the sibling stands; None at the root.
+fn climb(at: &mut u64, last: &mut u64) -> Option<Side> {
+    if *last == 0 {
+        return None;
+    }
+    let is_left = *at & 1 == 1 || at == last;
+    // The last node of a level without a sibling stands on the levels above as it is.
+    while is_left && *at & 1 == 0 && *at != 0 {
+        *at >>= 1;
+        *last >>= 1;
+    }
+    *at >>= 1;
+    *last >>= 1;
+    Some(if is_left { Side::Left } else { Side::Right })
 }
 
 /// The right edge of a tree: enough to add leaves and to know the root.

@@ -103,6 +103,17 @@ impl Witness {
         Verdict::Continues(cosignature)
     }
 
+    /// What to say to the server after a verdict, if anything.
+    pub fn answer(&self, verdict: &Verdict) -> Option<LogMessage> {
+        match verdict {
+            Verdict::Continues(cosignature) | Verdict::NewOrigin { cosignature: Some(cosignature), .. } => {
+                Some(LogMessage::Cosigned(*cosignature))
+            }
+            Verdict::Alarm => self.note.clone().map(LogMessage::Alarm),
+            _ => None,
+        }
+    }
+
     /// Whether a proof shows that the log has a segment, under the last checkpoint; its index and entry.
     pub fn check(&self, segment: &SegmentId, proof: &Proof) -> Option<(u64, Entry)> {
         let checkpoint = &self.note.as_ref()?.checkpoint;
