@@ -117,7 +117,7 @@ export class Host {
   }
   /** Resolves once both sides hold the same. */
   do_level() {
-    if (JSON.parse(this.#engine.progress()).level && !this.#dirty) return;
+    if (this.#engine.isLevel && !this.#dirty) return;
     if (this.#settings.online === false || !this.#settings.server) throw fault('OFFLINE', 'this database is not connected');
     return new Promise((resolve, reject) => this.#opened.push({ resolve, reject, level: true }));
   }
@@ -130,7 +130,7 @@ export class Host {
 
   // ---- the connection
 
-  #isOpen() { return !this.#closed && JSON.parse(this.#engine.progress()).open; }
+  #isOpen() { return !this.#closed && this.#engine.isOpen; }
 
   /** Resolves when the server has let this device in; after the first time it goes on trying by itself. */
   #connect(secret) {
@@ -238,8 +238,8 @@ export class Host {
 
   #noticeLevel() {
     if (!this.#socket) return;
-    const { open, level } = JSON.parse(this.#engine.progress());
-    if (open) {
+    const level = this.#engine.isLevel;
+    if (this.#engine.isOpen) {
       this.#attempt = 0;
       const [ready, rest] = [[], []];
       for (const one of this.#opened) (!one.level || (level && !this.#dirty) ? ready : rest).push(one);

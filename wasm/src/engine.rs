@@ -109,10 +109,6 @@ impl Engine {
     /// Opens a database in memory, or in a storage under a name. `seed` is this device's secret, `chance` 32 random bytes.
     #[wasm_bindgen(constructor)]
     pub fn new(storage: Option<Storage>, name: &str, seed: &[u8], chance: &[u8]) -> Result<Self, JsValue> {
-        let secret = |bytes: &[u8]| -> Result<[u8; 32], Fault> {
-            bytes.try_into().map_err(|_| fault("VALUE", "keys and chance are 32 bytes"))
-        };
-        let identity = Identity::from_seed(secret(seed)?);
         let conn = match &storage {
             None => Connection::open_in_memory(),
             Some(_) => Connection::open(name),
@@ -122,22 +118,16 @@ impl Engine {
         conn.pragma_update(None, "journal_mode", "truncate").map_err(Fault::from)?;
         // The handles live as long as the worker.
         std::mem::forget(storage);
-        let replica =
-            Replica::from_connection(conn, identity.clone(), secret(chance)?).map_err(Fault::from)?;
-        Ok(Self { replica, identity, witness: Witness::default(), talk: None, in_transaction: false })
+        Ok(Self::over(conn, seed, chance)?)
     }
 
     /// Opens a copy of a SQLite file in memory.
     #[wasm_bindgen(js_name = fromBytes)]
     pub fn from_bytes(bytes: &[u8], seed: &[u8], chance: &[u8]) -> Result<Self, JsValue> {
         check_file(bytes)?;
-        let engine = Self::new(None, "", seed, chance)?;
         let mut conn = Connection::open_in_memory().map_err(Fault::from)?;
         conn.deserialize_read_exact("main", bytes, bytes.len(), false).map_err(Fault::from)?;
-        let Self { identity, .. } = engine;
-        let chance: [u8; 32] = chance.try_into().map_err(|_| fault("VALUE", "chance is 32 bytes"))?;
-        let replica = Replica::from_connection(conn, identity.clone(), chance).map_err(Fault::from)?;
-        Ok(Self { replica, identity, witness: Witness::default(), talk: None, in_transaction: false })
+        Ok(Self::over(conn, seed, chance)?)
     }
 
     /// This device's public key.
@@ -273,6 +263,18 @@ impl Engine {
         Json::from(self.talk.as_mut().map_or(vec![], |talk| std::mem::take(&mut talk.events))).to_string()
     }
 
+    /// Whether the server has let this device in.
+    #[wasm_bindgen(getter, js_name = isOpen)]
+    pub fn is_open(&self) -> bool {
+        self.talk.as_ref().is_some_and(Talk::is_open)
+    }
+
+    /// Whether both sides hold the same.
+    #[wasm_bindgen(getter, js_name = isLevel)]
+    pub fn is_level(&self) -> bool {
+        self.talk.as_ref().is_some_and(Talk::is_level)
+    }
+
     /// How the connection is: `{ open, level, toSend, toCome, notGranted }`.
     pub fn progress(&self) -> String {
         let Some(talk) = &self.talk else { return json!({ "open": false, "level": false }).to_string() };
@@ -406,6 +408,15 @@ impl Engine {
 }
 
 impl Engine {
+    fn over(conn: Connection, seed: &[u8], chance: &[u8]) -> Result<Self, Fault> {
+        let secret = |bytes: &[u8]| -> Result<[u8; 32], Fault> {
+            bytes.try_into().map_err(|_| fault("VALUE", "keys and chance are 32 bytes"))
+        };
+        let identity = Identity::from_seed(secret(seed)?);
+        let replica = Replica::from_connection(conn, identity.clone(), secret(chance)?)?;
+        Ok(Self { replica, identity, witness: Witness::default(), talk: None, in_transaction: false })
+    }
+
     /// SQLite's own foreign keys are for what the page writes; sync looks after them by itself. False inside a
     /// transaction, where nothing changes.
     fn enforce_foreign_keys(&self, on: bool) -> bool {

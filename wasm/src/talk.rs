@@ -1,8 +1,7 @@
 //! Talk: one connection with the server, from the handshake on. Frames in, frames out; the socket is JavaScript's.
 
 use crate::fault::{Fault, fault};
-use piecewise_core::bytes::{Reader, put_uleb};
-use piecewise_core::channel::{Opener, Sealer};
+use piecewise_core::channel::{LOG_CHANNEL, Opener, Sealer, on_channel, split_channel};
 use piecewise_core::handshake::{AwaitingWelcome, Initiator};
 use piecewise_core::id::{PeerId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
@@ -13,8 +12,7 @@ use piecewise_core::supervisor_log::{Entry, Event, Verdict, Witness};
 use serde_json::{Value as Json, json};
 use std::collections::VecDeque;
 
-/// The channel of the supervisor's log, and that of the one database.
-const LOG_CHANNEL: u64 = 0;
+/// The channel of the one database.
 const CHANNEL: u64 = 1;
 /// Frames given out in one go, so that the page's events get their turn.
 const FRAMES_AT_ONCE: usize = 4;
@@ -112,13 +110,13 @@ impl Talk {
             }
             Stage::Open(mut open) => {
                 let plain = open.opener.open(message).map_err(|e| fault("CONNECTION", e.to_string()))?;
-                let mut r = Reader::new(&plain);
-                let channel = r.uleb().map_err(|e| fault("CONNECTION", e.to_string()))?;
+                let (channel, frame) =
+                    split_channel(&plain).map_err(|e| fault("CONNECTION", e.to_string()))?;
                 let mut rows = 0;
                 if channel == CHANNEL
                     && let Some(link) = &mut open.link
                 {
-                    let received = link.receive(replica, r.rest(), now)?;
+                    let received = link.receive(replica, frame, now)?;
                     rows = received.rows;
                     if received.refused > 0 {
                         self.events.push(json!({ "event": "refused", "rows": received.refused }));
@@ -126,7 +124,7 @@ impl Talk {
                 }
                 self.stage = Stage::Open(open);
                 if channel == LOG_CHANNEL {
-                    self.hear_of_log(witness, r.rest(), now)?;
+                    self.hear_of_log(witness, frame, now)?;
                 }
                 Ok(rows)
             }
@@ -178,17 +176,8 @@ impl Talk {
             LogMessage::Told(told) => {
                 let verdict = witness.receive(&self.server, told, &self.identity, now);
                 self.events.push(json!({ "event": "log", "verdict": name(&verdict) }));
-                match verdict {
-                    Verdict::Continues(cosignature)
-                    | Verdict::NewOrigin { cosignature: Some(cosignature), .. } => {
-                        self.say_of_log(&LogMessage::Cosigned(cosignature))?;
-                    }
-                    Verdict::Alarm => {
-                        if let Some(note) = witness.note.clone() {
-                            self.say_of_log(&LogMessage::Alarm(note))?;
-                        }
-                    }
-                    _ => {}
+                if let Some(answer) = witness.answer(&verdict) {
+                    self.say_of_log(&answer)?;
                 }
                 self.ask_for_proofs(witness)?;
             }
@@ -229,8 +218,5 @@ fn name(verdict: &Verdict) -> &'static str {
 }
 
 fn seal(sealer: &mut Sealer, channel: u64, frame: &[u8]) -> Result<Vec<u8>, Fault> {
-    let mut plain = Vec::with_capacity(frame.len() + 4);
-    put_uleb(&mut plain, channel);
-    plain.extend_from_slice(frame);
-    sealer.seal(&plain).map_err(|e| fault("CONNECTION", e.to_string()))
+    sealer.seal(&on_channel(channel, frame)).map_err(|e| fault("CONNECTION", e.to_string()))
 }
