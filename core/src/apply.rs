@@ -61,6 +61,7 @@ impl Replica {
             return Ok(taken);
         }
         taken.is_new = true;
+        self.read_root(no)?;
         let Some(state) = self.containers.get_mut(&no) else {
             return Err(StoreError::Damaged { what: "a container is missing" }.into());
         };
@@ -71,16 +72,12 @@ impl Replica {
         let target = if into_table { self.target(no)? } else { None };
         self.note_changes(no, number, segment, target.as_ref(), &mut taken)?;
         taken.rows = u64::from(segment.header.count) - u64::from(taken.description);
-        if taken.description {
-            self.read_description(no)?;
-        }
         Ok(taken)
     }
 
     fn target(&self, no: i64) -> Result<Option<Target>, ReplicaError> {
-        let state = &self.containers[&no];
-        let Some(user) = state.user.clone() else { return Ok(None) };
-        if state.scan == Scan::Fill {
+        let Some(user) = self.user_table(no)? else { return Ok(None) };
+        if self.containers[&no].scan() == Scan::Fill {
             return Ok(None);
         }
         let watchful = self.any_held_around(no)?;

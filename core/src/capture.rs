@@ -71,14 +71,11 @@ impl Replica {
     /// Whether there is anything in the log or a scan to go on with.
     fn has_work(&self) -> Result<bool, ReplicaError> {
         let changed = crate::store::schema::schema_version(&self.conn)? != self.schema_version;
-        let scan = |s: Scan| matches!(s, Scan::Adopt | Scan::Compare | Scan::Fill);
-        let scanning = self.containers.values().any(|c| scan(c.scan));
-        Ok(changed || scanning || !self.unsettled.is_empty() || log::any(&self.conn, &self.unmet())?)
-    }
-
-    /// Containers whose log waits until their counterpart has been met.
-    fn unmet(&self) -> Vec<i64> {
-        self.containers.values().filter(|c| c.scan == Scan::Meet).map(|c| c.no).collect()
+        let scanning = self.containers.scanning().next().is_some();
+        Ok(changed
+            || scanning
+            || !self.unsettled.is_empty()
+            || log::any(&self.conn, self.containers.any_unmet())?)
     }
 
     fn capture_some(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
@@ -87,9 +84,8 @@ impl Replica {
             return Ok(captured);
         }
         // Tables that others refer to first.
-        let to_scan = self.containers.values().filter(|c| !matches!(c.scan, Scan::No | Scan::Meet));
-        let next = to_scan.min_by_key(|c| (self.depth(c.no), c.no));
-        if let Some((no, scan)) = next.map(|c| (c.no, c.scan)) {
+        let next = self.containers.scanning().min_by_key(|c| (self.depth(c.no), c.no));
+        if let Some((no, scan)) = next.map(|c| (c.no, c.scan())) {
             let scanned = match scan {
                 Scan::Fill => self.fill(no)?,
                 _ => self.scan(no, scan, now)?,
@@ -114,14 +110,14 @@ impl Replica {
     }
 
     fn capture_log(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
-        let entries = log::read(&self.conn, &self.unmet(), ROWS_MAX)?;
+        // The log of a container waits until its counterpart has been met.
+        let skip_unmet = self.containers.any_unmet();
+        let entries = log::read(&self.conn, skip_unmet, ROWS_MAX)?;
         let Some(last) = entries.last().map(|e| e.seq) else { return Ok(Captured::default()) };
         let more = entries.len() == ROWS_MAX;
         let mut by_container: std::collections::BTreeMap<i64, Vec<Dirty>> = Default::default();
         for entry in &entries {
-            let Some(user) = self.containers.get(&entry.container).and_then(|c| c.user.as_ref()) else {
-                continue;
-            };
+            let Some(user) = self.user_table(entry.container)? else { continue };
             if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
                 let time = self.corrected(Timestamp(entry.time)).min(self.corrected(now));
                 by_container.entry(entry.container).or_default().push(Dirty { key, time });
@@ -133,15 +129,13 @@ impl Replica {
             captured.rows += done.rows;
             captured.segments += done.segments;
         }
-        log::clear(&self.conn, last, &self.unmet())?;
+        log::clear(&self.conn, last, skip_unmet)?;
         Ok(captured)
     }
 
     /// Captures these rows of a container if they differ from what was shown.
     pub(crate) fn capture_rows(&mut self, no: i64, dirty: Vec<Dirty>) -> Result<Captured, ReplicaError> {
-        let Some(user) = self.containers.get(&no).and_then(|c| c.user.clone()) else {
-            return Ok(Captured::default());
-        };
+        let Some(user) = self.user_table(no)? else { return Ok(Captured::default()) };
         let mut captured = Captured::default();
         for mut batch in batches(dirty) {
             batch.sort_by(|a, b| (&a.key, b.time).cmp(&(&b.key, a.time)));
@@ -362,7 +356,7 @@ impl Replica {
         time: Timestamp,
         reason: RefusalReason,
     ) -> Result<(), ReplicaError> {
-        let Some(user) = self.containers.get(&no).and_then(|c| c.user.clone()) else { return Ok(()) };
+        let Some(user) = self.user_table(no)? else { return Ok(()) };
         let shown = user.read(&self.conn, key)?.map(|values| encode_values(&values));
         let kept = match holds::find(&self.conn, no, key)? {
             None => holds::refused_kept(&self.conn, no, key)?,
@@ -378,11 +372,11 @@ impl Replica {
 
     /// Looks at the next rows of a table; at the end, at documents whose rows are gone.
     fn scan(&mut self, no: i64, scan: Scan, now: Timestamp) -> Result<Captured, ReplicaError> {
-        let state = &self.containers[&no];
-        let Some(user) = state.user.clone() else {
+        let Some(user) = self.user_table(no)? else {
             self.end_scan(no)?;
             return Ok(Captured::default());
         };
+        let state = &self.containers[&no];
         let after = state.scan_after.clone();
         let time = match scan {
             Scan::Adopt if !state.prefer_local => Timestamp(0),
@@ -455,8 +449,8 @@ impl Replica {
 
     /// Writes what the container's description does not say yet about the table here.
     pub(crate) fn describe(&mut self, no: i64, time: Timestamp) -> Result<(), ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(()) };
         let state = &self.containers[&no];
-        let Some(user) = state.user.clone() else { return Ok(()) };
         let mut table = user.table.clone();
         for column in &mut table.columns {
             if let Some(binding) = state.columns.iter().find(|c| c.name == column.name) {
@@ -483,7 +477,7 @@ impl Replica {
 
     /// Settles rows with what the application's triggers make of it put back, and clears the log of it.
     pub(crate) fn settle_quietly(&mut self, rows: Vec<(i64, RowKey)>) -> Result<(), ReplicaError> {
-        let with_triggers = self.containers.values().any(|c| c.app_triggers && !c.read_only);
+        let with_triggers = self.containers.any_triggers();
         self.set_triggers(with_triggers)?;
         let last = log::last(&self.conn)?;
         let done = self.settle(rows).and_then(|()| self.put_back(last));
@@ -500,9 +494,7 @@ impl Replica {
         self.set_triggers(false)?;
         let mut rows = vec![];
         for entry in &entries {
-            let Some(user) = self.containers.get(&entry.container).and_then(|c| c.user.as_ref()) else {
-                continue;
-            };
+            let Some(user) = self.user_table(entry.container)? else { continue };
             if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
                 rows.push((entry.container, key));
             }

@@ -129,17 +129,17 @@ impl Rows {
 
 impl Replica {
     /// What to ask about the rows of a table that follow a key.
-    pub(crate) fn ask(&self, no: i64, after: Option<RowKey>) -> Option<Ask> {
-        let state = self.containers.get(&no)?;
-        let columns = state.user.as_ref()?.columns.iter().map(|c| c.key.clone()).collect();
-        Some(Ask { container: state.id, after, columns })
+    pub(crate) fn ask(&self, no: i64, after: Option<RowKey>) -> Result<Option<Ask>, ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(None) };
+        let columns = user.columns.iter().map(|c| c.key.clone()).collect();
+        Ok(Some(Ask { container: self.containers[&no].id, after, columns }))
     }
 
     /// The rows that follow a key here, as digests.
     pub(crate) fn answer(&self, ask: &Ask) -> Result<Rows, ReplicaError> {
         let container = ask.container;
-        let state = self.containers.values().find(|c| c.id == container);
-        let Some(user) = state.and_then(|c| c.user.clone()) else {
+        let no = self.containers.with_id(&container).map(|c| c.no);
+        let Some(user) = no.map(|no| self.user_table(no)).transpose()?.flatten() else {
             return Ok(Rows { container, last: true, rows: vec![] });
         };
         if ask.after.as_ref().is_some_and(|key| user.table.key_values(key).is_none()) {
@@ -167,8 +167,8 @@ impl Replica {
         theirs: Rows,
         found: &mut Comparison,
     ) -> Result<Option<RowKey>, ReplicaError> {
-        let Some(mut ask) = self.ask(no, after) else { return Ok(None) };
-        let Some(user) = self.containers[&no].user.clone() else { return Ok(None) };
+        let Some(mut ask) = self.ask(no, after)? else { return Ok(None) };
+        let Some(user) = self.user_table(no)? else { return Ok(None) };
         let end = if theirs.last { None } else { theirs.rows.last().map(|(key, _)| key.clone()) };
         let mut theirs: HashMap<_, _> = theirs.rows.into_iter().collect();
         'ours: loop {

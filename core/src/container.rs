@@ -163,7 +163,7 @@ impl<'r> Container<'r> {
             replica: self.replica.replica_id,
             tip: state.feed.tip,
             count: state.feed.count(),
-            root: state.feed.root.digest(),
+            root: state.feed.digest(),
             cursors,
             accepted: session.accepted,
         })
@@ -543,7 +543,7 @@ impl<'r> Container<'r> {
         let reached = |cursor: Option<&Cursor>, tip: &Cursor| cursor.unwrap_or(&Cursor::START) == tip;
         let (mine, theirs) =
             (reached(ours.first(), &heard.tip), reached(heard.cursors.first(), &state.feed.tip));
-        if mine && state.scan == Scan::Meet {
+        if mine && state.scan() == Scan::Meet {
             let (no, now) = (self.no, session.now);
             self.replica.transaction(|r| {
                 r.set_scan(no, Scan::Adopt)?;
@@ -554,12 +554,12 @@ impl<'r> Container<'r> {
         }
         let quiet = session.repair.is_none() && session.outbox.is_empty() && session.wanted.is_empty();
         let current = said.tip == state.feed.tip && said.cursors.first() == ours.first();
-        let done = session.after_repair.is_none() && state.scan == Scan::No;
+        let done = session.after_repair.is_none() && state.scan() == Scan::No;
         if !(mine && theirs && quiet && current && done) {
             session.level = false;
             return Ok(());
         }
-        if heard.root == state.feed.root.digest() {
+        if heard.root == state.feed.digest() {
             session.level = true;
             if matches!(session.role, Role::Initiator) {
                 let (no, tip) = (self.no, state.feed.tip.seq);
@@ -595,11 +595,11 @@ impl Replica {
         now: Timestamp,
         received: &mut Received,
     ) -> Result<(), ReplicaError> {
-        if matches!(self.containers[&no].scan, Scan::Meet) {
+        if matches!(self.containers[&no].scan(), Scan::Meet) {
             self.capture_met(no, segment, now)?;
         }
         let last = crate::store::log::last(&self.conn)?;
-        let with_triggers = self.containers.values().any(|c| c.app_triggers && !c.read_only);
+        let with_triggers = self.containers.any_triggers();
         self.set_triggers(with_triggers)?;
         let done = self.take_in(no, segment, origin, true).and_then(|taken| {
             received.rows += taken.rows;
@@ -620,7 +620,7 @@ impl Replica {
 
     /// Before the counterpart's rows come in for the first time: captures those here that differ from them.
     fn capture_met(&mut self, no: i64, segment: &Segment, now: Timestamp) -> Result<(), ReplicaError> {
-        let Some(user) = self.containers[&no].user.clone() else { return Ok(()) };
+        let Some(user) = self.user_table(no)? else { return Ok(()) };
         let mut reader = segment.changes().map_err(StoreError::from)?;
         let mut differing = vec![];
         while let Some(row) = reader.next_change().map_err(StoreError::from)? {

@@ -6,34 +6,58 @@
 
 use crate::id::{SegmentId, Seq};
 use crate::message::Cursor;
-use crate::root::Root;
+use crate::root::{Root, RootDigest};
 use sha2::{Digest, Sha256};
+use std::cell::OnceCell;
 
 /// The end of a container's feed and the fingerprint of all in it.
 #[derive(Debug, Clone)]
 pub struct Feed {
     /// The last position.
     pub tip: Cursor,
-    /// The fingerprint of the set of its segments.
-    pub root: Root,
+    /// What stands for the root, once it was asked for.
+    digest: OnceCell<RootDigest>,
+    /// The state behind the digest; None: it is on disk, and read before something is added.
+    root: Option<Root>,
 }
 
 impl Default for Feed {
     fn default() -> Self {
-        Self { tip: Cursor::START, root: Root::default() }
+        Self { tip: Cursor::START, digest: OnceCell::new(), root: Some(Root::default()) }
     }
 }
 
 impl Feed {
+    /// A feed as it stands on disk, its root unread.
+    pub(crate) fn unread(tip: Cursor, digest: RootDigest) -> Self {
+        Self { tip, digest: OnceCell::from(digest), root: None }
+    }
+
     /// Segments in it.
     pub fn count(&self) -> u64 {
         self.tip.seq.0
     }
 
-    /// Adds a segment at the end; its position.
-    pub fn append(&mut self, id: &SegmentId) -> Cursor {
+    /// The fingerprint of the set of its segments.
+    pub fn digest(&self) -> RootDigest {
+        *self.digest.get_or_init(|| self.root.as_ref().expect("a root that is not read has its digest").digest())
+    }
+
+    /// The state behind the fingerprint, if it was read.
+    pub(crate) fn root(&self) -> Option<&Root> {
+        self.root.as_ref()
+    }
+
+    /// Takes in the state behind the fingerprint.
+    pub(crate) fn set_root(&mut self, root: Root) {
+        self.root = Some(root);
+    }
+
+    /// Adds a segment at the end; its position. The root must have been read.
+    pub(crate) fn append(&mut self, id: &SegmentId) -> Cursor {
         self.tip = next(&self.tip, id);
-        self.root.add(id);
+        self.root.as_mut().expect("the root is read before something is added").add(id);
+        self.digest = OnceCell::new();
         self.tip
     }
 }

@@ -10,7 +10,7 @@
 //!   2 containers  last u8 · n LEB128 · n times (name · integer keys u8 · access u8 · root digest 32)
 //!   3 message   container id 32 · message
 //!   4 denied    (empty: the database; or a container id: that container)
-//!   5 open      like one of them: a container that the other side may not know
+//!   5 open      n LEB128 · n times as in containers: containers that the other side may not know
 //!   6 ask, 7 rows   see `compare`
 //!   8 receipt   initiator: container id 32 · cursor · signature 64, see `supervisor_log`
 //! ```
@@ -20,11 +20,11 @@ use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::compare::{Ask, Comparison, Rows};
 use crate::container::{Received, SyncError};
 use crate::container_name::{ContainerName, container_id};
-use crate::grant::Access;
+use crate::grant::{Access, access};
 use crate::id::{ContainerId, PeerId, Timestamp};
 use crate::key::RowKey;
 use crate::message::{Cursor, Message, put_cursor, read_cursor};
-use crate::replica::{Replica, ReplicaError, Scan};
+use crate::replica::{ContainerState, Replica, ReplicaError, Scan};
 use crate::root::RootDigest;
 use crate::session::{Authority, Role, Session};
 use sha2::{Digest, Sha256};
@@ -148,6 +148,15 @@ struct Told {
 }
 
 impl Told {
+    fn of(state: &ContainerState, access: Access) -> Self {
+        Self {
+            name: state.name.clone(),
+            integer_keys: state.integer_keys,
+            access,
+            root: state.feed.digest(),
+        }
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         put_bytes(out, self.name.as_bytes());
         out.push(u8::from(self.integer_keys));
@@ -195,7 +204,12 @@ pub struct Link {
     /// Whether both sides know what they share.
     attached: bool,
     sessions: BTreeMap<i64, Session>,
-    /// Containers that the peer knows of.
+    /// Those of them that are not level.
+    unlevel: BTreeSet<i64>,
+    /// What sessions have sent in all.
+    sent: (u64, u64),
+    /// Containers that the peer knows of: those up to a number, and more.
+    known_to: i64,
     known: BTreeSet<i64>,
     /// Containers that the peer does not grant.
     denied: BTreeSet<i64>,
@@ -223,7 +237,7 @@ impl Link {
     /// The side that opened the connection; the replica must be bound.
     pub fn initiator(replica: &mut Replica, peer: PeerId) -> Result<Self, LinkError> {
         let binding = replica.binding().ok_or(ReplicaError::NotBound)?.clone();
-        let follow = (!replica.follows_all()).then(|| replica.containers.values().map(|c| c.id).collect());
+        let follow = (!replica.follows_all()).then(|| replica.containers.in_order().map(|c| c.id).collect());
         let mut link = Self::new(replica, peer, Role::Initiator, binding.database.clone(), follow);
         let digest = link.digest(replica);
         let follow = link.follow.as_ref().map(|ids| ids.iter().copied().collect());
@@ -235,7 +249,7 @@ impl Link {
     pub fn comparer(replica: &mut Replica, peer: PeerId, tables: &[String]) -> Result<Self, LinkError> {
         let mut link = Self::initiator(replica, peer)?;
         let tables = match tables {
-            [] => replica.containers.keys().copied().collect(),
+            [] => replica.containers.numbers().collect(),
             names => names.iter().map(|t| replica.number(t)).collect::<Result<_, _>>()?,
         };
         link.comparing = Some(Comparing { tables, ..Comparing::default() });
@@ -257,14 +271,14 @@ impl Link {
         let follow = attach.follow.map(|ids| ids.into_iter().collect());
         let mut link = Self::new(replica, peer, Role::Responder(authority), attach.database, follow);
         link.attached = true;
-        let shared = link.shared(replica);
+        link.known_to = replica.containers.last();
         if link.digest(replica) == attach.digest {
-            link.known.extend(shared);
             link.outbox.push_back(vec![ATTACHED, 1]);
             return Ok(link);
         }
-        let told: Vec<_> = shared.iter().map(|no| link.tell(replica, *no)).collect();
-        link.known.extend(shared);
+        let access = link.access_now();
+        let told: Vec<_> =
+            link.shared(replica, &access).map(|c| Told::of(c, access(&c.name).unwrap_or(Access::Read))).collect();
         link.outbox.push_back(vec![ATTACHED, 0]);
         let mut lists = told.chunks(LIST_MAX).peekable();
         if lists.peek().is_none() {
@@ -290,6 +304,9 @@ impl Link {
             follow,
             attached: false,
             sessions: BTreeMap::new(),
+            unlevel: BTreeSet::new(),
+            sent: (0, 0),
+            known_to: 0,
             known: BTreeSet::new(),
             denied: BTreeSet::new(),
             ready: BTreeSet::new(),
@@ -311,16 +328,15 @@ impl Link {
         self.attached
             && self.outbox.is_empty()
             && self.ready.is_empty()
-            && self.sessions.values().all(Session::is_level)
+            && self.unlevel.is_empty()
     }
 
     /// What has gone to the peer and what is still to go and to come.
     pub fn traffic(&self, replica: &Replica) -> Traffic {
-        let mut traffic = Traffic::default();
-        for (no, session) in &self.sessions {
-            traffic.sent_rows += session.sent_rows;
-            traffic.sent_segments += session.sent_segments;
-            let Some(state) = replica.containers.get(no) else { continue };
+        let (sent_rows, sent_segments) = self.sent;
+        let mut traffic = Traffic { sent_rows, sent_segments, ..Traffic::default() };
+        for no in &self.unlevel {
+            let (Some(session), Some(state)) = (self.sessions.get(no), replica.containers.get(no)) else { continue };
             let seq = |cursor: Option<Cursor>| cursor.map_or(0, |c| c.seq.0);
             traffic.segments_to_send += state.feed.tip.seq.0.saturating_sub(seq(session.sent));
             let tip = session.heard.as_ref().map(|h| h.tip);
@@ -370,18 +386,14 @@ impl Link {
             return Ok(None);
         }
         if let Some(comparing) = &mut self.comparing {
-            return Ok(comparing.next_ask(replica));
+            return comparing.next_ask(replica);
         }
         self.look_for_changes(replica);
+        if let Some(frame) = self.outbox.pop_front() {
+            return Ok(Some(frame));
+        }
         while let Some(place) = self.ready.first().copied() {
             let no = place.1;
-            if !self.known.contains(&no) && !self.introduce(replica, no) {
-                self.ready.remove(&place);
-                continue;
-            }
-            if let Some(frame) = self.outbox.pop_front() {
-                return Ok(Some(frame));
-            }
             match self.next_of(replica, no, now)? {
                 Some(frame) => return Ok(Some(frame)),
                 None => {
@@ -425,7 +437,7 @@ impl Link {
     ) -> Result<(), LinkError> {
         let id = ContainerId(r.array()?);
         let (reach, signature) = (read_cursor(r)?, r.array()?);
-        let Some(state) = replica.containers.values().find(|c| c.id == id) else { return Ok(()) };
+        let Some(state) = replica.containers.with_id(&id) else { return Ok(()) };
         let (no, name) = (state.no, state.name.clone());
         if self.access(&name).is_none() || !self.sessions.contains_key(&no) {
             return Ok(());
@@ -440,86 +452,86 @@ impl Link {
         matches!(self.role, Role::Responder(_))
     }
 
-    /// What the peer may do with a container, as far as this side decides.
-    fn access(&self, name: &str) -> Option<Access> {
-        match &self.role {
-            Role::Initiator => Some(Access::Write),
-            Role::Responder(authority) => authority.access(&self.peer, name),
-        }
+    /// What the peer may do with containers now, as far as this side decides.
+    fn access_now(&self) -> impl Fn(&str) -> Option<Access> + use<> {
+        let grants = match &self.role {
+            Role::Initiator => None,
+            Role::Responder(authority) => Some(authority.grants(&self.peer)),
+        };
+        move |name| grants.as_ref().map_or(Some(Access::Write), |grants| access(grants, name))
     }
 
-    /// The containers that both sides may talk of.
-    fn shared(&self, replica: &Replica) -> Vec<i64> {
+    fn access(&self, name: &str) -> Option<Access> {
+        self.access_now()(name)
+    }
+
+    /// The containers that both sides may talk of, in the order of their ids.
+    fn shared<'r>(
+        &self,
+        replica: &'r Replica,
+        access: &impl Fn(&str) -> Option<Access>,
+    ) -> impl Iterator<Item = &'r ContainerState> {
         let followed = |id: &ContainerId| self.follow.as_ref().is_none_or(|ids| ids.contains(id));
-        replica
-            .containers
-            .values()
-            .filter(|c| followed(&c.id) && self.access(&c.name).is_some())
-            .map(|c| c.no)
-            .collect()
+        replica.containers.in_order().filter(move |c| followed(&c.id) && access(&c.name).is_some())
     }
 
     fn digest(&self, replica: &Replica) -> [u8; 32] {
-        let mut pairs: Vec<_> = self
-            .shared(replica)
-            .into_iter()
-            .map(|no| &replica.containers[&no])
-            // One side may know of a container that has nothing in it yet.
-            .filter(|c| c.feed.count() > 0 || c.scan != Scan::No)
-            .map(|c| (c.id, if c.scan == Scan::No { c.feed.root.digest().0 } else { [0xff; 32] }))
-            .collect();
-        pairs.sort();
         let mut hash = Sha256::new().chain_update(b"piecewise containers\0");
-        for (id, root) in pairs {
-            hash = hash.chain_update(id.0).chain_update(root);
+        for state in self.shared(replica, &self.access_now()) {
+            match state.scan() {
+                // One side may know of a container that has nothing in it yet.
+                Scan::No if state.feed.count() == 0 => {}
+                Scan::No => hash = hash.chain_update(state.id.0).chain_update(state.feed.digest().0),
+                _ => hash = hash.chain_update(state.id.0).chain_update([0xff; 32]),
+            }
         }
         hash.finalize().into()
-    }
-
-    fn tell(&self, replica: &Replica, no: i64) -> Told {
-        let state = &replica.containers[&no];
-        Told {
-            name: state.name.clone(),
-            integer_keys: state.integer_keys,
-            access: self.access(&state.name).unwrap_or(Access::Read),
-            root: state.feed.root.digest(),
-        }
     }
 
     fn receive_attached(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
         if r.u8()? == 1 {
             self.attached = true;
-            self.known.extend(replica.containers.keys());
+            self.known_to = replica.containers.last();
         }
         Ok(())
     }
 
     fn receive_containers(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
         let last = r.u8()? == 1;
-        let n = r.uleb_max(LIST_MAX as u64, "the number of containers")?;
-        for _ in 0..n {
-            let told = Told::decode(r)?;
-            self.hear_of(replica, &told)?;
-        }
+        let told = read_list(r)?;
+        self.hear_of(replica, &told)?;
         if last {
             self.attached = true;
             // What the server did not list, it is told of.
-            let new: Vec<_> =
-                replica.containers.keys().filter(|no| !self.known.contains(no)).copied().collect();
+            let new: Vec<_> = replica.containers.numbers().filter(|no| !self.knows(*no)).collect();
             self.make_ready(replica, new);
         }
         Ok(())
     }
 
-    fn hear_of(&mut self, replica: &mut Replica, told: &Told) -> Result<(), LinkError> {
-        let Some(no) = replica.follow_container(&told.name, told.integer_keys)? else { return Ok(()) };
-        self.known.insert(no);
-        if replica.containers[&no].read_only != (told.access == Access::Read) {
-            replica.transaction(|r| r.set_read_only(no, told.access == Access::Read))?;
+    fn knows(&self, no: i64) -> bool {
+        no <= self.known_to || self.known.contains(&no)
+    }
+
+    fn hear_of(&mut self, replica: &mut Replica, told: &[Told]) -> Result<(), LinkError> {
+        let names: Vec<_> = told.iter().map(|t| (t.name.as_str(), t.integer_keys)).collect();
+        let numbers = replica.follow_containers(&names)?;
+        let followed: Vec<_> = numbers.into_iter().zip(told).filter_map(|(no, t)| Some((no?, t))).collect();
+        let is_read_only = |told: &Told| told.access == Access::Read;
+        let rights_differ =
+            |(no, told): &(i64, &Told)| replica.containers[no].is_read_only() != is_read_only(told);
+        let changed: Vec<_> = followed.iter().filter(|one| rights_differ(one)).collect();
+        if !changed.is_empty() {
+            replica.transaction(|r| {
+                changed.iter().try_for_each(|(no, told)| r.set_read_only(*no, is_read_only(told)))
+            })?;
         }
-        let state = &replica.containers[&no];
-        if state.scan != Scan::No || state.feed.root.digest() != told.root {
-            self.make_ready(replica, [no]);
+        for (no, told) in followed {
+            self.known.insert(no);
+            let state = &replica.containers[&no];
+            if state.scan() != Scan::No || state.feed.digest() != told.root {
+                self.make_ready(replica, vec![no]);
+            }
         }
         Ok(())
     }
@@ -529,49 +541,60 @@ impl Link {
             return Err(LinkError::Denied { database: self.database.clone() });
         }
         let id = ContainerId(r.array()?);
-        if let Some(state) = replica.containers.values().find(|c| c.id == id) {
-            self.sessions.remove(&state.no);
-            let no = state.no;
+        if let Some(no) = replica.containers.with_id(&id).map(|c| c.no) {
+            self.sessions.remove(&no);
+            self.unlevel.remove(&no);
             self.ready.retain(|(_, n)| *n != no);
-            self.known.remove(&state.no);
-            self.denied.insert(state.no);
+            self.denied.insert(no);
         }
         Ok(())
     }
 
     fn receive_open(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
-        let told = Told::decode(r)?;
+        let told = read_list(r)?;
         if !self.is_responder() {
             return self.hear_of(replica, &told);
         }
-        let name = ContainerName::parse(&told.name)
-            .map_err(|_| ReplicaError::BadName { name: told.name.clone() })?;
-        let binding = replica.binding().ok_or(ReplicaError::NotBound)?;
-        let id = container_id(&binding.realm, &name);
-        let may_make = self.access(&told.name).is_some_and(|a| a >= Access::Write);
-        let exists = replica.containers.values().any(|c| c.id == id);
-        let granted = self.access(&told.name).is_some() && (exists || may_make);
-        if let Some(no) =
-            granted.then(|| replica.follow_container(&told.name, told.integer_keys)).transpose()?.flatten()
-        {
+        let binding = replica.binding().ok_or(ReplicaError::NotBound)?.clone();
+        let access = self.access_now();
+        let mut granted = vec![];
+        for told in &told {
+            let name = ContainerName::parse(&told.name)
+                .map_err(|_| ReplicaError::BadName { name: told.name.clone() })?;
+            let id = container_id(&binding.realm, &name);
+            let exists = replica.containers.with_id(&id).is_some();
+            match access(&told.name) {
+                Some(access) if exists || access >= Access::Write => granted.push((id, told)),
+                _ => self.deny(&id),
+            }
+        }
+        let names: Vec<_> = granted.iter().map(|(_, t)| (t.name.as_str(), t.integer_keys)).collect();
+        let numbers = replica.follow_containers(&names)?;
+        for ((id, _), no) in granted.into_iter().zip(numbers) {
+            let Some(no) = no else {
+                self.deny(&id);
+                continue;
+            };
             self.known.insert(no);
-            self.make_ready(replica, [no]);
+            self.make_ready(replica, vec![no]);
             if let Some(ids) = &mut self.follow {
                 ids.insert(id);
             }
             replica.note_changed(no);
-        } else {
-            let mut frame = vec![DENIED];
-            frame.extend_from_slice(&id.0);
-            self.outbox.push_back(frame);
         }
         Ok(())
+    }
+
+    fn deny(&mut self, id: &ContainerId) {
+        let mut frame = vec![DENIED];
+        frame.extend_from_slice(&id.0);
+        self.outbox.push_back(frame);
     }
 
     fn receive_ask(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
         let ask = Ask::decode(r)?;
         let container = ask.container;
-        let state = replica.containers.values().find(|c| c.id == container);
+        let state = replica.containers.with_id(&container);
         let granted = state.is_some_and(|c| self.access(&c.name).is_some());
         let rows = match granted {
             true => replica.answer(&ask)?,
@@ -602,21 +625,30 @@ impl Link {
         Ok(())
     }
 
-    /// Tells the peer of a container it may not know; false if it must not hear of it.
-    fn introduce(&mut self, replica: &Replica, no: i64) -> bool {
-        let Some(state) = replica.containers.get(&no) else { return false };
-        let followed = self.follow.as_ref().is_none_or(|ids| ids.contains(&state.id));
-        if self.denied.contains(&no)
-            || self.access(&state.name).is_none()
-            || (self.is_responder() && !followed)
-        {
-            return false;
+    /// Tells the peer of those of these containers that it does not know; those that it must not hear of are left out.
+    fn introduce(&mut self, replica: &Replica, numbers: &mut Vec<i64>) {
+        if numbers.iter().all(|no| self.knows(*no)) {
+            return;
         }
-        self.known.insert(no);
-        let mut frame = vec![OPEN];
-        self.tell(replica, no).encode(&mut frame);
-        self.outbox.push_back(frame);
-        true
+        let (access, mut told) = (self.access_now(), vec![]);
+        numbers.retain(|no| {
+            if self.knows(*no) {
+                return true;
+            }
+            let Some(state) = replica.containers.get(no) else { return false };
+            let followed = self.follow.as_ref().is_none_or(|ids| ids.contains(&state.id));
+            let Some(access) = access(&state.name).filter(|_| followed || !self.is_responder()) else {
+                return false;
+            };
+            self.known.insert(*no);
+            told.push(Told::of(state, access));
+            true
+        });
+        for list in told.chunks(LIST_MAX) {
+            let mut frame = vec![OPEN];
+            put_list(list, &mut frame);
+            self.outbox.push_back(frame);
+        }
     }
 
     fn receive_message(
@@ -627,10 +659,13 @@ impl Link {
     ) -> Result<Received, LinkError> {
         let id = ContainerId(r.array()?);
         let message = Message::decode(r.rest())?;
-        let Some(no) = replica.containers.values().find(|c| c.id == id).map(|c| c.no) else {
+        let Some(no) = replica.containers.with_id(&id).map(|c| c.no) else {
             return Ok(Received::default()); // we do not follow it
         };
-        if !self.known.contains(&no) {
+        if self.denied.contains(&no) {
+            return Ok(Received::default());
+        }
+        if !self.knows(no) {
             return Err(LinkError::Protocol { what: "a message to a container that was not opened" });
         }
         if self.access(&replica.containers[&no].name).is_none() {
@@ -638,12 +673,13 @@ impl Link {
         }
         let session = self.session(no, now);
         let received = replica.container(&id).map(|mut c| c.receive(session, message)).transpose();
+        self.note_level(no);
         self.owes_receipt |=
             !self.is_responder() && received.as_ref().is_ok_and(|r| r.is_some_and(|r| r.segments > 0));
-        self.make_ready(replica, [no]);
+        self.make_ready(replica, vec![no]);
         // Those that refer to it may have waited for it.
-        let children = replica.containers.get(&no).map(|c| replica.children_of(&c.table)).unwrap_or_default();
-        self.make_ready(replica, children);
+        let children = replica.containers.get(&no).map(|c| replica.containers.children_of(&c.table));
+        self.make_ready(replica, children.into_iter().flatten().collect());
         received.map(Option::unwrap_or_default).map_err(|source| LinkError::Sync {
             container: replica.containers.get(&no).map(|c| c.name.clone()).unwrap_or_default(),
             source,
@@ -657,6 +693,14 @@ impl Link {
         session
     }
 
+    /// Takes note of whether a session is level, after it spoke or heard.
+    fn note_level(&mut self, no: i64) {
+        match self.sessions.get(&no).is_none_or(Session::is_level) {
+            true => self.unlevel.remove(&no),
+            false => self.unlevel.insert(no),
+        };
+    }
+
     fn next_of(
         &mut self,
         replica: &mut Replica,
@@ -666,13 +710,17 @@ impl Link {
         let Some((id, name)) = replica.containers.get(&no).map(|c| (c.id, c.name.clone())) else {
             return Ok(None);
         };
-        let waits = replica.parents_of(no).iter().any(|parent| {
-            let tip = replica.containers.get(parent).map(|c| c.feed.tip);
-            self.sessions.get(parent).is_some_and(|s| s.is_sending(tip))
+        let waits = replica.containers.parents_of(no).any(|parent| {
+            let tip = replica.containers.get(&parent).map(|c| c.feed.tip);
+            self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip))
         });
         let session = self.session(no, now);
         session.holds_back = waits;
+        let before = (session.sent_rows, session.sent_segments);
         let message = replica.container(&id).map(|mut c| c.next_message(session)).transpose();
+        let (rows, segments) = (session.sent_rows - before.0, session.sent_segments - before.1);
+        self.sent = (self.sent.0 + rows, self.sent.1 + segments);
+        self.note_level(no);
         let message = message.map_err(|source| LinkError::Sync { container: name, source })?.flatten();
         Ok(message.map(|message| {
             let mut frame = vec![MESSAGE];
@@ -682,43 +730,51 @@ impl Link {
         }))
     }
 
-    fn make_ready(&mut self, replica: &Replica, numbers: impl IntoIterator<Item = i64>) {
+    /// Lets containers say what they have to say, if the peer knows of them or may.
+    fn make_ready(&mut self, replica: &Replica, mut numbers: Vec<i64>) {
+        numbers.retain(|no| !self.denied.contains(no));
+        self.introduce(replica, &mut numbers);
         self.ready.extend(numbers.into_iter().map(|no| (replica.depth(no), no)));
     }
 
     fn look_for_changes(&mut self, replica: &Replica) {
         let end = replica.changed_end();
-        if end == self.seen {
-            return;
+        if end != self.seen {
+            self.make_ready(replica, replica.changed_since(self.seen).collect());
+            self.seen = end;
         }
-        match replica.changed_since(self.seen) {
-            Some(changed) => self.make_ready(replica, changed),
-            None => self.make_ready(replica, replica.containers.keys().copied()),
-        }
-        self.seen = end;
     }
 }
 
 impl Comparing {
-    fn next_ask(&mut self, replica: &Replica) -> Option<Vec<u8>> {
+    fn next_ask(&mut self, replica: &Replica) -> Result<Option<Vec<u8>>, LinkError> {
         while !self.asked {
-            let no = *self.tables.front()?;
-            let Some(ask) = replica.ask(no, self.after.clone()) else {
+            let Some(no) = self.tables.front().copied() else { break };
+            let Some(ask) = replica.ask(no, self.after.clone())? else {
                 self.tables.pop_front();
                 continue;
             };
             self.asked = true;
             let mut frame = vec![ASK];
             ask.encode(&mut frame);
-            return Some(frame);
+            return Ok(Some(frame));
         }
-        None
+        Ok(None)
     }
 }
 
 fn encode_list(list: &[Told], last: bool) -> Vec<u8> {
     let mut out = vec![CONTAINERS, u8::from(last)];
-    put_uleb(&mut out, list.len() as u64);
-    list.iter().for_each(|told| told.encode(&mut out));
+    put_list(list, &mut out);
     out
+}
+
+fn put_list(list: &[Told], out: &mut Vec<u8>) {
+    put_uleb(out, list.len() as u64);
+    list.iter().for_each(|told| told.encode(out));
+}
+
+fn read_list(r: &mut Reader<'_>) -> Result<Vec<Told>, DecodeError> {
+    let n = r.uleb_max(LIST_MAX as u64, "the number of containers")?;
+    (0..n).map(|_| Told::decode(r)).collect()
 }

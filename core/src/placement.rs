@@ -87,7 +87,7 @@ impl Replica {
     }
 
     fn settle_row(&mut self, no: i64, key: RowKey, queue: &mut Queue) -> Result<(), ReplicaError> {
-        let Some(user) = self.containers.get(&no).and_then(|c| c.user.clone()) else { return Ok(()) };
+        let Some(user) = self.user_table(no)? else { return Ok(()) };
         if key == RowKey::Description || holds::refused_row(&self.conn, no, &key)?.is_some() {
             return Ok(());
         }
@@ -137,7 +137,7 @@ impl Replica {
         now: &RowValues,
     ) -> Result<Option<(View, RowValues)>, ReplicaError> {
         let state = &self.containers[&no];
-        if state.scan != Scan::No || state.columns.iter().any(|c| c.is_new) {
+        if state.scan() != Scan::No || state.columns.iter().any(|c| c.is_new) {
             return Ok(None);
         }
         let Some((document, outlined)) = self.history.outline(&self.conn, no, key)? else { return Ok(None) };
@@ -270,7 +270,7 @@ impl Replica {
         after: Option<&RowValues>,
     ) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
         let mut orphans = vec![];
-        for (child_no, child, foreign) in self.references_to(&user.table.name) {
+        for (child_no, child, foreign) in self.references_to(&user.table.name)? {
             let Some(old) = parent_values(user, &foreign, key, before)? else { continue };
             if let Some(after) = after
                 && let Some(new) = parent_values(user, &foreign, key, after)?
@@ -290,7 +290,7 @@ impl Replica {
         if holds::count(&self.conn, no)? > 0 {
             return Ok(true);
         }
-        for child in self.children_of(&state.table) {
+        for child in self.containers.children_of(&state.table) {
             if holds::count(&self.conn, child)? > 0 {
                 return Ok(true);
             }
@@ -397,7 +397,7 @@ impl Replica {
         if let Some(before) = &before {
             self.has_gone(*no, key, user, before, Some(wanted), queue)?;
         }
-        for (child_no, child, foreign) in self.references_to(&user.table.name) {
+        for (child_no, child, foreign) in self.references_to(&user.table.name)? {
             if holds::count(&self.conn, child_no)? == 0 {
                 continue;
             }
@@ -463,22 +463,18 @@ impl Replica {
         Ok(blocked)
     }
 
-    /// Containers whose table refers to this one.
-    pub(crate) fn children_of(&self, parent: &str) -> Vec<i64> {
-        self.references_to(parent).into_iter().map(|(no, _, _)| no).collect()
-    }
-
-    fn references_to(&self, parent: &str) -> Vec<(i64, Arc<UserTable>, ForeignKey)> {
+    /// Containers whose tables refer to this one, with how.
+    fn references_to(&self, parent: &str) -> Result<Vec<(i64, Arc<UserTable>, ForeignKey)>, ReplicaError> {
         let mut found = vec![];
-        for state in self.containers.values() {
-            let Some(user) = &state.user else { continue };
+        for no in self.containers.children_of(parent) {
+            let Some(user) = self.user_table(no)? else { continue };
             for foreign in &user.table.foreign_keys {
                 if foreign.parent_table.eq_ignore_ascii_case(parent) {
-                    found.push((state.no, user.clone(), foreign.clone()));
+                    found.push((no, user.clone(), foreign.clone()));
                 }
             }
         }
-        found
+        Ok(found)
     }
 }
 

@@ -3,6 +3,7 @@
 //! It knows the file's containers and lends them out; it owns the connection and the one way to change the
 //! file, a transaction after which memory and disk agree. One thread uses it at a time.
 
+mod containers;
 mod following;
 mod reading;
 mod refusals;
@@ -14,8 +15,9 @@ pub use reading::{
     Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, OtherRow, RefusedRow, Status,
     TableStatus, Written,
 };
+use containers::Containers;
+pub(crate) use containers::{ContainerState, Scan};
 pub use registry::{Binding, Follow};
-pub(crate) use registry::{ContainerState, Scan};
 pub use tracking::TrackOptions;
 
 use crate::container::Container;
@@ -26,7 +28,7 @@ use crate::store::{StoreError, layout};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,8 +40,6 @@ const STATEMENTS_MAX: usize = 256;
 const CACHE_KIB: i64 = 16 << 10;
 /// Pages in the WAL at which they are brought into the file: each time costs two fsyncs.
 const CHECKPOINT_PAGES: i64 = 4000;
-/// Changes of containers remembered for links that have not looked yet.
-const CHANGED_MAX: usize = 4096;
 
 /// Why something could not be done with a replica.
 #[derive(Debug, thiserror::Error)]
@@ -155,7 +155,7 @@ pub struct Replica {
     chance: Chance,
     pub(crate) replica_id: ReplicaId,
     pub(crate) binding: Option<Binding>,
-    pub(crate) containers: BTreeMap<i64, ContainerState>,
+    pub(crate) containers: Containers,
     pub(crate) history: History,
     pub(crate) schema_version: i64,
     pub(crate) is_server: bool,
@@ -163,8 +163,19 @@ pub struct Replica {
     /// Captured rows whose constraints are still to be looked at.
     pub(crate) unsettled: Vec<(i64, crate::key::RowKey)>,
     touched: BTreeSet<i64>,
-    changed: VecDeque<i64>,
-    changed_base: u64,
+    changes: Changes,
+    /// The state of our tables, as another program with this file open can change it.
+    generation: i64,
+    /// When the file was looked at last for commits of other connections.
+    data_version: Option<i64>,
+}
+
+/// Which containers changed, in order: each stands at its last change.
+#[derive(Debug, Default)]
+struct Changes {
+    end: u64,
+    order: BTreeMap<u64, i64>,
+    places: HashMap<i64, u64>,
 }
 
 impl Replica {
@@ -214,15 +225,16 @@ impl Replica {
             chance: Chance::new(chance),
             replica_id: ReplicaId([0; 8]),
             binding: None,
-            containers: BTreeMap::new(),
+            containers: Containers::default(),
             history: History::default(),
             schema_version: -1,
             is_server: false,
             clock_offset_ms: 0,
             unsettled: vec![],
             touched: BTreeSet::new(),
-            changed: VecDeque::new(),
-            changed_base: 0,
+            changes: Changes::default(),
+            generation: 0,
+            data_version: None,
         };
         replica.reload()?;
         Ok(replica)
@@ -256,7 +268,7 @@ impl Replica {
 
     /// The container with this id, to talk with its counterpart.
     pub fn container(&mut self, id: &ContainerId) -> Option<Container<'_>> {
-        let no = self.containers.values().find(|c| c.id == *id)?.no;
+        let no = self.containers.with_id(id)?.no;
         Some(Container::new(self, no))
     }
 
@@ -295,7 +307,8 @@ impl Replica {
         work: impl FnOnce(&mut Self) -> Result<T, ReplicaError>,
     ) -> Result<T, ReplicaError> {
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
-        let done = self.refresh_schema().and_then(|()| work(self)).and_then(|value| {
+        let ready = self.notice_others().and_then(|()| self.refresh_schema());
+        let done = ready.and_then(|()| work(self)).and_then(|value| {
             for no in &self.touched {
                 if let Some(state) = self.containers.get(no) {
                     state.store_feed(&self.conn)?;
@@ -303,6 +316,10 @@ impl Replica {
             }
             if !self.unsettled.is_empty() {
                 crate::store::holds::keep_unsettled(&self.conn, &self.unsettled)?;
+            }
+            if self.binding.is_some() {
+                self.generation += 1;
+                layout::set_meta(&self.conn, "generation", self.generation)?;
             }
             self.conn.execute_batch("COMMIT")?;
             Ok(value)
@@ -324,6 +341,29 @@ impl Replica {
         }
     }
 
+    /// Reads everything anew if another program with this file open changed what is ours. Call it in a transaction.
+    fn notice_others(&mut self) -> Result<(), ReplicaError> {
+        let version = Some(self.data_version()?);
+        if self.data_version == version || self.binding.is_none() {
+            return Ok(());
+        }
+        self.data_version = version;
+        let generation = match layout::exists(&self.conn)? {
+            true => layout::meta(&self.conn, "generation")?.unwrap_or(0),
+            false => -1, // untracked by another program
+        };
+        if generation == self.generation {
+            return Ok(());
+        }
+        let before: HashMap<_, _> = self.containers.values().map(|c| (c.no, c.feed.tip)).collect();
+        self.history.clear();
+        self.reload()?;
+        let changed: Vec<_> =
+            self.containers.values().filter(|c| before.get(&c.no) != Some(&c.feed.tip)).map(|c| c.no).collect();
+        changed.into_iter().for_each(|no| self.note_changed(no));
+        Ok(())
+    }
+
     /// Marks a container whose feed changed in this transaction.
     pub(crate) fn touch(&mut self, no: i64) {
         self.touched.insert(no);
@@ -331,22 +371,22 @@ impl Replica {
 
     /// Tells links that there may be something to say about a container.
     pub(crate) fn note_changed(&mut self, no: i64) {
-        self.changed.push_back(no);
-        if self.changed.len() > CHANGED_MAX {
-            self.changed.pop_front();
-            self.changed_base += 1;
+        let changes = &mut self.changes;
+        if let Some(old) = changes.places.insert(no, changes.end) {
+            changes.order.remove(&old);
         }
+        changes.order.insert(changes.end, no);
+        changes.end += 1;
     }
 
     /// Where the record of changed containers ends now.
     pub(crate) fn changed_end(&self) -> u64 {
-        self.changed_base + self.changed.len() as u64
+        self.changes.end
     }
 
-    /// The containers that changed since `from`; None if that is too long ago to tell.
-    pub(crate) fn changed_since(&self, from: u64) -> Option<BTreeSet<i64>> {
-        let skip = from.checked_sub(self.changed_base)?;
-        Some(self.changed.iter().skip(skip as usize).copied().collect())
+    /// The containers that changed since `from`.
+    pub(crate) fn changed_since(&self, from: u64) -> impl Iterator<Item = i64> {
+        self.changes.order.range(from..).map(|(_, no)| *no)
     }
 
     /// Does something with all triggers off, and leaves them as they were.

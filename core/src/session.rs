@@ -2,7 +2,7 @@
 //!
 //! Nothing in it needs to survive: after a lost connection a new session begins from the cursors on disk.
 
-use crate::grant::Access;
+use crate::grant::{Access, Grant, access};
 use crate::id::{PeerId, SegmentId, Timestamp};
 use crate::message::{Accepted, Cursor, Have, Message, Refusal};
 use crate::ranges::SortedIds;
@@ -12,8 +12,13 @@ use std::sync::Arc;
 
 /// Who may do what, as a server knows it.
 pub trait Authority: Send + Sync {
+    /// What `peer` may do, now.
+    fn grants(&self, peer: &PeerId) -> Arc<[Grant]>;
+
     /// What `peer` may do with the container of this name; None: not even know of it.
-    fn access(&self, peer: &PeerId, container: &str) -> Option<Access>;
+    fn access(&self, peer: &PeerId, container: &str) -> Option<Access> {
+        access(&self.grants(peer), container)
+    }
 }
 
 /// Which end of the connection this is.

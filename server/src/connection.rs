@@ -7,6 +7,7 @@ use piecewise_core::channel::{Channel, LOG_CHANNEL, Opener, on_channel, split_ch
 use piecewise_core::handshake::{RefuseReason, Responder};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Attach, Link};
+use piecewise_core::session::Authority;
 use piecewise_core::supervisor_log::talk::LogMessage;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 //! server runs; the server notices at the next question.
 
 use crate::log;
-use piecewise_core::grant::{Access, Grant, access};
+use piecewise_core::grant::Grant;
 use piecewise_core::handshake::RefuseReason;
 use piecewise_core::id::{PeerId, RealmId, Timestamp};
 use piecewise_core::identity::Identity;
@@ -17,7 +17,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::collections::{HashMap, VecDeque};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const TABLES: &str = "
@@ -69,7 +69,7 @@ pub struct Supervisor {
 pub(crate) struct State {
     pub(crate) conn: Connection,
     version: i64,
-    grants: HashMap<PeerId, Vec<Grant>>,
+    grants: HashMap<PeerId, Arc<[Grant]>>,
     /// The right edge of the log, as it was after the last append here.
     pub(crate) edge: Option<Edge>,
     /// Notes signed lately.
@@ -216,7 +216,7 @@ impl Supervisor {
         let rows = stmt.query_map([], |r| {
             let key = PeerId(r.get(0)?);
             let joined = Timestamp(r.get::<_, i64>(2)? as u64);
-            let grants = state.grants.get(&key).cloned().unwrap_or_default();
+            let grants = state.grants.get(&key).map(|grants| grants.to_vec()).unwrap_or_default();
             Ok(Peer { key, name: r.get(1)?, joined, revoked: r.get(3)?, grants })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -250,20 +250,6 @@ impl Supervisor {
         })
     }
 
-    /// What a device may do; nothing if it is unknown or revoked.
-    pub fn grants(&self, peer: &PeerId) -> Vec<Grant> {
-        if *peer == self.identity.peer_id() {
-            return "**=admin".parse().into_iter().collect();
-        }
-        let mut state = self.state();
-        match state.refresh() {
-            Ok(()) => state.grants.get(peer).cloned().unwrap_or_default(),
-            Err(error) => {
-                tracing::error!(%error, "grants cannot be read; nothing is granted");
-                vec![]
-            }
-        }
-    }
 }
 
 impl State {
@@ -272,24 +258,36 @@ impl State {
         if version == self.version {
             return Ok(());
         }
-        self.grants.clear();
+        let mut grants: HashMap<PeerId, Vec<Grant>> = HashMap::new();
         let sql = "SELECT g.key, g.pattern || '=' || g.access FROM grants g JOIN peers p USING (key)
                    WHERE p.revoked IS NULL";
         let mut stmt = self.conn.prepare_cached(sql)?;
         let mut rows = stmt.query([])?;
         while let Some(row) = rows.next()? {
             if let Ok(grant) = row.get::<_, String>(1)?.parse() {
-                self.grants.entry(PeerId(row.get(0)?)).or_default().push(grant);
+                grants.entry(PeerId(row.get(0)?)).or_default().push(grant);
             }
         }
+        self.grants = grants.into_iter().map(|(peer, grants)| (peer, grants.into())).collect();
         self.version = version;
         Ok(())
     }
 }
 
 impl Authority for Supervisor {
-    fn access(&self, peer: &PeerId, container: &str) -> Option<Access> {
-        access(&self.grants(peer), container)
+    /// What a device may do; nothing if it is unknown or revoked.
+    fn grants(&self, peer: &PeerId) -> Arc<[Grant]> {
+        if *peer == self.identity.peer_id() {
+            return "**=admin".parse().into_iter().collect();
+        }
+        let mut state = self.state();
+        match state.refresh() {
+            Ok(()) => state.grants.get(peer).cloned().unwrap_or_default(),
+            Err(error) => {
+                tracing::error!(%error, "grants cannot be read; nothing is granted");
+                Arc::default()
+            }
+        }
     }
 }
 
@@ -325,6 +323,7 @@ fn restrict(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use piecewise_core::grant::Access;
 
     const NOW: Timestamp = Timestamp(1_000_000);
 

@@ -1,7 +1,7 @@
 //! Network: a server and its clients with real SQLite files, and a clock that goes when told.
 
 use crate::rng::Rng;
-use piecewise_core::grant::Access;
+use piecewise_core::grant::{Access, Grant};
 use piecewise_core::id::{PeerId, RealmId, Timestamp};
 use piecewise_core::identity::Identity;
 use piecewise_core::link::{Attach, Link, LinkError};
@@ -33,9 +33,10 @@ impl Grants {
 }
 
 impl Authority for Grants {
-    fn access(&self, peer: &PeerId, _container: &str) -> Option<Access> {
+    fn grants(&self, peer: &PeerId) -> Arc<[Grant]> {
         let exceptions = self.exceptions.lock().expect("no test panics with it");
-        exceptions.get(peer).copied().unwrap_or(Some(Access::Admin))
+        let access = exceptions.get(peer).copied().unwrap_or(Some(Access::Admin));
+        access.into_iter().map(|access| format!("**={access}").parse().expect("a grant")).collect()
     }
 }
 

@@ -26,26 +26,28 @@ pub(crate) fn track(args: &TrackArgs) -> Result<(), Failure> {
 }
 
 fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> Result<(), Failure> {
-    for table in tables {
-        let options = TrackOptions {
-            text: columns_of(table, &args.text),
-            counter: columns_of(table, &args.counter),
-            prefer_local: args.prefer == Prefer::Local,
-        };
-        match replica.track(table, &options) {
+    let options = |table: &String| TrackOptions {
+        text: columns_of(table, &args.text),
+        counter: columns_of(table, &args.counter),
+        prefer_local: args.prefer == Prefer::Local,
+    };
+    let tables: Vec<_> = tables.iter().map(|table| (table.clone(), options(table))).collect();
+    let (mut tracked, mut notes) = (vec![], vec![]);
+    let done = replica.track_all(&tables, |table, done| {
+        match done {
             Ok(warnings) => {
-                println!("{table} is tracked");
-                warnings.iter().for_each(|w| eprintln!("note: {w}"));
+                tracked.push(table.to_owned());
+                notes.extend(warnings);
             }
             // With --all, what cannot be tracked is told and left.
-            Err(error @ ReplicaError::Refused(_)) if args.all => eprintln!("note: {error}"),
-            Err(error) => return Err(about(&args.file, error)),
+            Err(error @ ReplicaError::Refused(_)) if args.all => notes.push(error.to_string()),
+            Err(error) => return Err(error),
         }
-    }
-    println!(
-        "`piecewise sync {0}` or `piecewise watch {0}` exchanges rows with the server",
-        args.file.display()
-    );
+        Ok(())
+    });
+    done.map_err(|e| about(&args.file, e))?;
+    tracked.iter().for_each(|table| println!("{table} is tracked"));
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
     Ok(())
 }
 

@@ -3,13 +3,12 @@
 use super::registry::{ColumnBinding, Follow};
 use super::{Replica, ReplicaError, Scan};
 use crate::change::Merge;
-use crate::container_name::ContainerName;
+use crate::container_name::{ContainerName, container_id};
 use crate::description::Description;
 use crate::id::PeerId;
 use crate::message::Cursor;
-use crate::store::triggers::{self, Mode};
+use crate::store::triggers;
 use crate::store::{schema, segments};
-use std::sync::Arc;
 
 impl Replica {
     /// Whether tables that others made are made here too.
@@ -17,32 +16,46 @@ impl Replica {
         self.is_server || self.binding.as_ref().is_some_and(|b| b.follow == Follow::All)
     }
 
-    /// Adds a container that a peer told of, if the file follows such; its table comes with its description.
-    pub(crate) fn follow_container(
+    /// The containers that a peer told of, each with whether its keys are integers; those that the file does not have
+    /// are added, if it follows such. Their tables come with their descriptions.
+    ///
+    /// Gives the number of each; None: it is not followed.
+    pub(crate) fn follow_containers(
         &mut self,
-        name: &str,
-        integer_keys: bool,
-    ) -> Result<Option<i64>, ReplicaError> {
-        let Ok(name) = ContainerName::parse(name) else {
-            return Err(ReplicaError::BadName { name: name.to_owned() });
+        told: &[(&str, bool)],
+    ) -> Result<Vec<Option<i64>>, ReplicaError> {
+        let Some(binding) = self.binding.clone() else { return Err(ReplicaError::NotBound) };
+        let name = |name: &str| {
+            ContainerName::parse(name).map_err(|_| ReplicaError::BadName { name: name.to_owned() })
         };
-        if let Some(state) = self.containers.values().find(|c| c.name == name.as_str()) {
-            return Ok(Some(state.no));
+        let names: Vec<_> = told.iter().map(|(n, _)| name(n)).collect::<Result<_, _>>()?;
+        let known = |r: &Self, name: &ContainerName| {
+            r.containers.with_id(&container_id(&binding.realm, name)).map(|c| c.no)
+        };
+        if !self.follows_all() || names.iter().all(|name| known(self, name).is_some()) {
+            return Ok(names.iter().map(|name| known(self, name)).collect());
         }
-        let ours = self.binding.as_ref().is_some_and(|b| b.database == name.database());
-        if !self.follows_all() || !ours || schema::table_exists(&self.conn, name.table())? {
-            return Ok(None);
-        }
-        self.transaction(|r| r.add_container(&name, integer_keys, vec![], Scan::No)).map(Some)
+        self.transaction(|r| {
+            let mut numbers = vec![];
+            for (name, (_, integer_keys)) in names.iter().zip(told) {
+                let mut no = known(r, name);
+                let ours = binding.database == name.database();
+                if no.is_none() && ours && !schema::table_exists(&r.conn, name.table())? {
+                    no = Some(r.add_container(name, *integer_keys, vec![], Scan::No)?);
+                }
+                numbers.push(no);
+            }
+            Ok(numbers)
+        })
     }
 
     /// Brings the table here in line with the container's description: makes it, or adds columns.
     ///
     /// Call it in a transaction, with triggers off or on.
     pub(crate) fn follow_description(&mut self, no: i64) -> Result<(), ReplicaError> {
+        let Some(description) = self.description(no)? else { return Ok(()) };
         let state = &self.containers[&no];
-        let Some(description) = state.description.clone() else { return Ok(()) };
-        match state.user.clone() {
+        match self.user_table(no)? {
             None if self.follows_all() && !schema::table_exists(&self.conn, &state.table)? => {
                 self.make_table(no, &description)
             }
@@ -58,13 +71,13 @@ impl Replica {
                     self.conn.execute_batch(&description.add_column_sql(&table, &column)?)?;
                 }
                 self.read_user_table(no)?;
-                self.schema_version = schema::schema_version(&self.conn)?;
+                self.note_schema()?;
                 self.set_scan(no, Scan::Fill)
             }
         }
     }
 
-    fn make_table(&mut self, no: i64, description: &Arc<Description>) -> Result<(), ReplicaError> {
+    fn make_table(&mut self, no: i64, description: &Description) -> Result<(), ReplicaError> {
         let table = self.containers[&no].table.clone();
         for sql in description.create_table_sql(&table)? {
             self.conn.execute_batch(&sql)?;
@@ -82,10 +95,9 @@ impl Replica {
         }
         self.take_merges(no, description)?;
         triggers::ensure_log(&self.conn, super::tracking::key_width(&made))?;
-        let mode = if self.containers[&no].read_only { Mode::ReadOnly } else { Mode::Capture };
-        triggers::install(&self.conn, no, &made, mode)?;
+        triggers::install(&self.conn, no, &made, super::registry::mode(&self.containers[&no]))?;
         self.read_user_table(no)?;
-        self.schema_version = schema::schema_version(&self.conn)?;
+        self.note_schema()?;
         if self.containers[&no].feed.count() > 1 { self.set_scan(no, Scan::Fill) } else { Ok(()) }
     }
 

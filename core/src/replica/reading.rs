@@ -202,14 +202,14 @@ impl Replica {
             tables.push(TableStatus {
                 table: state.table.clone(),
                 container: state.name.clone(),
-                rows: state.user.as_ref().map_or(Ok(0), |u| u.count(&self.conn))?,
+                rows: self.user_table(state.no)?.map_or(Ok(0), |u| u.count(&self.conn))?,
                 segments: state.feed.count(),
                 waiting_segments: own,
                 held: holds::count(&self.conn, state.no)?,
                 refused: holds::count_refused(&self.conn, state.no)?,
-                root: state.feed.root.digest().to_string(),
-                read_only: state.read_only,
-                met: state.scan != Scan::Meet,
+                root: state.feed.digest().to_string(),
+                read_only: state.is_read_only(),
+                met: state.scan() != Scan::Meet,
             });
         }
         let last_level = match self.binding {
@@ -478,13 +478,16 @@ impl Replica {
 
     fn chosen(&self, table: Option<&str>) -> Result<Vec<(i64, Arc<UserTable>)>, ReplicaError> {
         let only = table.map(|t| self.number(t)).transpose()?;
-        let states = self.containers.values().filter(|c| only.is_none_or(|no| c.no == no));
-        Ok(states.filter_map(|c| Some((c.no, c.user.clone()?))).collect())
+        let mut chosen = vec![];
+        for no in self.containers.numbers().filter(|no| only.is_none_or(|only| only == *no)) {
+            chosen.extend(self.user_table(no)?.map(|user| (no, user)));
+        }
+        Ok(chosen)
     }
 
     fn user(&self, no: i64) -> Result<Arc<UserTable>, ReplicaError> {
-        let state = &self.containers[&no];
-        state.user.clone().ok_or_else(|| ReplicaError::NotFound { what: format!("table {}", state.table) })
+        let what = || format!("table {}", self.containers[&no].table);
+        self.user_table(no)?.ok_or_else(|| ReplicaError::NotFound { what: what() })
     }
 }
 

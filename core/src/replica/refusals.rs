@@ -45,7 +45,6 @@ impl Replica {
         if !reasons.is_empty() {
             self.history.clear();
             self.renumber(no)?;
-            self.read_description(no)?;
         }
         Ok((rows, places))
     }
@@ -98,7 +97,7 @@ impl Replica {
         kept: &[u8],
         time: Timestamp,
     ) -> Result<(), ReplicaError> {
-        let Some(user) = self.containers.get(&no).and_then(|c| c.user.clone()) else { return Ok(()) };
+        let Some(user) = self.user_table(no)? else { return Ok(()) };
         let kept = decode_values(kept, &user)?;
         let view = self.history.document(&self.conn, no, key)?.evaluate();
         let placeholder = self.placeholder();
@@ -123,7 +122,7 @@ impl Replica {
         &mut self,
         work: impl Fn(&mut Self, i64, Vec<RowKey>) -> Result<(), ReplicaError>,
     ) -> Result<u64, ReplicaError> {
-        let numbers: Vec<_> = self.containers.keys().copied().collect();
+        let numbers: Vec<_> = self.containers.numbers().collect();
         self.transaction(|r| {
             let mut rows = 0;
             for no in numbers {

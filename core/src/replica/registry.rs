@@ -1,21 +1,26 @@
 //! The registry: which containers the file holds, and what is known of each.
 
-use super::{Replica, ReplicaError};
+use super::containers::{ContainerState, Surroundings};
+use super::{Replica, ReplicaError, Scan};
 use crate::change::Merge;
 use crate::container_name::{ContainerName, container_id};
 use crate::description::Description;
 use crate::feed::Feed;
 use crate::id::{ContainerId, PeerId, RealmId, ReplicaId, Seq};
 use crate::message::Cursor;
-use crate::root::Root;
+use crate::root::{Root, RootDigest};
+use crate::store::schema::{Overview, TrackRefusal};
 use crate::store::triggers::{self, Mode};
 use crate::store::user_table::UserTable;
 use crate::store::{StoreError, documents, holds, layout, schema};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 /// Tables above one another that are counted; schemas are not deeper.
 const DEPTH_MAX: usize = 16;
+/// Between names of tables in one text.
+const SEPARATOR: &str = "\u{1f}";
 
 /// To which database, of which server, a file belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,30 +44,6 @@ pub enum Follow {
     All,
 }
 
-/// A look at a whole table that is still to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scan {
-    /// None.
-    No = 0,
-    /// The counterpart has not been met: rows and log wait until all it has is here.
-    Meet = 1,
-    /// Take in the rows that no document knows (they were here before tracking).
-    Adopt = 2,
-    /// Compare every row (the triggers were missing for a while).
-    Compare = 3,
-    /// Bring every document into the table (it was made anew).
-    Fill = 4,
-}
-
-impl Scan {
-    fn from_code(code: i64) -> Self {
-        [Self::No, Self::Meet, Self::Adopt, Self::Compare, Self::Fill]
-            .into_iter()
-            .find(|s| *s as i64 == code)
-            .unwrap_or(Self::Compare)
-    }
-}
-
 /// How a column of the table stands in documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ColumnBinding {
@@ -73,39 +54,42 @@ pub(crate) struct ColumnBinding {
     pub(crate) is_new: bool,
 }
 
-/// A container of this file.
-#[derive(Debug, Clone)]
-pub(crate) struct ContainerState {
-    pub(crate) no: i64,
-    pub(crate) id: ContainerId,
-    pub(crate) name: String,
-    pub(crate) table: String,
-    pub(crate) read_only: bool,
-    pub(crate) scan: Scan,
-    pub(crate) prefer_local: bool,
-    pub(crate) integer_keys: bool,
-    pub(crate) columns: Vec<ColumnBinding>,
-    pub(crate) feed: Feed,
-    /// The table as it is now; None while there is none.
-    pub(crate) user: Option<Arc<UserTable>>,
-    pub(crate) description: Option<Arc<Description>>,
-    /// Whether the application has triggers on the table.
-    pub(crate) app_triggers: bool,
-    /// How far a scan has come: the key it goes on after.
-    pub(crate) scan_after: Option<crate::key::RowKey>,
-}
-
 impl ContainerState {
     /// Writes the end of the feed and the root.
     pub(super) fn store_feed(&self, conn: &Connection) -> Result<(), StoreError> {
-        conn.prepare_cached("UPDATE piecewise_containers SET root = ?, seq = ?, hash = ? WHERE no = ?")?
+        conn.prepare_cached("UPDATE piecewise_containers SET seq = ?, hash = ?, digest = ? WHERE no = ?")?
             .execute(params![
-                &self.feed.root.to_bytes()[..],
                 self.feed.tip.seq.0 as i64,
                 self.feed.tip.hash,
+                self.feed.digest().0,
                 self.no
             ])?;
+        if let Some(root) = self.feed.root() {
+            conn.prepare_cached("REPLACE INTO piecewise_roots VALUES (?, ?)")?
+                .execute(params![self.no, &root.to_bytes()[..]])?;
+        }
         Ok(())
+    }
+
+    /// The table as it is now, and how its columns stand in documents; None if there is none that fits.
+    fn look_at_table(&self, conn: &Connection) -> Result<Option<(UserTable, Vec<ColumnBinding>)>, StoreError> {
+        let mut table = match schema::read_table(conn, &self.table) {
+            Ok(table) => table,
+            Err(TrackRefusal::Store(error)) => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let mut columns = self.columns.clone();
+        let now: Vec<_> = table.columns.iter().map(|c| c.name.clone()).collect();
+        follow_renames(&mut columns, &now);
+        for column in &mut table.columns {
+            if let Some(binding) = columns.iter().find(|b| b.name == column.name) {
+                column.merge = binding.merge;
+            }
+        }
+        let key =
+            |name: &str| columns.iter().find(|b| b.name == name).map_or(name.to_owned(), |b| b.key.clone());
+        let user = UserTable::new(table, key);
+        Ok((user.has_integer_key() == self.integer_keys).then_some((user, columns)))
     }
 }
 
@@ -172,17 +156,13 @@ impl Replica {
         });
         self.replica_id = ReplicaId(fixed(blob("replica")?)?);
         self.clock_offset_ms = layout::meta(conn, "clock_offset_ms")?.unwrap_or(0);
+        self.schema_version = layout::meta(conn, "schema_version")?.unwrap_or(-1);
+        self.generation = layout::meta(conn, "generation")?.unwrap_or(0);
         for state in read_containers(conn)? {
-            self.containers.insert(state.no, state);
+            self.containers.insert(state);
         }
-        let numbers: Vec<_> = self.containers.keys().copied().collect();
-        for no in numbers {
-            self.read_user_table(no)?;
-            self.read_description(no)?;
-            let integer_keys = self.containers[&no].integer_keys;
-            let unsettled = holds::unsettled(&self.conn, no, integer_keys)?;
-            self.unsettled.extend(unsettled.into_iter().map(|key| (no, key)));
-        }
+        let integer_keys = |no| self.containers.get(&no).map(|c| c.integer_keys);
+        self.unsettled = holds::unsettled(&self.conn, integer_keys)?;
         Ok(())
     }
 
@@ -194,70 +174,135 @@ impl Replica {
         if version == self.schema_version || self.binding.is_none() {
             return Ok(());
         }
-        let numbers: Vec<_> = self.containers.keys().copied().collect();
-        for no in numbers {
-            self.read_user_table(no)?;
-            let state = &self.containers[&no];
-            let Some(user) = state.user.clone() else { continue };
-            let (mode, grown) = (mode(state), state.columns.iter().any(|c| c.is_new));
-            if grown && state.scan == Scan::No {
-                self.set_scan(no, Scan::Fill)?;
-            }
-            if !triggers::are_installed(&self.conn, no, &user.table, mode)? {
-                triggers::remove(&self.conn, no)?;
-                triggers::ensure_log(&self.conn, user.key_columns().len())?;
-                triggers::install(&self.conn, no, &user.table, mode)?;
-                if matches!(self.containers[&no].scan, Scan::No | Scan::Fill) {
-                    self.set_scan(no, Scan::Compare)?;
-                }
-            }
+        let overview = Overview::read(&self.conn)?;
+        self.containers.forget_tables();
+        let changed: Vec<_> = self
+            .containers
+            .values()
+            .filter(|c| c.fingerprint != Some(overview.of(&c.table).fingerprint))
+            .map(|c| c.no)
+            .collect();
+        for no in changed {
+            self.look_again(no, &overview)?;
         }
-        self.schema_version = schema::schema_version(&self.conn)?;
+        self.note_schema()
+    }
+
+    /// Takes in how a table looks after its schema changed.
+    fn look_again(&mut self, no: i64, overview: &Overview) -> Result<(), ReplicaError> {
+        self.read_user_table(no)?;
+        let seen = overview.of(&self.containers[&no].table);
+        self.set_app_triggers(no, seen.app_triggers)?;
+        let Some(user) = self.user_table(no)? else { return self.set_fingerprint(no, None) };
+        let state = &self.containers[&no];
+        let mode = mode(state);
+        if state.columns.iter().any(|c| c.is_new) && state.scan() == Scan::No {
+            self.set_scan(no, Scan::Fill)?;
+        }
+        if triggers::are(&seen.triggers, no, &user.table, mode) {
+            return self.set_fingerprint(no, Some(seen.fingerprint));
+        }
+        triggers::remove(&self.conn, no)?;
+        triggers::ensure_log(&self.conn, user.key_columns().len())?;
+        triggers::install(&self.conn, no, &user.table, mode)?;
+        if matches!(self.containers[&no].scan(), Scan::No | Scan::Fill) {
+            self.set_scan(no, Scan::Compare)?;
+        }
+        self.set_fingerprint(no, None)
+    }
+
+    /// The schema is as we have just made it.
+    pub(super) fn note_schema(&mut self) -> Result<(), ReplicaError> {
+        let version = schema::schema_version(&self.conn)?;
+        if version != self.schema_version {
+            self.schema_version = version;
+            layout::set_meta(&self.conn, "schema_version", version)?;
+        }
         Ok(())
     }
 
-    /// Reads how the user's table looks now.
+    /// The table of a container as it is now; None while there is none that fits.
+    pub(crate) fn user_table(&self, no: i64) -> Result<Option<Arc<UserTable>>, StoreError> {
+        let Some(state) = self.containers.get(&no) else { return Ok(None) };
+        if let Some(known) = state.user.get() {
+            return Ok(known.clone());
+        }
+        let user = state.look_at_table(&self.conn)?.map(|(user, _)| Arc::new(user));
+        Ok(state.user.get_or_init(|| user).clone())
+    }
+
+    /// Reads how the user's table looks now, and keeps what follows from it. Call it in a transaction.
     pub(crate) fn read_user_table(&mut self, no: i64) -> Result<(), ReplicaError> {
-        let name = self.containers[&no].table.clone();
-        let table = schema::read_table(&self.conn, &name);
-        let app_triggers = schema::app_triggers(&self.conn, &name)?;
-        let Some(state) = self.containers.get_mut(&no) else { return Ok(()) };
-        state.app_triggers = app_triggers;
-        state.user = None;
-        if let Ok(mut table) = table {
-            let now: Vec<_> = table.columns.iter().map(|c| c.name.clone()).collect();
-            follow_renames(&mut state.columns, &now);
-            for column in &mut table.columns {
-                if let Some(b) = state.columns.iter().find(|b| b.name == column.name) {
-                    column.merge = b.merge;
-                }
+        let Some(state) = self.containers.get(&no) else { return Ok(()) };
+        let (user, columns) = state.look_at_table(&self.conn)?.unzip();
+        if let Some(columns) = &columns {
+            store_columns(&self.conn, no, columns)?;
+        }
+        let mut parents: Vec<_> = user.iter().flat_map(|u| &u.table.foreign_keys).collect();
+        parents.dedup_by(|a, b| a.parent_table == b.parent_table);
+        let parents: Vec<_> = parents.iter().map(|f| f.parent_table.to_ascii_lowercase()).collect();
+        self.conn
+            .prepare_cached("UPDATE piecewise_containers SET parents = ?1 WHERE no = ?2 AND parents <> ?1")?
+            .execute(params![parents.join(SEPARATOR), no])?;
+        self.containers.change(no, |state| {
+            state.surroundings.parents = parents;
+            state.user = OnceCell::from(user.map(Arc::new));
+            if let Some(columns) = columns {
+                state.columns = columns;
             }
-            let columns = state.columns.clone();
-            let key = |name: &str| {
-                columns.iter().find(|b| b.name == name).map_or(name.to_owned(), |b| b.key.clone())
-            };
-            let user = UserTable::new(table, key);
-            if user.has_integer_key() == state.integer_keys {
-                state.user = Some(Arc::new(user));
-            }
-            store_columns(&self.conn, no, &state.columns)?;
+        });
+        Ok(())
+    }
+
+    /// Where rows here and at the server differ at first contact, those from here shall show.
+    pub(super) fn set_prefer_local(&mut self, no: i64, prefer_local: bool) -> Result<(), ReplicaError> {
+        self.conn
+            .prepare_cached("UPDATE piecewise_containers SET prefer_local = ?1 WHERE no = ?2 AND prefer_local <> ?1")?
+            .execute(params![prefer_local, no])?;
+        if let Some(state) = self.containers.get_mut(&no) {
+            state.prefer_local = prefer_local;
         }
         Ok(())
     }
 
-    /// Reads the container's description from its document.
-    pub(crate) fn read_description(&mut self, no: i64) -> Result<(), ReplicaError> {
+    /// Notes whether the application has triggers on a table. Call it in a transaction.
+    pub(super) fn set_app_triggers(&mut self, no: i64, app_triggers: bool) -> Result<(), ReplicaError> {
+        self.conn
+            .prepare_cached("UPDATE piecewise_containers SET app_triggers = ?1 WHERE no = ?2 AND app_triggers <> ?1")?
+            .execute(params![app_triggers, no])?;
+        self.containers.change(no, |state| state.surroundings.app_triggers = app_triggers);
+        Ok(())
+    }
+
+    /// Notes the schema for which all is in place; None: it is looked at again once anybody changes the schema.
+    fn set_fingerprint(&mut self, no: i64, fingerprint: Option<i64>) -> Result<(), ReplicaError> {
+        self.conn
+            .prepare_cached("UPDATE piecewise_containers SET fingerprint = ?1 WHERE no = ?2")?
+            .execute(params![fingerprint, no])?;
+        if let Some(state) = self.containers.get_mut(&no) {
+            state.fingerprint = fingerprint;
+        }
+        Ok(())
+    }
+
+    /// The container's description, from its document.
+    pub(crate) fn description(&mut self, no: i64) -> Result<Option<Description>, ReplicaError> {
         let document = self.history.document(&self.conn, no, &crate::key::RowKey::Description)?;
-        let view = document.evaluate();
-        let entries = crate::row::description_entries(&view);
-        let Some(state) = self.containers.get_mut(&no) else { return Ok(()) };
-        state.description = match entries.is_empty() {
-            true => None,
-            // A description that cannot be read holds nothing up: the rows are stored and wait for a better one.
-            false => {
-                Description::from_entries(entries.iter().map(|(k, v)| (k.as_str(), v))).ok().map(Arc::new)
-            }
-        };
+        let entries = crate::row::description_entries(&document.evaluate());
+        // A description that cannot be read holds nothing up: the rows are stored and wait for a better one.
+        let read = || Description::from_entries(entries.iter().map(|(k, v)| (k.as_str(), v))).ok();
+        Ok(if entries.is_empty() { None } else { read() })
+    }
+
+    /// Reads the state behind a root, before a segment is added.
+    pub(crate) fn read_root(&mut self, no: i64) -> Result<(), ReplicaError> {
+        let damaged = StoreError::Damaged { what: "the root of a container" };
+        let Some(state) = self.containers.get_mut(&no).filter(|c| c.feed.root().is_none()) else { return Ok(()) };
+        let sql = "SELECT root FROM piecewise_roots WHERE container = ?";
+        let bytes: Option<Vec<u8>> =
+            self.conn.prepare_cached(sql)?.query_row([no], |row| row.get(0)).optional()?;
+        let Some(Ok(bytes)) = bytes.map(|b| b.as_slice().try_into()) else { return Err(damaged.into()) };
+        state.feed.set_root(Root::from_bytes(&bytes));
         Ok(())
     }
 
@@ -270,41 +315,43 @@ impl Replica {
         scan: Scan,
     ) -> Result<i64, ReplicaError> {
         let binding = self.binding.as_ref().ok_or(ReplicaError::NotBound)?;
-        let id = container_id(&binding.realm, name);
-        let feed = Feed::default();
-        self.conn.execute(
-            "INSERT INTO piecewise_containers(id, name, table_name, read_only, scan, prefer_local, columns, root, seq, hash)
-             VALUES (?, ?, ?, 0, ?, 0, ?, ?, 0, ?)",
-            params![
-                id.0,
-                name.as_str(),
-                name.table(),
-                scan as i64,
-                columns_text(&columns),
-                &feed.root.to_bytes()[..],
-                feed.tip.hash
-            ],
-        )?;
-        let no = self.conn.last_insert_rowid();
-        documents::create(&self.conn, no, integer_keys)?;
         let state = ContainerState {
-            no,
-            id,
+            no: 0,
+            id: container_id(&binding.realm, name),
             name: name.as_str().to_owned(),
             table: name.table().to_owned(),
-            read_only: false,
-            scan,
             prefer_local: false,
             integer_keys,
             columns,
-            feed,
-            user: None,
-            description: None,
-            app_triggers: false,
+            feed: Feed::default(),
             scan_after: None,
+            fingerprint: None,
+            user: OnceCell::new(),
+            read_only: false,
+            scan,
+            surroundings: Surroundings::default(),
         };
-        self.containers.insert(no, state);
-        self.schema_version = -1;
+        self.conn
+            .prepare_cached(
+                "INSERT INTO piecewise_containers(id, name, table_name, integer_keys, read_only, scan, prefer_local,
+                   columns, parents, app_triggers, seq, hash, digest)
+                 VALUES (?, ?, ?, ?, 0, ?, 0, ?, '', 0, 0, ?, ?)",
+            )?
+            .execute(params![
+                state.id.0,
+                state.name,
+                state.table,
+                integer_keys,
+                scan as i64,
+                columns_text(&state.columns),
+                state.feed.tip.hash,
+                state.feed.digest().0
+            ])?;
+        let no = self.conn.last_insert_rowid();
+        documents::create(&self.conn, no, integer_keys)?;
+        self.containers.insert(ContainerState { no, ..state });
+        self.note_schema()?;
+        self.touch(no);
         Ok(no)
     }
 
@@ -312,28 +359,27 @@ impl Replica {
     pub(crate) fn remove_container(&mut self, no: i64) -> Result<(), ReplicaError> {
         triggers::remove(&self.conn, no)?;
         documents::drop(&self.conn, no)?;
-        for table in ["segments", "cursors", "acknowledged", "held", "claims", "refused", "unsettled"] {
+        for table in ["roots", "segments", "cursors", "acknowledged", "held", "claims", "refused", "unsettled"] {
             self.conn.execute(&format!("DELETE FROM piecewise_{table} WHERE container = ?"), [no])?;
         }
         self.conn.execute("DELETE FROM piecewise_containers WHERE no = ?", [no])?;
         triggers::forget(&self.conn, no)?;
-        self.containers.remove(&no);
+        self.containers.remove(no);
         self.touched.remove(&no);
         if self.containers.is_empty() {
             layout::drop(&self.conn)?;
             self.binding = None;
+            return Ok(());
         }
-        Ok(())
+        self.note_schema()
     }
 
     /// Notes a scan to do, or that it is done.
     pub(crate) fn set_scan(&mut self, no: i64, scan: Scan) -> Result<(), ReplicaError> {
         self.conn
-            .execute("UPDATE piecewise_containers SET scan = ? WHERE no = ?", params![scan as i64, no])?;
-        if let Some(state) = self.containers.get_mut(&no) {
-            state.scan = scan;
-            state.scan_after = None;
-        }
+            .prepare_cached("UPDATE piecewise_containers SET scan = ? WHERE no = ?")?
+            .execute(params![scan as i64, no])?;
+        self.containers.change(no, |state| (state.scan, state.scan_after) = (scan, None));
         self.touch(no);
         Ok(())
     }
@@ -353,26 +399,20 @@ impl Replica {
 
     /// Makes a table read-only here, or writable again. Call it in a transaction.
     pub(crate) fn set_read_only(&mut self, no: i64, read_only: bool) -> Result<(), ReplicaError> {
-        let Some(state) = self.containers.get_mut(&no) else { return Ok(()) };
-        if state.read_only == read_only {
+        if self.containers.get(&no).is_none_or(|c| c.read_only == read_only) {
             return Ok(());
         }
-        state.read_only = read_only;
+        self.containers.change(no, |state| state.read_only = read_only);
         self.conn
-            .execute("UPDATE piecewise_containers SET read_only = ? WHERE no = ?", params![read_only, no])?;
-        if let Some(user) = state.user.clone() {
+            .prepare_cached("UPDATE piecewise_containers SET read_only = ? WHERE no = ?")?
+            .execute(params![read_only, no])?;
+        if let Some(user) = self.user_table(no)? {
             triggers::remove(&self.conn, no)?;
             triggers::install(&self.conn, no, &user.table, mode(&self.containers[&no]))?;
-            self.schema_version = schema::schema_version(&self.conn)?;
+            self.set_fingerprint(no, None)?;
+            self.note_schema()?;
         }
         Ok(())
-    }
-
-    /// Containers to whose tables this one's refers.
-    pub(crate) fn parents_of(&self, no: i64) -> Vec<i64> {
-        let Some(user) = self.containers.get(&no).and_then(|c| c.user.as_ref()) else { return vec![] };
-        let parents = user.table.foreign_keys.iter().filter_map(|f| self.number(&f.parent_table).ok());
-        parents.filter(|parent| *parent != no).collect()
     }
 
     /// How many tables stand above this one: 0 refers to none. Tables that refer to each other in a
@@ -383,7 +423,7 @@ impl Replica {
                 return 0;
             }
             path.push(no);
-            let above = replica.parents_of(no).into_iter().map(|parent| 1 + of(replica, parent, path)).max();
+            let above = replica.containers.parents_of(no).map(|parent| 1 + of(replica, parent, path)).max();
             path.pop();
             above.unwrap_or(0)
         }
@@ -393,8 +433,7 @@ impl Replica {
     /// The number of the container of a table.
     pub(crate) fn number(&self, table: &str) -> Result<i64, ReplicaError> {
         self.containers
-            .values()
-            .find(|c| c.table.eq_ignore_ascii_case(table))
+            .of_table(table)
             .map(|c| c.no)
             .ok_or_else(|| ReplicaError::NotTracked { table: table.to_owned() })
     }
@@ -451,41 +490,32 @@ pub(crate) fn store_columns(conn: &Connection, no: i64, columns: &[ColumnBinding
 
 fn read_containers(conn: &Connection) -> Result<Vec<ContainerState>, StoreError> {
     let mut stmt = conn.prepare(
-        "SELECT c.no, c.id, c.name, c.table_name, c.read_only, c.scan, c.prefer_local, c.columns, c.root, c.seq, c.hash,
-           (SELECT lower(type) = 'integer' FROM pragma_table_info('piecewise_rows_' || c.no) WHERE name = 'key')
-         FROM piecewise_containers c",
+        "SELECT no, id, name, table_name, integer_keys, read_only, scan, prefer_local, columns, parents, app_triggers,
+           fingerprint, seq, hash, digest
+         FROM piecewise_containers",
     )?;
     let rows = stmt.query_map([], |row| {
-        let root: Vec<u8> = row.get(8)?;
-        let state = ContainerState {
+        let parents: String = row.get(9)?;
+        let tip = Cursor { seq: Seq(row.get::<_, i64>(12)? as u64), hash: row.get(13)? };
+        Ok(ContainerState {
             no: row.get(0)?,
             id: ContainerId(row.get(1)?),
             name: row.get(2)?,
             table: row.get(3)?,
-            read_only: row.get(4)?,
-            scan: Scan::from_code(row.get(5)?),
-            prefer_local: row.get(6)?,
-            integer_keys: row.get::<_, Option<bool>>(11)?.unwrap_or(false),
-            columns: columns_from_text(&row.get::<_, String>(7)?),
-            feed: Feed {
-                tip: Cursor { seq: Seq(row.get::<_, i64>(9)? as u64), hash: row.get(10)? },
-                root: Root::default(),
-            },
-            user: None,
-            description: None,
-            app_triggers: false,
+            integer_keys: row.get(4)?,
+            read_only: row.get(5)?,
+            scan: Scan::from_code(row.get(6)?),
+            prefer_local: row.get(7)?,
+            columns: columns_from_text(&row.get::<_, String>(8)?),
+            feed: Feed::unread(tip, RootDigest(row.get(14)?)),
             scan_after: None,
-        };
-        Ok((state, root))
+            fingerprint: row.get(11)?,
+            user: OnceCell::new(),
+            surroundings: Surroundings {
+                parents: parents.split(SEPARATOR).filter(|p| !p.is_empty()).map(str::to_owned).collect(),
+                app_triggers: row.get(10)?,
+            },
+        })
     })?;
-    rows.map(|row| {
-        let (mut state, root) = row?;
-        state.feed.root = root
-            .as_slice()
-            .try_into()
-            .map(Root::from_bytes)
-            .map_err(|_| StoreError::Damaged { what: "the root of a container" })?;
-        Ok(state)
-    })
-    .collect()
+    Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -24,32 +24,45 @@ impl Replica {
     ///
     /// Gives warnings about what may surprise. Its rows go out once the server has been met.
     pub fn track(&mut self, table: &str, options: &TrackOptions) -> Result<Vec<String>, ReplicaError> {
-        let binding = self.binding.clone().ok_or(ReplicaError::NotBound)?;
-        let table = schema::read_table(&self.conn, table)?;
-        if self.number(&table.name).is_ok() {
-            return Err(ReplicaError::AlreadyTracked { table: table.name });
-        }
-        let columns = bindings(&table, options)?;
-        let name = format!("{}/{}", binding.database, table.name);
-        let name = ContainerName::parse(&name).map_err(|_| ReplicaError::BadName { name })?;
-        let warnings = schema::warnings(&self.conn, &table)?;
-        let integer_keys = matches!(table.key, TableKey::Rowid(_));
-        self.transaction(|r| {
-            triggers::ensure_log(&r.conn, key_width(&table))?;
-            let no = r.add_container(&name, integer_keys, columns, Scan::Meet)?;
-            triggers::install(&r.conn, no, &table, Mode::Capture)?;
-            r.conn.execute(
-                "UPDATE piecewise_containers SET prefer_local = ? WHERE no = ?",
-                (options.prefer_local, no),
-            )?;
-            if let Some(state) = r.containers.get_mut(&no) {
-                state.prefer_local = options.prefer_local;
-            }
-            r.read_user_table(no)?;
-            r.touch(no);
-            Ok(())
-        })?;
+        let mut warnings = vec![];
+        self.track_all(&[(table.to_owned(), options.clone())], |_, done| done.map(|w| warnings = w))?;
         Ok(warnings)
+    }
+
+    /// Begins to track tables: all of them or, after an error, none.
+    ///
+    /// `tell` hears of each what to be warned of, or why it cannot be tracked; what it returns as an error ends it all.
+    pub fn track_all(
+        &mut self,
+        tables: &[(String, TrackOptions)],
+        mut tell: impl FnMut(&str, Result<Vec<String>, ReplicaError>) -> Result<(), ReplicaError>,
+    ) -> Result<(), ReplicaError> {
+        let database = self.binding.as_ref().ok_or(ReplicaError::NotBound)?.database.clone();
+        self.transaction(|r| {
+            let overview = schema::Overview::read(&r.conn)?;
+            for (table, options) in tables {
+                let plan = Plan::new(r, &database, table, options);
+                let warnings = match plan {
+                    Ok(plan) => Ok(r.begin_to_track(plan, &overview)?),
+                    Err(refusal) => Err(refusal),
+                };
+                tell(table, warnings)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn begin_to_track(&mut self, plan: Plan, overview: &schema::Overview) -> Result<Vec<String>, ReplicaError> {
+        let Plan { table, name, columns, prefer_local } = plan;
+        triggers::ensure_log(&self.conn, key_width(&table))?;
+        let integer_keys = matches!(table.key, TableKey::Rowid(_));
+        let no = self.add_container(&name, integer_keys, columns, Scan::Meet)?;
+        triggers::install(&self.conn, no, &table, Mode::Capture)?;
+        self.note_schema()?;
+        self.set_prefer_local(no, prefer_local)?;
+        self.set_app_triggers(no, overview.of(&table.name).app_triggers)?;
+        self.read_user_table(no)?;
+        Ok(schema::warnings(&self.conn, &table)?)
     }
 
     /// Ends tracking a table: its rows stay, all that was added for it goes.
@@ -61,6 +74,32 @@ impl Replica {
     /// Whether the file has our tables.
     pub fn is_prepared(&self) -> Result<bool, ReplicaError> {
         Ok(layout::exists(&self.conn)?)
+    }
+}
+
+/// A table that can be tracked, and how.
+struct Plan {
+    table: Table,
+    name: ContainerName,
+    columns: Vec<ColumnBinding>,
+    prefer_local: bool,
+}
+
+impl Plan {
+    fn new(
+        replica: &Replica,
+        database: &str,
+        table: &str,
+        options: &TrackOptions,
+    ) -> Result<Self, ReplicaError> {
+        let table = schema::read_table(&replica.conn, table)?;
+        if replica.number(&table.name).is_ok() {
+            return Err(ReplicaError::AlreadyTracked { table: table.name });
+        }
+        let columns = bindings(&table, options)?;
+        let name = format!("{database}/{}", table.name);
+        let name = ContainerName::parse(&name).map_err(|_| ReplicaError::BadName { name })?;
+        Ok(Self { table, name, columns, prefer_local: options.prefer_local })
     }
 }
 

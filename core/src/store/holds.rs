@@ -224,13 +224,19 @@ pub(crate) fn forget_unsettled(conn: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Captured rows of a container that are still to be looked at.
+/// Captured rows that are still to be looked at. `integer_keys` tells of a container whether its keys are integers.
 pub(crate) fn unsettled(
     conn: &Connection,
-    container: i64,
-    integer_keys: bool,
-) -> Result<Vec<RowKey>, StoreError> {
-    let mut stmt = conn.prepare_cached("SELECT key FROM piecewise_unsettled WHERE container = ?")?;
-    let keys = stmt.query_map([container], |row| row.get::<_, Vec<u8>>(0))?;
-    keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
+    integer_keys: impl Fn(i64) -> Option<bool>,
+) -> Result<Vec<(i64, RowKey)>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT container, key FROM piecewise_unsettled")?;
+    let mut rows = stmt.query([])?;
+    let mut found = vec![];
+    while let Some(row) = rows.next()? {
+        let container = row.get(0)?;
+        if let Some(integer_keys) = integer_keys(container) {
+            found.push((container, key_from_bytes(&row.get::<_, Vec<u8>>(1)?, integer_keys)?));
+        }
+    }
+    Ok(found)
 }

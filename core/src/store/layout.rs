@@ -12,8 +12,10 @@ const TABLES: &str = "
 CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE piecewise_containers(
   no INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, table_name TEXT NOT NULL UNIQUE,
-  read_only INTEGER NOT NULL, scan INTEGER NOT NULL, prefer_local INTEGER NOT NULL,
-  columns TEXT NOT NULL, root BLOB NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL);
+  integer_keys INTEGER NOT NULL, read_only INTEGER NOT NULL, scan INTEGER NOT NULL, prefer_local INTEGER NOT NULL,
+  columns TEXT NOT NULL, parents TEXT NOT NULL, app_triggers INTEGER NOT NULL, fingerprint INTEGER,
+  seq INTEGER NOT NULL, hash BLOB NOT NULL, digest BLOB NOT NULL);
+CREATE TABLE piecewise_roots(container INTEGER PRIMARY KEY, root BLOB NOT NULL);
 CREATE TABLE piecewise_peers(
   no INTEGER PRIMARY KEY, key BLOB NOT NULL, replica BLOB NOT NULL, UNIQUE (key, replica));
 CREATE TABLE piecewise_cursors(
@@ -45,7 +47,7 @@ CREATE TABLE piecewise_refused(
 ";
 
 const DROP: &str = "
-DROP TABLE piecewise_meta; DROP TABLE piecewise_containers; DROP TABLE piecewise_peers;
+DROP TABLE piecewise_meta; DROP TABLE piecewise_containers; DROP TABLE piecewise_roots; DROP TABLE piecewise_peers;
 DROP TABLE piecewise_cursors; DROP TABLE piecewise_acknowledged; DROP TABLE piecewise_segments; DROP TABLE piecewise_changes;
 DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_refused;
 DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox;

@@ -32,24 +32,24 @@ fn prepare<'c>(conn: &'c Connection, sql: &str) -> Result<Option<CachedStatement
     }
 }
 
-fn filter(skip: &[i64]) -> String {
-    if skip.is_empty() {
-        return String::new();
-    }
-    let list: Vec<_> = skip.iter().map(i64::to_string).collect();
-    format!(" AND container NOT IN ({})", list.join(","))
+/// What leaves out entries of containers that have not met their counterpart.
+const OF_MET: &str = "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container AND c.scan = 1)";
+
+fn filter(skip_unmet: bool) -> String {
+    if skip_unmet { format!(" AND {OF_MET}") } else { String::new() }
 }
 
-/// Whether there is an entry of a container that is not in `skip`.
-pub(crate) fn any(conn: &Connection, skip: &[i64]) -> Result<bool, StoreError> {
-    let sql = format!("SELECT 1 FROM piecewise_log WHERE seq > 0{} LIMIT 1", filter(skip));
+/// Whether there is an entry; `skip_unmet`: of a container that has met its counterpart.
+pub(crate) fn any(conn: &Connection, skip_unmet: bool) -> Result<bool, StoreError> {
+    let sql = format!("SELECT 1 FROM piecewise_log WHERE seq > 0{} LIMIT 1", filter(skip_unmet));
     let Some(mut stmt) = prepare(conn, &sql)? else { return Ok(false) };
     Ok(stmt.exists([])?)
 }
 
-/// The first entries, at most `limit`, of containers that are not in `skip`.
-pub(crate) fn read(conn: &Connection, skip: &[i64], limit: usize) -> Result<Vec<Entry>, StoreError> {
-    let sql = format!("SELECT * FROM piecewise_log WHERE seq > 0{} ORDER BY seq LIMIT {limit}", filter(skip));
+/// The first entries, at most `limit`; `skip_unmet`: of containers that have met their counterpart.
+pub(crate) fn read(conn: &Connection, skip_unmet: bool, limit: usize) -> Result<Vec<Entry>, StoreError> {
+    let sql =
+        format!("SELECT * FROM piecewise_log WHERE seq > 0{} ORDER BY seq LIMIT {limit}", filter(skip_unmet));
     let Some(mut stmt) = prepare(conn, &sql)? else { return Ok(vec![]) };
     entries(&mut stmt)
 }
@@ -82,9 +82,9 @@ pub(crate) fn last(conn: &Connection) -> Result<i64, StoreError> {
     Ok(stmt.query_row([], |row| row.get(0))?)
 }
 
-/// Removes entries up to `last` of containers that are not in `skip`.
-pub(crate) fn clear(conn: &Connection, last: i64, skip: &[i64]) -> Result<(), StoreError> {
-    conn.prepare_cached(&format!("DELETE FROM piecewise_log WHERE seq <= ?{}", filter(skip)))?
+/// Removes entries up to `last`; `skip_unmet`: of containers that have met their counterpart.
+pub(crate) fn clear(conn: &Connection, last: i64, skip_unmet: bool) -> Result<(), StoreError> {
+    conn.prepare_cached(&format!("DELETE FROM piecewise_log WHERE seq <= ?{}", filter(skip_unmet)))?
         .execute([last])?;
     Ok(())
 }

@@ -5,6 +5,8 @@ use crate::change::Merge;
 use crate::table::{Collation, Column, Default, ForeignKey, Table, TableKey, Unique, UniqueTerm};
 use crate::value::Value;
 use rusqlite::{Connection, OptionalExtension, Row};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 
 /// Most columns of a tracked table.
 const COLUMNS_MAX: usize = 500;
@@ -103,15 +105,56 @@ pub fn schema_version(conn: &Connection) -> Result<i64, StoreError> {
 
 /// Whether there is a table or view of this name.
 pub fn table_exists(conn: &Connection, name: &str) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM sqlite_master WHERE type IN ('table', 'view') AND lower(name) = lower(?)";
-    Ok(conn.prepare_cached(sql)?.exists([name])?)
+    // Asks SQLite's own index of names: to look through the schema takes long in a file with many tables.
+    Ok(conn.prepare_cached("SELECT 1 FROM pragma_table_xinfo(?) LIMIT 1")?.exists([name])?)
 }
 
-/// Whether the application has triggers on a table.
-pub fn app_triggers(conn: &Connection, table: &str) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(?)
-               AND name NOT LIKE 'piecewise\\_%' ESCAPE '\\'";
-    Ok(conn.prepare_cached(sql)?.exists([table])?)
+/// What the schema says of each table, read in one pass: a file may have ten thousand.
+#[derive(Debug, Default)]
+pub(crate) struct Overview {
+    tables: HashMap<String, Seen>,
+    nothing: Seen,
+}
+
+/// What the schema says of one table.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Differs once its table, its indexes or its triggers are others; 0: there is none of them.
+    pub(crate) fingerprint: i64,
+    /// Whether the application has triggers on it.
+    pub(crate) app_triggers: bool,
+    /// Names and texts of our triggers on it.
+    pub(crate) triggers: Vec<(String, String)>,
+}
+
+impl Overview {
+    /// Reads the schema.
+    pub(crate) fn read(conn: &Connection) -> Result<Self, StoreError> {
+        let mut overview = Self::default();
+        let mut stmt = conn.prepare("SELECT type, name, lower(tbl_name), coalesce(sql, '') FROM sqlite_master")?;
+        let mut rows = stmt.query([])?;
+        while let Some(row) = rows.next()? {
+            let (kind, name, sql) = (row.get_ref(0)?.as_str(), row.get_ref(1)?.as_str(), row.get_ref(3)?.as_str());
+            let (Ok(kind), Ok(name), Ok(sql)) = (kind, name, sql) else { continue };
+            let seen = overview.tables.entry(row.get(2)?).or_default();
+            let hash = Sha256::new().chain_update(name).chain_update([0]).chain_update(sql).finalize();
+            // A sum, since the order in which they stand does not matter.
+            let part = i64::from_le_bytes(std::array::from_fn(|n| hash[n]));
+            seen.fingerprint = seen.fingerprint.wrapping_add(part);
+            if kind == "trigger" {
+                match name.starts_with("piecewise_") {
+                    true => seen.triggers.push((name.to_owned(), sql.to_owned())),
+                    false => seen.app_triggers = true,
+                }
+            }
+        }
+        Ok(overview)
+    }
+
+    /// What it says of a table.
+    pub(crate) fn of(&self, table: &str) -> &Seen {
+        self.tables.get(&table.to_lowercase()).unwrap_or(&self.nothing)
+    }
 }
 
 /// The user's tables that could be tracked by their kind.
@@ -185,9 +228,9 @@ pub(crate) fn warnings(conn: &Connection, table: &Table) -> Result<Vec<String>, 
 }
 
 fn find(conn: &Connection, name: &str) -> Result<(String, String, bool, bool), TrackRefusal> {
-    let sql = "SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)";
+    let sql = "SELECT name, type, wr, strict FROM pragma_table_list(?) WHERE schema = 'main'";
     let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
-    let found = conn.query_row(sql, [name], read).optional()?;
+    let found = conn.prepare_cached(sql)?.query_row([name], read).optional()?;
     match found {
         Some(found) => Ok(found),
         None => {
@@ -208,7 +251,7 @@ fn is_similar(a: &str, b: &str) -> bool {
 fn read_columns(conn: &Connection, table: &str) -> Result<(Vec<Column>, Vec<usize>), TrackRefusal> {
     let sql =
         "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid";
-    let mut stmt = conn.prepare(sql)?;
+    let mut stmt = conn.prepare_cached(sql)?;
     let mut rows = stmt.query([table])?;
     let (mut columns, mut key) = (vec![], vec![]);
     while let Some(row) = rows.next()? {
@@ -246,7 +289,7 @@ fn collation_of(conn: &Connection, table: &str, column: &str) -> Result<String, 
 /// The UNIQUE indexes except the primary key's, and whether the primary key has an index.
 fn read_unique(conn: &Connection, table: &str) -> Result<(Vec<Unique>, bool), TrackRefusal> {
     let sql = "SELECT name, origin, partial FROM pragma_index_list(?) WHERE \"unique\" ORDER BY name";
-    let mut stmt = conn.prepare(sql)?;
+    let mut stmt = conn.prepare_cached(sql)?;
     let mut rows = stmt.query([table])?;
     let (mut unique, mut has_key_index) = (vec![], false);
     while let Some(row) = rows.next()? {
@@ -257,7 +300,7 @@ fn read_unique(conn: &Connection, table: &str) -> Result<(Vec<Unique>, bool), Tr
         }
         let mut terms = vec![];
         let mut stmt =
-            conn.prepare("SELECT cid, coll FROM pragma_index_xinfo(?) WHERE key ORDER BY seqno")?;
+            conn.prepare_cached("SELECT cid, coll FROM pragma_index_xinfo(?) WHERE key ORDER BY seqno")?;
         let mut columns = stmt.query([&index])?;
         while let Some(term) = columns.next()? {
             let (place, collation): (i64, String) = (term.get(0)?, term.get(1)?);
@@ -267,12 +310,19 @@ fn read_unique(conn: &Connection, table: &str) -> Result<(Vec<Unique>, bool), Tr
             terms.push(UniqueTerm { column: usize::try_from(place).ok(), collation });
         }
         let local = partial || terms.iter().any(|t| t.column.is_none());
-        let sql = "SELECT sql FROM sqlite_master WHERE type = 'index' AND name = ?";
-        let text: Option<String> = conn.query_row(sql, [&index], |row| row.get(0)).optional()?.flatten();
-        let partial = local.then(|| text.unwrap_or_default());
+        let partial = match local {
+            true => Some(index_sql(conn, &index)?),
+            false => None,
+        };
         unique.push(Unique { index, columns: terms, constraint: origin == "u", partial });
     }
     Ok((unique, has_key_index))
+}
+
+fn index_sql(conn: &Connection, index: &str) -> Result<String, StoreError> {
+    let sql = "SELECT sql FROM sqlite_master WHERE type = 'index' AND name = ?";
+    let text = conn.query_row(sql, [index], |row| row.get::<_, Option<String>>(0)).optional()?;
+    Ok(text.flatten().unwrap_or_default())
 }
 
 fn read_foreign_keys(
@@ -281,7 +331,7 @@ fn read_foreign_keys(
     columns: &[Column],
 ) -> Result<Vec<ForeignKey>, TrackRefusal> {
     let sql = "SELECT id, \"table\", \"from\", \"to\", on_delete, on_update FROM pragma_foreign_key_list(?) ORDER BY id, seq";
-    let mut stmt = conn.prepare(sql)?;
+    let mut stmt = conn.prepare_cached(sql)?;
     let mut rows = stmt.query([table])?;
     let mut found: Vec<(i64, ForeignKey)> = vec![];
     while let Some(row) = rows.next()? {
@@ -304,7 +354,7 @@ fn read_foreign_keys(
     for (_, foreign) in &mut found {
         if foreign.parent_columns.is_empty() {
             let sql = "SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk";
-            let mut stmt = conn.prepare(sql)?;
+            let mut stmt = conn.prepare_cached(sql)?;
             let names = stmt.query_map([&foreign.parent_table], |row| row.get(0))?;
             foreign.parent_columns = names.collect::<Result<_, _>>()?;
         }

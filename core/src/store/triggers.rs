@@ -41,27 +41,12 @@ pub(crate) fn install(conn: &Connection, no: i64, table: &Table, mode: Mode) -> 
     Ok(())
 }
 
-/// Whether the table has just the triggers that it should.
-pub(crate) fn are_installed(
-    conn: &Connection,
-    no: i64,
-    table: &Table,
-    mode: Mode,
-) -> Result<bool, StoreError> {
+/// Whether these are just the triggers that the table should have.
+///
+/// A renamed table or column is spelled anew by SQLite; then they are made anew as well.
+pub(crate) fn are(installed: &[(String, String)], no: i64, table: &Table, mode: Mode) -> bool {
     let expected = triggers(no, table, mode);
-    let names = installed(conn, no)?;
-    if names.len() != expected.len() {
-        return Ok(false);
-    }
-    let sql = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = ? AND tbl_name = ? AND sql = ?";
-    let mut stmt = conn.prepare_cached(sql)?;
-    for (name, text) in expected {
-        // A renamed table or column is spelled anew by SQLite; then they are made anew as well.
-        if !stmt.exists([&name, &table.name, &text])? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    expected.len() == installed.len() && expected.iter().all(|trigger| installed.contains(trigger))
 }
 
 /// Drops the triggers of a container.
@@ -191,7 +176,8 @@ mod tests {
         let table = read_table(&conn, "t").unwrap();
         ensure_log(&conn, table.key_columns().len()).unwrap();
         install(&conn, 7, &table, Mode::Capture).unwrap();
-        assert!(are_installed(&conn, 7, &table, Mode::Capture).unwrap());
+        let seen = crate::store::schema::Overview::read(&conn).unwrap();
+        assert!(are(&seen.of(&table.name).triggers, 7, &table, Mode::Capture));
         conn
     }
 

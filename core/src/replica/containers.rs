@@ -1,0 +1,232 @@
+//! Containers: those of one file, found by number, id or table, and what many of them have in common.
+//!
+//! A file may hold ten thousand. So what is asked at every message is kept in indexes, and what only a container
+//! that changes needs (the shape of its table, the state behind its root) is read when it is asked for.
+
+use super::registry::ColumnBinding;
+use crate::feed::Feed;
+use crate::id::ContainerId;
+use crate::store::user_table::UserTable;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Index;
+use std::sync::Arc;
+
+/// A look at a whole table that is still to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scan {
+    /// None.
+    No = 0,
+    /// The counterpart has not been met: rows and log wait until all it has is here.
+    Meet = 1,
+    /// Take in the rows that no document knows (they were here before tracking).
+    Adopt = 2,
+    /// Compare every row (the triggers were missing for a while).
+    Compare = 3,
+    /// Bring every document into the table (it was made anew).
+    Fill = 4,
+}
+
+impl Scan {
+    pub(super) fn from_code(code: i64) -> Self {
+        [Self::No, Self::Meet, Self::Adopt, Self::Compare, Self::Fill]
+            .into_iter()
+            .find(|s| *s as i64 == code)
+            .unwrap_or(Self::Compare)
+    }
+}
+
+/// What the other tables, and writers, need to know of a container's table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// Tables that it refers to, in small letters.
+    pub(crate) parents: Vec<String>,
+    /// Whether the application has triggers on it.
+    pub(crate) app_triggers: bool,
+}
+
+/// A container of this file.
+#[derive(Debug)]
+pub(crate) struct ContainerState {
+    pub(crate) no: i64,
+    pub(crate) id: ContainerId,
+    pub(crate) name: String,
+    pub(crate) table: String,
+    pub(crate) prefer_local: bool,
+    pub(crate) integer_keys: bool,
+    pub(crate) columns: Vec<ColumnBinding>,
+    pub(crate) feed: Feed,
+    /// How far a scan has come: the key it goes on after.
+    pub(crate) scan_after: Option<crate::key::RowKey>,
+    /// The schema of the table when it was looked at last.
+    pub(super) fingerprint: Option<i64>,
+    /// The table as it is now, once it was asked for; None while there is none.
+    pub(super) user: OnceCell<Option<Arc<UserTable>>>,
+    pub(super) read_only: bool,
+    pub(super) scan: Scan,
+    pub(super) surroundings: Surroundings,
+}
+
+impl ContainerState {
+    /// The scan that is still to be done.
+    pub(crate) fn scan(&self) -> Scan {
+        self.scan
+    }
+
+    /// Whether this device may only read it.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+}
+
+/// All containers of a file.
+#[derive(Debug, Default)]
+pub(crate) struct Containers {
+    all: BTreeMap<i64, ContainerState>,
+    by_id: BTreeMap<ContainerId, i64>,
+    by_table: HashMap<String, i64>,
+    /// For each table, those that refer to it.
+    children: HashMap<String, BTreeSet<i64>>,
+    /// Those that have not met their counterpart.
+    unmet: BTreeSet<i64>,
+    /// Those with another scan to do.
+    scanning: BTreeSet<i64>,
+    /// Those that the application's triggers may act on.
+    triggered: BTreeSet<i64>,
+}
+
+impl Index<&i64> for Containers {
+    type Output = ContainerState;
+
+    fn index(&self, no: &i64) -> &ContainerState {
+        &self.all[no]
+    }
+}
+
+impl Containers {
+    pub(crate) fn get(&self, no: &i64) -> Option<&ContainerState> {
+        self.all.get(no)
+    }
+
+    pub(crate) fn get_mut(&mut self, no: &i64) -> Option<&mut ContainerState> {
+        self.all.get_mut(no)
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &ContainerState> {
+        self.all.values()
+    }
+
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = i64> {
+        self.all.keys().copied()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// In the order of their ids.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &ContainerState> {
+        self.by_id.values().map(|no| &self.all[no])
+    }
+
+    /// The highest number; 0: there is none.
+    pub(crate) fn last(&self) -> i64 {
+        self.all.last_key_value().map_or(0, |(no, _)| *no)
+    }
+
+    pub(crate) fn with_id(&self, id: &ContainerId) -> Option<&ContainerState> {
+        self.by_id.get(id).map(|no| &self.all[no])
+    }
+
+    /// The container of a table, whatever the case of its letters.
+    pub(crate) fn of_table(&self, table: &str) -> Option<&ContainerState> {
+        self.by_table.get(&table.to_ascii_lowercase()).map(|no| &self.all[no])
+    }
+
+    /// Those whose tables refer to this one.
+    pub(crate) fn children_of(&self, table: &str) -> impl Iterator<Item = i64> {
+        self.children.get(&table.to_ascii_lowercase()).into_iter().flatten().copied()
+    }
+
+    /// Those to whose tables this one's refers.
+    pub(crate) fn parents_of(&self, no: i64) -> impl Iterator<Item = i64> {
+        let parents = self.all.get(&no).map_or(&[][..], |c| &c.surroundings.parents);
+        parents.iter().filter_map(|table| self.by_table.get(table).copied()).filter(move |parent| *parent != no)
+    }
+
+    /// Whether any has not met its counterpart.
+    pub(crate) fn any_unmet(&self) -> bool {
+        !self.unmet.is_empty()
+    }
+
+    /// Those with a scan to do that can be done now.
+    pub(crate) fn scanning(&self) -> impl Iterator<Item = &ContainerState> {
+        self.scanning.iter().map(|no| &self.all[no])
+    }
+
+    /// Whether triggers of the application may act on what apply writes.
+    pub(crate) fn any_triggers(&self) -> bool {
+        !self.triggered.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn insert(&mut self, state: ContainerState) {
+        let no = state.no;
+        self.by_id.insert(state.id, no);
+        self.by_table.insert(state.table.to_ascii_lowercase(), no);
+        self.all.insert(no, state);
+        self.enter(no);
+    }
+
+    pub(super) fn remove(&mut self, no: i64) {
+        self.leave(no);
+        if let Some(state) = self.all.remove(&no) {
+            self.by_id.remove(&state.id);
+            self.by_table.remove(&state.table.to_ascii_lowercase());
+        }
+    }
+
+    /// Changes something of a container that the indexes depend on.
+    pub(super) fn change(&mut self, no: i64, change: impl FnOnce(&mut ContainerState)) {
+        self.leave(no);
+        if let Some(state) = self.all.get_mut(&no) {
+            change(state);
+        }
+        self.enter(no);
+    }
+
+    /// Forgets how tables look, so that they are read when they are asked for.
+    pub(super) fn forget_tables(&mut self) {
+        self.all.values_mut().for_each(|c| c.user = OnceCell::new());
+    }
+
+    fn enter(&mut self, no: i64) {
+        let Some(state) = self.all.get(&no) else { return };
+        for parent in &state.surroundings.parents {
+            self.children.entry(parent.clone()).or_default().insert(no);
+        }
+        match state.scan {
+            Scan::No => false,
+            Scan::Meet => self.unmet.insert(no),
+            Scan::Adopt | Scan::Compare | Scan::Fill => self.scanning.insert(no),
+        };
+        if state.surroundings.app_triggers && !state.read_only {
+            self.triggered.insert(no);
+        }
+    }
+
+    fn leave(&mut self, no: i64) {
+        let Some(state) = self.all.get(&no) else { return };
+        for parent in &state.surroundings.parents {
+            if let Some(children) = self.children.get_mut(parent) {
+                children.remove(&no);
+            }
+        }
+        self.unmet.remove(&no);
+        self.scanning.remove(&no);
+        self.triggered.remove(&no);
+    }
+}
