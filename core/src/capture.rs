@@ -56,7 +56,7 @@ impl Pen {
 impl Replica {
     /// Captures what programs wrote, a few thousand rows at most; `more` says whether to call again.
     pub fn capture(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
-        if self.binding.is_none() || !self.has_work()? {
+        if self.binding.is_none() || !(self.others_changed_it()? || self.has_work()?) {
             return Ok(Captured::default());
         }
         self.transaction(|r| r.capture_some(now))

@@ -40,7 +40,9 @@ impl Feed {
 
     /// The fingerprint of the set of its segments.
     pub fn digest(&self) -> RootDigest {
-        *self.digest.get_or_init(|| self.root.as_ref().expect("a root that is not read has its digest").digest())
+        *self
+            .digest
+            .get_or_init(|| self.root.as_ref().expect("a root that is not read has its digest").digest())
     }
 
     /// The state behind the fingerprint, if it was read.

@@ -149,12 +149,7 @@ struct Told {
 
 impl Told {
     fn of(state: &ContainerState, access: Access) -> Self {
-        Self {
-            name: state.name.clone(),
-            integer_keys: state.integer_keys,
-            access,
-            root: state.feed.digest(),
-        }
+        Self { name: state.name.clone(), integer_keys: state.integer_keys, access, root: state.feed.digest() }
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -277,8 +272,10 @@ impl Link {
             return Ok(link);
         }
         let access = link.access_now();
-        let told: Vec<_> =
-            link.shared(replica, &access).map(|c| Told::of(c, access(&c.name).unwrap_or(Access::Read))).collect();
+        let told: Vec<_> = link
+            .shared(replica, &access)
+            .map(|c| Told::of(c, access(&c.name).unwrap_or(Access::Read)))
+            .collect();
         link.outbox.push_back(vec![ATTACHED, 0]);
         let mut lists = told.chunks(LIST_MAX).peekable();
         if lists.peek().is_none() {
@@ -325,10 +322,7 @@ impl Link {
 
     /// Whether both sides hold the same now, as far as this side knows.
     pub fn is_level(&self) -> bool {
-        self.attached
-            && self.outbox.is_empty()
-            && self.ready.is_empty()
-            && self.unlevel.is_empty()
+        self.attached && self.outbox.is_empty() && self.ready.is_empty() && self.unlevel.is_empty()
     }
 
     /// What has gone to the peer and what is still to go and to come.
@@ -336,7 +330,9 @@ impl Link {
         let (sent_rows, sent_segments) = self.sent;
         let mut traffic = Traffic { sent_rows, sent_segments, ..Traffic::default() };
         for no in &self.unlevel {
-            let (Some(session), Some(state)) = (self.sessions.get(no), replica.containers.get(no)) else { continue };
+            let (Some(session), Some(state)) = (self.sessions.get(no), replica.containers.get(no)) else {
+                continue;
+            };
             let seq = |cursor: Option<Cursor>| cursor.map_or(0, |c| c.seq.0);
             traffic.segments_to_send += state.feed.tip.seq.0.saturating_sub(seq(session.sent));
             let tip = session.heard.as_ref().map(|h| h.tip);

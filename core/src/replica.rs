@@ -11,12 +11,12 @@ mod registry;
 mod supervised;
 mod tracking;
 
+use containers::Containers;
+pub(crate) use containers::{ContainerState, Scan};
 pub use reading::{
     Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, OtherRow, RefusedRow, Status,
     TableStatus, Written,
 };
-use containers::Containers;
-pub(crate) use containers::{ContainerState, Scan};
 pub use registry::{Binding, Follow};
 pub use tracking::TrackOptions;
 
@@ -263,7 +263,7 @@ impl Replica {
 
     /// Changes whenever another connection has committed to the file.
     pub fn data_version(&self) -> Result<i64, ReplicaError> {
-        Ok(self.conn.query_row("PRAGMA data_version", [], |row| row.get(0))?)
+        Ok(self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?)
     }
 
     /// The container with this id, to talk with its counterpart.
@@ -341,25 +341,35 @@ impl Replica {
         }
     }
 
-    /// Reads everything anew if another program with this file open changed what is ours. Call it in a transaction.
-    fn notice_others(&mut self) -> Result<(), ReplicaError> {
+    /// Whether another program with this file open changed what is ours.
+    pub(crate) fn others_changed_it(&mut self) -> Result<bool, ReplicaError> {
         let version = Some(self.data_version()?);
         if self.data_version == version || self.binding.is_none() {
-            return Ok(());
+            return Ok(false);
         }
-        self.data_version = version;
-        let generation = match layout::exists(&self.conn)? {
-            true => layout::meta(&self.conn, "generation")?.unwrap_or(0),
-            false => -1, // untracked by another program
-        };
-        if generation == self.generation {
+        let changed =
+            !layout::exists(&self.conn)? || layout::meta(&self.conn, "generation")? != Some(self.generation);
+        if !changed {
+            self.data_version = version;
+        }
+        Ok(changed)
+    }
+
+    /// Reads everything anew if another program with this file open changed what is ours. Call it in a transaction.
+    fn notice_others(&mut self) -> Result<(), ReplicaError> {
+        if !self.others_changed_it()? {
             return Ok(());
         }
         let before: HashMap<_, _> = self.containers.values().map(|c| (c.no, c.feed.tip)).collect();
         self.history.clear();
         self.reload()?;
-        let changed: Vec<_> =
-            self.containers.values().filter(|c| before.get(&c.no) != Some(&c.feed.tip)).map(|c| c.no).collect();
+        self.data_version = Some(self.data_version()?);
+        let changed: Vec<_> = self
+            .containers
+            .values()
+            .filter(|c| before.get(&c.no) != Some(&c.feed.tip))
+            .map(|c| c.no)
+            .collect();
         changed.into_iter().for_each(|no| self.note_changed(no));
         Ok(())
     }

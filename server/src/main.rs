@@ -88,8 +88,9 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| format!("no threads: {e}"))?;
     runtime.block_on(async {
+        let stop = stop_signal().map_err(|e| format!("no signals: {e}"))?;
         let server = Server::open(supervisor);
-        server.run(&config, stop_signal()).await.map_err(|message| Failure {
+        server.run(&config, stop).await.map_err(|message| Failure {
             hint: message
                 .contains("listen")
                 .then(|| "is another server running there? choose another --listen".into()),
@@ -98,19 +99,25 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
     })
 }
 
-async fn stop_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
+/// Done once the server is told to stop. It listens from the call on, not only once it is waited for.
+#[cfg(unix)]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
-    let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+/// Done once the server is told to stop.
+#[cfg(not(unix))]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }
 
 fn invite(args: &InviteArgs) -> Result<(), Failure> {

@@ -249,7 +249,6 @@ impl Supervisor {
             Ok(done.then(|| Event::Ungranted { peer: *peer, grant: pattern.to_owned() }))
         })
     }
-
 }
 
 impl State {

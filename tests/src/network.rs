@@ -167,6 +167,13 @@ impl Network {
         })
     }
 
+    /// Another program on a machine, with the same file open.
+    pub fn another(&mut self, n: usize) -> Replica {
+        let machine = &self.machines[n];
+        let replica = Replica::open(&machine.path, false, machine.identity.clone(), self.rng.bytes());
+        replica.expect("the file opens")
+    }
+
     /// Ends a machine's process.
     pub fn stop(&mut self, n: usize) {
         self.machines[n].replica = None;

@@ -152,3 +152,27 @@ fn untrack_leaves_the_schema_as_it_was() {
     assert_eq!(net.query(n, schema), before);
     assert_eq!(net.query(n, "SELECT title FROM notes"), ["Text(\"Milk\")"]);
 }
+
+#[test]
+fn two_programs_that_sync_one_file_notice_what_the_other_did() {
+    let mut net = notes(2);
+    net.sync_all();
+    let mut other = net.another(1);
+    let now = piecewise_core::id::Timestamp(1_700_000_000_000);
+    for n in 1..6 {
+        net.run(1, &format!("INSERT INTO notes(id, title) VALUES ({n}, 'by the other')"));
+        assert_eq!(other.capture(now).unwrap().rows, 1);
+        net.run(1, &format!("UPDATE notes SET done = 1 WHERE id = {n}"));
+        net.capture(1);
+    }
+    net.run(1, "CREATE TABLE extra(id INTEGER PRIMARY KEY, a)");
+    other.track("extra", &TrackOptions::default()).unwrap();
+    net.run(1, "INSERT INTO extra VALUES (1, 'tracked by the other')");
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(0, "SELECT count(*), sum(done) FROM notes"), ["Integer(5) Integer(5)"]);
+    assert_eq!(net.query(0, "SELECT a FROM extra"), ["Text(\"tracked by the other\")"]);
+    net.replica(1).untrack("extra").unwrap();
+    assert_eq!(other.capture(now).unwrap().rows, 0);
+    assert_eq!(other.status().unwrap().tables.len(), 1);
+}

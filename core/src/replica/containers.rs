@@ -151,7 +151,10 @@ impl Containers {
     /// Those to whose tables this one's refers.
     pub(crate) fn parents_of(&self, no: i64) -> impl Iterator<Item = i64> {
         let parents = self.all.get(&no).map_or(&[][..], |c| &c.surroundings.parents);
-        parents.iter().filter_map(|table| self.by_table.get(table).copied()).filter(move |parent| *parent != no)
+        parents
+            .iter()
+            .filter_map(|table| self.by_table.get(table).copied())
+            .filter(move |parent| *parent != no)
     }
 
     /// Whether any has not met its counterpart.

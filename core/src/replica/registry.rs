@@ -72,7 +72,10 @@ impl ContainerState {
     }
 
     /// The table as it is now, and how its columns stand in documents; None if there is none that fits.
-    fn look_at_table(&self, conn: &Connection) -> Result<Option<(UserTable, Vec<ColumnBinding>)>, StoreError> {
+    fn look_at_table(
+        &self,
+        conn: &Connection,
+    ) -> Result<Option<(UserTable, Vec<ColumnBinding>)>, StoreError> {
         let mut table = match schema::read_table(conn, &self.table) {
             Ok(table) => table,
             Err(TrackRefusal::Store(error)) => return Err(error),
@@ -257,7 +260,9 @@ impl Replica {
     /// Where rows here and at the server differ at first contact, those from here shall show.
     pub(super) fn set_prefer_local(&mut self, no: i64, prefer_local: bool) -> Result<(), ReplicaError> {
         self.conn
-            .prepare_cached("UPDATE piecewise_containers SET prefer_local = ?1 WHERE no = ?2 AND prefer_local <> ?1")?
+            .prepare_cached(
+                "UPDATE piecewise_containers SET prefer_local = ?1 WHERE no = ?2 AND prefer_local <> ?1",
+            )?
             .execute(params![prefer_local, no])?;
         if let Some(state) = self.containers.get_mut(&no) {
             state.prefer_local = prefer_local;
@@ -268,7 +273,9 @@ impl Replica {
     /// Notes whether the application has triggers on a table. Call it in a transaction.
     pub(super) fn set_app_triggers(&mut self, no: i64, app_triggers: bool) -> Result<(), ReplicaError> {
         self.conn
-            .prepare_cached("UPDATE piecewise_containers SET app_triggers = ?1 WHERE no = ?2 AND app_triggers <> ?1")?
+            .prepare_cached(
+                "UPDATE piecewise_containers SET app_triggers = ?1 WHERE no = ?2 AND app_triggers <> ?1",
+            )?
             .execute(params![app_triggers, no])?;
         self.containers.change(no, |state| state.surroundings.app_triggers = app_triggers);
         Ok(())
@@ -297,7 +304,9 @@ impl Replica {
     /// Reads the state behind a root, before a segment is added.
     pub(crate) fn read_root(&mut self, no: i64) -> Result<(), ReplicaError> {
         let damaged = StoreError::Damaged { what: "the root of a container" };
-        let Some(state) = self.containers.get_mut(&no).filter(|c| c.feed.root().is_none()) else { return Ok(()) };
+        let Some(state) = self.containers.get_mut(&no).filter(|c| c.feed.root().is_none()) else {
+            return Ok(());
+        };
         let sql = "SELECT root FROM piecewise_roots WHERE container = ?";
         let bytes: Option<Vec<u8>> =
             self.conn.prepare_cached(sql)?.query_row([no], |row| row.get(0)).optional()?;
@@ -359,7 +368,9 @@ impl Replica {
     pub(crate) fn remove_container(&mut self, no: i64) -> Result<(), ReplicaError> {
         triggers::remove(&self.conn, no)?;
         documents::drop(&self.conn, no)?;
-        for table in ["roots", "segments", "cursors", "acknowledged", "held", "claims", "refused", "unsettled"] {
+        for table in
+            ["roots", "segments", "cursors", "acknowledged", "held", "claims", "refused", "unsettled"]
+        {
             self.conn.execute(&format!("DELETE FROM piecewise_{table} WHERE container = ?"), [no])?;
         }
         self.conn.execute("DELETE FROM piecewise_containers WHERE no = ?", [no])?;

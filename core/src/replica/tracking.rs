@@ -52,7 +52,11 @@ impl Replica {
         })
     }
 
-    fn begin_to_track(&mut self, plan: Plan, overview: &schema::Overview) -> Result<Vec<String>, ReplicaError> {
+    fn begin_to_track(
+        &mut self,
+        plan: Plan,
+        overview: &schema::Overview,
+    ) -> Result<Vec<String>, ReplicaError> {
         let Plan { table, name, columns, prefer_local } = plan;
         triggers::ensure_log(&self.conn, key_width(&table))?;
         let integer_keys = matches!(table.key, TableKey::Rowid(_));

@@ -56,8 +56,7 @@ DROP TABLE IF EXISTS piecewise_log;
 
 /// Whether the file has our tables; an error if a later version wrote them.
 pub(crate) fn exists(conn: &Connection) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'piecewise_meta'";
-    if conn.query_row(sql, [], |_| Ok(())).optional()?.is_none() {
+    if !super::schema::table_exists(conn, "piecewise_meta")? {
         return Ok(false);
     }
     match meta::<i64>(conn, "format")? {

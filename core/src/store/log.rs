@@ -33,7 +33,8 @@ fn prepare<'c>(conn: &'c Connection, sql: &str) -> Result<Option<CachedStatement
 }
 
 /// What leaves out entries of containers that have not met their counterpart.
-const OF_MET: &str = "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container AND c.scan = 1)";
+const OF_MET: &str =
+    "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container AND c.scan = 1)";
 
 fn filter(skip_unmet: bool) -> String {
     if skip_unmet { format!(" AND {OF_MET}") } else { String::new() }

@@ -131,10 +131,12 @@ impl Overview {
     /// Reads the schema.
     pub(crate) fn read(conn: &Connection) -> Result<Self, StoreError> {
         let mut overview = Self::default();
-        let mut stmt = conn.prepare("SELECT type, name, lower(tbl_name), coalesce(sql, '') FROM sqlite_master")?;
+        let mut stmt =
+            conn.prepare("SELECT type, name, lower(tbl_name), coalesce(sql, '') FROM sqlite_master")?;
         let mut rows = stmt.query([])?;
         while let Some(row) = rows.next()? {
-            let (kind, name, sql) = (row.get_ref(0)?.as_str(), row.get_ref(1)?.as_str(), row.get_ref(3)?.as_str());
+            let (kind, name, sql) =
+                (row.get_ref(0)?.as_str(), row.get_ref(1)?.as_str(), row.get_ref(3)?.as_str());
             let (Ok(kind), Ok(name), Ok(sql)) = (kind, name, sql) else { continue };
             let seen = overview.tables.entry(row.get(2)?).or_default();
             let hash = Sha256::new().chain_update(name).chain_update([0]).chain_update(sql).finalize();
