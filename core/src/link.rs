@@ -9,12 +9,17 @@
 //!   1 attached  responder: 1 digests are equal, or 0: containers follow
 //!   2 containers  last u8 · n LEB128 · n times (name · integer keys u8 · access u8 · root digest 32)
 //!   3 message   container id 32 · message
-//!   4 denied    (empty: the database; or a container id: that container)
+//!   4 denied    (empty: the database; or that container: container id 32 · 0 not granted, 1 quota, 2 intake stopped)
 //!   5 open      like one of them: a container that the other side may not know
 //!   6 ask, 7 rows   see `compare`
 //!   8 receipt   initiator: container id 32 · cursor · signature 64, see `supervisor_log`
+//!   9 intake    responder: 0 it takes segments in, or why it does not: 1 its disk is nearly full
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
+
+mod intake;
+
+pub use intake::Stop;
 
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::compare::{Ask, Comparison, Rows};
@@ -41,6 +46,7 @@ const OPEN: u8 = 5;
 const ASK: u8 = 6;
 const ROWS: u8 = 7;
 const RECEIPT: u8 = 8;
+const INTAKE: u8 = 9;
 
 const NAME_LEN_MAX: usize = 512;
 const CONTAINERS_MAX: u64 = 1 << 20;
@@ -172,6 +178,14 @@ impl Told {
     }
 }
 
+/// Why a responder does not open a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Denial {
+    NotGranted = 0,
+    Quota = 1,
+    IntakeStopped = 2,
+}
+
 /// How far a talk has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -197,8 +211,8 @@ pub struct Link {
     sessions: BTreeMap<i64, Session>,
     /// Containers that the peer knows of.
     known: BTreeSet<i64>,
-    /// Containers that the peer does not grant.
-    denied: BTreeSet<i64>,
+    /// Containers that the peer does not open.
+    denied: BTreeMap<i64, Denial>,
     /// Containers with something to say, perhaps: tables that others refer to come before those.
     ready: BTreeSet<(u32, i64)>,
     outbox: VecDeque<Vec<u8>>,
@@ -209,6 +223,9 @@ pub struct Link {
     receipts_given: Option<Timestamp>,
     /// Tables to compare, and how far the first of them is; None: this link syncs.
     comparing: Option<Comparing>,
+    intake: intake::Intake,
+    /// Rows and segments that went out since it was asked last.
+    sent: (u64, u64),
 }
 
 #[derive(Debug, Default)]
@@ -291,13 +308,15 @@ impl Link {
             attached: false,
             sessions: BTreeMap::new(),
             known: BTreeSet::new(),
-            denied: BTreeSet::new(),
+            denied: BTreeMap::new(),
             ready: BTreeSet::new(),
             outbox: VecDeque::new(),
             seen: replica.changed_end(),
             owes_receipt: false,
             receipts_given: None,
             comparing: None,
+            intake: intake::Intake::default(),
+            sent: (0, 0),
         }
     }
 
@@ -316,11 +335,16 @@ impl Link {
 
     /// What has gone to the peer and what is still to go and to come.
     pub fn traffic(&self, replica: &Replica) -> Traffic {
+        self.traffic_of(replica, |_| true)
+    }
+
+    /// The same of those containers alone whose name is `covered`.
+    pub fn traffic_of(&self, replica: &Replica, covered: impl Fn(&str) -> bool) -> Traffic {
         let mut traffic = Traffic::default();
         for (no, session) in &self.sessions {
+            let Some(state) = replica.containers.get(no).filter(|c| covered(&c.name)) else { continue };
             traffic.sent_rows += session.sent_rows;
             traffic.sent_segments += session.sent_segments;
-            let Some(state) = replica.containers.get(no) else { continue };
             let seq = |cursor: Option<Cursor>| cursor.map_or(0, |c| c.seq.0);
             traffic.segments_to_send += state.feed.tip.seq.0.saturating_sub(seq(session.sent));
             let tip = session.heard.as_ref().map(|h| h.tip);
@@ -332,7 +356,22 @@ impl Link {
 
     /// Containers of this file that the server does not grant to this device.
     pub fn not_granted(&self, replica: &Replica) -> Vec<String> {
-        self.denied.iter().filter_map(|no| Some(replica.containers.get(no)?.name.clone())).collect()
+        self.denied_for(replica, Denial::NotGranted)
+    }
+
+    /// Containers of this file that the server does not make, since this device has as many there as it may.
+    pub fn over_quota(&self, replica: &Replica) -> Vec<String> {
+        self.denied_for(replica, Denial::Quota)
+    }
+
+    fn denied_for(&self, replica: &Replica, why: Denial) -> Vec<String> {
+        let denied = self.denied.iter().filter(|(_, denial)| **denial == why);
+        denied.filter_map(|(no, _)| Some(replica.containers.get(no)?.name.clone())).collect()
+    }
+
+    /// Rows and segments that went to the peer since this was asked last.
+    pub fn take_sent(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.sent)
     }
 
     /// Takes in one frame.
@@ -348,6 +387,7 @@ impl Link {
             CONTAINERS if !self.is_responder() => self.receive_containers(replica, &mut r)?,
             MESSAGE => return self.receive_message(replica, &mut r, now),
             DENIED if !self.is_responder() => self.receive_denied(replica, &mut r)?,
+            INTAKE if !self.is_responder() => self.receive_intake(replica, &mut r)?,
             OPEN => self.receive_open(replica, &mut r)?,
             ASK if self.is_responder() => self.receive_ask(replica, &mut r)?,
             RECEIPT if self.is_responder() => self.receive_receipt(replica, &mut r, now)?,
@@ -490,6 +530,8 @@ impl Link {
         if r.u8()? == 1 {
             self.attached = true;
             self.known.extend(replica.containers.keys());
+            // A connection may have broken between the server's commit and its word.
+            replica.acknowledge_all()?;
         }
         Ok(())
     }
@@ -529,12 +571,18 @@ impl Link {
             return Err(LinkError::Denied { database: self.database.clone() });
         }
         let id = ContainerId(r.array()?);
+        let denial = match r.u8()? {
+            0 => Denial::NotGranted,
+            1 => Denial::Quota,
+            2 => Denial::IntakeStopped,
+            _ => return Err(DecodeError::Invalid { what: "why a container is denied" }.into()),
+        };
         if let Some(state) = replica.containers.values().find(|c| c.id == id) {
             self.sessions.remove(&state.no);
             let no = state.no;
             self.ready.retain(|(_, n)| *n != no);
             self.known.remove(&state.no);
-            self.denied.insert(state.no);
+            self.denied.insert(state.no, denial);
         }
         Ok(())
     }
@@ -551,9 +599,18 @@ impl Link {
         let may_make = self.access(&told.name).is_some_and(|a| a >= Access::Write);
         let exists = replica.containers.values().any(|c| c.id == id);
         let granted = self.access(&told.name).is_some() && (exists || may_make);
-        if let Some(no) =
-            granted.then(|| replica.follow_container(&told.name, told.integer_keys)).transpose()?.flatten()
-        {
+        let denial = match granted {
+            false => Some(Denial::NotGranted),
+            true if exists => None,
+            true if self.lets_pass() => Some(Denial::IntakeStopped),
+            true if !self.may_create() => Some(Denial::Quota),
+            true => None,
+        };
+        let follow = || replica.follow_container(&told.name, told.integer_keys);
+        if let Some(no) = denial.is_none().then(follow).transpose()?.flatten() {
+            if let (false, Role::Responder(authority)) = (exists, &self.role) {
+                authority.created(&self.peer);
+            }
             self.known.insert(no);
             self.make_ready(replica, [no]);
             if let Some(ids) = &mut self.follow {
@@ -563,9 +620,14 @@ impl Link {
         } else {
             let mut frame = vec![DENIED];
             frame.extend_from_slice(&id.0);
+            frame.push(denial.unwrap_or(Denial::NotGranted) as u8);
             self.outbox.push_back(frame);
         }
         Ok(())
+    }
+
+    fn may_create(&self) -> bool {
+        matches!(&self.role, Role::Responder(authority) if authority.may_create(&self.peer))
     }
 
     fn receive_ask(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
@@ -606,7 +668,7 @@ impl Link {
     fn introduce(&mut self, replica: &Replica, no: i64) -> bool {
         let Some(state) = replica.containers.get(&no) else { return false };
         let followed = self.follow.as_ref().is_none_or(|ids| ids.contains(&state.id));
-        if self.denied.contains(&no)
+        if self.denied.contains_key(&no)
             || self.access(&state.name).is_none()
             || (self.is_responder() && !followed)
         {
@@ -635,6 +697,9 @@ impl Link {
         }
         if self.access(&replica.containers[&no].name).is_none() {
             return Err(LinkError::Protocol { what: "a message to a container that is not granted" });
+        }
+        if matches!(message, Message::Segments(_)) && self.lets_pass() {
+            return Ok(Received::default());
         }
         let session = self.session(no, now);
         let received = replica.container(&id).map(|mut c| c.receive(session, message)).transpose();
@@ -670,9 +735,13 @@ impl Link {
             let tip = replica.containers.get(parent).map(|c| c.feed.tip);
             self.sessions.get(parent).is_some_and(|s| s.is_sending(tip))
         });
+        let stopped = self.intake.stop.is_some() && !self.is_responder();
         let session = self.session(no, now);
-        session.holds_back = waits;
+        session.holds_back = waits || stopped;
+        let before = (session.sent_rows, session.sent_segments);
         let message = replica.container(&id).map(|mut c| c.next_message(session)).transpose();
+        let (rows, segments) = (session.sent_rows - before.0, session.sent_segments - before.1);
+        self.sent = (self.sent.0 + rows, self.sent.1 + segments);
         let message = message.map_err(|source| LinkError::Sync { container: name, source })?.flatten();
         Ok(message.map(|message| {
             let mut frame = vec![MESSAGE];

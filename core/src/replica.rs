@@ -8,6 +8,7 @@ mod reading;
 mod refusals;
 mod registry;
 mod supervised;
+mod talks;
 mod tracking;
 
 pub use reading::{
@@ -16,6 +17,7 @@ pub use reading::{
 };
 pub use registry::{Binding, Follow};
 pub(crate) use registry::{ContainerState, Scan};
+pub use talks::{Overview, OverviewOf, Talk};
 pub use tracking::TrackOptions;
 
 use crate::container::Container;

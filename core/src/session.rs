@@ -14,6 +14,28 @@ use std::sync::Arc;
 pub trait Authority: Send + Sync {
     /// What `peer` may do with the container of this name; None: not even know of it.
     fn access(&self, peer: &PeerId, container: &str) -> Option<Access>;
+
+    /// Whether a segment of so many plain bytes is taken in; at least those of up to
+    /// [`crate::segment::PLAIN_LEN_MAX`] are. A larger one is a single row.
+    fn may_be_so_large(&self, _bytes: usize) -> bool {
+        true
+    }
+
+    /// Whether `author` may have this many bytes more stored here.
+    fn may_store(&self, _author: &PeerId, _bytes: usize) -> bool {
+        true
+    }
+
+    /// Hears that so much of an author was stored.
+    fn stored(&self, _author: &PeerId, _bytes: usize) {}
+
+    /// Whether `peer` may create one more container.
+    fn may_create(&self, _peer: &PeerId) -> bool {
+        true
+    }
+
+    /// Hears that `peer` created a container.
+    fn created(&self, _peer: &PeerId) {}
 }
 
 /// Which end of the connection this is.
