@@ -17,7 +17,7 @@ pub use reading::{
 };
 pub use registry::{Binding, Follow};
 pub(crate) use registry::{ContainerState, Scan};
-pub use talks::{Overview, OverviewOf, Talk};
+pub use talks::{Overview, OverviewOf, Talk, Waiting};
 pub use tracking::TrackOptions;
 
 use crate::container::Container;

@@ -59,7 +59,8 @@ mod tests {
         let server = Backlog::new();
         let (one, other) = (server.of_connection(), server.of_connection());
         let mut context = Context::from_waker(Waker::noop());
-        let mut at_once = |backlog: &Backlog, bytes: usize| match pin!(backlog.room(bytes)).poll(&mut context) {
+        let mut at_once = |backlog: &Backlog, bytes: usize| match pin!(backlog.room(bytes)).poll(&mut context)
+        {
             Poll::Ready(room) => Some(room),
             Poll::Pending => None,
         };

@@ -18,7 +18,10 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::{Role, WebSocketConfig}};
+use tokio_tungstenite::tungstenite::{
+    Error as WsError, Message,
+    protocol::{Role, WebSocketConfig},
+};
 
 /// How long a peer may take to read one frame.
 const READ_TIME: Duration = Duration::from_secs(300);

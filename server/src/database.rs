@@ -256,7 +256,11 @@ impl Worker {
         let Some(attached) = self.links.get_mut(&id) else { return };
         let started = Instant::now();
         let received = attached.link.receive(&mut self.replica, frame, crate::now());
-        self.meter.received(frame.len(), received.as_ref().unwrap_or(&Received::default()), started.elapsed());
+        self.meter.received(
+            frame.len(),
+            received.as_ref().unwrap_or(&Received::default()),
+            started.elapsed(),
+        );
         match received {
             Ok(received) if received.segments > 0 => tracing::debug!(
                 database = self.name,

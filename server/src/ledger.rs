@@ -156,7 +156,8 @@ mod tests {
         conn.execute_batch(TABLE).expect("a table");
         let ledger = Ledger::read(&conn).expect("it reads");
         let peer = PeerId([7; 32]);
-        ledger.change(&peer, |a| *a = Account { seen: Timestamp(5), containers: 2, bytes: 99, connections: 1 });
+        ledger
+            .change(&peer, |a| *a = Account { seen: Timestamp(5), containers: 2, bytes: 99, connections: 1 });
         ledger.write(&mut conn).expect("it is written");
         let again = Ledger::read(&conn).expect("it reads again");
         assert_eq!(again.account(&peer), Account { connections: 0, ..ledger.account(&peer) });

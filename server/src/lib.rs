@@ -24,8 +24,8 @@ mod upkeep;
 mod web;
 
 pub use connection::websocket_config;
-pub use status::{StatusLink, link_url};
 use piecewise_core::id::Timestamp;
+pub use status::{StatusLink, link_url};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The time by this machine's clock.

@@ -289,7 +289,10 @@ mod tests {
     #[test]
     fn sizes_are_read_with_and_without_units_and_nonsense_is_refused() {
         let size = |text: &str| text.parse::<Bytes>().map(|b| b.0);
-        assert_eq!((size("17"), size("2k"), size("3MiB"), size("1G")), (Ok(17), Ok(2048), Ok(3 << 20), Ok(1 << 30)));
+        assert_eq!(
+            (size("17"), size("2k"), size("3MiB"), size("1G")),
+            (Ok(17), Ok(2048), Ok(3 << 20), Ok(1 << 30))
+        );
         for bad in ["", "M", "1.5G", "-1", "1X", "99999999999T"] {
             assert!(size(bad).is_err(), "{bad}");
         }
@@ -299,7 +302,8 @@ mod tests {
     fn flags_come_before_the_file_and_zero_is_no_limit() {
         let flags = LimitArgs { connections_max: Some(3), ..Default::default() };
         let file: LimitArgs =
-            toml::from_str("connections_max = 5\nconnections_per_address = 0\ndisk_reserve = \"1G\"").expect("it reads");
+            toml::from_str("connections_max = 5\nconnections_per_address = 0\ndisk_reserve = \"1G\"")
+                .expect("it reads");
         let limits = flags.resolve(file).expect("limits");
         assert_eq!((limits.connections, limits.per_address, limits.disk_reserve), (3, usize::MAX, 1 << 30));
         assert!(toml::from_str::<LimitArgs>("conections_max = 5").is_err());

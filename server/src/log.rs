@@ -135,7 +135,8 @@ impl Supervisor {
 
     /// How long ago the last checkpoint was signed.
     pub(crate) fn checkpoint_age(&self) -> Option<std::time::Duration> {
-        let written = std::fs::metadata(self.folder().join(CHECKPOINT_FILE)).and_then(|m| m.modified()).ok()?;
+        let written =
+            std::fs::metadata(self.folder().join(CHECKPOINT_FILE)).and_then(|m| m.modified()).ok()?;
         Some(crate::system_time(crate::now()).duration_since(written).unwrap_or_default())
     }
 

@@ -171,7 +171,11 @@ impl Default for Metrics {
         let (c, g) = (&metrics.counts, &metrics.gauges);
         let r = &mut registry;
         r.register("connections", "Connections accepted", metrics.connections.clone());
-        r.register("connections_refused", "Connections turned away at once, by limit", metrics.refused.clone());
+        r.register(
+            "connections_refused",
+            "Connections turned away at once, by limit",
+            metrics.refused.clone(),
+        );
         r.register(
             "handshakes_failed",
             "Connections that did not prove who they are, by reason",

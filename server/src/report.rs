@@ -95,6 +95,8 @@ mod tests {
     fn only_a_grant_that_leaves_the_table_open_administers_a_whole_database() {
         let all = |grant: &str| administers_all(&[grant.parse().expect("a grant")], "shop");
         assert!(all("shop/*=admin") && all("**=admin") && all("s*/*=admin"));
-        assert!(!all("shop/*=write") && !all("shop/orders=admin") && !all("shop/o*=admin") && !all("x/*=admin"));
+        assert!(
+            !all("shop/*=write") && !all("shop/orders=admin") && !all("shop/o*=admin") && !all("x/*=admin")
+        );
     }
 }

@@ -117,9 +117,8 @@ async fn figures(server: &Server, grants: &[Grant]) -> Result<Value, crate::supe
 
 fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
     let listed = report.containers.iter().take(LISTED_MAX);
-    let containers: Vec<_> = listed
-        .map(|c| json!({ "name": c.name, "segments": c.segments, "held": c.held }))
-        .collect();
+    let containers: Vec<_> =
+        listed.map(|c| json!({ "name": c.name, "segments": c.segments, "held": c.held })).collect();
     // Counts of the whole database are for those alone who may see all of it.
     let meter = administers_all(grants, &report.database).then(|| server.metrics.meter(&report.database));
     json!({

@@ -10,7 +10,8 @@ use crate::{metrics, status};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, FORWARDED, HeaderValue, SEC_WEBSOCKET_ACCEPT, SET_COOKIE, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, FORWARDED, HeaderValue, SEC_WEBSOCKET_ACCEPT, SET_COOKIE,
+    UPGRADE,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -174,9 +175,7 @@ fn health(server: &Server) -> Response<Full<Bytes>> {
     }
     match server.disk.stop() {
         None => plain(StatusCode::OK, "ok\n"),
-        Some(stop) => {
-            text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("nothing is taken in: {stop}\n"))
-        }
+        Some(stop) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("nothing is taken in: {stop}\n")),
     }
 }
 

@@ -11,7 +11,7 @@ use piecewise_core::handshake::Initiator;
 use piecewise_core::id::{PeerId, RealmId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
 use piecewise_core::invite::Invite;
-use piecewise_core::replica::{Binding, Choice, Follow, Replica, TrackOptions};
+use piecewise_core::replica::{Binding, Choice, Follow, Replica, Talk, TrackOptions};
 use piecewise_core::supervisor_log::{Alarm, Witness};
 use rsqlite_vfs::VfsFilesManager;
 use rsqlite_vfs::transfer::DbTransfer;

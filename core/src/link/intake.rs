@@ -62,11 +62,7 @@ impl Link {
             && self.sessions.values().all(|session| session.is_level() || session.has_received())
     }
 
-    pub(super) fn receive_intake(
-        &mut self,
-        replica: &Replica,
-        r: &mut Reader<'_>,
-    ) -> Result<(), LinkError> {
+    pub(super) fn receive_intake(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
         self.intake.stop = match r.u8()? {
             0 => None,
             code => Some(Stop::from_code(code).ok_or(DecodeError::Invalid { what: "the reason of a stop" })?),

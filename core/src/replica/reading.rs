@@ -1,6 +1,6 @@
 //! Reading: what people want to know of a replica: its state, conflicts, held and refused rows, history.
 
-use super::{Replica, ReplicaError, Scan, Talk};
+use super::{Replica, ReplicaError, Scan};
 use crate::change::{Action, TextRun};
 use crate::document::{Cell, View, Void};
 use crate::id::{PeerId, SegmentId, Timestamp};
@@ -21,17 +21,6 @@ pub struct Status {
     pub waiting_rows: u64,
     /// When it was last level with the server.
     pub last_level: Option<Timestamp>,
-    /// The last talk with the server.
-    pub talk: Option<Talk>,
-}
-
-impl Status {
-    /// Whether this file and the server hold the same, as far as the last talk and what was written since tell.
-    pub fn is_level(&self) -> bool {
-        self.waiting_rows == 0
-            && self.tables.iter().all(|t| t.waiting_segments == 0)
-            && self.talk.as_ref().is_some_and(|talk| talk.level)
-    }
 }
 
 /// How many rows a person should look at.
@@ -227,7 +216,7 @@ impl Replica {
             Some(_) => layout::meta::<i64>(&self.conn, "last_level")?.map(|ms| Timestamp(ms as u64)),
             None => None,
         };
-        Ok(Status { tables, waiting_rows, last_level, talk: self.last_talk()? })
+        Ok(Status { tables, waiting_rows, last_level })
     }
 
     /// How many rows a person should look at.
@@ -240,7 +229,6 @@ impl Replica {
         }
         Ok(attention)
     }
-
 
     /// The user's tables that could be tracked and are not.
     pub fn untracked(&self) -> Result<Vec<String>, ReplicaError> {

@@ -3,7 +3,7 @@
 use super::{Replica, ReplicaError};
 use crate::id::Timestamp;
 use crate::link::Stop;
-use crate::store::{holds, layout, outbox, segments};
+use crate::store::{holds, layout, log, outbox, segments};
 
 /// A talk with the server, as it was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,24 @@ pub struct Talk {
     pub segments_to_come: u64,
     /// Why the server took nothing in, if it did not.
     pub stopped: Option<Stop>,
+}
+
+/// What is still to be done until a file and its server hold the same, as far as is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Rows written and not captured yet.
+    pub rows: u64,
+    /// Own segments that the server has not said to have.
+    pub segments: u64,
+    /// The last talk with the server.
+    pub talk: Option<Talk>,
+}
+
+impl Waiting {
+    /// Whether nothing is: both hold the same, as far as the last talk and what was written since tell.
+    pub fn is_over(&self) -> bool {
+        self.rows == 0 && self.segments == 0 && self.talk.is_some_and(|talk| talk.level)
+    }
 }
 
 /// A replica at a glance, without a look at any table's rows.
@@ -58,7 +76,19 @@ impl Replica {
         })
     }
 
-    pub(super) fn last_talk(&self) -> Result<Option<Talk>, ReplicaError> {
+    /// What is still to be done until this file and its server hold the same.
+    pub fn waiting(&self) -> Result<Waiting, ReplicaError> {
+        let mut waiting = Waiting { rows: 0, segments: 0, talk: self.last_talk()? };
+        if self.binding.is_some() {
+            waiting.rows = log::count(&self.conn)?;
+        }
+        for no in self.containers.keys() {
+            waiting.segments += segments::count_unsent(&self.conn, *no)?;
+        }
+        Ok(waiting)
+    }
+
+    fn last_talk(&self) -> Result<Option<Talk>, ReplicaError> {
         if self.binding.is_none() {
             return Ok(None);
         }
@@ -83,11 +113,12 @@ impl Replica {
     /// The containers whose names are `covered`, at a glance.
     pub fn overview(&self, covered: impl Fn(&str) -> bool) -> Result<Overview, ReplicaError> {
         let held = holds::counts(&self.conn)?;
-        let containers = self.containers.values().filter(|state| covered(&state.name)).map(|state| OverviewOf {
-            name: state.name.clone(),
-            segments: state.feed.count(),
-            held: held.get(&state.no).copied().unwrap_or(0),
-        });
+        let containers =
+            self.containers.values().filter(|state| covered(&state.name)).map(|state| OverviewOf {
+                name: state.name.clone(),
+                segments: state.feed.count(),
+                held: held.get(&state.no).copied().unwrap_or(0),
+            });
         Ok(Overview { containers: containers.collect(), outbox: outbox::count(&self.conn)? })
     }
 }

@@ -86,7 +86,8 @@ pub(crate) fn count(conn: &Connection, container: i64) -> Result<u64, StoreError
 
 /// How many rows are held, by container; those without any are left out.
 pub(crate) fn counts(conn: &Connection) -> Result<HashMap<i64, u64>, StoreError> {
-    let mut stmt = conn.prepare_cached("SELECT container, count(*) FROM piecewise_held GROUP BY container")?;
+    let mut stmt =
+        conn.prepare_cached("SELECT container, count(*) FROM piecewise_held GROUP BY container")?;
     let rows = stmt.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -161,7 +161,8 @@ mod tests {
         let (_folder, supervisor, peer) = with_admin("shop/*=admin");
         supervisor.status_link(&peer, [2; 32], NOW).expect("a link");
         assert!(supervisor.status_open(&[2; 32], &[9; 32], NOW).expect("an answer"));
-        let sees = |secret: [u8; 32], now| supervisor.status_grants(&secret, now).expect("an answer").is_some();
+        let sees =
+            |secret: [u8; 32], now| supervisor.status_grants(&secret, now).expect("an answer").is_some();
         assert!(sees([9; 32], NOW) && !sees([2; 32], NOW) && !sees([8; 32], NOW));
         assert!(!sees([9; 32], Timestamp(NOW.0 + LOOK_MS)));
         supervisor.grant(&peer, &"shop/*=write".parse().expect("a grant"), NOW).expect("it is changed");
