@@ -178,6 +178,19 @@ pub(crate) enum Hit {
 }
 
 impl Hit {
+    /// All of them.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Connections,
+        Self::Address,
+        Self::Handshakes,
+        Self::HandshakeTime,
+        Self::Stalled,
+        Self::Row,
+        Self::Containers,
+        Self::Bytes,
+        Self::Disk,
+    ];
+
     /// Its name in figures.
     pub(crate) fn name(self) -> &'static str {
         match self {

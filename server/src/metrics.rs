@@ -77,8 +77,17 @@ struct Gauges {
 }
 
 /// How often limits were hit.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Hits(Family<Label, Counter>);
+
+impl Default for Hits {
+    fn default() -> Self {
+        let hits = Self(Family::default());
+        // Told from the start, so that a first hit is seen as a rise.
+        Hit::ALL.iter().for_each(|hit| drop(hits.0.get_or_create(&label("limit", hit.name()))));
+        hits
+    }
+}
 
 impl Hits {
     pub(crate) fn count(&self, hit: Hit) {

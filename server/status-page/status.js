@@ -141,13 +141,14 @@ function showDatabase(d) {
   if (!databases.has(d.name)) {
     const body = element('tbody');
     const table = element('table', {},
-      element('caption', { className: 'soft', textContent: `Tables of ${d.name}` }),
+      element('caption', { className: 'sr', textContent: `Tables of ${d.name}` }),
       element('thead', {}, element('tr', {},
         element('th', { scope: 'col', textContent: 'Table' }),
         element('th', { scope: 'col', className: 'number', textContent: 'Segments' }),
         element('th', { scope: 'col', className: 'number', textContent: 'Held' }))), body);
     const more = element('p', { className: 'soft' });
-    const made = element('details', {}, element('summary'), element('div', { className: 'scroll' }, table, more));
+    const scroll = element('div', { className: 'scroll', tabIndex: 0, role: 'region', ariaLabel: `Tables of ${d.name}` }, table, more);
+    const made = element('details', {}, element('summary'), scroll);
     databases.set(d.name, { made, body, more, rows: new Map() });
   }
   const { made, body, more, rows } = databases.get(d.name);
@@ -189,9 +190,15 @@ const peers = new Map();
 
 function showPeer(p, now_ms) {
   if (!peers.has(p.key)) {
-    const row = element('tr', {}, element('th', { scope: 'row' }));
-    row.append(element('td', {}, element('code')), element('td', {}, element('code')), element('td'),
-      element('td', { className: 'number' }), element('td', { className: 'number' }));
+    // With their roles told, since on a phone each row is a card.
+    const cell = (label, className = '', ...children) => {
+      const made = element('td', { role: 'cell', className }, ...children);
+      made.dataset.label = label;
+      return made;
+    };
+    const row = element('tr', { role: 'row' }, element('th', { scope: 'row', role: 'rowheader' }));
+    row.append(cell('Key', '', element('code')), cell('May', '', element('code')), cell('Last seen', 'seen'),
+      cell('To send', 'number'), cell('To come', 'number'));
     peers.set(p.key, row);
   }
   const row = peers.get(p.key);
