@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 const FRAMES_AT_ONCE: usize = 4;
 /// How often at most a connection that stays notes in the file that both are level.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// For how long the file may say that both are level while they are not.
+const APART_MAX: Duration = Duration::from_millis(100);
 
 /// What a talk brought.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -88,6 +90,8 @@ pub(crate) struct Drive<'a> {
     progress: Progress,
     /// What the file says of this talk, and since when.
     noted: Option<(bool, Option<Stop>, Instant)>,
+    /// Since when the two sides are not level.
+    apart_since: Option<Instant>,
     /// Segments that had gone either way when the file was told last.
     moved_before: u64,
 }
@@ -120,6 +124,7 @@ impl<'a> Drive<'a> {
             progress,
             noted: None,
             moved_before: 0,
+            apart_since: None,
         })
     }
 
@@ -162,7 +167,9 @@ impl<'a> Drive<'a> {
             if writes.any(self.replica)? {
                 self.dirty = true;
             }
-            if self.step()? {
+            let stepped = self.step()?;
+            self.note_live()?;
+            if stepped {
                 continue;
             }
             if self.link.is_level() && !self.dirty {
@@ -177,7 +184,6 @@ impl<'a> Drive<'a> {
                     self.started = Instant::now();
                 }
             }
-            self.note_live()?;
             self.wait(Some(writes)).await?;
         }
     }
@@ -190,8 +196,8 @@ impl<'a> Drive<'a> {
         Ok(self.replica.note_talk(&Talk { time: now(), level, segments_to_come, stopped })?)
     }
 
-    /// The same while the connection stays, where it matters: when both become level, when more is to come, when the server
-    /// stops taking in or goes on.
+    /// The same while the connection stays, where it matters: when both become level, when they have not been for a while,
+    /// when the server stops taking in or goes on.
     fn note_live(&mut self) -> Result<(), Failure> {
         let (level, stopped) = (self.link.is_level() && !self.dirty, self.link.stopped());
         let (was_level, was_stopped, recent) = match self.noted {
@@ -203,12 +209,20 @@ impl<'a> Drive<'a> {
                 Some(stop) => eprintln!("{}; changes made here wait", no_intake(stop).message),
                 None => eprintln!("the server takes changes in again"),
             }
-        } else if level == was_level && (!level || recent || !self.moved()) {
-            return Ok(());
-        } else if !level && self.link.traffic(self.replica).segments_to_come == 0 {
-            return Ok(()); // what waits to go out is known without a note
+            return self.note();
         }
-        self.note()
+        let since = match level {
+            true => self.apart_since.take().map_or(Duration::ZERO, |since| since.elapsed()),
+            false => self.apart_since.get_or_insert_with(Instant::now).elapsed(),
+        };
+        let is_news = match (was_level, level) {
+            (false, true) => true,
+            (true, true) => !recent && self.moved(),
+            // An edit that comes in takes a moment; what takes longer is told.
+            (true, false) => since > APART_MAX,
+            (false, false) => false,
+        };
+        if is_news { self.note() } else { Ok(()) }
     }
 
     fn moved(&mut self) -> bool {

@@ -24,6 +24,8 @@ use std::sync::Arc;
 const MESSAGE_BYTES: usize = 512 << 10;
 /// Bytes sent and not acknowledged, for each container.
 const WINDOW_BYTES: usize = 4 << 20;
+/// What a message without segments counts as.
+const EMPTY_BYTES: usize = 64;
 /// Lines of the feed looked at for one message.
 const LINES: usize = 256;
 /// How far a segment's time may be ahead of the server's clock.
@@ -194,6 +196,9 @@ impl<'r> Container<'r> {
         if session.holds_back || session.is_in_repair() || session.in_flight_bytes() >= WINDOW_BYTES {
             return Ok(None);
         }
+        if session.stopped && session.in_flight.iter().any(|(_, bytes)| *bytes > EMPTY_BYTES) {
+            return Ok(None); // the peer may have let it pass
+        }
         if let Some(reach) = session.after_repair.take() {
             session.sent = Some(reach);
             return Ok(Some(Message::Segments(Segments { from: Cursor::START, reach, segments: vec![] })));
@@ -210,6 +215,9 @@ impl<'r> Container<'r> {
             let count = lines.len();
             for line in lines {
                 let theirs = Some(line.origin.peer) == session.peer_no && line.origin.seq <= proven.seq;
+                if !theirs && session.stopped {
+                    break 'lines;
+                }
                 if !theirs {
                     let segment = segments::bytes(conn, line.no)?;
                     if bytes > 0 && bytes + segment.len() > MESSAGE_BYTES {
@@ -228,7 +236,7 @@ impl<'r> Container<'r> {
         if sent == from {
             return Ok(None);
         }
-        session.in_flight.push_back((sent, bytes + 64));
+        session.in_flight.push_back((sent, bytes + EMPTY_BYTES));
         session.count_sent(&parts);
         Ok(Some(Message::Segments(Segments { from, reach: sent, segments: parts })))
     }

@@ -602,7 +602,7 @@ impl Link {
         let denial = match granted {
             false => Some(Denial::NotGranted),
             true if exists => None,
-            true if self.lets_pass() => Some(Denial::IntakeStopped),
+            true if self.lets_pass_new(id) => Some(Denial::IntakeStopped),
             true if !self.may_create() => Some(Denial::Quota),
             true => None,
         };
@@ -698,7 +698,7 @@ impl Link {
         if self.access(&replica.containers[&no].name).is_none() {
             return Err(LinkError::Protocol { what: "a message to a container that is not granted" });
         }
-        if matches!(message, Message::Segments(_)) && self.lets_pass() {
+        if self.lets_pass(id, &message) {
             return Ok(Received::default());
         }
         let session = self.session(no, now);
@@ -737,7 +737,7 @@ impl Link {
         });
         let stopped = self.intake.stop.is_some() && !self.is_responder();
         let session = self.session(no, now);
-        session.holds_back = waits || stopped;
+        (session.holds_back, session.stopped) = (waits, stopped);
         let before = (session.sent_rows, session.sent_segments);
         let message = replica.container(&id).map(|mut c| c.next_message(session)).transpose();
         let (rows, segments) = (session.sent_rows - before.0, session.sent_segments - before.1);

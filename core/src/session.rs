@@ -85,6 +85,8 @@ pub struct Session {
     pub(crate) level: bool,
     /// Whether segments wait, since a table to which this one refers is still being sent.
     pub(crate) holds_back: bool,
+    /// Whether the peer takes no segments in: only that we have its own is told.
+    pub(crate) stopped: bool,
     /// What went to the peer.
     pub(crate) sent_rows: u64,
     pub(crate) sent_segments: u64,
@@ -126,6 +128,7 @@ impl Session {
             wanted: VecDeque::new(),
             level: false,
             holds_back: false,
+            stopped: false,
             sent_rows: 0,
             sent_segments: 0,
             received_segments: 0,

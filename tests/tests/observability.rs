@@ -171,7 +171,10 @@ fn status_tells_what_waits_and_whether_the_file_is_caught_up() {
     device.must(["sync", text(&file)]);
     let level = status();
     assert_eq!((&level["caught_up"], &level["segments_to_come"]), (&true.into(), &0.into()), "{level}");
-    assert_eq!((&level["last_talk"]["level"], &level["log"]["alarm"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!(
+        (&level["last_talk"]["level"], &level["log"]["alarm"]),
+        (&true.into(), &serde_json::Value::Null)
+    );
     sql(&file, "INSERT INTO t VALUES ('1', 'x')");
     let behind = status();
     assert_eq!((&behind["caught_up"], &behind["writes_waiting"]), (&false.into(), &1.into()), "{behind}");

@@ -1,12 +1,16 @@
 //! Intake: a server may take nothing in for a while, such as while its disk is nearly full; it goes on sending.
 //!
 //! It says so, and lets segments that come all the same pass by unread. The initiator holds its own back: they stay where they
-//! are, and are not refused. Where something was let pass, the talk begins anew afterwards, from the cursors on disk.
+//! are, and are not refused; that it has what came from the server it still says, so a file with nothing of its own to bring
+//! becomes level. Where something was let pass, the talk begins anew afterwards, from the cursors on disk.
 
 use super::{INTAKE, Link, LinkError};
 use crate::bytes::{DecodeError, Reader};
+use crate::id::ContainerId;
+use crate::message::{Cursor, Message};
 use crate::replica::Replica;
 use crate::session::Session;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Why a server takes nothing in.
@@ -35,8 +39,8 @@ impl fmt::Display for Stop {
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     pub(super) stop: Option<Stop>,
-    /// Whether something was let pass.
-    passed: bool,
+    /// Containers of which something was let pass; until the end nothing more of theirs is taken, for a part is missing.
+    passed: BTreeSet<ContainerId>,
 }
 
 impl Link {
@@ -46,7 +50,7 @@ impl Link {
             self.intake.stop = stop;
             self.outbox.push_back(vec![INTAKE, stop.map_or(0, |stop| stop as u8)]);
         }
-        stop.is_some() || !self.intake.passed
+        stop.is_some() || self.intake.passed.is_empty()
     }
 
     /// As the initiator: why the server takes nothing in now.
@@ -72,11 +76,20 @@ impl Link {
         Ok(())
     }
 
-    /// Whether what came is to be let pass.
-    pub(super) fn lets_pass(&mut self) -> bool {
+    /// Whether a container that there is not yet is to be let pass.
+    pub(super) fn lets_pass_new(&mut self, id: ContainerId) -> bool {
         let stopped = self.is_responder() && self.intake.stop.is_some();
-        self.intake.passed |= stopped;
+        if stopped {
+            self.intake.passed.insert(id);
+        }
         stopped
+    }
+
+    /// Whether a message is to be let pass.
+    pub(super) fn lets_pass(&mut self, id: ContainerId, message: &Message) -> bool {
+        let Message::Segments(segments) = message else { return false };
+        let is_part = self.intake.passed.contains(&id);
+        is_part || (!segments.segments.is_empty() && self.lets_pass_new(id))
     }
 }
 
@@ -84,7 +97,7 @@ impl Session {
     /// Whether we have come to the end of the peer's feed, as far as it has told of it.
     fn has_received(&self) -> bool {
         let (Some(said), Some(heard)) = (&self.said, &self.heard) else { return false };
-        let reached = said.cursors.first().unwrap_or(&crate::message::Cursor::START);
+        let reached = said.cursors.first().unwrap_or(&Cursor::START);
         *reached == heard.tip && self.repair.is_none()
     }
 }
