@@ -1,11 +1,12 @@
-//! Puts the demo page and the browser package into the binary, as far as they are built (`make` builds them first).
+//! Puts the demo page, the status page and the browser package into the binary, as far as they are built (`make` builds them first).
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Where a folder's files are served, and which of them.
-const FOLDERS: [(&str, &str, &[&str]); 3] = [
+const FOLDERS: [(&str, &str, &[&str]); 4] = [
     ("../web-demo", "", &["html", "js", "css", "svg", "webmanifest"]),
+    ("status-page", "status/", &["html", "js", "css"]),
     ("../wasm/npm", "piecewise/", &["js"]),
     ("../wasm/npm/engine", "piecewise/engine/", &["js", "wasm"]),
 ];

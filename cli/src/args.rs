@@ -9,7 +9,8 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "piecewise", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done · 1 failed · 2 wrong arguments · 3 server not reachable · \
-4 not granted · 5 file locked, damaged or not writable · 6 `compare` found differences")]
+4 not granted · 5 file locked, damaged or not writable · 6 `compare` found differences · \
+7 the server takes nothing in, or no more · 8 `wait`: the time is up")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -29,8 +30,14 @@ pub(crate) enum Command {
     Sync(SyncArgs),
     /// Stay connected and exchange changes the moment they are made.
     Watch(SyncArgs),
-    /// Show which tables sync, and what waits.
+    /// Show which tables sync, what waits on either side, and whether the file is caught up.
     Status(ReadArgs),
+    /// Wait until the file and the server hold the same.
+    ///
+    /// While a `watch` of the file runs, it is the one that talks; else this command does.
+    Wait(WaitArgs),
+    /// Print a link to a server's status page, for devices with an `admin` grant; it opens once, within five minutes.
+    Admin(AdminArgs),
     /// List values and rows that were written at the same time as those that show, or choose among them.
     Conflicts(ConflictsArgs),
     /// List rows that the documents have and the table cannot show, with the cause.
@@ -163,6 +170,24 @@ pub(crate) struct SyncArgs {
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// The SQLite file.
+    pub(crate) file: PathBuf,
+    /// Wait until both hold the same, which is all there is to wait for so far.
+    #[arg(long, required = true)]
+    pub(crate) until_level: bool,
+    /// For how long at most; without it, for ever. When it is up, the exit code is 8.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdminArgs {
+    /// A file of that server; or a part of its address, or how its key begins; not needed if one server was joined.
+    pub(crate) server: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they share: opening a file, connecting to its server.
 
+pub(crate) mod admin;
 pub(crate) mod clone;
 pub(crate) mod compare;
 pub(crate) mod conflicts;
@@ -12,6 +13,7 @@ pub(crate) mod refused;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod track;
+pub(crate) mod wait;
 
 use crate::connection::{Connection, connect};
 use crate::home::Home;

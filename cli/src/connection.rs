@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
-use tokio_tungstenite::tungstenite::http::Uri;
+use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
@@ -194,9 +194,13 @@ async fn dial(address: &str) -> Result<Ws, Failure> {
         }
     };
     let config = Some(piecewise_server::websocket_config());
-    let (socket, _) = client_async_with_config(address, socket, config)
-        .await
-        .map_err(|e| unreachable(address, &e.to_string()))?;
+    let (socket, _) =
+        client_async_with_config(address, socket, config).await.map_err(|error| match error {
+            WsError::Http(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                unreachable(address, "it has too many connections").hint("try again soon")
+            }
+            error => unreachable(address, &error.to_string()),
+        })?;
     Ok(socket)
 }
 

@@ -4,8 +4,8 @@ use crate::connection::Connection;
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
-use piecewise_core::link::Link;
-use piecewise_core::replica::{Replica, ReplicaError};
+use piecewise_core::link::{Link, Stop};
+use piecewise_core::replica::{Replica, ReplicaError, Talk};
 use piecewise_server::commits::{Commits, FALLBACK, LOOK_EVERY, SETTLE};
 use piecewise_server::now;
 use std::path::Path;
@@ -15,6 +15,10 @@ use tokio::sync::Notify;
 
 /// Frames taken in before others are sent.
 const FRAMES_AT_ONCE: usize = 4;
+/// How often at most a connection that stays notes in the file that both are level.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// For how long the file may say that both are level while they are not.
+const APART_MAX: Duration = Duration::from_millis(100);
 
 /// What a talk brought.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -84,6 +88,21 @@ pub(crate) struct Drive<'a> {
     /// Whether there may be something to capture.
     dirty: bool,
     progress: Progress,
+    /// What the file says of this talk, and since when.
+    noted: Option<(bool, Option<Stop>, Instant)>,
+    /// Since when the two sides are not level.
+    apart_since: Option<Instant>,
+    /// Segments that had gone either way when the file was told last.
+    moved_before: u64,
+}
+
+/// What a talk that ended with both sides level has left to tell.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) summary: Summary,
+    /// Containers that the server does not grant, and those that would be more than this device may create.
+    pub(crate) not_granted: Vec<String>,
+    pub(crate) over_quota: Vec<String>,
 }
 
 impl<'a> Drive<'a> {
@@ -103,22 +122,34 @@ impl<'a> Drive<'a> {
             started: Instant::now(),
             dirty: true,
             progress,
+            noted: None,
+            moved_before: 0,
+            apart_since: None,
         })
     }
 
     /// Talks until both sides hold the same.
-    pub(crate) async fn until_level(mut self) -> Result<(Summary, Vec<String>), Failure> {
+    pub(crate) async fn until_level(mut self) -> Result<Done, Failure> {
         loop {
             if self.step()? {
                 continue;
             }
             if self.link.is_level() && !self.dirty {
                 self.connection.witnessed().await?;
-                let denied = self.link.not_granted(self.replica);
-                self.replica.note_level(now())?;
+                let not_granted = self.link.not_granted(self.replica);
+                let over_quota = self.link.over_quota(self.replica);
+                self.note()?;
                 let summary = self.summary();
                 self.progress.finish();
-                return Ok((summary, denied));
+                return Ok(Done { summary, not_granted, over_quota });
+            }
+            if let Some(stop) = self.link.stopped()
+                && !self.dirty
+                && self.link.has_received()
+            {
+                self.note()?;
+                self.progress.finish();
+                return Err(no_intake(stop));
             }
             self.wait(None).await?;
         }
@@ -136,7 +167,9 @@ impl<'a> Drive<'a> {
             if writes.any(self.replica)? {
                 self.dirty = true;
             }
-            if self.step()? {
+            let stepped = self.step()?;
+            self.note_live()?;
+            if stepped {
                 continue;
             }
             if self.link.is_level() && !self.dirty {
@@ -153,6 +186,48 @@ impl<'a> Drive<'a> {
             }
             self.wait(Some(writes)).await?;
         }
+    }
+
+    /// Notes in the file how the talk stands.
+    fn note(&mut self) -> Result<(), Failure> {
+        let (level, stopped) = (self.link.is_level() && !self.dirty, self.link.stopped());
+        let segments_to_come = self.link.traffic(self.replica).segments_to_come;
+        self.noted = Some((level, stopped, Instant::now()));
+        Ok(self.replica.note_talk(&Talk { time: now(), level, segments_to_come, stopped })?)
+    }
+
+    /// The same while the connection stays, where it matters: when both become level, when they have not been for a while,
+    /// when the server stops taking in or goes on.
+    fn note_live(&mut self) -> Result<(), Failure> {
+        let (level, stopped) = (self.link.is_level() && !self.dirty, self.link.stopped());
+        let (was_level, was_stopped, recent) = match self.noted {
+            Some((level, stopped, at)) => (level, stopped, at.elapsed() < NOTE_EVERY),
+            None => (false, None, false),
+        };
+        if stopped != was_stopped {
+            match stopped {
+                Some(stop) => eprintln!("{}; changes made here wait", no_intake(stop).message),
+                None => eprintln!("the server takes changes in again"),
+            }
+            return self.note();
+        }
+        let since = match level {
+            true => self.apart_since.take().map_or(Duration::ZERO, |since| since.elapsed()),
+            false => self.apart_since.get_or_insert_with(Instant::now).elapsed(),
+        };
+        let is_news = match (was_level, level) {
+            (false, true) => true,
+            (true, true) => !recent && self.moved(),
+            // An edit that comes in takes a moment; what takes longer is told.
+            (true, false) => since > APART_MAX,
+            (false, false) => false,
+        };
+        if is_news { self.note() } else { Ok(()) }
+    }
+
+    fn moved(&mut self) -> bool {
+        let moved = self.link.traffic(self.replica).sent_segments + self.summary.segments_received;
+        std::mem::replace(&mut self.moved_before, moved) != moved
     }
 
     fn summary(&self) -> Summary {
@@ -238,6 +313,12 @@ fn since(summary: &Summary, before: &Summary) -> Summary {
         bytes_received: summary.bytes_received - before.bytes_received,
         milliseconds: summary.milliseconds,
     }
+}
+
+fn no_intake(stop: Stop) -> Failure {
+    Failure::new(format!("the server takes nothing in now: {stop}"))
+        .hint("changes made here stay, and go out at the next sync; on the server, make room or see --disk-reserve")
+        .code(code::NO_INTAKE)
 }
 
 fn lost() -> Failure {

@@ -8,6 +8,7 @@ mod home;
 mod output;
 mod progress;
 mod report;
+mod watching;
 mod witness;
 
 use args::{Cli, Command};
@@ -38,6 +39,8 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Sync(args) => return command::sync::sync(&args),
         Command::Watch(args) => command::sync::watch(&args),
         Command::Status(args) => command::status::run(&args),
+        Command::Wait(args) => command::wait::run(&args),
+        Command::Admin(args) => command::admin::run(&args),
         Command::Conflicts(args) => command::conflicts::run(args),
         Command::Held(args) => command::held::run(&args),
         Command::Refused(args) => command::refused::run(args),

@@ -64,3 +64,13 @@ pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
 pub(crate) fn bytes(n: u64) -> String {
     indicatif::DecimalBytes(n).to_string()
 }
+
+/// A span of time as people read it, in its largest unit.
+pub(crate) fn ago(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

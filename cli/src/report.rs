@@ -18,6 +18,10 @@ pub(crate) mod code {
     pub(crate) const FILE: u8 = 5;
     /// `compare` found differences.
     pub(crate) const DIFFERENT: u8 = 6;
+    /// The server takes nothing in now, or no more from this device.
+    pub(crate) const NO_INTAKE: u8 = 7;
+    /// `wait` has waited for as long as it was told to.
+    pub(crate) const TIME_IS_UP: u8 = 8;
 }
 
 /// What happened, what to do, and the exit code.
@@ -45,7 +49,7 @@ impl Failure {
 
     /// Whether trying again later may help.
     pub(crate) fn may_pass(&self) -> bool {
-        self.code == code::UNREACHABLE || self.code == code::FILE
+        matches!(self.code, code::UNREACHABLE | code::FILE | code::NO_INTAKE)
     }
 }
 

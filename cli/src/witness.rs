@@ -156,6 +156,15 @@ impl LogTalk {
         Ok(found)
     }
 
+    /// Asks for the secret of a link to the server's status page; None: this device administers nothing there.
+    pub(crate) async fn ask_status(&mut self) -> Result<Option<[u8; 32]>, Failure> {
+        self.say(&LogMessage::AskStatus).await?;
+        match self.hear().await? {
+            LogMessage::StatusLink(secret) => Ok(secret),
+            _ => Err(Failure::new("the server has no status page").hint("is it of the same version?")),
+        }
+    }
+
     async fn say(&self, message: &LogMessage) -> Result<(), Failure> {
         let sent = self.outgoing.send((LOG_CHANNEL, message.encode())).await;
         sent.map_err(|_| Failure::new("the connection was lost").code(code::UNREACHABLE))

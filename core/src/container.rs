@@ -24,6 +24,8 @@ use std::sync::Arc;
 const MESSAGE_BYTES: usize = 512 << 10;
 /// Bytes sent and not acknowledged, for each container.
 const WINDOW_BYTES: usize = 4 << 20;
+/// What a message without segments counts as.
+const EMPTY_BYTES: usize = 64;
 /// Lines of the feed looked at for one message.
 const LINES: usize = 256;
 /// How far a segment's time may be ahead of the server's clock.
@@ -90,10 +92,12 @@ pub struct Received {
     pub segments: u64,
     /// Own segments that the peer refused.
     pub refused: u64,
+    /// Changes of rows that were refused here.
+    pub turned_away: u64,
 }
 
-/// A segment that may enter, or why it may not, and its author.
-type Checked = Result<Segment, (Refusal, PeerId)>;
+/// A segment that may enter, or why it may not, its author and how many changes are in it.
+type Checked = Result<Segment, (Refusal, PeerId, u32)>;
 
 /// One tracked table of a replica.
 #[derive(Debug)]
@@ -192,6 +196,9 @@ impl<'r> Container<'r> {
         if session.holds_back || session.is_in_repair() || session.in_flight_bytes() >= WINDOW_BYTES {
             return Ok(None);
         }
+        if session.stopped && session.in_flight.iter().any(|(_, bytes)| *bytes > EMPTY_BYTES) {
+            return Ok(None); // the peer may have let it pass
+        }
         if let Some(reach) = session.after_repair.take() {
             session.sent = Some(reach);
             return Ok(Some(Message::Segments(Segments { from: Cursor::START, reach, segments: vec![] })));
@@ -208,6 +215,9 @@ impl<'r> Container<'r> {
             let count = lines.len();
             for line in lines {
                 let theirs = Some(line.origin.peer) == session.peer_no && line.origin.seq <= proven.seq;
+                if !theirs && session.stopped {
+                    break 'lines;
+                }
                 if !theirs {
                     let segment = segments::bytes(conn, line.no)?;
                     if bytes > 0 && bytes + segment.len() > MESSAGE_BYTES {
@@ -226,7 +236,7 @@ impl<'r> Container<'r> {
         if sent == from {
             return Ok(None);
         }
-        session.in_flight.push_back((sent, bytes + 64));
+        session.in_flight.push_back((sent, bytes + EMPTY_BYTES));
         session.count_sent(&parts);
         Ok(Some(Message::Segments(Segments { from, reach: sent, segments: parts })))
     }
@@ -346,18 +356,26 @@ impl<'r> Container<'r> {
         let now = session.now;
         while self.replica.capture(now)?.more {}
         let (no, from, refusals) = (self.no, session.peer, &mut session.refusals);
+        let mut stored = vec![];
         let received = self.replica.transaction(|r| {
             r.capture_all(now)?;
             let mut received = Received::default();
             for segment in checked {
                 match segment {
-                    Err((refusal, author)) => {
+                    Err((refusal, author, changes)) => {
+                        received.turned_away += u64::from(changes);
                         let (segment, reason) = (refusal.segment, refusal.reason as u8);
                         let container = r.place(no);
                         r.tell_log(now, || Event::Refused { container, segment, author, from, reason })?;
                         refusals.push(refusal);
                     }
-                    Ok(segment) => r.apply(no, &segment, origin, now, &mut received)?,
+                    Ok(segment) => {
+                        let before = received.segments;
+                        r.apply(no, &segment, origin, now, &mut received)?;
+                        if received.segments > before {
+                            stored.push((segment.header.author, segment.bytes().len()));
+                        }
+                    }
                 }
             }
             if moves {
@@ -365,6 +383,9 @@ impl<'r> Container<'r> {
             }
             Ok(received)
         })?;
+        if let Role::Responder(authority) = &session.role {
+            stored.iter().for_each(|(author, bytes)| authority.stored(author, *bytes));
+        }
         if moves && let Some(proven) = &mut session.proven {
             *proven = if message.reach.seq > proven.seq { message.reach } else { *proven };
         }
@@ -396,10 +417,14 @@ impl<'r> Container<'r> {
                 Some(RefusalReason::FromFuture)
             }
             Some(Access::Write) if changes_description(&segment)? => Some(RefusalReason::NeedsAdmin),
+            _ if !authority.may_be_so_large(segment.header.plain_len()) => Some(RefusalReason::TooLarge),
+            _ if !authority.may_store(&segment.header.author, bytes.len()) => Some(RefusalReason::Quota),
             _ => None,
         };
         Ok(match reason {
-            Some(reason) => Err((Refusal { segment: segment.id, reason }, segment.header.author)),
+            Some(reason) => {
+                Err((Refusal { segment: segment.id, reason }, segment.header.author, segment.header.count))
+            }
             None => Ok(segment.accept(&self.replica.identity, session.now)),
         })
     }

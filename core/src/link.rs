@@ -9,12 +9,17 @@
 //!   1 attached  responder: 1 digests are equal, or 0: containers follow
 //!   2 containers  last u8 · n LEB128 · n times (name · integer keys u8 · access u8 · root digest 32)
 //!   3 message   container id 32 · message
-//!   4 denied    (empty: the database; or a container id: that container)
+//!   4 denied    (empty: the database; or that container: container id 32 · 0 not granted, 1 quota, 2 intake stopped)
 //!   5 open      n LEB128 · n times as in containers: containers that the other side may not know
 //!   6 ask, 7 rows   see `compare`
 //!   8 receipt   initiator: container id 32 · cursor · signature 64, see `supervisor_log`
+//!   9 intake    responder: 0 it takes segments in, or why it does not: 1 its disk is nearly full
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
+
+mod intake;
+
+pub use intake::Stop;
 
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::compare::{Ask, Comparison, Rows};
@@ -41,6 +46,7 @@ const OPEN: u8 = 5;
 const ASK: u8 = 6;
 const ROWS: u8 = 7;
 const RECEIPT: u8 = 8;
+const INTAKE: u8 = 9;
 
 const NAME_LEN_MAX: usize = 512;
 const CONTAINERS_MAX: u64 = 1 << 20;
@@ -176,6 +182,14 @@ impl Told {
     }
 }
 
+/// Why a responder does not open a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Denial {
+    NotGranted = 0,
+    Quota = 1,
+    IntakeStopped = 2,
+}
+
 /// How far a talk has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -206,8 +220,8 @@ pub struct Link {
     /// Containers that the peer knows of: those up to a number, and more.
     known_to: i64,
     known: BTreeSet<i64>,
-    /// Containers that the peer does not grant.
-    denied: BTreeSet<i64>,
+    /// Containers that the peer does not open.
+    denied: BTreeMap<i64, Denial>,
     /// Containers with something to say, perhaps: tables that others refer to come before those.
     ready: BTreeSet<(u32, i64)>,
     outbox: VecDeque<Vec<u8>>,
@@ -218,6 +232,9 @@ pub struct Link {
     receipts_given: Option<Timestamp>,
     /// Tables to compare, and how far the first of them is; None: this link syncs.
     comparing: Option<Comparing>,
+    intake: intake::Intake,
+    /// How much of `sent` was told when it was asked last.
+    told_sent: (u64, u64),
 }
 
 #[derive(Debug, Default)]
@@ -302,16 +319,18 @@ impl Link {
             attached: false,
             sessions: BTreeMap::new(),
             unlevel: BTreeSet::new(),
-            sent: (0, 0),
             known_to: 0,
             known: BTreeSet::new(),
-            denied: BTreeSet::new(),
+            denied: BTreeMap::new(),
             ready: BTreeSet::new(),
             outbox: VecDeque::new(),
             seen: replica.changed_end(),
             owes_receipt: false,
             receipts_given: None,
             comparing: None,
+            intake: intake::Intake::default(),
+            sent: (0, 0),
+            told_sent: (0, 0),
         }
     }
 
@@ -330,21 +349,54 @@ impl Link {
         let (sent_rows, sent_segments) = self.sent;
         let mut traffic = Traffic { sent_rows, sent_segments, ..Traffic::default() };
         for no in &self.unlevel {
-            let (Some(session), Some(state)) = (self.sessions.get(no), replica.containers.get(no)) else {
-                continue;
-            };
+            self.add_waiting(replica, *no, &mut traffic);
+        }
+        traffic
+    }
+
+    /// The same of those containers alone whose name is `covered`.
+    pub fn traffic_of(&self, replica: &Replica, covered: impl Fn(&str) -> bool) -> Traffic {
+        let mut traffic = Traffic::default();
+        for (no, session) in &self.sessions {
+            if replica.containers.get(no).is_some_and(|c| covered(&c.name)) {
+                traffic.sent_rows += session.sent_rows;
+                traffic.sent_segments += session.sent_segments;
+                self.add_waiting(replica, *no, &mut traffic);
+            }
+        }
+        traffic
+    }
+
+    /// Counts the segments of a container that are still to go and to come.
+    fn add_waiting(&self, replica: &Replica, no: i64, traffic: &mut Traffic) {
+        if let (Some(session), Some(state)) = (self.sessions.get(&no), replica.containers.get(&no)) {
             let seq = |cursor: Option<Cursor>| cursor.map_or(0, |c| c.seq.0);
             traffic.segments_to_send += state.feed.tip.seq.0.saturating_sub(seq(session.sent));
             let tip = session.heard.as_ref().map(|h| h.tip);
             let come = session.said.as_ref().and_then(|h| h.cursors.first().copied());
             traffic.segments_to_come += seq(tip).saturating_sub(seq(come));
         }
-        traffic
     }
 
     /// Containers of this file that the server does not grant to this device.
     pub fn not_granted(&self, replica: &Replica) -> Vec<String> {
-        self.denied.iter().filter_map(|no| Some(replica.containers.get(no)?.name.clone())).collect()
+        self.denied_for(replica, Denial::NotGranted)
+    }
+
+    /// Containers of this file that the server does not make, since this device has as many there as it may.
+    pub fn over_quota(&self, replica: &Replica) -> Vec<String> {
+        self.denied_for(replica, Denial::Quota)
+    }
+
+    fn denied_for(&self, replica: &Replica, why: Denial) -> Vec<String> {
+        let denied = self.denied.iter().filter(|(_, denial)| **denial == why);
+        denied.filter_map(|(no, _)| Some(replica.containers.get(no)?.name.clone())).collect()
+    }
+
+    /// Rows and segments that went to the peer since this was asked last.
+    pub fn take_sent(&mut self) -> (u64, u64) {
+        let before = std::mem::replace(&mut self.told_sent, self.sent);
+        (self.sent.0 - before.0, self.sent.1 - before.1)
     }
 
     /// Takes in one frame.
@@ -360,6 +412,7 @@ impl Link {
             CONTAINERS if !self.is_responder() => self.receive_containers(replica, &mut r)?,
             MESSAGE => return self.receive_message(replica, &mut r, now),
             DENIED if !self.is_responder() => self.receive_denied(replica, &mut r)?,
+            INTAKE if !self.is_responder() => self.receive_intake(replica, &mut r)?,
             OPEN => self.receive_open(replica, &mut r)?,
             ASK if self.is_responder() => self.receive_ask(replica, &mut r)?,
             RECEIPT if self.is_responder() => self.receive_receipt(replica, &mut r, now)?,
@@ -488,6 +541,8 @@ impl Link {
         if r.u8()? == 1 {
             self.attached = true;
             self.known_to = replica.containers.last();
+            // A connection may have broken between the server's commit and its word.
+            replica.acknowledge_all()?;
         }
         Ok(())
     }
@@ -537,11 +592,17 @@ impl Link {
             return Err(LinkError::Denied { database: self.database.clone() });
         }
         let id = ContainerId(r.array()?);
+        let denial = match r.u8()? {
+            0 => Denial::NotGranted,
+            1 => Denial::Quota,
+            2 => Denial::IntakeStopped,
+            _ => return Err(DecodeError::Invalid { what: "why a container is denied" }.into()),
+        };
         if let Some(no) = replica.containers.with_id(&id).map(|c| c.no) {
             self.sessions.remove(&no);
             self.unlevel.remove(&no);
             self.ready.retain(|(_, n)| *n != no);
-            self.denied.insert(no);
+            self.denied.insert(no, denial);
         }
         Ok(())
     }
@@ -553,22 +614,34 @@ impl Link {
         }
         let binding = replica.binding().ok_or(ReplicaError::NotBound)?.clone();
         let access = self.access_now();
-        let mut granted = vec![];
+        let mut opened = vec![];
         for told in &told {
             let name = ContainerName::parse(&told.name)
                 .map_err(|_| ReplicaError::BadName { name: told.name.clone() })?;
             let id = container_id(&binding.realm, &name);
             let exists = replica.containers.with_id(&id).is_some();
-            match access(&told.name) {
-                Some(access) if exists || access >= Access::Write => granted.push((id, told)),
-                _ => self.deny(&id),
+            let denial = match access(&told.name) {
+                Some(_) if exists => None,
+                Some(access) if access < Access::Write => Some(Denial::NotGranted),
+                None => Some(Denial::NotGranted),
+                Some(_) if self.lets_pass_new(id) => Some(Denial::IntakeStopped),
+                Some(_) if !self.may_create() => Some(Denial::Quota),
+                Some(_) => None,
+            };
+            match (denial, &self.role) {
+                (Some(denial), _) => self.deny(&id, denial),
+                (None, Role::Responder(authority)) if !exists => {
+                    authority.created(&self.peer);
+                    opened.push((id, told));
+                }
+                (None, _) => opened.push((id, told)),
             }
         }
-        let names: Vec<_> = granted.iter().map(|(_, t)| (t.name.as_str(), t.integer_keys)).collect();
+        let names: Vec<_> = opened.iter().map(|(_, t)| (t.name.as_str(), t.integer_keys)).collect();
         let numbers = replica.follow_containers(&names)?;
-        for ((id, _), no) in granted.into_iter().zip(numbers) {
+        for ((id, _), no) in opened.into_iter().zip(numbers) {
             let Some(no) = no else {
-                self.deny(&id);
+                self.deny(&id, Denial::NotGranted);
                 continue;
             };
             self.known.insert(no);
@@ -581,10 +654,15 @@ impl Link {
         Ok(())
     }
 
-    fn deny(&mut self, id: &ContainerId) {
+    fn deny(&mut self, id: &ContainerId, denial: Denial) {
         let mut frame = vec![DENIED];
         frame.extend_from_slice(&id.0);
+        frame.push(denial as u8);
         self.outbox.push_back(frame);
+    }
+
+    fn may_create(&self) -> bool {
+        matches!(&self.role, Role::Responder(authority) if authority.may_create(&self.peer))
     }
 
     fn receive_ask(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
@@ -658,7 +736,7 @@ impl Link {
         let Some(no) = replica.containers.with_id(&id).map(|c| c.no) else {
             return Ok(Received::default()); // we do not follow it
         };
-        if self.denied.contains(&no) {
+        if self.denied.contains_key(&no) {
             return Ok(Received::default());
         }
         if !self.knows(no) {
@@ -666,6 +744,9 @@ impl Link {
         }
         if self.access(&replica.containers[&no].name).is_none() {
             return Err(LinkError::Protocol { what: "a message to a container that is not granted" });
+        }
+        if self.lets_pass(id, &message) {
+            return Ok(Received::default());
         }
         let session = self.session(no, now);
         let received = replica.container(&id).map(|mut c| c.receive(session, message)).transpose();
@@ -710,8 +791,9 @@ impl Link {
             let tip = replica.containers.get(&parent).map(|c| c.feed.tip);
             self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip))
         });
+        let stopped = self.intake.stop.is_some() && !self.is_responder();
         let session = self.session(no, now);
-        session.holds_back = waits;
+        (session.holds_back, session.stopped) = (waits, stopped);
         let before = (session.sent_rows, session.sent_segments);
         let message = replica.container(&id).map(|mut c| c.next_message(session)).transpose();
         let (rows, segments) = (session.sent_rows - before.0, session.sent_segments - before.1);
@@ -728,7 +810,7 @@ impl Link {
 
     /// Lets containers say what they have to say, if the peer knows of them or may.
     fn make_ready(&mut self, replica: &Replica, mut numbers: Vec<i64>) {
-        numbers.retain(|no| !self.denied.contains(no));
+        numbers.retain(|no| !self.denied.contains_key(no));
         self.introduce(replica, &mut numbers);
         self.ready.extend(numbers.into_iter().map(|no| (replica.depth(no), no)));
     }

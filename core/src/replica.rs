@@ -9,6 +9,7 @@ mod reading;
 mod refusals;
 mod registry;
 mod supervised;
+mod talks;
 mod tracking;
 
 use containers::Containers;
@@ -18,6 +19,7 @@ pub use reading::{
     TableStatus, Written,
 };
 pub use registry::{Binding, Follow};
+pub use talks::{Overview, OverviewOf, Talk, Waiting};
 pub use tracking::TrackOptions;
 
 use crate::container::Container;

@@ -112,6 +112,13 @@ pub struct Header {
     body_len: u32,
 }
 
+impl Header {
+    /// Bytes of its changes before they were compressed.
+    pub fn plain_len(&self) -> usize {
+        self.plain_len as usize
+    }
+}
+
 /// A server's word that it took a segment in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acceptance {

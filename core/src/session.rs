@@ -19,6 +19,28 @@ pub trait Authority: Send + Sync {
     fn access(&self, peer: &PeerId, container: &str) -> Option<Access> {
         access(&self.grants(peer), container)
     }
+
+    /// Whether a segment of so many plain bytes is taken in; at least those of up to
+    /// [`crate::segment::PLAIN_LEN_MAX`] are. A larger one is a single row.
+    fn may_be_so_large(&self, _bytes: usize) -> bool {
+        true
+    }
+
+    /// Whether `author` may have this many bytes more stored here.
+    fn may_store(&self, _author: &PeerId, _bytes: usize) -> bool {
+        true
+    }
+
+    /// Hears that so much of an author was stored.
+    fn stored(&self, _author: &PeerId, _bytes: usize) {}
+
+    /// Whether `peer` may create one more container.
+    fn may_create(&self, _peer: &PeerId) -> bool {
+        true
+    }
+
+    /// Hears that `peer` created a container.
+    fn created(&self, _peer: &PeerId) {}
 }
 
 /// Which end of the connection this is.
@@ -68,6 +90,8 @@ pub struct Session {
     pub(crate) level: bool,
     /// Whether segments wait, since a table to which this one refers is still being sent.
     pub(crate) holds_back: bool,
+    /// Whether the peer takes no segments in: only that we have its own is told.
+    pub(crate) stopped: bool,
     /// What went to the peer.
     pub(crate) sent_rows: u64,
     pub(crate) sent_segments: u64,
@@ -109,6 +133,7 @@ impl Session {
             wanted: VecDeque::new(),
             level: false,
             holds_back: false,
+            stopped: false,
             sent_rows: 0,
             sent_segments: 0,
             received_segments: 0,

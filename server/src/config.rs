@@ -1,5 +1,6 @@
 //! Config: settings from flags, the environment or a TOML file; the first of these that has one wins.
 
+use crate::limits::{LimitArgs, Limits};
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -26,6 +27,8 @@ pub enum Command {
     Grant(GrantArgs),
     /// Take a grant from a device.
     Ungrant(GrantArgs),
+    /// Print a link to the page that shows how the server does; it opens once, within five minutes.
+    StatusLink(DataArgs),
     /// Take all rights from a device and end its connections.
     Revoke(RevokeArgs),
     /// Show, verify or export the signed log of everything this server accepted and delivered.
@@ -138,10 +141,29 @@ pub struct ServeArgs {
     /// How to write logs: text or json [default: text].
     #[arg(long, env = "PIECEWISE_LOG_FORMAT", value_parser = ["text", "json"])]
     pub log_format: Option<String>,
-    /// A TOML file with any of these settings, named as the flags with _ for -.
+    /// Who may read /metrics: this machine alone, all, or nobody [default: local].
+    #[arg(long, env = "PIECEWISE_METRICS", value_enum)]
+    pub metrics: Option<MetricsFor>,
+    /// Limits.
+    #[command(flatten)]
+    #[serde(default)]
+    pub limits: LimitArgs,
+    /// A TOML file with any of these settings, named as the flags with _ for -; limits stand under [limits].
     #[arg(long, env = "PIECEWISE_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
+}
+
+/// Who may read the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricsFor {
+    /// Programs of this machine.
+    Local,
+    /// Everybody.
+    All,
+    /// Nobody.
+    Off,
 }
 
 /// Settings of `serve`.
@@ -159,6 +181,10 @@ pub struct ServeConfig {
     pub tls_key: Option<PathBuf>,
     /// Whether logs are JSON.
     pub json_logs: bool,
+    /// Who may read the metrics.
+    pub metrics: MetricsFor,
+    /// Limits.
+    pub limits: Limits,
 }
 
 /// Arguments of `invite`.
@@ -216,6 +242,8 @@ impl ServeArgs {
             return Err("TLS needs both a certificate (--tls-cert) and its key (--tls-key)".into());
         }
         Ok(ServeConfig {
+            metrics: self.metrics.or(file.metrics).unwrap_or(MetricsFor::Local),
+            limits: self.limits.resolve(file.limits)?,
             data: self.data.or(file.data).ok_or("say where the data are: --data DIR, or PIECEWISE_DATA")?,
             listen: self.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:7171".into()),
             public_address: self.public_address.or(file.public_address),

@@ -1,13 +1,16 @@
 //! Connection: one WebSocket, from the handshake to its end.
 
+use crate::backlog::{Backlog, Room};
 use crate::database::{Command, OUTBOX_FRAMES, Outgoing};
+use crate::ledger::Presence;
+use crate::limits::Hit;
 use crate::listener::Server;
+use crate::web::Arrival;
 use futures_util::{SinkExt, StreamExt};
 use piecewise_core::channel::{Channel, LOG_CHANNEL, Opener, on_channel, split_channel};
 use piecewise_core::handshake::{RefuseReason, Responder};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Attach, Link};
-use piecewise_core::session::Authority;
 use piecewise_core::supervisor_log::talk::LogMessage;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +18,15 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
+use tokio_tungstenite::tungstenite::{
+    Error as WsError, Message,
+    protocol::{Role, WebSocketConfig},
+};
 
-/// How long a stranger may take to prove who it is.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// How long a peer may take to read one frame.
+const READ_TIME: Duration = Duration::from_secs(300);
+/// The longest message of a stranger.
+const STRANGER_MESSAGE_MAX: usize = 64 << 10;
 /// How often a silent connection is asked whether it lives, and its rights are looked at.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -42,6 +50,8 @@ pub(crate) enum ConnectionError {
     Supervisor(#[from] crate::supervisor::SupervisorError),
     #[error("it took too long to prove who it is")]
     TooSlow,
+    #[error("it does not read what is sent to it")]
+    Stalled,
     #[error("it left before it proved who it is")]
     Left,
     #[error("it does not follow the protocol: {0}")]
@@ -60,17 +70,29 @@ pub fn websocket_config() -> WebSocketConfig {
         .max_frame_size(Some(max))
 }
 
+/// The same while it is not known who is there.
+pub(crate) fn stranger_config() -> WebSocketConfig {
+    websocket_config().max_message_size(Some(STRANGER_MESSAGE_MAX)).max_frame_size(Some(STRANGER_MESSAGE_MAX))
+}
+
 /// Serves one connection until it ends.
 pub(crate) async fn serve<S>(
     server: Arc<Server>,
     mut socket: WebSocketStream<S>,
     number: u64,
+    arrival: &Arrival,
 ) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let welcomed = tokio::time::timeout(HANDSHAKE_TIME, handshake(&server, &mut socket));
-    let channel = welcomed.await.map_err(|_| ConnectionError::TooSlow)??;
+    let welcomed = tokio::time::timeout(server.gate.handshake_time(), handshake(&server, &mut socket)).await;
+    let welcomed = welcomed.unwrap_or(Err(ConnectionError::TooSlow));
+    let channel = welcomed.inspect_err(|error| server.metrics.handshake_failed(error))?;
+    arrival.is_known();
+    let _present = Presence::of(&server.supervisor, channel.peer);
+    // The peer says nothing before it is welcomed, so nothing was read ahead.
+    let config = Some(websocket_config());
+    let socket = WebSocketStream::from_raw_socket(socket.into_inner(), Role::Server, config).await;
     tracing::info!(peer = channel.peer.short(), "connected");
     let result = talk(&server, socket, channel, number).await;
     server.each_database(|commands| {
@@ -133,6 +155,7 @@ where
     let (outbox, mut outgoing) = tokio::sync::mpsc::channel(OUTBOX_FRAMES);
     let mut router =
         Router { server: server.clone(), peer, number, opener, channels: HashMap::new(), outbox };
+    let backlog: Backlog = server.backlog.of_connection();
     let mut ping = tokio::time::interval(PING_EVERY);
     let mut look = tokio::time::interval(LOOK_EVERY);
     let mut stop = server.stopping();
@@ -140,8 +163,9 @@ where
         tokio::select! {
             message = stream.next() => match message.transpose()? {
                 Some(Message::Binary(frame)) => {
-                    if let Some(answer) = router.route(&frame)? {
-                        sink.send(Message::binary(sealer.seal(&answer)?)).await?;
+                    let room = backlog.room(frame.len()).await;
+                    if let Some(answer) = router.route(&frame, room)? {
+                        in_time(server, sink.send(Message::binary(sealer.seal(&answer)?))).await?;
                     }
                 }
                 Some(Message::Close(_)) | None => return Ok(()),
@@ -155,13 +179,14 @@ where
                         let _ = sink.close().await;
                         return Ok(());
                     };
-                    sink.feed(Message::binary(sealer.seal(&on_channel(channel, &frame))?)).await?;
+                    let sealed = sealer.seal(&on_channel(channel, &frame))?;
+                    in_time(server, sink.feed(Message::binary(sealed))).await?;
                     next = outgoing.try_recv().ok();
                 }
-                sink.flush().await?;
+                in_time(server, sink.flush()).await?;
                 router.has_room();
             },
-            _ = ping.tick() => sink.send(Message::Ping(Default::default())).await?,
+            _ = ping.tick() => in_time(server, sink.send(Message::Ping(Default::default()))).await?,
             _ = look.tick() => if server.supervisor.grants(&peer).is_empty() {
                 let _ = sink.close().await;
                 return Err(ConnectionError::Refused(RefuseReason::Revoked));
@@ -170,6 +195,20 @@ where
                 let _ = sink.close().await;
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Waits for something to be sent, but not for ever: a peer that does not read holds memory here.
+async fn in_time(
+    server: &Server,
+    sending: impl Future<Output = Result<(), WsError>>,
+) -> Result<(), ConnectionError> {
+    match tokio::time::timeout(READ_TIME, sending).await {
+        Ok(sent) => Ok(sent?),
+        Err(_) => {
+            server.metrics.hits.count(Hit::Stalled);
+            Err(ConnectionError::Stalled)
         }
     }
 }
@@ -186,7 +225,7 @@ struct Router {
 
 impl Router {
     /// Brings a frame where it belongs; what to answer at once, if anything.
-    fn route(&mut self, sealed: &[u8]) -> Result<Option<Vec<u8>>, ConnectionError> {
+    fn route(&mut self, sealed: &[u8], room: Room) -> Result<Option<Vec<u8>>, ConnectionError> {
         let plain = self.opener.open(sealed)?;
         let (channel, frame) =
             split_channel(&plain).map_err(|_| ConnectionError::Protocol("a frame without a channel"))?;
@@ -198,7 +237,7 @@ impl Router {
         }
         let id = (self.number, channel);
         if let Some(commands) = self.channels.get(&channel) {
-            let _ = commands.send(Command::Frame { id, frame: frame.to_vec() });
+            let _ = commands.send(Command::Frame { id, frame: frame.to_vec(), room });
             return Ok(None);
         }
         let attach = Attach::decode(frame).map_err(|_| ConnectionError::Protocol("no attach came first"))?;

@@ -3,10 +3,15 @@
 //! The thread never waits for a connection: a link whose connection has no room is left alone until the
 //! connection says that it has some again.
 
+use crate::backlog::Room;
 use crate::commits::{Commits, FALLBACK, LOOK_EVERY, SETTLE};
+use crate::disk::Disk;
+use crate::metrics::Meter;
+use crate::report::Ask;
 use crate::supervisor::Supervisor;
+use piecewise_core::container::Received;
 use piecewise_core::id::PeerId;
-use piecewise_core::link::{Attach, Link, LinkError};
+use piecewise_core::link::{Attach, Link, LinkError, Stop};
 use piecewise_core::replica::{Binding, Follow, Replica, ReplicaError};
 use piecewise_core::session::Authority;
 use std::collections::BTreeMap;
@@ -32,13 +37,17 @@ pub(crate) enum Command {
     /// A connection wants to talk of this database.
     Attach { id: LinkId, peer: PeerId, attach: Attach, outbox: tokio::sync::mpsc::Sender<Outgoing> },
     /// A frame came in for a link.
-    Frame { id: LinkId, frame: Vec<u8> },
+    Frame { id: LinkId, frame: Vec<u8>, room: Room },
     /// A connection has room again.
     Room { connection: u64 },
     /// A connection is gone.
     Detach { connection: u64 },
     /// Somebody wrote to the file.
     Written,
+    /// Somebody wants to know how the database is.
+    Report(Ask),
+    /// There may be room on the disk again, or no more.
+    Wake,
     /// Stop.
     Shutdown,
 }
@@ -60,7 +69,12 @@ pub(crate) struct Database {
 
 impl Database {
     /// Opens, or makes, the file of a database and starts its thread.
-    pub(crate) fn open(supervisor: &Arc<Supervisor>, name: &str) -> Result<Self, ReplicaError> {
+    pub(crate) fn open(
+        supervisor: &Arc<Supervisor>,
+        name: &str,
+        meter: Arc<Meter>,
+        disk: Arc<Disk>,
+    ) -> Result<Self, ReplicaError> {
         let path = supervisor.folder().join(format!("{name}.db"));
         let identity = supervisor.identity.clone();
         let mut replica = Replica::open(&path, true, identity, crate::chance())?.into_server();
@@ -90,6 +104,9 @@ impl Database {
             look_until: None,
             log_told: Instant::now(),
             untold: true,
+            meter,
+            disk,
+            stop: None,
             _commits: commits,
         };
         let thread = std::thread::Builder::new().name(format!("db {name}")).spawn(move || worker.run());
@@ -124,6 +141,10 @@ struct Worker {
     /// When the supervisor's log was told last, and whether something may have happened since.
     log_told: Instant,
     untold: bool,
+    meter: Arc<Meter>,
+    disk: Arc<Disk>,
+    /// Why nothing is taken in.
+    stop: Option<Stop>,
     _commits: Option<Commits>,
 }
 
@@ -150,6 +171,7 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.look_for_writes();
+            self.look_at_disk();
             self.pump();
             if self.log_told.elapsed() >= LOG_EVERY {
                 self.tell_log();
@@ -180,7 +202,13 @@ impl Worker {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Attach { id, peer, attach, outbox } => self.attach(id, peer, attach, outbox),
-            Command::Frame { id, frame } => self.receive(id, &frame),
+            Command::Frame { id, frame, room } => {
+                self.receive(id, &frame);
+                drop(room);
+            }
+            Command::Report(ask) => {
+                ask.answer(&self.name, &self.replica, self.links.values().map(|l| (l.peer, &l.link)));
+            }
             Command::Room { connection } => {
                 self.links
                     .range_mut((connection, 0)..=(connection, u64::MAX))
@@ -188,7 +216,17 @@ impl Worker {
             }
             Command::Detach { connection } => self.links.retain(|id, _| id.0 != connection),
             Command::Written => self.look_until = Some(Instant::now() + SETTLE),
-            Command::Shutdown => {}
+            Command::Wake | Command::Shutdown => {}
+        }
+    }
+
+    /// Tells every link when the disk is nearly full, and when there is room again.
+    fn look_at_disk(&mut self) {
+        let stop = self.disk.stop();
+        if std::mem::replace(&mut self.stop, stop) != stop {
+            self.links.retain(|_, attached| {
+                attached.link.set_intake(stop) || attached.outbox.try_send(Outgoing::Close).is_err()
+            });
         }
     }
 
@@ -201,8 +239,9 @@ impl Worker {
     ) {
         let authority: Arc<dyn Authority> = self.authority.clone();
         match Link::responder(&mut self.replica, peer, authority, attach) {
-            Ok(link) => {
+            Ok(mut link) => {
                 tracing::info!(database = self.name, peer = peer.short(), "attached");
+                link.set_intake(self.stop);
                 self.links.insert(id, Attached { link, peer, outbox, full: false });
             }
             Err(error) => {
@@ -213,9 +252,16 @@ impl Worker {
     }
 
     fn receive(&mut self, id: LinkId, frame: &[u8]) {
+        self.look_at_disk();
         let Some(attached) = self.links.get_mut(&id) else { return };
         let started = Instant::now();
-        match attached.link.receive(&mut self.replica, frame, crate::now()) {
+        let received = attached.link.receive(&mut self.replica, frame, crate::now());
+        self.meter.received(
+            frame.len(),
+            received.as_ref().unwrap_or(&Received::default()),
+            started.elapsed(),
+        );
+        match received {
             Ok(received) if received.segments > 0 => tracing::debug!(
                 database = self.name,
                 peer = attached.peer.short(),
@@ -251,8 +297,10 @@ impl Worker {
 
     fn capture(&mut self) {
         loop {
+            let started = Instant::now();
             match self.replica.capture(crate::now()) {
                 Ok(captured) => {
+                    self.meter.captured(captured.rows, started.elapsed());
                     if captured.rows > 0 {
                         tracing::info!(database = self.name, rows = captured.rows, "captured");
                     }
@@ -303,6 +351,7 @@ impl Worker {
                 };
                 match attached.link.next_frame(&mut self.replica, crate::now()) {
                     Ok(Some(frame)) => {
+                        self.meter.sent(frame.len(), attached.link.take_sent());
                         permit.send(Outgoing::Frame(id.1, frame));
                         said = true;
                     }

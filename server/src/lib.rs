@@ -2,20 +2,30 @@
 //!
 //! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `database` one file with its thread;
 //! `supervisor` knows who may do what; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs.
+//! `limits`, `disk`, `backlog` and `ledger` keep what peers take within bounds; `metrics`, `report` and `status` tell how it goes.
 
 pub mod audit;
+mod backlog;
 pub mod commits;
 pub mod config;
 mod connection;
 mod database;
+pub mod disk;
+mod ledger;
+pub mod limits;
 pub mod listener;
 pub mod log;
+mod metrics;
+mod report;
+mod status;
 pub mod supervisor;
 mod tls;
+mod upkeep;
 mod web;
 
 pub use connection::websocket_config;
 use piecewise_core::id::Timestamp;
+pub use status::{StatusLink, link_url};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The time by this machine's clock.

@@ -1,9 +1,14 @@
 //! Listener: accepts sockets until it is told to stop; knows which databases are open.
 
-use crate::config::ServeConfig;
+use crate::backlog::Backlog;
+use crate::config::{MetricsFor, ServeConfig};
 use crate::database::{Command, Database};
+use crate::disk::Disk;
+use crate::limits::Gate;
+use crate::metrics::Metrics;
 use crate::supervisor::Supervisor;
-use crate::web;
+use crate::upkeep;
+use crate::web::{self, Arrival};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,6 +30,12 @@ const ADDRESS_FILE: &str = "server.address";
 /// A server that runs.
 pub struct Server {
     pub(crate) supervisor: Arc<Supervisor>,
+    pub(crate) metrics: Metrics,
+    pub(crate) metrics_for: MetricsFor,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) backlog: Backlog,
+    https: bool,
     databases: Mutex<HashMap<String, Database>>,
     connections: AtomicU64,
     stop: watch::Sender<bool>,
@@ -48,9 +59,23 @@ pub fn is_database_name(name: &str) -> bool {
 
 impl Server {
     /// A server over this data folder, with every database in it open.
-    pub fn open(supervisor: Arc<Supervisor>) -> Arc<Self> {
+    pub fn open(supervisor: Arc<Supervisor>, config: &ServeConfig, disk: Disk) -> Arc<Self> {
         let (stop, _) = watch::channel(false);
-        let server = Self { supervisor, databases: Mutex::default(), connections: AtomicU64::new(0), stop };
+        let metrics = Metrics::default();
+        supervisor.ledger.limit(config.limits, metrics.hits.clone());
+        let server = Self {
+            supervisor,
+            metrics,
+            metrics_for: config.metrics,
+            gate: Gate::new(config.limits),
+            disk: Arc::new(disk),
+            backlog: Backlog::new(),
+            https: config.tls_cert.is_some()
+                || config.public_address.as_ref().is_some_and(|address| address.starts_with("wss:")),
+            databases: Mutex::default(),
+            connections: AtomicU64::new(0),
+            stop,
+        };
         for name in existing(server.supervisor.folder()) {
             server.database(&name);
         }
@@ -66,7 +91,7 @@ impl Server {
         if let Some(database) = databases.get(name) {
             return Some(database.commands.clone());
         }
-        match Database::open(&self.supervisor, name) {
+        match Database::open(&self.supervisor, name, self.metrics.meter(name), self.disk.clone()) {
             Ok(database) => {
                 let commands = database.commands.clone();
                 databases.insert(name.to_owned(), database);
@@ -82,6 +107,11 @@ impl Server {
     pub(crate) fn each_database(&self, tell: impl Fn(&Sender<Command>)) {
         let databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
         databases.values().for_each(|d| tell(&d.commands));
+    }
+
+    /// Whether browsers reach it over TLS.
+    pub(crate) fn is_https(&self) -> bool {
+        self.https
     }
 
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
@@ -107,6 +137,7 @@ impl Server {
         std::fs::write(&path, &public).map_err(|e| format!("{}: {e}", path.display()))?;
         tracing::info!(%address, public, key = self.supervisor.identity.peer_id().short(), "listening");
         let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(upkeep::run(self.clone()));
         let mut sign = tokio::time::interval(SIGN_EVERY);
         sign.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(until);
@@ -134,6 +165,7 @@ impl Server {
         let databases = std::mem::take(&mut *self.databases.lock().unwrap_or_else(PoisonError::into_inner));
         databases.into_values().for_each(Database::close);
         self.sign_log();
+        self.write_ledger();
         // So that a copy of supervisor.db alone is whole.
         let _ = self.supervisor.state().conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
         Ok(())
@@ -152,11 +184,16 @@ impl Server {
         tls: Option<TlsAcceptor>,
     ) {
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        let arrival = match Arrival::new(&self, from).await {
+            Ok(arrival) => arrival,
+            Err(hit) => return web::turn_away(stream, hit).await,
+        };
         let result = match tls {
-            None => web::serve(self, stream, number).await,
-            Some(tls) => match tls.accept(stream).await {
-                Ok(stream) => web::serve(self, stream, number).await,
-                Err(error) => return tracing::debug!(%from, %error, "no TLS"),
+            None => web::serve(self, stream, number, arrival).await,
+            Some(tls) => match tokio::time::timeout(self.gate.handshake_time(), tls.accept(stream)).await {
+                Ok(Ok(stream)) => web::serve(self, stream, number, arrival).await,
+                Ok(Err(error)) => return tracing::debug!(%from, %error, "no TLS"),
+                Err(_) => Err(crate::connection::ConnectionError::TooSlow),
             },
         };
         match result {

@@ -133,6 +133,13 @@ impl Supervisor {
         Ok(LogStatus { key, size: size(conn)?, note, halted: setting(conn, "log_halted")? })
     }
 
+    /// How long ago the last checkpoint was signed.
+    pub(crate) fn checkpoint_age(&self) -> Option<std::time::Duration> {
+        let written =
+            std::fs::metadata(self.folder().join(CHECKPOINT_FILE)).and_then(|m| m.modified()).ok()?;
+        Some(crate::system_time(crate::now()).duration_since(written).unwrap_or_default())
+    }
+
     /// Brings entries into the log, in order; those that it has are left out.
     pub fn log_append(&self, entries: &[(i64, Vec<u8>)]) -> Result<(), SupervisorError> {
         let mut state = self.state();
@@ -219,6 +226,9 @@ impl Supervisor {
         peer: &PeerId,
         message: LogMessage,
     ) -> Result<Option<LogMessage>, SupervisorError> {
+        if message == LogMessage::AskStatus {
+            return Ok(Some(LogMessage::StatusLink(self.status_link_for(peer)?)));
+        }
         let state = self.state();
         let conn = &state.conn;
         Ok(match message {

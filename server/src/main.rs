@@ -6,9 +6,11 @@ use clap::Parser;
 use piecewise_core::grant::Grant;
 use piecewise_core::id::{PeerId, Timestamp};
 use piecewise_server::config::{Cli, Command, GrantArgs, InviteArgs, ServeArgs};
+use piecewise_server::disk::Disk;
 use piecewise_server::listener::{Server, left_address};
 use piecewise_server::supervisor::{Supervisor, SupervisorError};
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -44,6 +46,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => serve(args),
         Command::Invite(args) => invite(&args),
         Command::Peers(args) => peers(&Supervisor::open(&args.data)?),
+        Command::StatusLink(args) => status_link(&args.data),
         Command::Grant(args) => change_grant(&args, true),
         Command::Ungrant(args) => change_grant(&args, false),
         Command::Revoke(args) => {
@@ -89,7 +92,8 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
     let runtime = runtime.map_err(|e| format!("no threads: {e}"))?;
     runtime.block_on(async {
         let stop = stop_signal().map_err(|e| format!("no signals: {e}"))?;
-        let server = Server::open(supervisor);
+        let disk = Disk::of(&config.data, config.limits.disk_reserve);
+        let server = Server::open(supervisor, &config, disk);
         server.run(&config, stop).await.map_err(|message| Failure {
             hint: message
                 .contains("listen")
@@ -135,6 +139,19 @@ fn invite(args: &InviteArgs) -> Result<(), Failure> {
     let now = piecewise_server::now();
     let expires = Timestamp(now.0 + args.expires * 3_600_000);
     println!("{}", supervisor.invite(&grants, &address, piecewise_server::chance(), now, expires)?);
+    Ok(())
+}
+
+fn status_link(data: &Path) -> Result<(), Failure> {
+    let address = left_address(data).ok_or_else(|| Failure {
+        message: "the server has not run yet".into(),
+        hint: Some("start it with `piecewise-server serve`".into()),
+    })?;
+    let supervisor = Supervisor::open(data)?;
+    let operator = supervisor.identity.peer_id();
+    let link = supervisor.status_link(&operator, piecewise_server::chance(), piecewise_server::now())?;
+    println!("{}", link.url(&address));
+    eprintln!("it opens once, within five minutes");
     Ok(())
 }
 

@@ -3,7 +3,9 @@
 //! All SQL about peers, grants and invites is here. Commands such as `invite` write the file while the
 //! server runs; the server notices at the next question.
 
-use crate::log;
+use crate::ledger::{self, Ledger};
+use crate::limits::Hit;
+use crate::{log, status};
 use piecewise_core::grant::Grant;
 use piecewise_core::handshake::RefuseReason;
 use piecewise_core::id::{PeerId, RealmId, Timestamp};
@@ -61,6 +63,7 @@ pub struct Supervisor {
     /// The server's name for all it holds.
     pub realm: RealmId,
     pub(crate) log_key: Identity,
+    pub(crate) ledger: Ledger,
     folder: PathBuf,
     state: Mutex<State>,
 }
@@ -107,11 +110,14 @@ impl Supervisor {
         conn.pragma_update(None, "journal_mode", "wal")?;
         conn.execute_batch(TABLES)?;
         conn.execute_batch(log::TABLES)?;
+        conn.execute_batch(ledger::TABLE)?;
+        conn.execute_batch(status::TABLE)?;
+        let ledger = Ledger::read(&conn)?;
         conn.execute("INSERT OR IGNORE INTO settings VALUES ('realm', randomblob(16))", [])?;
         let realm = conn.query_row("SELECT value FROM settings WHERE name = 'realm'", [], |r| r.get(0))?;
         let state = State { conn, version: -1, grants: HashMap::new(), edge: None, notes: VecDeque::new() };
         let (log_key, folder) = (log::key(folder)?, folder.to_owned());
-        Ok(Self { identity, realm: RealmId(realm), log_key, folder, state: Mutex::new(state) })
+        Ok(Self { identity, realm: RealmId(realm), log_key, ledger, folder, state: Mutex::new(state) })
     }
 
     /// Where the databases are.
@@ -249,6 +255,21 @@ impl Supervisor {
             Ok(done.then(|| Event::Ungranted { peer: *peer, grant: pattern.to_owned() }))
         })
     }
+
+    /// What a device may do; nothing if it is unknown or revoked.
+    pub fn grants(&self, peer: &PeerId) -> Arc<[Grant]> {
+        if *peer == self.identity.peer_id() {
+            return "**=admin".parse().into_iter().collect();
+        }
+        let mut state = self.state();
+        match state.refresh() {
+            Ok(()) => state.grants.get(peer).cloned().unwrap_or_default(),
+            Err(error) => {
+                tracing::error!(%error, "grants cannot be read; nothing is granted");
+                Arc::default()
+            }
+        }
+    }
 }
 
 impl State {
@@ -274,19 +295,30 @@ impl State {
 }
 
 impl Authority for Supervisor {
-    /// What a device may do; nothing if it is unknown or revoked.
     fn grants(&self, peer: &PeerId) -> Arc<[Grant]> {
-        if *peer == self.identity.peer_id() {
-            return "**=admin".parse().into_iter().collect();
-        }
-        let mut state = self.state();
-        match state.refresh() {
-            Ok(()) => state.grants.get(peer).cloned().unwrap_or_default(),
-            Err(error) => {
-                tracing::error!(%error, "grants cannot be read; nothing is granted");
-                Arc::default()
-            }
-        }
+        Self::grants(self, peer)
+    }
+
+    fn may_be_so_large(&self, bytes: usize) -> bool {
+        self.ledger.within(Hit::Row, |limits| bytes <= limits.row_bytes)
+    }
+
+    fn may_store(&self, author: &PeerId, bytes: usize) -> bool {
+        let stored = self.ledger.account(author).bytes + bytes as u64;
+        self.ledger.within(Hit::Bytes, |limits| stored <= limits.bytes_per_peer)
+    }
+
+    fn stored(&self, author: &PeerId, bytes: usize) {
+        self.ledger.change(author, |account| account.bytes += bytes as u64);
+    }
+
+    fn may_create(&self, peer: &PeerId) -> bool {
+        let created = self.ledger.account(peer).containers;
+        self.ledger.within(Hit::Containers, |limits| created < limits.containers_per_peer)
+    }
+
+    fn created(&self, peer: &PeerId) {
+        self.ledger.change(peer, |account| account.containers += 1);
     }
 }
 

@@ -1,45 +1,113 @@
-//! Web: what a connection asks for over HTTP. A WebSocket is handed on; everything else is the demo page's files,
-//! which are in the binary.
+//! Web: what a connection asks for over HTTP. A WebSocket is handed on; the rest are the pages' files, which are in the
+//! binary, and `/healthz`, `/metrics` and `/status`.
 
+use crate::config::MetricsFor;
 use crate::connection::{self, ConnectionError};
+use crate::limits::{Hit, Pass};
 use crate::listener::Server;
+use crate::status::Answer;
+use crate::{metrics, status};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, FORWARDED, HeaderValue, SEC_WEBSOCKET_ACCEPT, SET_COOKIE,
+    UPGRADE,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-/// How long a client may take to say what it wants.
-const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Bytes read ahead of a request: small, for there may be many idle connections.
 const BUFFER: usize = 8 << 10;
+/// How long a connection that is turned away may take to hear it.
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
+/// What it hears.
+const FAREWELL: &str = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
+                        content-type: text/plain\r\ncontent-length: 36\r\n\r\ntoo many connections; try again soon";
 
-/// Path, media type and bytes of each file of the page.
+/// Path, media type and bytes of each file of the pages.
 const FILES: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
+/// The demo page needs nothing from anywhere else.
+const PAGE_POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' ws: wss:; frame-ancestors 'none'";
+/// The status page needs even less.
+const STATUS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
+                             base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// A connection that has been let in, and of which it is not known yet who is there.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    from: SocketAddr,
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+    _pass: Pass,
+}
+
+impl Arrival {
+    /// Lets a connection in, if no limit is in the way; waits in line for a place among the strangers.
+    pub(crate) async fn new(server: &Server, from: SocketAddr) -> Result<Self, Hit> {
+        let place = async {
+            let pass = server.gate.enter(from.ip())?;
+            Ok((pass, server.gate.stranger().await?))
+        };
+        let (pass, place) = place.await.inspect_err(|hit| server.metrics.turned_away(*hit))?;
+        server.metrics.accepted();
+        Ok(Self { from, place: Mutex::new(Some(place)), _pass: pass })
+    }
+
+    /// Gives the place among the strangers to the next.
+    pub(crate) fn is_known(&self) {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Tells a connection that there is no room for it.
+pub(crate) async fn turn_away(mut stream: TcpStream, hit: Hit) {
+    tracing::debug!(limit = hit.name(), "a connection was turned away");
+    let farewell = async {
+        stream.write_all(FAREWELL.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closed with something unread, the answer would be lost on the way.
+        let mut unread = [0; 512];
+        while stream.read(&mut unread).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(FAREWELL_TIME, farewell).await;
+}
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve<S>(server: Arc<Server>, stream: S, number: u64) -> Result<(), ConnectionError>
+pub(crate) async fn serve<S>(
+    server: Arc<Server>,
+    stream: S,
+    number: u64,
+    arrival: Arrival,
+) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let upgrade = Arc::new(Mutex::new(None));
-    let kept = upgrade.clone();
-    let service = service_fn(move |request| {
-        let response = answer(request, &kept);
-        async { Ok::<_, std::convert::Infallible>(response) }
+    let upgrade = Mutex::new(None);
+    let service = service_fn(|mut request| {
+        let (server, arrival, upgrade) = (&server, &arrival, &upgrade);
+        async move {
+            if let Some(response) = accept_socket(&mut request, upgrade) {
+                return Ok::<_, std::convert::Infallible>(response);
+            }
+            arrival.is_known();
+            Ok(answer(server, &request, arrival.from).await)
+        }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
+        .header_read_timeout(server.gate.handshake_time())
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
@@ -47,34 +115,82 @@ where
     let upgrade: Option<OnUpgrade> = upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(upgrade) = upgrade else { return Ok(()) };
     let stream = TokioIo::new(upgrade.await?);
-    let config = Some(connection::websocket_config());
+    let config = Some(connection::stranger_config());
     let socket = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
-    connection::serve(server, socket, number).await
+    connection::serve(server, socket, number, &arrival).await
 }
 
-fn answer(mut request: Request<Incoming>, upgrade: &Mutex<Option<OnUpgrade>>) -> Response<Full<Bytes>> {
-    let wants_socket =
-        request.headers().get(UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let key = request.headers().get("sec-websocket-key").cloned();
-    if let (true, Some(key)) = (wants_socket, key) {
-        *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(hyper::upgrade::on(&mut request));
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
-            headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        }
-        return response;
+/// The answer to a request for a WebSocket; None if it is for something else.
+fn accept_socket(
+    request: &mut Request<Incoming>,
+    upgrade: &Mutex<Option<OnUpgrade>>,
+) -> Option<Response<Full<Bytes>>> {
+    let headers = request.headers();
+    let wants_socket = headers.get(UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let key = headers.get("sec-websocket-key").filter(|_| wants_socket)?.clone();
+    *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(hyper::upgrade::on(request));
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    Some(response)
+}
+
+async fn answer(server: &Server, request: &Request<Incoming>, from: SocketAddr) -> Response<Full<Bytes>> {
+    if let Some(answer) = status::answer(server, request).await {
+        return match answer {
+            Answer::Json(json) => text(StatusCode::OK, "application/json", json),
+            Answer::No(code, why) => plain(code, why),
+            Answer::Cookie(cookie) => {
+                let mut response = plain(StatusCode::OK, "welcome\n");
+                if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+                    response.headers_mut().insert(SET_COOKIE, cookie);
+                }
+                response
+            }
+        };
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "this server answers GET and WebSocket\n");
     }
-    let path = match request.uri().path() {
-        "/" => "/index.html",
-        path => path,
-    };
+    match request.uri().path() {
+        "/healthz" => health(server),
+        "/metrics" if may_read_metrics(server, request, from) => {
+            text(StatusCode::OK, metrics::MEDIA_TYPE, metrics::render(server).await)
+        }
+        "/" => file("/index.html", PAGE_POLICY),
+        "/status" => file("/status/index.html", STATUS_POLICY),
+        path if path.starts_with("/status/") => file(path, STATUS_POLICY),
+        path => file(path, PAGE_POLICY),
+    }
+}
+
+fn health(server: &Server) -> Response<Full<Bytes>> {
+    if *server.stopping().borrow() {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping\n");
+    }
+    match server.disk.stop() {
+        None => plain(StatusCode::OK, "ok\n"),
+        Some(stop) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("nothing is taken in: {stop}\n")),
+    }
+}
+
+/// Whether whoever asks may read the metrics. What a proxy on this machine passes on is not from this machine.
+fn may_read_metrics(server: &Server, request: &Request<Incoming>, from: SocketAddr) -> bool {
+    let headers = request.headers();
+    let forwarded = headers.contains_key(FORWARDED) || headers.contains_key("x-forwarded-for");
+    match server.metrics_for {
+        MetricsFor::Off => false,
+        MetricsFor::All => true,
+        MetricsFor::Local => from.ip().to_canonical().is_loopback() && !forwarded,
+    }
+}
+
+fn file(path: &str, policy: &'static str) -> Response<Full<Bytes>> {
     let Some((_, kind, bytes)) = FILES.iter().find(|(name, _, _)| *name == path) else {
         return plain(
             StatusCode::NOT_FOUND,
@@ -85,16 +201,25 @@ fn answer(mut request: Request<Incoming>, upgrade: &Mutex<Option<OnUpgrade>>) ->
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // The page needs nothing from anywhere else.
-    let policy = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' ws: wss:; frame-ancestors 'none'";
     headers.insert("content-security-policy", HeaderValue::from_static(policy));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
     response
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+const TEXT: &str = "text/plain; charset=utf-8";
+
+fn plain(status: StatusCode, words: &'static str) -> Response<Full<Bytes>> {
+    text(status, TEXT, words.to_owned())
+}
+
+/// What is true now, and only now.
+fn text(status: StatusCode, kind: &'static str, words: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(words)));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response
 }

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &CloneArgs) -> Result<(), Failure> {
         let progress = Progress::new(!args.output.json);
         let talked = Drive::new(&mut replica, &mut connection, server.key(), progress)?.until_level().await?;
         connection.close().await;
-        Ok((talked.0, replica.status()?))
+        Ok((talked.summary, replica.status()?))
     });
     let (summary, status) = match done {
         Ok(done) => done,

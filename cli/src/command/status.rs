@@ -1,47 +1,120 @@
-//! `status`: which tables sync, and what waits.
+//! `status`: which tables sync, what waits on either side, whether the file is caught up.
 
 use super::open;
+use super::wait::describe;
 use crate::args::ReadArgs;
-use crate::home::Home;
-use crate::output::{print_columns, print_json, time};
+use crate::home::{Home, KnownServer};
+use crate::output::{ago, print_columns, print_json, time};
 use crate::report::Failure;
-use serde_json::json;
+use crate::watching::Watching;
+use crate::witness;
+use piecewise_core::replica::{Attention, Binding, Status, Waiting};
+use piecewise_core::supervisor_log::Witness;
+use serde_json::{Value, json};
+
+/// All there is to say.
+struct Seen {
+    status: Status,
+    waiting: Waiting,
+    attention: Attention,
+    untracked: Vec<String>,
+    server: Option<String>,
+    log: Witness,
+    watched: bool,
+}
 
 pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
     let home = Home::open()?;
     let replica = open(&home, &args.file)?;
-    let status = replica.status()?;
-    let untracked = replica.untracked()?;
-    let binding = replica.binding();
-    let server = binding.and_then(|b| home.of_realm(&b.realm).ok()).map(|s| s.address.clone());
+    let server = replica.binding().and_then(|b| home.of_realm(&b.realm).ok());
+    let log = |server: &KnownServer| witness::load(&witness::path(home.folder(), &server.key()));
+    let seen = Seen {
+        status: replica.status()?,
+        waiting: replica.waiting()?,
+        attention: replica.attention()?,
+        untracked: replica.untracked()?,
+        server: server.map(|s| s.address.clone()),
+        log: server.map(log).transpose()?.unwrap_or_default(),
+        watched: Watching::is_on(&home, &replica)?,
+    };
     if args.output.json {
-        let tables: Vec<_> = status
-            .tables
-            .iter()
-            .map(|t| {
-                json!({
-                    "table": t.table, "container": t.container, "rows": t.rows, "segments": t.segments,
-                    "segments_waiting": t.waiting_segments, "held": t.held, "refused": t.refused,
-                    "root": t.root, "read_only": t.read_only, "met": t.met,
-                })
-            })
-            .collect();
-        print_json(&json!({
-            "database": binding.map(|b| &b.database), "server": server, "tables": tables, "untracked": untracked,
-            "writes_waiting": status.waiting_rows, "last_level": status.last_level.map(time),
-        }));
+        print_json(&as_json(replica.binding(), &seen));
         return Ok(());
     }
-    let Some(binding) = binding else {
+    let Some(binding) = replica.binding() else {
         println!("{} is not connected to a database", args.file.display());
-        println!("tables: {}", untracked.join(", "));
+        println!("tables: {}", seen.untracked.join(", "));
         println!("`piecewise track FILE TABLE --as DATABASE` lets tables take part in sync");
         return Ok(());
     };
+    print_lines(binding, &seen);
+    print_tables(&seen.status);
+    if !seen.untracked.is_empty() {
+        println!("not tracked: {}", seen.untracked.join(", "));
+    }
+    Ok(())
+}
+
+fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
+    let tables: Vec<_> = seen
+        .status
+        .tables
+        .iter()
+        .map(|t| {
+            json!({
+                "table": t.table, "container": t.container, "rows": t.rows, "segments": t.segments,
+                "segments_waiting": t.waiting_segments, "held": t.held, "refused": t.refused,
+                "root": t.root, "read_only": t.read_only, "met": t.met,
+            })
+        })
+        .collect();
+    let talk = seen.waiting.talk.map(|talk| {
+        json!({
+            "time": time(talk.time), "seconds_ago": seconds_since(talk.time), "level": talk.level,
+            "server_stopped": talk.stopped.map(|stop| stop.to_string()),
+        })
+    });
+    json!({
+        "database": binding.map(|b| &b.database), "server": seen.server, "watched": seen.watched,
+        "caught_up": seen.waiting.is_over(),
+        "writes_waiting": seen.waiting.rows, "segments_waiting": seen.waiting.segments,
+        "segments_to_come": seen.waiting.talk.map(|talk| talk.segments_to_come),
+        "last_level": seen.status.last_level.map(time), "last_talk": talk,
+        "conflicts": seen.attention.conflicts, "held": seen.attention.held, "refused": seen.attention.refused,
+        "log": {
+            "checkpoint": seen.log.note.as_ref().map(|note| note.checkpoint.size),
+            "alarm": seen.log.alarm.as_ref().map(|alarm| &alarm.reason),
+        },
+        "tables": tables, "untracked": seen.untracked,
+    })
+}
+
+fn print_lines(binding: &Binding, seen: &Seen) {
+    let last = |at| format!("{}, {} ago", time(at), ago(seconds_since(at)));
     println!("database    {}", binding.database);
-    println!("server      {}", server.as_deref().unwrap_or("not joined from this home"));
-    println!("last level  {}", status.last_level.map_or("never".into(), time));
-    println!("writes not captured yet  {}", status.waiting_rows);
+    let watched = if seen.watched { ", a watch is running" } else { "" };
+    println!("server      {}{watched}", seen.server.as_deref().unwrap_or("not joined from this home"));
+    println!("its log     {}", log_line(&seen.log));
+    println!("last level  {}", seen.status.last_level.map_or("never".into(), last));
+    println!("last talk   {}", seen.waiting.talk.map_or("never".into(), |talk| last(talk.time)));
+    let caught_up = match seen.waiting.is_over() {
+        true => "yes, as far as is known here".to_owned(),
+        false => format!("no: {}", describe(&seen.waiting).join(", ")),
+    };
+    println!("caught up   {caught_up}");
+    let Attention { conflicts, held, refused } = seen.attention;
+    println!("rows        {conflicts} in conflict, {held} held, {refused} refused");
+}
+
+fn log_line(log: &Witness) -> String {
+    match (&log.alarm, &log.note) {
+        (Some(alarm), _) => format!("unverified: {}; see `piecewise log status`", alarm.reason),
+        (None, Some(note)) => format!("continues what it was, {} entries", note.checkpoint.size),
+        (None, None) => "not met yet".to_owned(),
+    }
+}
+
+fn print_tables(status: &Status) {
     let title = ["table", "rows", "segments", "to send", "held", "refused", "root", ""];
     let mut lines = vec![title.map(str::to_owned).to_vec()];
     for t in &status.tables {
@@ -62,8 +135,8 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
         ]);
     }
     print_columns(&lines);
-    if !untracked.is_empty() {
-        println!("not tracked: {}", untracked.join(", "));
-    }
-    Ok(())
+}
+
+fn seconds_since(time: piecewise_core::id::Timestamp) -> u64 {
+    piecewise_server::now().0.saturating_sub(time.0) / 1000
 }

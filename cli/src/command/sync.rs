@@ -2,12 +2,13 @@
 
 use super::{block_on, connect_for, open};
 use crate::args::SyncArgs;
-use crate::drive::{Drive, Summary, Writes, back_off};
+use crate::drive::{Done, Drive, Summary, Writes, back_off};
 use crate::home::Home;
 use crate::output::{bytes, count, print_json};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
-use piecewise_core::replica::{Replica, ReplicaError};
+use crate::watching::Watching;
+use piecewise_core::replica::{Replica, ReplicaError, Talk};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -19,36 +20,52 @@ pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
     let mut replica = open(&home, &args.file)?;
     let database = database(&replica)?;
     let started = Instant::now();
-    let (mut summary, denied) = block_on(async {
-        let (mut connection, server) = connect_for(&home, &replica).await?;
-        let progress = Progress::new(!args.quiet && !args.output.json);
-        let done = Drive::new(&mut replica, &mut connection, server, progress)?.until_level().await;
-        connection.close().await;
-        done
-    })?;
+    let progress = Progress::new(!args.quiet && !args.output.json);
+    let done = block_on(once(&home, &mut replica, progress))?;
+    let mut summary = done.summary;
     summary.milliseconds = started.elapsed().as_millis() as u64;
     if !args.quiet {
         print_summary(&database, &summary, args.output.json);
     }
     tell_what_waits(args, &mut replica)?;
-    for table in &denied {
+    Ok(tell_what_is_left_out(&done, &replica))
+}
+
+/// Talks once, until both sides hold the same.
+pub(super) async fn once(home: &Home, replica: &mut Replica, progress: Progress) -> Result<Done, Failure> {
+    let (mut connection, server) = connect_for(home, replica).await?;
+    let done = Drive::new(replica, &mut connection, server, progress)?.until_level().await;
+    connection.close().await;
+    done
+}
+
+/// Tells of tables that the server does not take; the exit code.
+pub(super) fn tell_what_is_left_out(done: &Done, replica: &Replica) -> u8 {
+    for table in &done.over_quota {
+        eprintln!(
+            "error: the server makes no table {table}: this device has created as many there as it may"
+        );
+    }
+    if !done.over_quota.is_empty() {
+        eprintln!("hint: their rows wait here; on the server, see --containers-per-peer");
+    }
+    for table in &done.not_granted {
         eprintln!("error: the server does not grant {table} to this device");
     }
-    if denied.is_empty() {
-        return Ok(0);
+    if let Some(table) = done.not_granted.first() {
+        let device = replica.author().short();
+        eprintln!("hint: on the server, run `piecewise-server grant {device} '{table}=write'`");
+        return code::NOT_GRANTED;
     }
-    eprintln!(
-        "hint: on the server, run `piecewise-server grant {} '{}=write'`",
-        replica.author().short(),
-        denied[0]
-    );
-    Ok(code::NOT_GRANTED)
+    if done.over_quota.is_empty() { 0 } else { code::NO_INTAKE }
 }
 
 pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
     let home = Home::open()?;
     let mut replica = open(&home, &args.file)?;
     let database = database(&replica)?;
+    note_lost(&mut replica)?;
+    let _watching = Watching::begin(&home, &replica);
     block_on(async {
         let watching = watch_for_ever(args, &home, &mut replica, &database);
         tokio::select! {
@@ -69,6 +86,7 @@ async fn watch_for_ever(
     loop {
         let started = Instant::now();
         let Err(failure) = watch_once(args, home, replica, database, &mut writes).await else { continue };
+        note_lost(replica)?;
         if !failure.may_pass() {
             return Err(failure);
         }
@@ -79,6 +97,14 @@ async fn watch_for_ever(
         attempt += 1;
         eprintln!("{}; trying again in {:.1} s", failure.message, wait.as_secs_f64());
         tokio::time::sleep(wait).await;
+    }
+}
+
+/// Notes that nobody talks with the server now, so that what the file says of the last talk is not taken for the present.
+fn note_lost(replica: &mut Replica) -> Result<(), ReplicaError> {
+    match replica.waiting()?.talk {
+        Some(talk) if talk.level => replica.note_talk(&Talk { level: false, ..talk }),
+        _ => Ok(()),
     }
 }
 

@@ -230,11 +230,6 @@ impl Replica {
         Ok(attention)
     }
 
-    /// Notes that the file is level with the server.
-    pub fn note_level(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
-        self.transaction(|r| Ok(layout::set_meta(&r.conn, "last_level", now.0 as i64)?))
-    }
-
     /// The user's tables that could be tracked and are not.
     pub fn untracked(&self) -> Result<Vec<String>, ReplicaError> {
         let tables = schema::user_tables(&self.conn)?;

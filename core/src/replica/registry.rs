@@ -9,7 +9,7 @@ use crate::feed::Feed;
 use crate::id::{ContainerId, PeerId, RealmId, ReplicaId, Seq};
 use crate::message::Cursor;
 use crate::root::{Root, RootDigest};
-use crate::store::schema::{Overview, TrackRefusal};
+use crate::store::schema::{Catalogue, TrackRefusal};
 use crate::store::triggers::{self, Mode};
 use crate::store::user_table::UserTable;
 use crate::store::{StoreError, documents, holds, layout, schema};
@@ -177,24 +177,24 @@ impl Replica {
         if version == self.schema_version || self.binding.is_none() {
             return Ok(());
         }
-        let overview = Overview::read(&self.conn)?;
+        let catalogue = Catalogue::read(&self.conn)?;
         self.containers.forget_tables();
         let changed: Vec<_> = self
             .containers
             .values()
-            .filter(|c| c.fingerprint != Some(overview.of(&c.table).fingerprint))
+            .filter(|c| c.fingerprint != Some(catalogue.of(&c.table).fingerprint))
             .map(|c| c.no)
             .collect();
         for no in changed {
-            self.look_again(no, &overview)?;
+            self.look_again(no, &catalogue)?;
         }
         self.note_schema()
     }
 
     /// Takes in how a table looks after its schema changed.
-    fn look_again(&mut self, no: i64, overview: &Overview) -> Result<(), ReplicaError> {
+    fn look_again(&mut self, no: i64, catalogue: &Catalogue) -> Result<(), ReplicaError> {
         self.read_user_table(no)?;
-        let seen = overview.of(&self.containers[&no].table);
+        let seen = catalogue.of(&self.containers[&no].table);
         self.set_app_triggers(no, seen.app_triggers)?;
         let Some(user) = self.user_table(no)? else { return self.set_fingerprint(no, None) };
         let state = &self.containers[&no];

@@ -39,11 +39,11 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         let database = self.binding.as_ref().ok_or(ReplicaError::NotBound)?.database.clone();
         self.transaction(|r| {
-            let overview = schema::Overview::read(&r.conn)?;
+            let catalogue = schema::Catalogue::read(&r.conn)?;
             for (table, options) in tables {
                 let plan = Plan::new(r, &database, table, options);
                 let warnings = match plan {
-                    Ok(plan) => Ok(r.begin_to_track(plan, &overview)?),
+                    Ok(plan) => Ok(r.begin_to_track(plan, &catalogue)?),
                     Err(refusal) => Err(refusal),
                 };
                 tell(table, warnings)?;
@@ -55,7 +55,7 @@ impl Replica {
     fn begin_to_track(
         &mut self,
         plan: Plan,
-        overview: &schema::Overview,
+        catalogue: &schema::Catalogue,
     ) -> Result<Vec<String>, ReplicaError> {
         let Plan { table, name, columns, prefer_local } = plan;
         triggers::ensure_log(&self.conn, key_width(&table))?;
@@ -64,7 +64,7 @@ impl Replica {
         triggers::install(&self.conn, no, &table, Mode::Capture)?;
         self.note_schema()?;
         self.set_prefer_local(no, prefer_local)?;
-        self.set_app_triggers(no, overview.of(&table.name).app_triggers)?;
+        self.set_app_triggers(no, catalogue.of(&table.name).app_triggers)?;
         self.read_user_table(no)?;
         Ok(schema::warnings(&self.conn, &table)?)
     }

@@ -8,6 +8,7 @@ use super::documents::{key_bytes, key_from_bytes};
 use crate::id::Timestamp;
 use crate::key::RowKey;
 use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::HashMap;
 
 /// What kind of cause holds a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,14 @@ pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Op
 pub(crate) fn count(conn: &Connection, container: i64) -> Result<u64, StoreError> {
     let mut stmt = conn.prepare_cached("SELECT count(*) FROM piecewise_held WHERE container = ?")?;
     Ok(stmt.query_row([container], |row| row.get::<_, i64>(0))? as u64)
+}
+
+/// How many rows are held, by container; those without any are left out.
+pub(crate) fn counts(conn: &Connection) -> Result<HashMap<i64, u64>, StoreError> {
+    let mut stmt =
+        conn.prepare_cached("SELECT container, count(*) FROM piecewise_held GROUP BY container")?;
+    let rows = stmt.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Held rows with this claim.

@@ -22,3 +22,9 @@ pub(crate) fn clear(conn: &Connection, last: i64) -> Result<(), StoreError> {
     conn.prepare_cached("DELETE FROM piecewise_outbox WHERE no <= ?")?.execute(params![last])?;
     Ok(())
 }
+
+/// How many entries wait.
+pub(crate) fn count(conn: &Connection) -> Result<u64, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT count(*) FROM piecewise_outbox")?;
+    Ok(stmt.query_row([], |row| row.get::<_, i64>(0))? as u64)
+}

@@ -111,7 +111,7 @@ pub fn table_exists(conn: &Connection, name: &str) -> Result<bool, StoreError> {
 
 /// What the schema says of each table, read in one pass: a file may have ten thousand.
 #[derive(Debug, Default)]
-pub(crate) struct Overview {
+pub(crate) struct Catalogue {
     tables: HashMap<String, Seen>,
     nothing: Seen,
 }
@@ -127,10 +127,10 @@ pub(crate) struct Seen {
     pub(crate) triggers: Vec<(String, String)>,
 }
 
-impl Overview {
+impl Catalogue {
     /// Reads the schema.
     pub(crate) fn read(conn: &Connection) -> Result<Self, StoreError> {
-        let mut overview = Self::default();
+        let mut catalogue = Self::default();
         let mut stmt =
             conn.prepare("SELECT type, name, lower(tbl_name), coalesce(sql, '') FROM sqlite_master")?;
         let mut rows = stmt.query([])?;
@@ -138,7 +138,7 @@ impl Overview {
             let (kind, name, sql) =
                 (row.get_ref(0)?.as_str(), row.get_ref(1)?.as_str(), row.get_ref(3)?.as_str());
             let (Ok(kind), Ok(name), Ok(sql)) = (kind, name, sql) else { continue };
-            let seen = overview.tables.entry(row.get(2)?).or_default();
+            let seen = catalogue.tables.entry(row.get(2)?).or_default();
             let hash = Sha256::new().chain_update(name).chain_update([0]).chain_update(sql).finalize();
             // A sum, since the order in which they stand does not matter.
             let part = i64::from_le_bytes(std::array::from_fn(|n| hash[n]));
@@ -150,7 +150,7 @@ impl Overview {
                 }
             }
         }
-        Ok(overview)
+        Ok(catalogue)
     }
 
     /// What it says of a table.

@@ -249,3 +249,18 @@ pub(crate) fn acknowledge(conn: &Connection, container: i64, seq: Seq) -> Result
         .execute(params![container, seq.0 as i64])?;
     Ok(())
 }
+
+/// Notes that a peer has all of every feed.
+pub(crate) fn acknowledge_all(conn: &Connection) -> Result<(), StoreError> {
+    let sql = "REPLACE INTO piecewise_acknowledged SELECT c.no, c.seq FROM piecewise_containers c
+               LEFT JOIN piecewise_acknowledged a ON a.container = c.no WHERE c.seq > coalesce(a.seq, 0)";
+    conn.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+/// Whether a feed goes beyond what a peer has said to have.
+pub(crate) fn any_unacknowledged(conn: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM piecewise_containers c
+               LEFT JOIN piecewise_acknowledged a ON a.container = c.no WHERE c.seq > coalesce(a.seq, 0))";
+    Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}

@@ -176,7 +176,7 @@ mod tests {
         let table = read_table(&conn, "t").unwrap();
         ensure_log(&conn, table.key_columns().len()).unwrap();
         install(&conn, 7, &table, Mode::Capture).unwrap();
-        let seen = crate::store::schema::Overview::read(&conn).unwrap();
+        let seen = crate::store::schema::Catalogue::read(&conn).unwrap();
         assert!(are(&seen.of(&table.name).triggers, 7, &table, Mode::Capture));
         conn
     }

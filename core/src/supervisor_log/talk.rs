@@ -1,4 +1,4 @@
-//! What a client and a server say about the log, on a channel of its own.
+//! What a client and a server say about the server itself, first of all its log, on a channel of its own.
 //!
 //! ```text
 //! 0 ask       origin · size u64 · root 32                          client: the last checkpoint it has; empty: none
@@ -9,6 +9,8 @@
 //! 5 proof     size u64 · index u64 · entry · n LEB128 · n hashes   server
 //! 6 unknown   segment 32                                           server: no checkpoint covers it yet
 //! 7 alarm     note                                                 client: this note of yours says otherwise
+//! 8 ask status                                                     client: a link to the server's status page
+//! 9 status link  secret 32, or nothing: it is for admins           server
 //! ```
 //! Every text is a LEB128 length and then UTF-8. The statement is the server's signature, label `log`, over log key ‖ origin.
 
@@ -52,6 +54,10 @@ pub enum LogMessage {
     Unknown(SegmentId),
     /// The client holds this note of the log, which the present one does not continue.
     Alarm(Note),
+    /// The client asks for a link to the server's status page.
+    AskStatus,
+    /// The secret of such a link, which opens once; None: the client administers nothing.
+    StatusLink(Option<[u8; 32]>),
 }
 
 /// The log as the server tells of it.
@@ -140,6 +146,11 @@ impl LogMessage {
                 out.push(7);
                 put_bytes(&mut out, note.to_string().as_bytes());
             }
+            Self::AskStatus => out.push(8),
+            Self::StatusLink(secret) => {
+                out.push(9);
+                out.extend(secret.iter().flatten());
+            }
         }
         out
     }
@@ -179,6 +190,9 @@ impl LogMessage {
             }),
             6 => Self::Unknown(SegmentId(r.array()?)),
             7 => Self::Alarm(read_note(r.text(NOTE_LEN_MAX, "a note")?)?),
+            8 => Self::AskStatus,
+            9 if r.is_empty() => Self::StatusLink(None),
+            9 => Self::StatusLink(Some(r.array()?)),
             _ => return Err(DecodeError::Invalid { what: "the kind of a message about the log" }),
         };
         r.finish()?;

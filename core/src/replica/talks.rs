@@ -1,0 +1,124 @@
+//! Talks: what a file notes of its talks with the server, and what a server's copy tells of itself at a glance.
+
+use super::{Replica, ReplicaError};
+use crate::id::Timestamp;
+use crate::link::Stop;
+use crate::store::{holds, layout, log, outbox, segments};
+
+/// A talk with the server, as it was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Talk {
+    /// When this was noted.
+    pub time: Timestamp,
+    /// Whether both sides held the same then. False from the moment on at which the connection is lost.
+    pub level: bool,
+    /// Segments that were still to come.
+    pub segments_to_come: u64,
+    /// Why the server took nothing in, if it did not.
+    pub stopped: Option<Stop>,
+}
+
+/// What is still to be done until a file and its server hold the same, as far as is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Rows written and not captured yet.
+    pub rows: u64,
+    /// Own segments that the server has not said to have.
+    pub segments: u64,
+    /// The last talk with the server.
+    pub talk: Option<Talk>,
+}
+
+impl Waiting {
+    /// Whether nothing is: both hold the same, as far as the last talk and what was written since tell.
+    pub fn is_over(&self) -> bool {
+        self.rows == 0 && self.segments == 0 && self.talk.is_some_and(|talk| talk.level)
+    }
+}
+
+/// A replica at a glance, without a look at any table's rows.
+#[derive(Debug, Clone, Default)]
+pub struct Overview {
+    /// Its containers, those asked for alone.
+    pub containers: Vec<OverviewOf>,
+    /// Entries that wait to be brought into the supervisor's log.
+    pub outbox: u64,
+}
+
+/// A container at a glance.
+#[derive(Debug, Clone)]
+pub struct OverviewOf {
+    /// Its name.
+    pub name: String,
+    /// Segments it holds.
+    pub segments: u64,
+    /// Rows held.
+    pub held: u64,
+}
+
+impl Replica {
+    /// Notes how a talk with the server stands; writes only what differs.
+    pub fn note_talk(&mut self, talk: &Talk) -> Result<(), ReplicaError> {
+        let same = |old: Talk| Talk { time: talk.time, ..old } == *talk && !talk.level;
+        if self.binding.is_none() || self.last_talk()?.is_some_and(same) {
+            return Ok(());
+        }
+        self.transaction(|r| {
+            let set = |name: &str, value: i64| layout::set_meta(&r.conn, name, value);
+            set("talk_time", talk.time.0 as i64)?;
+            set("talk_level", i64::from(talk.level))?;
+            set("talk_to_come", talk.segments_to_come as i64)?;
+            set("talk_stopped", talk.stopped.map_or(0, |stop| stop as i64))?;
+            if talk.level {
+                set("last_level", talk.time.0 as i64)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// What is still to be done until this file and its server hold the same.
+    pub fn waiting(&self) -> Result<Waiting, ReplicaError> {
+        let mut waiting = Waiting { rows: 0, segments: 0, talk: self.last_talk()? };
+        if self.binding.is_some() {
+            waiting.rows = log::count(&self.conn)?;
+        }
+        for no in self.containers.numbers() {
+            waiting.segments += segments::count_unsent(&self.conn, no)?;
+        }
+        Ok(waiting)
+    }
+
+    fn last_talk(&self) -> Result<Option<Talk>, ReplicaError> {
+        if self.binding.is_none() {
+            return Ok(None);
+        }
+        let get = |name: &str| layout::meta::<i64>(&self.conn, name);
+        let Some(time) = get("talk_time")? else { return Ok(None) };
+        Ok(Some(Talk {
+            time: Timestamp(time as u64),
+            level: get("talk_level")? == Some(1),
+            segments_to_come: get("talk_to_come")?.unwrap_or(0) as u64,
+            stopped: get("talk_stopped")?.and_then(|code| Stop::from_code(code as u8)),
+        }))
+    }
+
+    /// Takes note that the server has everything.
+    pub(crate) fn acknowledge_all(&mut self) -> Result<(), ReplicaError> {
+        if !segments::any_unacknowledged(&self.conn)? {
+            return Ok(());
+        }
+        self.transaction(|r| Ok(segments::acknowledge_all(&r.conn)?))
+    }
+
+    /// The containers whose names are `covered`, at a glance.
+    pub fn overview(&self, covered: impl Fn(&str) -> bool) -> Result<Overview, ReplicaError> {
+        let held = holds::counts(&self.conn)?;
+        let containers =
+            self.containers.values().filter(|state| covered(&state.name)).map(|state| OverviewOf {
+                name: state.name.clone(),
+                segments: state.feed.count(),
+                held: held.get(&state.no).copied().unwrap_or(0),
+            });
+        Ok(Overview { containers: containers.collect(), outbox: outbox::count(&self.conn)? })
+    }
+}
