@@ -11,6 +11,7 @@ use piecewise_core::grant::Grant;
 use piecewise_core::id::{PeerId, Timestamp};
 use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 pub(crate) const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS status_access(
@@ -92,7 +93,7 @@ impl Supervisor {
         &self,
         secret: &[u8; 32],
         now: Timestamp,
-    ) -> Result<Option<Vec<Grant>>, SupervisorError> {
+    ) -> Result<Option<Arc<[Grant]>>, SupervisorError> {
         let sql = "SELECT peer FROM status_access WHERE hash = ? AND NOT is_link AND expires > ?";
         let found = |state: &crate::supervisor::State| {
             let mut stmt = state.conn.prepare_cached(sql)?;
