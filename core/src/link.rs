@@ -14,6 +14,8 @@
 //!   6 ask, 7 rows   see `compare`
 //!   8 receipt   initiator: container id 32 · cursor · signature 64, see `supervisor_log`
 //!   9 intake    responder: 0 it takes segments in, or why it does not: 1 its disk is nearly full
+//!   10 rest     responder: it forgets this talk; whoever has something to say attaches anew
+//!   11 wake     responder, after a rest: there is news, attach anew
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
 
@@ -47,6 +49,9 @@ const ASK: u8 = 6;
 const ROWS: u8 = 7;
 const RECEIPT: u8 = 8;
 const INTAKE: u8 = 9;
+
+const REST: u8 = 10;
+const WAKE: u8 = 11;
 
 const NAME_LEN_MAX: usize = 512;
 const CONTAINERS_MAX: u64 = 1 << 20;
@@ -104,6 +109,11 @@ pub struct Attach {
 }
 
 impl Attach {
+    /// Whether a frame is an initiator's first.
+    pub fn begins(frame: &[u8]) -> bool {
+        frame.first() == Some(&ATTACH)
+    }
+
     /// Reads an initiator's first frame.
     pub fn decode(frame: &[u8]) -> Result<Self, LinkError> {
         let mut r = Reader::new(frame);
@@ -233,6 +243,8 @@ pub struct Link {
     /// Tables to compare, and how far the first of them is; None: this link syncs.
     comparing: Option<Comparing>,
     intake: intake::Intake,
+    /// Whether the responder has forgotten this talk until somebody has something to say.
+    at_rest: bool,
     /// How much of `sent` was told when it was asked last.
     told_sent: (u64, u64),
 }
@@ -251,10 +263,47 @@ impl Link {
         let binding = replica.binding().ok_or(ReplicaError::NotBound)?.clone();
         let follow = (!replica.follows_all()).then(|| replica.containers.in_order().map(|c| c.id).collect());
         let mut link = Self::new(replica, peer, Role::Initiator, binding.database.clone(), follow);
-        let digest = link.digest(replica);
-        let follow = link.follow.as_ref().map(|ids| ids.iter().copied().collect());
-        link.outbox.push_back(Attach { database: binding.database, follow, digest }.encode());
+        link.attach(replica);
         Ok(link)
+    }
+
+    /// Begins to talk: which containers both sides share, and which of them differ.
+    fn attach(&mut self, replica: &Replica) {
+        let follow = self.follow.as_ref().map(|ids| ids.iter().copied().collect());
+        let (database, digest) = (self.database.clone(), self.digest(replica));
+        self.outbox.push_back(Attach { database, follow, digest }.encode());
+        (self.at_rest, self.attached, self.seen) = (false, false, replica.changed_end());
+    }
+
+    /// The frame by which a responder lets a link rest.
+    pub fn rest() -> Vec<u8> {
+        vec![REST]
+    }
+
+    /// The frame by which a responder wakes a link at rest.
+    pub fn wake() -> Vec<u8> {
+        vec![WAKE]
+    }
+
+    /// As the responder: whether this talk can be forgotten, since both sides hold the same and every delivery is receipted.
+    pub fn may_rest(&self) -> bool {
+        self.is_level() && self.sessions.values().all(|s| s.receipted == s.sent_segments)
+    }
+
+    /// As the initiator: the responder has forgotten this talk. What was said meanwhile may be lost.
+    fn receive_rest(&mut self, replica: &Replica) {
+        let was_level = self.is_level();
+        self.sessions.clear();
+        self.unlevel.clear();
+        self.ready.clear();
+        self.outbox.clear();
+        self.known.clear();
+        self.denied.clear();
+        self.intake = intake::Intake::default();
+        (self.at_rest, self.attached, self.known_to) = (true, false, 0);
+        if !was_level {
+            self.attach(replica);
+        }
     }
 
     /// An initiator that compares tables (none named: all) with those of the server, and changes nothing.
@@ -330,6 +379,7 @@ impl Link {
             comparing: None,
             intake: intake::Intake::default(),
             sent: (0, 0),
+            at_rest: false,
             told_sent: (0, 0),
         }
     }
@@ -417,6 +467,10 @@ impl Link {
             ASK if self.is_responder() => self.receive_ask(replica, &mut r)?,
             RECEIPT if self.is_responder() => self.receive_receipt(replica, &mut r, now)?,
             ROWS if !self.is_responder() => self.receive_rows(replica, &mut r)?,
+            REST if !self.is_responder() => self.receive_rest(replica),
+            // One may come late, after this side has attached by itself.
+            WAKE if !self.is_responder() && self.at_rest => self.attach(replica),
+            WAKE if !self.is_responder() => {}
             _ => return Err(LinkError::Protocol { what: "a frame of an unknown kind" }),
         }
         Ok(Received::default())
@@ -430,6 +484,10 @@ impl Link {
     ) -> Result<Option<Vec<u8>>, LinkError> {
         if let Some(frame) = self.outbox.pop_front() {
             return Ok(Some(frame));
+        }
+        if self.at_rest && replica.changed_end() != self.seen {
+            self.attach(replica);
+            return Ok(self.outbox.pop_front());
         }
         if !self.attached {
             return Ok(None);

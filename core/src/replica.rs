@@ -391,8 +391,8 @@ impl Replica {
         changes.end += 1;
     }
 
-    /// Where the record of changed containers ends now.
-    pub(crate) fn changed_end(&self) -> u64 {
+    /// Where the record of changed containers ends now: grows whenever there may be something to say.
+    pub fn changed_end(&self) -> u64 {
         self.changes.end
     }
 

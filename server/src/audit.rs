@@ -240,7 +240,7 @@ fn databases(folder: &Path) -> Vec<PathBuf> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|f| f.path());
     let named = |p: &PathBuf| {
         p.extension().is_some_and(|e| e == "db")
-            && p.file_stem().and_then(|s| s.to_str()).is_some_and(crate::listener::is_database_name)
+            && p.file_stem().and_then(|s| s.to_str()).is_some_and(crate::databases::is_database_name)
     };
     files.filter(named).collect()
 }

@@ -95,9 +95,6 @@ where
     let socket = WebSocketStream::from_raw_socket(socket.into_inner(), Role::Server, config).await;
     tracing::info!(peer = channel.peer.short(), "connected");
     let result = talk(&server, socket, channel, number).await;
-    server.each_database(|commands| {
-        let _ = commands.send(Command::Detach { connection: number });
-    });
     result
 }
 
@@ -219,8 +216,15 @@ struct Router {
     peer: PeerId,
     number: u64,
     opener: Opener,
-    channels: HashMap<u64, Sender<Command>>,
+    /// The database of each channel, and the way to its thread.
+    channels: HashMap<u64, (String, Sender<Command>)>,
     outbox: tokio::sync::mpsc::Sender<Outgoing>,
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.server.databases.detach(self.number, self.channels.values().map(|(name, _)| name));
+    }
 }
 
 impl Router {
@@ -236,30 +240,36 @@ impl Router {
             return Ok(answer.map(|answer| on_channel(channel, &answer.encode())));
         }
         let id = (self.number, channel);
-        if let Some(commands) = self.channels.get(&channel) {
+        if !Attach::begins(frame) {
+            let Some((_, commands)) = self.channels.get(&channel) else {
+                return Err(ConnectionError::Protocol("no attach came first"));
+            };
+            // A database that rests has told the link so; what crossed that word is said again after an attach.
             let _ = commands.send(Command::Frame { id, frame: frame.to_vec(), room });
             return Ok(None);
         }
-        let attach = Attach::decode(frame).map_err(|_| ConnectionError::Protocol("no attach came first"))?;
-        if self.channels.len() >= CHANNELS_MAX {
+        let attach =
+            Attach::decode(frame).map_err(|_| ConnectionError::Protocol("an attach that cannot be read"))?;
+        let known = self.channels.get(&channel).map(|(name, _)| name);
+        if known.is_some_and(|name| *name != attach.database) {
+            return Err(ConnectionError::Protocol("a channel for another database"));
+        }
+        if known.is_none() && self.channels.len() >= CHANNELS_MAX {
             return Err(ConnectionError::Protocol("too many channels"));
         }
-        let granted = self
-            .server
-            .supervisor
-            .grants(&self.peer)
-            .iter()
-            .any(|g| g.pattern.covers_database(&attach.database));
-        let database = granted.then(|| self.server.database(&attach.database)).flatten();
-        let Some(commands) = database else { return Ok(Some(on_channel(channel, &Link::denied()))) };
-        let (peer, outbox) = (self.peer, self.outbox.clone());
-        let _ = commands.send(Command::Attach { id, peer, attach, outbox });
-        self.channels.insert(channel, commands);
+        let grants = self.server.supervisor.grants(&self.peer);
+        let granted = grants.iter().any(|g| g.pattern.covers_database(&attach.database));
+        let (name, outbox) = (attach.database.clone(), self.outbox.clone());
+        let attach = || self.server.databases.attach(id, self.peer, attach, outbox);
+        let Some(commands) = granted.then(attach).flatten() else {
+            return Ok(Some(on_channel(channel, &Link::denied())));
+        };
+        self.channels.insert(channel, (name, commands));
         Ok(None)
     }
 
     fn has_room(&self) {
-        for commands in self.channels.values() {
+        for (_, commands) in self.channels.values() {
             let _ = commands.send(Command::Room { connection: self.number });
         }
     }

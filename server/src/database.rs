@@ -4,7 +4,8 @@
 //! connection says that it has some again.
 
 use crate::backlog::Room;
-use crate::commits::{Commits, FALLBACK, LOOK_EVERY, SETTLE};
+use crate::commits::{FALLBACK, LOOK_EVERY, SETTLE};
+use crate::databases::{Databases, Resting};
 use crate::disk::Disk;
 use crate::metrics::Meter;
 use crate::report::Ask;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Report(Ask),
     /// There may be room on the disk again, or no more.
     Wake,
+    /// Close the file, if there is nothing to do.
+    Rest,
     /// Stop.
     Shutdown,
 }
@@ -69,15 +72,11 @@ pub(crate) struct Database {
 
 impl Database {
     /// Opens, or makes, the file of a database and starts its thread.
-    pub(crate) fn open(
-        supervisor: &Arc<Supervisor>,
-        name: &str,
-        meter: Arc<Meter>,
-        disk: Arc<Disk>,
-    ) -> Result<Self, ReplicaError> {
-        let path = supervisor.folder().join(format!("{name}.db"));
+    pub(crate) fn open(databases: &Arc<Databases>, name: &str) -> Result<Self, ReplicaError> {
+        let supervisor = databases.supervisor();
         let identity = supervisor.identity.clone();
-        let mut replica = Replica::open(&path, true, identity, crate::chance())?.into_server();
+        let mut replica =
+            Replica::open(&databases.path(name), true, identity, crate::chance())?.into_server();
         let binding = Binding {
             database: name.to_owned(),
             realm: supervisor.realm,
@@ -88,15 +87,13 @@ impl Database {
             replica.bind(binding)?;
         }
         let (commands, inbox) = channel();
-        let written = commands.clone();
-        let commits = Commits::watch(&path, move || {
-            let _ = written.send(Command::Written);
-        });
-        let commits =
-            commits.map_err(|error| tracing::warn!(%error, "no news of writes; looking each second")).ok();
         let worker = Worker {
             name: name.to_owned(),
             authority: supervisor.clone(),
+            meter: databases.metrics().meter(name),
+            disk: databases.disk().clone(),
+            databases: databases.clone(),
+            seen: replica.changed_end(),
             replica,
             inbox,
             links: BTreeMap::new(),
@@ -104,12 +101,14 @@ impl Database {
             look_until: None,
             log_told: Instant::now(),
             untold: true,
-            meter,
-            disk,
             stop: None,
-            _commits: commits,
         };
-        let thread = std::thread::Builder::new().name(format!("db {name}")).spawn(move || worker.run());
+        let (databases, file) = (databases.clone(), name.to_owned());
+        let thread = std::thread::Builder::new().name(format!("db {name}")).spawn(move || {
+            if worker.run() == End::Rests {
+                databases.has_left(&file);
+            }
+        });
         let thread = thread.map_err(|error| ReplicaError::Invalid { what: error.to_string() })?;
         Ok(Self { commands, thread: Some(thread) })
     }
@@ -145,11 +144,21 @@ struct Worker {
     disk: Arc<Disk>,
     /// Why nothing is taken in.
     stop: Option<Stop>,
-    _commits: Option<Commits>,
+    databases: Arc<Databases>,
+    /// How many changes links at rest were woken for.
+    seen: u64,
+}
+
+/// Why a thread ends.
+#[derive(PartialEq, Eq)]
+enum End {
+    Stopped,
+    /// The file is closed until somebody needs it.
+    Rests,
 }
 
 impl Worker {
-    fn run(mut self) {
+    fn run(mut self) -> End {
         tracing::info!(database = self.name, "open");
         self.capture();
         loop {
@@ -162,9 +171,14 @@ impl Worker {
             };
             match self.inbox.recv_timeout(wait) {
                 Ok(command) => {
-                    self.untold = true;
+                    let may_rest = matches!(command, Command::Rest);
+                    self.untold |= !may_rest;
                     if !self.handle_some(command) {
                         break;
+                    }
+                    if may_rest && self.rest() {
+                        self.close_file();
+                        return End::Rests;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -178,8 +192,42 @@ impl Worker {
             }
         }
         self.tell_log();
+        self.close_file();
+        End::Stopped
+    }
+
+    fn close_file(&self) {
         let checkpoint = self.replica.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
         tracing::info!(database = self.name, checkpoint = checkpoint.is_ok(), "closed");
+    }
+
+    /// Lets all links rest if they are level and nothing else is to be done; whether the file can be closed.
+    fn rest(&mut self) -> bool {
+        self.look_for_writes();
+        self.pump();
+        self.tell_log();
+        let told = self.replica.log_entries(1).is_ok_and(|entries| entries.is_empty());
+        let quiet = |l: &Attached| l.link.may_rest() && l.outbox.capacity() > 0;
+        if !told || self.look_until.is_some() || !self.links.values().all(quiet) {
+            return false;
+        }
+        let links = std::mem::take(&mut self.links);
+        let rest = |(id, attached): (LinkId, Attached)| {
+            let _ = attached.outbox.try_send(Outgoing::Frame(id.1, Link::rest()));
+            Resting { id, outbox: attached.outbox }
+        };
+        let mut links = Some(links);
+        let rested = self
+            .databases
+            .rest(&self.name, &self.inbox, || links.take().into_iter().flatten().map(rest).collect());
+        match rested {
+            Ok(()) => true,
+            Err(command) => {
+                self.links = links.take().unwrap_or_default();
+                self.handle(command);
+                false
+            }
+        }
     }
 
     /// Handles a command and those behind it; false to stop.
@@ -216,7 +264,7 @@ impl Worker {
             }
             Command::Detach { connection } => self.links.retain(|id, _| id.0 != connection),
             Command::Written => self.look_until = Some(Instant::now() + SETTLE),
-            Command::Wake | Command::Shutdown => {}
+            Command::Wake | Command::Rest | Command::Shutdown => {}
         }
     }
 
@@ -365,6 +413,10 @@ impl Worker {
             if !said {
                 break;
             }
+        }
+        if self.replica.changed_end() != self.seen {
+            self.seen = self.replica.changed_end();
+            self.databases.wake(&self.name);
         }
         // What a first contact made ready, such as a table to fill.
         if let Ok(captured) = self.replica.capture(crate::now())

@@ -10,6 +10,7 @@ pub mod commits;
 pub mod config;
 mod connection;
 mod database;
+pub mod databases;
 pub mod disk;
 mod ledger;
 pub mod limits;

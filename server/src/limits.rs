@@ -80,6 +80,9 @@ pub struct LimitArgs {
     /// Bytes of history that one device may store; what is over is refused; 0: no limit [default: 0].
     #[arg(long, env = "PIECEWISE_BYTES_PER_PEER", value_name = "BYTES")]
     pub bytes_per_peer: Option<Bytes>,
+    /// Databases whose files stay open; others are opened when they are needed [default: 64].
+    #[arg(long, env = "PIECEWISE_OPEN_DATABASES", value_name = "N")]
+    pub open_databases: Option<usize>,
     /// Bytes of the data folder's file system to leave free: with less, nothing is taken in until there is
     /// more again, while everything can be read; 0: no reserve [default: 256M].
     #[arg(long, env = "PIECEWISE_DISK_RESERVE", value_name = "BYTES")]
@@ -103,6 +106,8 @@ pub struct Limits {
     pub containers_per_peer: u64,
     /// Bytes that a peer may store.
     pub bytes_per_peer: u64,
+    /// Databases whose files stay open.
+    pub open_databases: usize,
     /// Bytes to leave free on the disk.
     pub disk_reserve: u64,
 }
@@ -117,6 +122,7 @@ impl Default for Limits {
             row_bytes: ROW_LEN_MAX,
             containers_per_peer: 20_000,
             bytes_per_peer: u64::MAX,
+            open_databases: 64,
             disk_reserve: 256 << 20,
         }
     }
@@ -158,6 +164,11 @@ impl LimitArgs {
                 .bytes_per_peer
                 .or(file.bytes_per_peer)
                 .map_or(default.bytes_per_peer, |b| or_none(b.0)),
+            open_databases: self
+                .open_databases
+                .or(file.open_databases)
+                .unwrap_or(default.open_databases)
+                .max(1),
             disk_reserve: self.disk_reserve.or(file.disk_reserve).map_or(default.disk_reserve, |b| b.0),
         })
     }

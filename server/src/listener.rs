@@ -2,19 +2,17 @@
 
 use crate::backlog::Backlog;
 use crate::config::{MetricsFor, ServeConfig};
-use crate::database::{Command, Database};
+use crate::databases::Databases;
 use crate::disk::Disk;
 use crate::limits::Gate;
 use crate::metrics::Metrics;
 use crate::supervisor::Supervisor;
 use crate::upkeep;
 use crate::web::{self, Arrival};
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -30,13 +28,13 @@ const ADDRESS_FILE: &str = "server.address";
 /// A server that runs.
 pub struct Server {
     pub(crate) supervisor: Arc<Supervisor>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) metrics_for: MetricsFor,
     pub(crate) gate: Arc<Gate>,
     pub(crate) disk: Arc<Disk>,
     pub(crate) backlog: Backlog,
     https: bool,
-    databases: Mutex<HashMap<String, Database>>,
+    pub(crate) databases: Arc<Databases>,
     connections: AtomicU64,
     stop: watch::Sender<bool>,
 }
@@ -47,66 +45,29 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// Whether a name can be that of a database, and so of a file.
-pub fn is_database_name(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    !name.is_empty()
-        && name.len() <= 100
-        && name.chars().all(plain)
-        && !name.starts_with('.')
-        && name != "supervisor"
-}
-
 impl Server {
-    /// A server over this data folder, with every database in it open.
+    /// A server over this data folder. Call it in a runtime.
     pub fn open(supervisor: Arc<Supervisor>, config: &ServeConfig, disk: Disk) -> Arc<Self> {
         let (stop, _) = watch::channel(false);
-        let metrics = Metrics::default();
+        let metrics = Arc::<Metrics>::default();
         supervisor.ledger.limit(config.limits, metrics.hits.clone());
+        let disk = Arc::new(disk);
+        let open_max = config.limits.open_databases;
+        let databases = Databases::new(supervisor.clone(), metrics.clone(), disk.clone(), open_max);
         let server = Self {
             supervisor,
             metrics,
+            databases,
             metrics_for: config.metrics,
             gate: Gate::new(config.limits),
-            disk: Arc::new(disk),
+            disk,
             backlog: Backlog::new(),
             https: config.tls_cert.is_some()
                 || config.public_address.as_ref().is_some_and(|address| address.starts_with("wss:")),
-            databases: Mutex::default(),
             connections: AtomicU64::new(0),
             stop,
         };
-        for name in existing(server.supervisor.folder()) {
-            server.database(&name);
-        }
         Arc::new(server)
-    }
-
-    /// The thread of a database, started if need be; None for a name that is none or a file that does not open.
-    pub(crate) fn database(&self, name: &str) -> Option<Sender<Command>> {
-        if !is_database_name(name) {
-            return None;
-        }
-        let mut databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = databases.get(name) {
-            return Some(database.commands.clone());
-        }
-        match Database::open(&self.supervisor, name, self.metrics.meter(name), self.disk.clone()) {
-            Ok(database) => {
-                let commands = database.commands.clone();
-                databases.insert(name.to_owned(), database);
-                Some(commands)
-            }
-            Err(error) => {
-                tracing::error!(database = name, %error, "cannot be opened");
-                None
-            }
-        }
-    }
-
-    pub(crate) fn each_database(&self, tell: impl Fn(&Sender<Command>)) {
-        let databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
-        databases.values().for_each(|d| tell(&d.commands));
     }
 
     /// Whether browsers reach it over TLS.
@@ -137,6 +98,8 @@ impl Server {
         std::fs::write(&path, &public).map_err(|e| format!("{}: {e}", path.display()))?;
         tracing::info!(%address, public, key = self.supervisor.identity.peer_id().short(), "listening");
         let mut tasks = tokio::task::JoinSet::new();
+        let databases = self.databases.clone();
+        std::thread::spawn(move || databases.begin());
         tasks.spawn(upkeep::run(self.clone()));
         let mut sign = tokio::time::interval(SIGN_EVERY);
         sign.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -162,8 +125,7 @@ impl Server {
         let _ = self.stop.send(true);
         let _ =
             tokio::time::timeout(GOODBYE_TIME, async { while tasks.join_next().await.is_some() {} }).await;
-        let databases = std::mem::take(&mut *self.databases.lock().unwrap_or_else(PoisonError::into_inner));
-        databases.into_values().for_each(Database::close);
+        self.databases.close();
         self.sign_log();
         self.write_ledger();
         // So that a copy of supervisor.db alone is whole.
@@ -214,10 +176,4 @@ fn public_address(address: &SocketAddr, tls: bool) -> String {
         true => format!("{scheme}://127.0.0.1:{}", address.port()),
         false => format!("{scheme}://{address}"),
     }
-}
-
-fn existing(folder: &Path) -> Vec<String> {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = files.filter_map(|f| Some(f.file_name().to_str()?.strip_suffix(".db")?.to_owned()));
-    names.filter(|name| is_database_name(name)).collect()
 }

@@ -70,7 +70,7 @@ impl Server {
     /// Asks every open database in which these grants administer something.
     pub(crate) async fn reports(&self, grants: &[Grant]) -> Vec<Report> {
         let (answer, mut answers) = unbounded_channel();
-        self.each_database(|commands| {
+        self.databases.each(|commands| {
             let ask = Ask { grants: grants.to_vec(), answer: answer.clone() };
             let _ = commands.send(Command::Report(ask));
         });

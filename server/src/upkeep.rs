@@ -40,7 +40,7 @@ fn look_at_disk(server: &Server, before: &mut Option<Stop>) {
     } else {
         tracing::info!(free, reserve, "there is room on the disk again; changes are taken in");
     }
-    server.each_database(|commands| {
+    server.databases.each(|commands| {
         let _ = commands.send(Command::Wake);
     });
 }

@@ -1,0 +1,281 @@
+//! Databases: which SQLite files of the data folder are open. There may be thousands, and few of them busy.
+//!
+//! An open database has a thread, see `database`. When more are open than shall be, the one used least recently rests, if
+//! all its links are level: they are told to rest, and the file is closed. A link at rest costs a line here. It is woken when
+//! there is news, and wakes the database when it has something to say; both by attaching anew, which is one round trip.
+
+use crate::commits::{Commits, FileState};
+use crate::database::{Command, Database, LinkId, Outgoing};
+use crate::disk::Disk;
+use crate::metrics::Metrics;
+use crate::supervisor::Supervisor;
+use piecewise_core::id::PeerId;
+use piecewise_core::link::{Attach, Link};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
+
+/// How long to wait for a database to rest before one more is opened all the same.
+const REST_TIME: Duration = Duration::from_secs(1);
+
+/// The databases of a data folder.
+pub(crate) struct Databases {
+    supervisor: Arc<Supervisor>,
+    metrics: Arc<Metrics>,
+    disk: Arc<Disk>,
+    open_max: usize,
+    state: Mutex<State>,
+    /// Told whenever one has begun to rest.
+    rested: Condvar,
+    commits: Mutex<Option<Commits>>,
+    runtime: Handle,
+}
+
+#[derive(Default)]
+struct State {
+    slots: HashMap<String, Slot>,
+    open: usize,
+    clock: u64,
+    stopping: bool,
+}
+
+#[derive(Default)]
+struct Slot {
+    open: Option<Database>,
+    /// When it was attached to, or found busy, last.
+    used: u64,
+    resting: Vec<Resting>,
+    /// How the files were when it was closed.
+    left: Option<FileState>,
+}
+
+/// A link at rest.
+pub(crate) struct Resting {
+    pub(crate) id: LinkId,
+    pub(crate) outbox: tokio::sync::mpsc::Sender<Outgoing>,
+}
+
+/// Whether a name can be that of a database, and so of a file.
+pub fn is_database_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    !name.is_empty()
+        && name.len() <= 100
+        && name.chars().all(plain)
+        && !name.starts_with('.')
+        && name != "supervisor"
+}
+
+impl Databases {
+    /// Those of the supervisor's folder; at most `open_max` of them stay open for long. Call it in a runtime.
+    pub(crate) fn new(
+        supervisor: Arc<Supervisor>,
+        metrics: Arc<Metrics>,
+        disk: Arc<Disk>,
+        open_max: usize,
+    ) -> Arc<Self> {
+        let (state, commits, rested) = (Mutex::default(), Mutex::default(), Condvar::new());
+        let runtime = Handle::current();
+        Arc::new(Self { supervisor, metrics, disk, open_max, state, rested, commits, runtime })
+    }
+
+    /// Listens for writes by other programs, and opens every database once, for what was written meanwhile.
+    pub(crate) fn begin(self: &Arc<Self>) {
+        let listener: Weak<Self> = Arc::downgrade(self);
+        let commits = Commits::watch_folder(self.supervisor.folder(), move |file| {
+            if let Some(databases) = listener.upgrade() {
+                databases.heard_of(file);
+            }
+        });
+        match commits {
+            Ok(commits) => *self.commits.lock().unwrap_or_else(PoisonError::into_inner) = Some(commits),
+            Err(error) => tracing::warn!(%error, "no news of writes by other programs; looking each second"),
+        }
+        for name in existing(self.supervisor.folder()) {
+            let many = |state: &mut State| state.open > self.open_max && !state.stopping;
+            let waited = self.rested.wait_timeout_while(self.state(), REST_TIME, many);
+            let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if !state.stopping {
+                self.open(&mut state, &name);
+            }
+        }
+    }
+
+    /// Brings a link to its database, which is opened if need be; false if there is none of that name.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        id: LinkId,
+        peer: PeerId,
+        attach: Attach,
+        outbox: tokio::sync::mpsc::Sender<Outgoing>,
+    ) -> Option<Sender<Command>> {
+        let mut state = self.state();
+        let commands = self.open(&mut state, &attach.database)?;
+        if let Some(slot) = state.slots.get_mut(&attach.database) {
+            slot.resting.retain(|resting| resting.id != id);
+        }
+        let _ = commands.send(Command::Attach { id, peer, attach, outbox });
+        Some(commands)
+    }
+
+    /// The thread of a database, started if need be; None for a name that is none or a file that does not open.
+    fn open(self: &Arc<Self>, state: &mut State, name: &str) -> Option<Sender<Command>> {
+        if !is_database_name(name) {
+            return None;
+        }
+        state.clock += 1;
+        let used = state.clock;
+        if let Some(slot) = state.slots.get_mut(name)
+            && let Some(database) = &slot.open
+        {
+            slot.used = used;
+            return Some(database.commands.clone());
+        }
+        let database = match Database::open(self, name) {
+            Ok(database) => database,
+            Err(error) => {
+                tracing::error!(database = name, %error, "cannot be opened");
+                return None;
+            }
+        };
+        let commands = database.commands.clone();
+        state.open += 1;
+        let slot = state.slots.entry(name.to_owned()).or_default();
+        (slot.open, slot.used) = (Some(database), used);
+        if state.open > self.open_max {
+            let least =
+                state.slots.values_mut().filter(|slot| slot.open.is_some()).min_by_key(|slot| slot.used);
+            if let Some(slot) = least {
+                // If it is too busy to rest, another is asked the next time.
+                slot.used = used;
+                slot.open.iter().for_each(|database| drop(database.commands.send(Command::Rest)));
+            }
+        }
+        Some(commands)
+    }
+
+    /// A database wants to rest, with these links: it may if nobody has told it anything meanwhile. Else it is given what it
+    /// was told.
+    pub(crate) fn rest(
+        &self,
+        name: &str,
+        inbox: &Receiver<Command>,
+        links: impl FnOnce() -> Vec<Resting>,
+    ) -> Result<(), Command> {
+        let mut state = self.state();
+        if let Ok(command) = inbox.try_recv() {
+            return Err(command);
+        }
+        state.open -= 1;
+        let slot = state.slots.entry(name.to_owned()).or_default();
+        slot.open = None;
+        slot.left = None;
+        slot.resting.extend(links());
+        self.rested.notify_all();
+        Ok(())
+    }
+
+    /// The files of a database that rests are closed.
+    pub(crate) fn has_left(self: &Arc<Self>, name: &str) {
+        let mut state = self.state();
+        if let Some(slot) = state.slots.get_mut(name).filter(|slot| slot.open.is_none()) {
+            slot.left = Some(FileState::of(&self.path(name)));
+        }
+        // What was written while it was being closed was not heard.
+        drop(state);
+        self.heard_of(&format!("{name}.db"));
+    }
+
+    /// There is news in a database: links at rest attach anew.
+    pub(crate) fn wake(&self, name: &str) {
+        let mut state = self.state();
+        let Some(slot) = state.slots.get_mut(name) else { return };
+        for Resting { id, outbox } in slot.resting.drain(..) {
+            let frame = Outgoing::Frame(id.1, Link::wake());
+            if let Err(TrySendError::Full(frame)) = outbox.try_send(frame) {
+                self.runtime.spawn(async move { outbox.send(frame).await });
+            }
+        }
+    }
+
+    /// A connection has ended: its links in these databases are forgotten.
+    pub(crate) fn detach<'n>(&self, connection: u64, names: impl Iterator<Item = &'n String>) {
+        let mut state = self.state();
+        for name in names {
+            let Some(slot) = state.slots.get_mut(name) else { continue };
+            slot.resting.retain(|resting| resting.id.0 != connection);
+            slot.open.iter().for_each(|d| drop(d.commands.send(Command::Detach { connection })));
+        }
+    }
+
+    /// Tells every open database something.
+    pub(crate) fn each(&self, tell: impl Fn(&Sender<Command>)) {
+        self.state().slots.values().filter_map(|slot| slot.open.as_ref()).for_each(|d| tell(&d.commands));
+    }
+
+    /// Closes all that are open.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.stopping = true;
+        let open: Vec<_> = state.slots.values_mut().filter_map(|slot| slot.open.take()).collect();
+        drop(state);
+        open.into_iter().for_each(Database::close);
+    }
+
+    pub(crate) fn supervisor(&self) -> &Arc<Supervisor> {
+        &self.supervisor
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.supervisor.folder().join(format!("{name}.db"))
+    }
+
+    /// A file in the folder was written.
+    fn heard_of(self: &Arc<Self>, file: &str) {
+        let Some(name) = database_of(file) else { return };
+        let mut state = self.state();
+        let slot = state.slots.get(name);
+        if let Some(open) = slot.and_then(|slot| slot.open.as_ref()) {
+            let _ = open.commands.send(Command::Written);
+            return;
+        }
+        let as_left = slot.is_some_and(|slot| match &slot.left {
+            None => true, // it is being closed
+            Some(left) => *left == FileState::of(&self.path(name)),
+        });
+        if !as_left && !state.stopping && self.path(name).exists() {
+            self.open(&mut state, name);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The database whose file this is, or whose WAL or journal.
+fn database_of(file: &str) -> Option<&str> {
+    let file = file.strip_suffix("-wal").or(file.strip_suffix("-journal")).unwrap_or(file);
+    file.strip_suffix(".db").filter(|name| is_database_name(name))
+}
+
+fn existing(folder: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> = files
+        .filter_map(|f| Some(f.file_name().to_str()?.strip_suffix(".db")?.to_owned()))
+        .filter(|name| is_database_name(name))
+        .collect();
+    names.sort();
+    names
+}
