@@ -145,16 +145,27 @@ impl Databases {
         state.open += 1;
         let slot = state.slots.entry(name.to_owned()).or_default();
         (slot.open, slot.used) = (Some(database), used);
-        if state.open > self.open_max {
-            let least =
-                state.slots.values_mut().filter(|slot| slot.open.is_some()).min_by_key(|slot| slot.used);
-            if let Some(slot) = least {
-                // If it is too busy to rest, another is asked the next time.
-                slot.used = used;
-                slot.open.iter().for_each(|database| drop(database.commands.send(Command::Rest)));
-            }
-        }
+        self.ask_to_rest(state);
         Some(commands)
+    }
+
+    /// Asks the databases used least recently to rest, if more are open than shall be. One that is too busy is asked
+    /// again later.
+    pub(crate) fn trim(&self) {
+        self.ask_to_rest(&mut self.state());
+    }
+
+    fn ask_to_rest(&self, state: &mut State) {
+        let too_many = state.open.saturating_sub(self.open_max);
+        let mut open: Vec<_> = match too_many {
+            0 => return,
+            _ => state.slots.values_mut().filter(|slot| slot.open.is_some()).collect(),
+        };
+        open.sort_unstable_by_key(|slot| slot.used);
+        for slot in open.into_iter().take(too_many) {
+            slot.used = state.clock;
+            slot.open.iter().for_each(|database| drop(database.commands.send(Command::Rest)));
+        }
     }
 
     /// A database wants to rest, with these links: it may if nobody has told it anything meanwhile. Else it is given what it

@@ -1,4 +1,4 @@
-//! Upkeep: what a server does once a second: look at the disk, write the ledger down, forget links to the status page.
+//! Upkeep: what a server does once a second: look at the disk, let databases rest, write the ledger down, forget links to the status page.
 
 use crate::database::Command;
 use crate::limits::Hit;
@@ -20,6 +20,7 @@ pub(crate) async fn run(server: Arc<Server>) {
             _ = stop.changed() => return,
         }
         look_at_disk(&server, &mut stopped);
+        server.databases.trim();
         server.write_ledger();
     }
 }
