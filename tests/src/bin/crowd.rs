@@ -210,8 +210,7 @@ impl Crowd {
         self.restart(&board).await;
         self.idle("idle after the restart").await;
         self.edits(&file, &board, "one edit after the restart").await;
-        let own = Usage::of(std::process::id()).unwrap_or_default();
-        self.row(&format!("| memory of this process, for all clients | {} |", own.memory()));
+        self.look("at the end");
         let (clients, rows, server_rows) = (self.clients, &self.rows, &self.server_rows);
         format!(
             "{clients} connected clients, each with its own key, grant and database, from addresses of loopback. They share the
@@ -222,8 +221,8 @@ two cores with the server.
 {rows}
 The server's process:
 
-| when | memory | peak | handles | threads | CPU so far |
-|---|---|---|---|---|---|
+| when | memory | peak | handles | threads | CPU so far | memory of all clients |
+|---|---|---|---|---|---|---|
 {server_rows}"
         )
     }
@@ -250,14 +249,15 @@ The server's process:
     }
 
     fn look(&mut self, when: &str) {
-        let u = self.usage();
+        let (u, own) = (self.usage(), Usage::of(std::process::id()).unwrap_or_default());
         let row = format!(
-            "| {when} | {} | {} | {} | {} | {} |",
+            "| {when} | {} | {} | {} | {} | {} | {} |",
             u.memory(),
             u.peak(),
             u.handles,
             u.threads,
-            time(u.cpu)
+            time(u.cpu),
+            own.memory()
         );
         self.say(&row);
         let _ = writeln!(self.server_rows, "{row}");
