@@ -24,7 +24,7 @@ use crate::grant::Access;
 use crate::id::{ContainerId, PeerId, Timestamp};
 use crate::key::RowKey;
 use crate::message::{Cursor, Message, put_cursor, read_cursor};
-use crate::replica::{Replica, ReplicaError, Scan};
+use crate::replica::{ContainerState, Replica, ReplicaError, Scan};
 use crate::root::RootDigest;
 use crate::session::{Authority, Role, Session};
 use sha2::{Digest, Sha256};
@@ -259,7 +259,8 @@ impl Link {
         link.attached = true;
         let shared = link.shared(replica);
         if link.digest(replica) == attach.digest {
-            link.known.extend(shared);
+            // The others the peer may never have heard of.
+            link.known.extend(shared.into_iter().filter(|no| has_news(&replica.containers[no])));
             link.outbox.push_back(vec![ATTACHED, 1]);
             return Ok(link);
         }
@@ -464,8 +465,7 @@ impl Link {
             .shared(replica)
             .into_iter()
             .map(|no| &replica.containers[&no])
-            // One side may know of a container that has nothing in it yet.
-            .filter(|c| c.feed.count() > 0 || c.scan != Scan::No)
+            .filter(|c| has_news(c))
             .map(|c| (c.id, if c.scan == Scan::No { c.feed.root.digest().0 } else { [0xff; 32] }))
             .collect();
         pairs.sort();
@@ -489,7 +489,8 @@ impl Link {
     fn receive_attached(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
         if r.u8()? == 1 {
             self.attached = true;
-            self.known.extend(replica.containers.keys());
+            let counted = replica.containers.values().filter(|c| has_news(c));
+            self.known.extend(counted.map(|c| c.no));
         }
         Ok(())
     }
@@ -714,6 +715,11 @@ impl Comparing {
         }
         None
     }
+}
+
+/// Whether a container counts in the digest: one side may know of another that has nothing in it yet.
+fn has_news(container: &ContainerState) -> bool {
+    container.feed.count() > 0 || container.scan != Scan::No
 }
 
 fn encode_list(list: &[Told], last: bool) -> Vec<u8> {

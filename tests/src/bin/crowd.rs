@@ -360,6 +360,9 @@ The server's process:
             after.memory()
         ));
         drop(kept);
+        let again = self.write_much(&file, &board).await;
+        self.row(&format!("| the same once it is gone | {again} |"));
+        self.row(&format!("| the server's memory after that | {} |", self.usage().memory()));
         tasks.shutdown().await;
     }
 
