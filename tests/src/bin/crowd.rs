@@ -349,7 +349,7 @@ The server's process:
         let kept = silent.fall_silent(&seat).await.expect("it is level");
         let beside = self.write_much(&file, &board).await;
         let after = self.usage();
-        let bytes = UNREAD as usize * UNREAD_BYTES >> 20;
+        let bytes = (UNREAD as usize * UNREAD_BYTES) >> 20;
         self.row(&format!(
             "| {bytes} MiB to {READERS} clients, each transaction of 1 MiB to the last of them | {alone} |"
         ));
