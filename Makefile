@@ -1,5 +1,5 @@
 # Every command we type. `make demo` shows what Piecewise does; `make test` is the whole gate, here and in CI.
-.PHONY: demo build test fmt clippy check-core wasm unit browser docs sim bench bench-browser setup clean
+.PHONY: demo build test fmt clippy check-core wasm unit browser docs sim bench bench-browser soak setup clean
 
 CARGO ?= cargo
 
@@ -42,11 +42,18 @@ sim: ## Many seeds of the simulator; SEED=7 replays one, RUNS=1000 sets how many
 bench: setup wasm ## Whole-process figures; writes BENCHMARKS.md
 	$(CARGO) build -q --release --workspace
 	target/release/bench BENCHMARKS.md
+	target/release/many BENCHMARKS.md --tables 10000
+	target/release/many BENCHMARKS.md --databases 1000 --tables 10 --split
+	ulimit -n $$(ulimit -H -n) && target/release/crowd BENCHMARKS.md --clients 10000
 	node tests/browser/bench.mjs write
 
 bench-browser: setup wasm ## Figures of the browser build; puts them into BENCHMARKS.md
 	$(CARGO) build -q --release --workspace
 	node tests/browser/bench.mjs write
+
+soak: ## GIGABYTES=10 of rows, synced while each process is killed again and again; puts its figures into BENCHMARKS.md
+	$(CARGO) build -q --release -p piecewise-tests -p piecewise-server -p piecewise-cli
+	target/release/soak BENCHMARKS.md --gigabytes $(or $(GIGABYTES),10)
 
 setup:
 	@sh tests/setup.sh

@@ -230,6 +230,8 @@ pub struct Link {
     /// Containers that the peer knows of: those up to a number, and more.
     known_to: i64,
     known: BTreeSet<i64>,
+    /// Of those up to that number, some that it may not know of.
+    unsure: BTreeSet<i64>,
     /// Containers that the peer does not open.
     denied: BTreeMap<i64, Denial>,
     /// Containers with something to say, perhaps: tables that others refer to come before those.
@@ -298,6 +300,7 @@ impl Link {
         self.ready.clear();
         self.outbox.clear();
         self.known.clear();
+        self.unsure.clear();
         self.denied.clear();
         self.intake = intake::Intake::default();
         (self.at_rest, self.attached, self.known_to) = (true, false, 0);
@@ -332,11 +335,12 @@ impl Link {
         let follow = attach.follow.map(|ids| ids.into_iter().collect());
         let mut link = Self::new(replica, peer, Role::Responder(authority), attach.database, follow);
         link.attached = true;
-        link.known_to = replica.containers.last();
         if link.digest(replica) == attach.digest {
+            link.know_all(replica);
             link.outbox.push_back(vec![ATTACHED, 1]);
             return Ok(link);
         }
+        link.known_to = replica.containers.last();
         let access = link.access_now();
         let told: Vec<_> = link
             .shared(replica, &access)
@@ -370,6 +374,7 @@ impl Link {
             unlevel: BTreeSet::new(),
             known_to: 0,
             known: BTreeSet::new(),
+            unsure: BTreeSet::new(),
             denied: BTreeMap::new(),
             ready: BTreeSet::new(),
             outbox: VecDeque::new(),
@@ -586,8 +591,7 @@ impl Link {
         let mut hash = Sha256::new().chain_update(b"piecewise containers\0");
         for state in self.shared(replica, &self.access_now()) {
             match state.scan() {
-                // One side may know of a container that has nothing in it yet.
-                Scan::No if state.feed.count() == 0 => {}
+                _ if !has_news(state) => {}
                 Scan::No => hash = hash.chain_update(state.id.0).chain_update(state.feed.digest().0),
                 _ => hash = hash.chain_update(state.id.0).chain_update([0xff; 32]),
             }
@@ -598,7 +602,7 @@ impl Link {
     fn receive_attached(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
         if r.u8()? == 1 {
             self.attached = true;
-            self.known_to = replica.containers.last();
+            self.know_all(replica);
             // A connection may have broken between the server's commit and its word.
             replica.acknowledge_all()?;
         }
@@ -619,7 +623,13 @@ impl Link {
     }
 
     fn knows(&self, no: i64) -> bool {
-        no <= self.known_to || self.known.contains(&no)
+        (no <= self.known_to && !self.unsure.contains(&no)) || self.known.contains(&no)
+    }
+
+    /// Both sides have the same, so the peer knows of all; but of those that do not count in the digest, perhaps.
+    fn know_all(&mut self, replica: &Replica) {
+        self.known_to = replica.containers.last();
+        self.unsure = replica.containers.values().filter(|c| !has_news(c)).map(|c| c.no).collect();
     }
 
     fn hear_of(&mut self, replica: &mut Replica, told: &[Told]) -> Result<(), LinkError> {
@@ -897,6 +907,11 @@ impl Comparing {
         }
         Ok(None)
     }
+}
+
+/// Whether a container counts in the digest: one side may know of another that has nothing in it yet.
+fn has_news(container: &ContainerState) -> bool {
+    container.feed.count() > 0 || container.scan() != Scan::No
 }
 
 fn encode_list(list: &[Told], last: bool) -> Vec<u8> {

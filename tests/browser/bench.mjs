@@ -1,5 +1,5 @@
 // Browser benchmarks: the package in Chromium with the real server, all in one run. `make bench-browser` puts them into
-// BENCHMARKS.md, below a line of their own.
+// BENCHMARKS.md, in place of their section of before, as `tests/src/page.rs` does for the others.
 import { brotliCompressSync, constants } from 'node:zlib';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -117,8 +117,10 @@ Chromium, headless, with the release server, \`make bench-browser\`; ${ROWS.toLo
 console.log(section);
 const path = join(root, 'BENCHMARKS.md');
 if (existsSync(path) && process.argv[2] === 'write') {
-  const text = readFileSync(path, 'utf8').split('\n## In the browser')[0].trimEnd();
-  writeFileSync(path, `${text}\n\n${section}`);
+  const parts = readFileSync(path, 'utf8').trimEnd().split('\n\n## ').map((part, n) => (n ? `## ${part}` : part));
+  const at = parts.findIndex(part => part.startsWith('## In the browser\n'));
+  parts.splice(at < 0 ? parts.length : at, at < 0 ? 0 : 1, section.trimEnd());
+  writeFileSync(path, `${parts.join('\n\n')}\n`);
 }
 for (const work of after.reverse()) await work();
 process.exit(0);

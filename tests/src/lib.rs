@@ -1,8 +1,13 @@
-//! Piecewise tests: replicas in one process with links that lose, cut and delay, all from one seed; and the
-//! real binaries with real files and sockets.
+//! Piecewise tests: replicas in one process with links that lose, cut and delay, all from one seed; the real
+//! binaries with real files and sockets; and what measures them.
 
+pub mod application;
+pub mod client;
 pub mod data;
 pub mod http;
+pub mod measure;
 pub mod network;
+pub mod page;
 pub mod process;
+pub mod proxy;
 pub mod rng;

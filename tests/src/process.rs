@@ -191,14 +191,19 @@ impl Device {
 
     /// Starts `piecewise watch FILE` and waits until it is level.
     pub fn watch(&self, file: &Path) -> Watch {
+        let watch = self.start_watch(file);
+        watch.next_level();
+        watch
+    }
+
+    /// Starts `piecewise watch` on a file or a folder.
+    pub fn start_watch(&self, file: &Path) -> Watch {
         let mut command = self.command();
         command.arg("watch").arg(file).arg("--json").stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let out = lines(child.stdout.take().expect("it is piped"));
         let err = lines(child.stderr.take().expect("it is piped"));
-        let watch = Watch { child, out, err };
-        watch.next_level();
-        watch
+        Watch { child, out, err }
     }
 }
 

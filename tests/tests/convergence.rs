@@ -1,7 +1,7 @@
 //! What two people see after they edited apart and synced.
 
-use piecewise_core::replica::TrackOptions;
-use piecewise_tests::network::Network;
+use piecewise_core::replica::{Follow, TrackOptions};
+use piecewise_tests::network::{Faults, Network};
 
 const NOTES: &str = "CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT, body TEXT, votes INTEGER, done INTEGER DEFAULT 0)";
 const ALL: &str = "SELECT * FROM notes ORDER BY id";
@@ -175,4 +175,18 @@ fn two_programs_that_sync_one_file_notice_what_the_other_did() {
     net.replica(1).untrack("extra").unwrap();
     assert_eq!(other.capture(now).unwrap().rows, 0);
     assert_eq!(other.status().unwrap().tables.len(), 1);
+}
+
+#[test]
+fn a_follower_hears_of_a_table_that_was_still_empty_on_the_server_when_it_connected() {
+    let mut net = notes(1);
+    let follower = net.add_machine("", Follow::All);
+    net.run(1, "INSERT INTO notes VALUES (1, 'Milk', 'one two three', 1, 0)");
+    let opened = (1..20).any(|frames| {
+        net.talk(1, Some(frames)).expect("a talk that is cut");
+        !net.roots(0).is_empty()
+    });
+    assert!(opened && net.sql(0, "SELECT title FROM notes").is_err());
+    net.talk_with(&[follower, 1], &Faults::default()).expect("both talk");
+    assert_eq!(net.query(follower, "SELECT title FROM notes"), ["Text(\"Milk\")"]);
 }

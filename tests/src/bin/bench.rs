@@ -6,8 +6,10 @@ use piecewise_core::supervisor_log::entry::Place;
 use piecewise_core::supervisor_log::{Entry, Event};
 use piecewise_server::audit;
 use piecewise_server::supervisor::Supervisor;
+use piecewise_tests::application::{Vocabulary, checkpoint, count, len, open, text};
+use piecewise_tests::measure::{Usage, argument, page_path};
+use piecewise_tests::page::Page;
 use piecewise_tests::process::{Device, PATIENCE, Server, Watch};
-use piecewise_tests::rng::Rng;
 use rusqlite::{Connection, params};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -54,10 +56,11 @@ struct FirstSync {
 fn main() {
     let rows: u64 = argument("--rows").unwrap_or(1_000_000);
     let large: u64 = argument("--large").unwrap_or(5_000_000);
-    let out: PathBuf = std::env::args().nth(1).filter(|a| !a.starts_with('-')).unwrap_or_default().into();
     let folder = tempfile::Builder::new().prefix("bench").tempdir_in(".").expect("a folder");
-    let mut page = String::new();
-    intro(&mut page);
+    let path = page_path();
+    let mut page =
+        path.as_deref().map_or_else(Page::default, |p| Page::read(p).expect("the page can be read"));
+    page.set_intro(&intro());
 
     let integer = Bench::new(&folder.path().join("integer"), Key::Integer).first_sync(rows);
     let (uuid, bench) = {
@@ -73,45 +76,49 @@ fn main() {
     drop(bench);
     let big = (large > 0).then(|| Bench::new(&folder.path().join("large"), Key::Integer).first_sync(large));
 
-    first_syncs(&mut page, &integer, &uuid, big.as_ref());
-    writes(&mut page, folder.path());
-    let ms = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1000.0);
-    let _ = writeln!(page, "\n## Little things, at {rows} rows\n\n| what | measured | aim |\n|---|---|---|");
-    let _ = writeln!(
-        page,
-        "| nothing changed: `sync` | {}, {} B both ways | 20 ms, 1,024 B |",
-        ms(nothing.0),
-        nothing.1
-    );
-    let _ = writeln!(
-        page,
-        "| 1 % changed on one side, another 1 % on the other, three syncs | {} | 1,000 ms |",
-        ms(percent)
-    );
-    let _ = writeln!(page, "| one row, `watch` to `watch`, commit to commit: p50 | {} | 5 ms |", ms(live.0));
-    let _ = writeln!(page, "| p99 | {} | 20 ms |", ms(live.1));
-    page.push_str(BOUND);
-    log_cost(&mut page, folder.path(), &integer);
-    println!("{page}");
-    if !out.as_os_str().is_empty() {
-        std::fs::write(&out, page).expect("the page can be written");
+    page.put("First sync", &first_syncs(&integer, &uuid, big.as_ref()));
+    page.put("Application writes", &writes(folder.path()));
+    page.put("Little things", &little_things(rows, nothing, percent, live));
+    page.put("The supervisor's log", &log_cost(folder.path(), &integer));
+    println!("{}", page.text());
+    if let Some(path) = path {
+        std::fs::write(path, page.text()).expect("the page can be written");
     }
 }
 
-fn argument(name: &str) -> Option<u64> {
-    let mut arguments = std::env::args().skip_while(|a| a != name);
-    arguments.nth(1).map(|n| n.replace('_', "").parse().expect("a number"))
+fn little_things(
+    rows: u64,
+    nothing: (Duration, u64),
+    percent: Duration,
+    live: (Duration, Duration),
+) -> String {
+    let ms = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1000.0);
+    format!(
+        "At {rows} rows.
+
+| what | measured | aim |
+|---|---|---|
+| nothing changed: `sync` | {}, {} B both ways | 20 ms, 1,024 B |
+| 1 % changed on one side, another 1 % on the other, three syncs | {} | 1,000 ms |
+| one row, `watch` to `watch`, commit to commit: p50 | {} | 5 ms |
+| p99 | {} | 20 ms |
+{BOUND}",
+        ms(nothing.0),
+        nothing.1,
+        ms(percent),
+        ms(live.0),
+        ms(live.1),
+    )
 }
 
-fn intro(page: &mut String) {
+fn intro() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
         .lines()
         .find_map(|l| l.strip_prefix("model name"))
         .map_or("", |m| m.trim_start_matches([' ', '\t', ':']));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let _ = writeln!(
-        page,
+    format!(
         "# Benchmarks
 
 `make bench` makes this page: release builds, whole processes, real files and sockets on loopback,
@@ -122,7 +129,7 @@ This run: {cores} cores, {model}.
 
 Rows have ten columns and about 200 bytes: two keys, names, an address, an amount, a day, a flag and a note
 of eight words, from a vocabulary of 4,096 made-up words, all from one seed."
-    );
+    )
 }
 
 /// One server, a sender and a receiver.
@@ -174,7 +181,7 @@ impl Bench {
         listening.stop();
         let wire = moved["moved"]["bytes_sent"].as_u64().unwrap_or(0);
         self.files.iter().for_each(|f| checkpoint(f));
-        assert_eq!(count(&self.files[1]), rows, "the receiver has all rows");
+        assert_eq!(count(&self.files[1], "items"), rows, "the receiver has all rows");
         checkpoint(&plain_file);
         let (plain_len, synced_len) = (len(&plain_file), len(&self.files[1]));
         FirstSync { rows, plain, sync, raw, wire, plain_file: plain_len, synced_file: synced_len, memory }
@@ -245,16 +252,13 @@ impl Bench {
     }
 }
 
-fn first_syncs(page: &mut String, integer: &FirstSync, uuid: &FirstSync, big: Option<&FirstSync>) {
-    let _ = writeln!(
-        page,
-        "\n## First sync
-
-From one file, through the server, into an empty file whose `watch` listens; capture included, until the
+fn first_syncs(integer: &FirstSync, uuid: &FirstSync, big: Option<&FirstSync>) -> String {
+    let mut page = String::from(
+        "From one file, through the server, into an empty file whose `watch` listens; capture included, until the
 last row is committed there.
 
 | key | rows | rows/s | of plain inserts | wire / raw values | file / plain file | peak memory: sender, server, receiver |
-|---|---|---|---|---|---|---|"
+|---|---|---|---|---|---|---|\n",
     );
     let list = [("INTEGER", Some(integer)), ("TEXT (uuid)", Some(uuid)), ("INTEGER", big)];
     for (key, sync) in list.into_iter().filter_map(|(key, sync)| Some((key, sync?))) {
@@ -278,10 +282,11 @@ last row is committed there.
 Other ways to sync SQLite, on the same work and kind of machine: Turso sync 4,100 rows/s, cr-sqlite 3,600,
 SQLite Sync 1,800, PouchDB 2,000; SQLite's session extension, in one process and without a network, 55,000."
     );
+    page
 }
 
 /// What the supervisor's log costs, beside the first sync of which it keeps the record.
-fn log_cost(page: &mut String, folder: &Path, sync: &FirstSync) {
+fn log_cost(folder: &Path, sync: &FirstSync) -> String {
     let supervisor = Supervisor::open(&folder.join("log")).expect("a data folder");
     let entry = |n: u64| {
         let mut segment = [0; 32];
@@ -314,12 +319,8 @@ fn log_cost(page: &mut String, folder: &Path, sync: &FirstSync) {
     let sound = audit::verify_folder(&export, &key, &[]).expect("it is sound");
     let verify = started.elapsed();
     assert_eq!(sound.entries, count);
-    let _ = writeln!(
-        page,
-        "
-## The supervisor's log
-
-| what | measured | aim |
+    format!(
+        "| what | measured | aim |
 |---|---|---|
 | one entry, with its fsync | {:.2} ms | 1 ms |
 | the entries of a first sync of {} rows ({segments}), in batches of 100 | {:.0} ms, {:.1} % of that sync | 3 % |
@@ -329,18 +330,15 @@ fn log_cost(page: &mut String, folder: &Path, sync: &FirstSync) {
         share.as_secs_f64() * 1000.0,
         100.0 * share.as_secs_f64() / sync.sync.as_secs_f64(),
         count as f64 / verify.as_secs_f64(),
-    );
+    )
 }
 
 /// Application writes with tracking on, against the same writes without.
-fn writes(page: &mut String, folder: &Path) {
-    let _ = writeln!(
-        page,
-        "\n## Application writes
+fn writes(folder: &Path) -> String {
+    let mut page = format!(
+        "{WRITES} inserts in transactions of {BATCH}, with tracking on against without, medians of {ROUNDS} pairs.
 
-{WRITES} inserts in transactions of {BATCH}, with tracking on against without, medians of {ROUNDS} pairs.
-
-| key | tracked / plain | aim |\n|---|---|---|"
+| key | tracked / plain | aim |\n|---|---|---|\n"
     );
     for (key, name, aim) in [(Key::Integer, "INTEGER", 2.2), (Key::Uuid, "TEXT (uuid)", 3.0)] {
         let mut ratios = vec![];
@@ -362,13 +360,7 @@ fn writes(page: &mut String, folder: &Path) {
         ratios.sort_by(f64::total_cmp);
         let _ = writeln!(page, "| {name} | {:.2} | {aim:.1} |", ratios[ROUNDS / 2]);
     }
-}
-
-fn open(file: &Path) -> Connection {
-    let conn = Connection::open(file).expect("the file opens");
-    conn.busy_timeout(PATIENCE).expect("a timeout");
-    conn.execute_batch("PRAGMA synchronous = NORMAL").expect("a pragma");
-    conn
+    page
 }
 
 fn make(file: &Path, key: Key) {
@@ -392,24 +384,21 @@ fn fill(file: &Path, key: Key, rows: u64) -> (Duration, u64) {
 }
 
 fn insert(conn: &mut Connection, key: Key, rows: u64) -> u64 {
-    let mut rng = Rng(1);
-    let words: Vec<String> = (0..4096).map(|_| word(&mut rng)).collect();
+    let mut words = Vocabulary::from_seed(1);
     let mut raw = 0;
     for first in (1..=rows).step_by(BATCH as usize) {
         let tx = conn.transaction().expect("a transaction");
         let mut stmt = tx.prepare_cached("INSERT INTO items VALUES (?,?,?,?,?,?,?,?,?,?)").expect("SQL");
         for n in first..(first + BATCH).min(rows + 1) {
-            let mut pick = || words[rng.below(4096) as usize].as_str();
-            let (given, family, city) = (pick(), pick(), pick());
+            let [given, family, city, host, street] = std::array::from_fn(|_| words.word().to_owned());
             let name = format!("{given} {family}");
-            let email = format!("{given}.{family}@{}.example", pick());
-            let street = format!("{} street", pick());
-            let note: Vec<_> = (0..8).map(|_| pick()).collect();
-            let note = note.join(" ");
+            let email = format!("{given}.{family}@{host}.example");
+            let note = words.words(8);
+            let rng = &mut words.rng;
             let reference = format!("{:016x}", rng.number());
             let day = format!("20{:02}-{:02}-{:02}", rng.below(30), 1 + rng.below(12), 1 + rng.below(28));
             let amount = rng.below(1_000_000) as f64 / 100.0;
-            let street = format!("{street} {}", rng.below(200));
+            let street = format!("{street} street {}", rng.below(200));
             let texts =
                 [&reference, &name, &email, &street, &day, &note].map(|t| t.len()).iter().sum::<usize>();
             raw += (texts + city.len() + 16) as u64;
@@ -463,35 +452,12 @@ fn insert(conn: &mut Connection, key: Key, rows: u64) -> u64 {
     raw
 }
 
-fn word(rng: &mut Rng) -> String {
-    let letters = 4 + rng.below(6);
-    (0..letters).map(|_| (b'a' + rng.below(26) as u8) as char).collect()
-}
-
-fn checkpoint(file: &Path) {
-    open(file).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
-}
-
-fn count(file: &Path) -> u64 {
-    open(file).query_row("SELECT count(*) FROM items", [], |r| r.get::<_, i64>(0)).expect("a count") as u64
-}
-
-fn len(file: &Path) -> u64 {
-    std::fs::metadata(file).expect("the file is there").len()
-}
-
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
 }
 
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path that is text")
-}
-
 /// The most memory a process has used so far, in KiB; 0 if it has ended.
 fn peak_memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    Usage::of(pid).map_or(0, |usage| usage.peak_kib)
 }
