@@ -56,7 +56,6 @@ test('a link opens the page once, which stays open and shows what happens', asyn
   await other.close();
   const fresh = device.run('admin').trim();
   await page.goto(fresh);
-  await page.reload();
   await page.getByText('Serving').waitFor();
   await server.stop();
   await page.getByText('does not answer').waitFor();
