@@ -148,7 +148,7 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[serde(default)]
     pub limits: LimitArgs,
-    /// A TOML file with any of these settings, named as the flags with _ for -; limits stand under [limits].
+    /// A TOML file with any of these settings, named as the flags with _ for -; limits stand under `[limits]`.
     #[arg(long, env = "PIECEWISE_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,

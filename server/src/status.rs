@@ -13,10 +13,10 @@ use crate::report::{Report, administers, administers_all};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, COOKIE};
 use hyper::{Method, Request, StatusCode};
-use piecewise_core::grant::{Grant, access};
+use piecewise_core::grant::{Access, Grant};
 use piecewise_core::id::PeerId;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Containers of one database, and peers, that are listed; the rest is told as a number.
 const LISTED_MAX: usize = 200;
@@ -99,7 +99,7 @@ async fn figures(server: &Server, grants: &[Grant]) -> Result<Value, crate::supe
         "now_ms": crate::now().0,
         "version": env!("CARGO_PKG_VERSION"),
         "up_seconds": server.metrics.started.elapsed().as_secs(),
-        "grants": grants.iter().filter(|g| g.access == piecewise_core::grant::Access::Admin)
+        "grants": grants.iter().filter(|g| g.access == Access::Admin)
             .map(Grant::to_string).collect::<Vec<_>>(),
         "disk": {
             "free": server.disk.free(), "reserve": server.disk.reserve(),
@@ -148,12 +148,19 @@ fn peers(
         *to_send += traffic.segments_to_send;
         *to_come += traffic.segments_to_come;
     }
-    let containers = || reports.iter().flat_map(|report| &report.containers).map(|c| c.name.as_str());
+    // Many peers have the same few grants: each is held against the containers once.
+    let mut known: HashMap<String, bool> = HashMap::new();
+    let mut is_near = |grant: &Grant| {
+        *known.entry(grant.pattern.as_str().to_owned()).or_insert_with(|| {
+            let mut containers = reports.iter().flat_map(|report| &report.containers);
+            containers.any(|container| grant.pattern.covers(&container.name))
+        })
+    };
     let mut peers: Vec<_> = server
         .supervisor
         .peers()?
         .into_iter()
-        .filter(|peer| containers().any(|name| access(&peer.grants, name).is_some()))
+        .filter(|peer| peer.grants.iter().any(&mut is_near))
         .map(|peer| (server.supervisor.ledger.account(&peer.key), peer))
         .collect();
     peers.sort_by_key(|(account, _)| (account.connections == 0, std::cmp::Reverse(account.seen)));
@@ -164,7 +171,7 @@ fn peers(
         let may: Vec<_> = peer
             .grants
             .iter()
-            .filter(|grant| containers().any(|name| grant.pattern.covers(name)))
+            .filter(|grant| is_near(grant))
             .filter(|grant| administers(grants, grant.pattern.as_str()) || grants.contains(grant))
             .map(Grant::to_string)
             .collect();

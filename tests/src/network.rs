@@ -4,7 +4,7 @@ use crate::rng::Rng;
 use piecewise_core::grant::{Access, Grant};
 use piecewise_core::id::{PeerId, RealmId, Timestamp};
 use piecewise_core::identity::Identity;
-use piecewise_core::link::{Attach, Link, LinkError};
+use piecewise_core::link::{Attach, Link, LinkError, Stop};
 use piecewise_core::replica::{Binding, Follow, Replica, TrackOptions};
 use piecewise_core::session::Authority;
 use rusqlite::Connection;
@@ -73,6 +73,8 @@ pub struct Faults {
     pub repeat: Option<u64>,
     /// A frame, and all behind it, comes later.
     pub delay: Option<u64>,
+    /// The server takes nothing in after so many frames, until as many more have gone or nothing moves.
+    pub stop: Option<usize>,
     /// A frame comes with other bytes: some changed, cut off, added, or all by chance.
     pub damage: Option<u64>,
 }
@@ -249,6 +251,7 @@ impl Network {
             let far = Link::responder(self.replica(0), peer, authority, Attach::decode(&first)?)?;
             lines.push(Line { client: *client, ends: [near, far], under_way: Default::default() });
         }
+        let mut stopped = false;
         loop {
             let mut quiet = true;
             for line in &mut lines {
@@ -260,6 +263,16 @@ impl Network {
             for n in clients.iter().copied().chain([0]) {
                 let captured = self.replica(n).capture(now).expect("capture");
                 quiet &= captured.rows == 0 && !captured.more;
+            }
+            if let Some(after) = faults.stop {
+                let on = talk.frames > after && talk.frames <= 2 * after && !quiet;
+                let stop = on.then_some(Stop::Disk);
+                let go_on: Vec<_> = lines.iter_mut().map(|line| line.ends[1].set_intake(stop)).collect();
+                if go_on.contains(&false) {
+                    return Ok((talk, false)); // the server ends the connection
+                }
+                quiet &= !stopped;
+                stopped = on;
             }
             if quiet {
                 let level = lines.iter().all(|line| line.ends.iter().all(Link::is_level));

@@ -159,6 +159,7 @@ impl Simulation {
             lose: some(12, self),
             repeat: some(8, self),
             delay: some(2, self),
+            stop: (self.below(4) == 0).then(|| self.below(30) as usize),
             damage: None,
         };
         let ended = self.net.talk_with(&clients, &faults);
