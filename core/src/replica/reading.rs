@@ -47,6 +47,8 @@ pub struct TableStatus {
     pub segments: u64,
     /// Own segments that the server has not said to have.
     pub waiting_segments: u64,
+    /// Changes of rows in those.
+    pub waiting_changes: u64,
     /// Rows held.
     pub held: u64,
     /// Rows refused.
@@ -198,13 +200,14 @@ impl Replica {
             waiting_rows = log::count(&self.conn)?;
         }
         for state in self.containers.values() {
-            let own = segments::count_unsent(&self.conn, state.no)?;
+            let (waiting_segments, waiting_changes) = segments::count_unsent(&self.conn, state.no)?;
             tables.push(TableStatus {
                 table: state.table.clone(),
                 container: state.name.clone(),
                 rows: state.user.as_ref().map_or(Ok(0), |u| u.count(&self.conn))?,
                 segments: state.feed.count(),
-                waiting_segments: own,
+                waiting_segments,
+                waiting_changes,
                 held: holds::count(&self.conn, state.no)?,
                 refused: holds::count_refused(&self.conn, state.no)?,
                 root: state.feed.root.digest().to_string(),
