@@ -207,7 +207,10 @@ export class Host {
     try { await open; } catch (error) {
       if (this.#joining !== joining) throw error;
       this.#joining = null;
-      if (this.#settings.server && this.#settings.online !== false) this.#dial();
+      if (this.#settings.server && this.#settings.online !== false) {
+        this.#problem = null;
+        this.#dial();
+      }
       throw error;
     }
     this.#joining = null;

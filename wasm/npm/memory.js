@@ -18,7 +18,7 @@ const load = () => (ready ??= (async () => {
 
 export async function openHere({ seed, device }, tell) {
   await load();
-  const engine = new Engine(undefined, '', seed ?? random(), random());
+  const engine = new Engine(undefined, seed ?? random(), random());
   const died = error => tell({ type: 'error', error: { code: 'INTERNAL', message: error.message } });
   const host = new Host(engine, { device }, { save: async () => {}, tell, died });
   return { call: (method, args) => host.call(method, method === 'join' ? [...args, readInvite] : args), end() {} };

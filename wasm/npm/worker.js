@@ -73,11 +73,11 @@ async function own(replace) {
   const settings = await readSettings();
   const seed = Uint8Array.from(settings.seed);
   let engine;
-  try { engine = new Engine(storage, FILE, seed, random()); } catch (error) {
+  try { engine = new Engine(FILE, seed, random()); } catch (error) {
     if (!replace || error.code !== 'DAMAGED') throw error;
     checkFile(replace);
     storage.remove(FILE);
-    engine = new Engine(storage, FILE, seed, random());
+    engine = new Engine(FILE, seed, random());
   }
   if (device) settings.device = device;
   host = new Host(engine, settings, { save: writeSettings, tell, died });

@@ -10,7 +10,7 @@ use js_sys::{Array, Object, Reflect, Uint8Array};
 use piecewise_core::handshake::Initiator;
 use piecewise_core::id::{PeerId, RealmId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
-use piecewise_core::invite::Invite;
+use piecewise_core::invite::{Invite, InviteError};
 use piecewise_core::replica::{Binding, Choice, Follow, Replica, ReplicaError, TrackOptions};
 use piecewise_core::supervisor_log::{Alarm, Witness};
 use rsqlite_vfs::VfsFilesManager;
@@ -32,9 +32,12 @@ fn start() {
 /// What an invite says, for the host to remember: `{ address, server, realm, secret }`, keys in hex.
 #[wasm_bindgen(js_name = readInvite)]
 pub fn read_invite(text: &str) -> Result<String, JsValue> {
-    let invite: Invite = text.trim().parse().map_err(|error: piecewise_core::invite::InviteError| {
-        fault("BAD_INVITE", error.to_string())
-            .hint("copy the whole line that `piecewise-server invite` printed")
+    let invite: Invite = text.trim().parse().map_err(|error: InviteError| match error {
+        InviteError::NewerVersion => {
+            fault("VERSION", error.to_string()).hint("use the version of the package that fits the server")
+        }
+        _ => fault("BAD_INVITE", error.to_string())
+            .hint("copy the whole line that `piecewise-server invite` printed"),
     })?;
     Ok(json!({ "address": invite.address, "server": hex(&invite.server.0), "realm": hex(&invite.realm.0),
                "secret": hex(&invite.secret) })
@@ -123,14 +126,12 @@ impl std::fmt::Debug for Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Opens a database in memory, or in a storage under a name. `seed` is this device's secret, `chance` 32 random bytes.
+    /// Opens a file of the storage that was opened before, or a new database in memory. `seed` is this device's secret,
+    /// `chance` 32 random bytes.
     #[wasm_bindgen(constructor)]
-    pub fn new(storage: Option<Storage>, name: &str, seed: &[u8], chance: &[u8]) -> Result<Self, JsValue> {
-        let file = storage.as_ref().map(|_| name.to_owned());
+    pub fn new(file: Option<String>, seed: &[u8], chance: &[u8]) -> Result<Self, JsValue> {
         let identity = Identity::from_seed(secret(seed)?);
         let replica = open_replica(file.as_deref(), identity.clone(), secret(chance)?)?;
-        // The handles live as long as the worker.
-        std::mem::forget(storage);
         Ok(Self { replica, file, identity, witness: Witness::default(), talk: None, in_transaction: false })
     }
 

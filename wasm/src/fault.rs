@@ -106,7 +106,12 @@ impl From<ReplicaError> for Fault {
             ReplicaError::AlreadyTracked { .. } => "TRACKED",
             _ => "REPLICA",
         };
-        with_hint(code, chain(&error))
+        let own = match &error {
+            ReplicaError::Refused(refusal) => refusal.hint(),
+            _ => None,
+        };
+        let fault = with_hint(code, chain(&error));
+        Self { hint: own.or(fault.hint), ..fault }
     }
 }
 
