@@ -24,12 +24,12 @@ export function board(section, db, act) {
     for (const [status, group] of groups) {
       const list = group.querySelector('.cards');
       const here = rows.filter(row => (row.status in STATUS ? row.status : 'todo') === status);
+      group.hidden = here.length === 0;
       here.forEach((row, n) => {
         const card = cards.get(row.id) ?? make(row);
         if (list.children[n] !== card.element) move(list, card.element, list.children[n] ?? null);
         card.show(row);
       });
-      group.hidden = here.length === 0;
     }
     section.querySelector('.empty').hidden = rows.length > 0;
     result.changed();

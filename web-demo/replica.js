@@ -36,8 +36,13 @@ export async function replica(section, name, title, invite, told) {
   $('.join').onsubmit = act(async event => { await join(event.target.elements.invite.value.trim()); await show(); });
   $('.add').onsubmit = act(async event => {
     const { title } = event.target.elements;
-    await db.run('INSERT INTO cards(id, title, made) VALUES (?, ?, ?)', [unique(), title.value.trim(), Date.now()]);
+    const text = title.value.trim();
+    // At once, for the next may be typed already.
     title.value = '';
+    try { await db.run('INSERT INTO cards(id, title, made) VALUES (?, ?, ?)', [unique(), text, Date.now()]); } catch (error) {
+      title.value ||= text;
+      throw error;
+    }
   });
   $('.switch input').onchange = act(event => (event.target.checked ? db.connect() : db.disconnect()));
   $('.again').onclick = act(() => db.connect());

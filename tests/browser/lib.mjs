@@ -12,7 +12,7 @@ const PATIENCE_MS = 30_000;
 
 const endings = new WeakMap();
 /** Does something when a test ends: what was begun last first. */
-function atEnd(t, work) {
+export function atEnd(t, work) {
   if (!endings.has(t)) {
     endings.set(t, []);
     t.after(async () => { for (const work of endings.get(t).reverse()) await work(); });

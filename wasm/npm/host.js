@@ -18,6 +18,8 @@ const CALLS_KEPT = 256;
 /** Errors after which calling the server again would end the same. */
 const LASTING = new Set(['WRONG_SERVER', 'OTHER_SERVER', 'BOUND', 'BAD_INVITE', 'NOT_GRANTED', 'VERSION', 'ADDRESS']);
 const NOTE_EVERY_MS = 1000;
+/** The server signs a checkpoint of its log a second after it has grown. */
+const ASK_LOG_AFTER_MS = 1500;
 const QUEUED_MAX = 4 << 20;
 
 /** Gives others their turn; a timer would wait 4 ms. */
@@ -36,7 +38,7 @@ export class Host {
   #joining = null; #problem = null; #level = false;
   /** The transaction that a page has open. */
   #open = null;
-  #changes; #dirty = true; #captured = 0; #noted = 0; #scheduled = false; #pumping = false; #closed = false;
+  #changes; #dirty = true; #captured = 0; #noted = 0; #asking = null; #scheduled = false; #pumping = false; #closed = false;
 
   /** `save(settings)` keeps settings; `tell(event)` hears `change`, `status`, `error`; `died(error)`, that the engine trapped. */
   constructor(engine, settings, { save, tell, died }) {
@@ -45,7 +47,7 @@ export class Host {
     this.#line = new Line({
       opened: () => this.#guard(() => this.#greet()),
       message: bytes => { this.#frames.push(bytes); this.#hear(); },
-      silent: () => this.#guard(() => { if (this.#isOpen()) this.#prove([]); }),
+      silent: () => this.#askLog(),
       lost: () => this.#failed(fault('UNREACHABLE', `the server at ${this.#server().address} cannot be reached`, 'changes made here wait, and go out when it is back')),
     });
     if (settings.witness) engine.setWitness(settings.witness);
@@ -300,6 +302,8 @@ export class Host {
 
   /** Forgets the talk; who waits to be level goes on waiting if it goes on. */
   #drop(error, goesOn) {
+    clearTimeout(this.#asking);
+    this.#asking = null;
     this.#engine.disconnect();
     this.#level = false;
     this.#frames = [];
@@ -357,6 +361,7 @@ export class Host {
       if (level) {
         this.#line.settle();
         this.#noteLevel();
+        this.#asking ??= setTimeout(() => { this.#asking = null; this.#askLog(); }, ASK_LOG_AFTER_MS);
       }
       this.#tellStatus();
     }
@@ -419,6 +424,9 @@ export class Host {
     this.#line.hangUp();
     this.#died(error);
   }
+
+  /** Whether the server's log continues what it was; also a sign of life. */
+  #askLog() { this.#guard(() => { if (this.#isOpen()) this.#prove([]); }); }
 
   #complain(error) { this.#tell({ type: 'error', error: plain(error) }); }
   #tellStatus() { this.#tell({ type: 'status' }); }

@@ -182,7 +182,8 @@ impl Engine {
                 let cells = (0..width).map(|n| row.get_ref(n).map(to_js)).collect::<Result<Array, _>>()?;
                 rows.push(&cells);
             }
-            let changes = (conn.total_changes() - before) as f64;
+            // What triggers wrote is not counted.
+            let changes = if conn.total_changes() == before { 0.0 } else { conn.changes() as f64 };
             Ok(object(&[("columns", columns.into()), ("rows", rows.into()), ("changes", changes.into())]))
         })();
         if foreign {
@@ -453,6 +454,8 @@ fn open_replica(file: Option<&str>, identity: Identity, chance: [u8; 32]) -> Res
     };
     // The pool's files have no shared memory, so no WAL.
     conn.pragma_update(None, "journal_mode", "truncate")?;
+    // A commit survives the death of the browser; after a power loss the last ones may be gone, which peers notice and mend.
+    conn.pragma_update(None, "synchronous", "normal")?;
     Ok(Replica::from_connection(conn, identity, chance)?)
 }
 
