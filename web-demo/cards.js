@@ -1,9 +1,9 @@
 // Cards: the board of one replica, drawn from a live query.
 import { showHistory } from './history.js';
+import { STATUS } from './people.js';
 import { bind } from './text.js';
 
 const ALL = 'SELECT * FROM cards ORDER BY made, id';
-export const STATUS = { todo: 'To do', doing: 'Doing', done: 'Done' };
 
 const copy = id => document.getElementById(id).content.firstElementChild.cloneNode(true);
 

@@ -1,5 +1,5 @@
 // History: who did what to a card and when, and where the server's log proves it.
-import { when, who } from './people.js';
+import { STATUS, when, who } from './people.js';
 
 /** Edits of one device that follow each other this closely are one in the list. */
 const GOES_ON_MS = 3000;
@@ -25,12 +25,17 @@ export async function showHistory(db, id, title) {
   dialog.showModal();
 }
 
+/** What an entry did to the columns that people know; of a new card, its title. */
+const told = ({ kind, columns }) => Object.entries(columns)
+  .filter(([column]) => (kind === 'insert' ? column === 'title' || column === '(text)' : !HIDDEN.has(column)))
+  .map(([column, what]) => [COLUMNS[column] ?? column, column === 'status' ? STATUS[what] ?? what : what]);
+
 /** What one device did to the card in one go, such as typing, as one line. */
 function together(entries) {
   const lines = [];
   for (const entry of entries) {
     const last = lines.at(-1);
-    const changes = Object.entries(entry.columns).filter(([column]) => !HIDDEN.has(column)).map(([column, what]) => [COLUMNS[column] ?? column, what]);
+    const changes = told(entry);
     const goesOn = last && entry.kind === 'edit' && last.first.kind === 'edit' && entry.author === last.first.author
       && entry.time - last.until < GOES_ON_MS && entry.state === last.state && Boolean(entry.log) === Boolean(last.to !== null);
     if (!goesOn) { lines.push({ first: entry, until: entry.time, changes, state: entry.state, from: entry.log?.entry ?? null, to: entry.log?.entry ?? null }); continue; }

@@ -1,6 +1,5 @@
 // Inbox: what wants a person's decision: values written at the same time, rows held, rows that the server refused.
-import { STATUS } from './cards.js';
-import { when, who } from './people.js';
+import { STATUS, when, who } from './people.js';
 
 const COLUMNS = { title: 'Title', status: 'Status', note: 'Note', made: 'Order' };
 

@@ -1,4 +1,6 @@
-// People: who wrote something, by their keys; and when.
+// People: what they read instead of keys, times and codes.
+
+export const STATUS = { todo: 'To do', doing: 'Doing', done: 'Done' };
 
 /** Names of the devices on this page. */
 export const people = new Map();
