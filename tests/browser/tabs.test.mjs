@@ -163,6 +163,7 @@ test('conflicts are listed and ended, and a held row says its cause', async t =>
   assert.deepEqual([status.conflicts, status.held, status.refused], [2, 1, 0]);
   await one.choose('t', 1, 1, { column: 'a' });
   const key = await one.choose('t', 2, 1, { asNewRow: true });
+  assert.equal(key, '5', 'the next key that neither a shown nor a held row has');
   await assert.rejects(one.choose('t', 1, 9, { column: 'a' }), { code: 'NOT_FOUND' });
   await one.level();
   const a = await until(() => other.query('SELECT id, a FROM t WHERE id IN (1, 2, ?) ORDER BY id', [Number(key)]), found => found.length === 3, 'the new row');

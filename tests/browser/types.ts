@@ -22,7 +22,7 @@ export async function use(invite: string, file: Uint8Array): Promise<void> {
   const conflicts: Conflict[] = await db.conflicts();
   for (const conflict of conflicts) {
     if (conflict.kind === 'cell') await db.choose(conflict.table, conflict.key, 1, { column: conflict.column });
-    else { const key: string | undefined = await db.choose(conflict.table, conflict.key, 1, { asNewRow: true }); void key; }
+    else { const key: string | undefined = await db.choose(conflict.table, conflict.key, 1, { asNewRow: 'another-id' }); void key; }
   }
   const history = await db.history('todos', 'a', { log: true });
   const proven: number | undefined = history[0]?.log?.entry;

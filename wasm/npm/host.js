@@ -170,7 +170,8 @@ export class Host {
   }
   do_conflicts() { return JSON.parse(this.#engine.conflicts()); }
   do_choose(table, key, number, column, asNewRow) {
-    return this.#engine.choose(table, String(key), number, column ?? undefined, asNewRow, Date.now());
+    const newKey = typeof asNewRow === 'boolean' ? undefined : String(asNewRow);
+    return this.#engine.choose(table, String(key), number, column ?? undefined, asNewRow !== false, newKey, Date.now());
   }
   do_held() { return JSON.parse(this.#engine.held()); }
   do_refused() { return JSON.parse(this.#engine.refused()); }

@@ -186,8 +186,11 @@ export class Database implements AsyncDisposable {
 
   status(): Promise<Status>;
   conflicts(): Promise<Conflict[]>;
-  /** Ends a conflict: 0 is what shows, 1 and on are the others. The new row's key, with `asNewRow`. */
-  choose(table: string, key: string | number, number: number, options?: { column?: string; asNewRow?: boolean }): Promise<string | undefined>;
+  /**
+   * Ends a conflict: 0 is what shows, 1 and on are the others. `asNewRow` keeps what shows and makes another row of the other,
+   * under the key given or, where keys are integers, the next free one; it gives that key.
+   */
+  choose(table: string, key: string | number, number: number, options?: { column?: string; asNewRow?: boolean | string | number }): Promise<string | undefined>;
   held(): Promise<Held[]>;
   refused(): Promise<Refused[]>;
   /** Writes refused rows again; how many. */

@@ -339,7 +339,8 @@ impl Engine {
         Ok(Json::from(found.iter().map(describe::conflict).collect::<Vec<_>>()).to_string())
     }
 
-    /// Ends a conflict. With `column`, about a cell; else about whole rows, as a new row if so told. The new row's key.
+    /// Ends a conflict. With `column`, about a cell; else about whole rows, as a new row if so told, under a key that is
+    /// given or the next free integer. The new row's key.
     pub fn choose(
         &mut self,
         table: &str,
@@ -347,11 +348,12 @@ impl Engine {
         number: usize,
         column: Option<String>,
         as_new_row: bool,
+        new_key: Option<String>,
         now: f64,
     ) -> Result<Option<String>, JsValue> {
         let choice = match column {
             Some(column) => Choice::Cell { column, number },
-            None if as_new_row => Choice::AsNewRow { number, key: None },
+            None if as_new_row => Choice::AsNewRow { number, key: new_key },
             None => Choice::Row { number },
         };
         Ok(self.replica.choose(time(now), table, key, &choice).map_err(Fault::from)?)

@@ -350,7 +350,7 @@ impl Replica {
             }
             Choice::AsNewRow { number, key } => {
                 let values = other_row(&view, &user, *number)?;
-                let key = self.new_key(&user, key.as_deref())?;
+                let key = self.new_key(no, &user, key.as_deref())?;
                 (view.edit(&all(&shown), placeholder), Some((key, values)))
             }
         };
@@ -374,10 +374,20 @@ impl Replica {
         })
     }
 
-    fn new_key(&self, user: &UserTable, key: Option<&str>) -> Result<RowKey, ReplicaError> {
+    fn new_key(&mut self, no: i64, user: &UserTable, key: Option<&str>) -> Result<RowKey, ReplicaError> {
         match key {
             Some(text) => parse_key(user, text),
-            None if user.has_integer_key() => Ok(RowKey::Integer(user.next_integer(&self.conn)?)),
+            None if user.has_integer_key() => {
+                let mut next = RowKey::Integer(user.next_integer(&self.conn)?);
+                // A held row has its key too.
+                while self.history.document(&self.conn, no, &next)?.evaluate().is_live() {
+                    next = match next {
+                        RowKey::Integer(n) if n < i64::MAX => RowKey::Integer(n + 1),
+                        _ => return Err(ReplicaError::Invalid { what: "there is no free key left".into() }),
+                    };
+                }
+                Ok(next)
+            }
             None => Err(ReplicaError::Invalid { what: "say which key the new row shall have".into() }),
         }
     }
