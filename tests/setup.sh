@@ -16,6 +16,7 @@ need sqlite3 sqlite3
 need python3 python3
 need npm npm
 need "${CHROMIUM:-chromium}" chromium
+need "${FIREFOX:-firefox-esr}" firefox-esr
 if [ -n "$missing" ]; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
         echo "installing$missing"

@@ -30,8 +30,9 @@ const add = async (side, title) => {
   await side.getByRole('button', { name: 'Add' }).click();
 };
 const titles = side => side.locator('.card .title').evaluateAll(fields => fields.map(field => field.value));
+const state = side => side.locator('.words').textContent();
 const has = (side, wanted) => until(() => titles(side), found => JSON.stringify(found) === JSON.stringify(wanted), `cards ${wanted}`);
-const level = side => until(() => side.locator('.state').textContent(), text => text.startsWith('Level'), 'level');
+const level = side => until(() => state(side), text => text.startsWith('Level'), 'level');
 
 async function accessible(page) {
   await page.evaluate(AXE);
@@ -45,7 +46,7 @@ test('both sides edit offline; what merges, is in conflict or held shows, and th
   await add(phone, 'Buy milk');
   await has(laptop, ['Buy milk']);
   await laptop.getByRole('switch').click();
-  await until(() => laptop.locator('.state').textContent(), text => text.startsWith('Offline'));
+  await until(() => state(laptop), text => text.startsWith('Offline'));
   await phone.locator('.title').fill('Buy oat milk');
   await phone.locator('.title').press('Tab');
   await laptop.locator('.title').fill('Buy whole milk');
@@ -56,18 +57,19 @@ test('both sides edit offline; what merges, is in conflict or held shows, and th
   await laptop.locator('.votes').click();
   await add(phone, 'Plan a trip');
   await add(laptop, 'Plan a trip');
-  await until(() => laptop.locator('.state').textContent(), text => /changes waiting/.test(text), 'what waits is told');
+  await until(() => state(laptop), text => text === 'Offline · 4 changes waiting', 'what waits is told');
   await page.screenshot({ path: join(SCREENS, 'offline.png') });
   await laptop.getByRole('switch').click();
   await level(laptop);
   await until(() => titles(phone), found => found.includes('Buy whole milk'), 'the later title');
   for (const side of [phone, laptop]) {
     await until(() => titles(side), found => found.length === 2, 'one of two equal titles is held');
-    assert.equal(await side.locator('.card').first().getByLabel('Note').inputValue(), 'two bottles');
-    assert.equal(await side.locator('.card').first().getByLabel('Status').inputValue(), 'doing');
-    await until(() => side.locator('.votes').first().textContent(), text => text === '▲ 2', 'both votes');
+    const card = side.locator('.card').filter({ has: side.page().getByRole('button', { name: 'History of Buy whole milk' }) });
+    await until(() => card.getByLabel('Note').inputValue(), text => text === 'two bottles', 'the note');
+    assert.equal(await card.getByLabel('Status').inputValue(), 'doing');
+    await until(() => card.locator('.votes').textContent(), text => text === '▲ 2', 'both votes');
     await side.getByText('was written on both sides').waitFor();
-    await side.getByText('is held').waitFor();
+    await side.getByText('is held back').waitFor();
   }
   await page.screenshot({ path: join(SCREENS, 'inbox.png'), fullPage: true });
   await accessible(page);
@@ -77,13 +79,13 @@ test('both sides edit offline; what merges, is in conflict or held shows, and th
   await until(() => titles(laptop), found => found.length === 3, 'the held card returns');
   await until(() => laptop.locator('.inbox').isHidden(), hidden => hidden, 'an empty inbox');
   assert.equal(sqlite(join(server.data, 'board.db'), 'SELECT count(*) FROM cards'), '3');
-  const dialog = page.getByRole('dialog', { name: 'History' });
+  const dialog = page.getByRole('dialog', { name: /History/ });
   await until(async () => {
     await page.keyboard.press('Escape');
     await phone.getByRole('button', { name: 'History of Buy oat milk' }).click();
     await dialog.waitFor();
     return dialog.textContent();
-  }, text => /insert by Phone.*log entry \d+, proven.*edit by Laptop/s.test(text) && !/not in the log/.test(text), 'proven history');
+  }, text => /Phone made the card.*server's log, proven.*Laptop edited/s.test(text) && !/not in the server's log/.test(text), 'proven history');
   await page.screenshot({ path: join(SCREENS, 'history.png') });
   await accessible(page);
   await dialog.getByRole('button', { name: 'Close' }).click();
@@ -100,9 +102,104 @@ test('after the first load the page works with the server gone, and catches up w
   await page.reload();
   await page.waitForSelector('body[data-ready]');
   await add(phone, 'Written without a server');
-  await until(() => phone.locator('.state').textContent(), text => /not reachable.*changes waiting/.test(text), 'the state');
+  await until(() => state(phone), text => text === 'Server not reachable, trying again · 1 change waiting', 'the state');
   await server.start();
   await has(laptop, ['Written without a server']);
+});
+
+test('a story shows it all by itself', async t => {
+  const { page, errors, phone, laptop } = await board(t, { reducedMotion: 'reduce' });
+  await page.getByRole('button', { name: 'Show me' }).click();
+  await page.getByText('Nothing is lost.').waitFor();
+  await has(phone, ['Picnic by the lake', 'Lemonade']);
+  for (const side of [phone, laptop]) {
+    await until(() => side.locator('.note').first().inputValue(), text => text === 'Ask Ada! Bread. Cheese.', 'the merged note');
+    await side.getByRole('heading', { name: 'Inbox: 2 to decide' }).waitFor();
+  }
+  await page.screenshot({ path: join(SCREENS, 'story.png'), fullPage: true });
+  await accessible(page);
+  // Once more, beside the cards that are there.
+  await page.getByRole('button', { name: 'Show me' }).click();
+  await until(() => titles(laptop), found => found.includes('Picnic 2 by the lake'), 'another picnic');
+  await page.getByText('Nothing is lost.').waitFor();
+  assert.deepEqual(errors, []);
+});
+
+test('two people type into one note at the same time and every character arrives, in both', async t => {
+  const { server, context, phone } = await board(t);
+  await level(phone);
+  await add(phone, 'Shared');
+  // The other has a page of its own: a page has one keyboard.
+  const other = await context.newPage();
+  await other.goto(server.url);
+  const laptop = other.locator('[data-name=board-laptop]');
+  await has(laptop, ['Shared']);
+  const [here, there] = [phone, laptop].map(side => side.getByLabel('Note'));
+  await here.fill('middle');
+  await until(() => there.inputValue(), text => text === 'middle', 'the first text');
+  await there.press('Home');
+  await Promise.all([here.press('End').then(() => here.pressSequentially(' and the end')), there.pressSequentially('the start, ')]);
+  for (const note of [here, there]) await until(() => note.inputValue(), text => text === 'the start, middle and the end', 'both texts');
+});
+
+test('a deleted card that was edited elsewhere stays; mistakes are told and change nothing', async t => {
+  const { phone, laptop } = await board(t);
+  await level(phone);
+  await add(phone, 'Kept');
+  await add(phone, 'Gone');
+  await has(laptop, ['Kept', 'Gone']);
+  await laptop.getByRole('switch').click();
+  await until(() => state(laptop), text => text.startsWith('Offline'), 'offline');
+  await laptop.getByRole('button', { name: 'Delete Kept' }).click();
+  await laptop.getByRole('button', { name: 'Delete Gone' }).click();
+  await has(laptop, []);
+  await phone.getByLabel('Status').first().selectOption('done');
+  await laptop.getByRole('switch').click();
+  for (const side of [phone, laptop]) await has(side, ['Kept']);
+  await add(phone, 'Kept');
+  await phone.getByText('There is a card with this title already.').waitFor();
+  assert.equal(await phone.getByLabel('New card').inputValue(), 'Kept', 'what was typed comes back');
+  await phone.getByLabel('Title').fill('');
+  await phone.getByLabel('Title').press('Enter');
+  await has(phone, ['Kept']);
+});
+
+test('a second tab shows the same board and goes on when the first is closed', async t => {
+  const { server, context, page, phone } = await board(t);
+  await level(phone);
+  await add(phone, 'From the first tab');
+  const second = await context.newPage();
+  await second.goto(server.url);
+  await second.waitForSelector('body[data-ready]');
+  const side = second.locator('[data-name=board]');
+  await has(side, ['From the first tab']);
+  await add(side, 'From the second tab');
+  await has(phone, ['From the first tab', 'From the second tab']);
+  await page.close();
+  await add(side, 'After the first was closed');
+  await level(side);
+  await until(() => sqlite(join(server.data, 'board.db'), 'SELECT count(*) FROM cards'), count => count === '3', 'the card at the server');
+});
+
+test('without an invite the page explains how to join; a wrong one is told', async t => {
+  const dir = folder(t);
+  const server = await new Server(t, join(dir, 'server')).start();
+  const context = await browser(t, join(dir, 'profile'), { viewport: { width: 1180, height: 900 }, bypassCSP: true });
+  const page = await context.newPage();
+  await page.goto(server.url);
+  await page.waitForSelector('body[data-ready]');
+  const phone = page.locator('[data-name=board]');
+  await accessible(page);
+  await add(phone, 'Before joining');
+  await has(phone, ['Before joining']);
+  await phone.getByLabel('Invite').fill('piecewise1-nonsense');
+  await phone.getByRole('button', { name: 'Join', exact: true }).click();
+  await phone.getByText('This invite is damaged').waitFor();
+  await phone.getByLabel('Invite').fill(server.invite('board/*=admin'));
+  await phone.getByRole('button', { name: 'Join', exact: true }).click();
+  await phone.getByText('Server\'s log verified').waitFor();
+  await until(() => page.evaluate(async () => (await boards.board.status()).tables[0]?.segmentsWaiting), waiting => waiting === 0, 'the card sent');
+  assert.equal(sqlite(join(server.data, 'board.db'), 'SELECT title FROM cards'), 'Before joining');
 });
 
 test('a small dark screen shows all of it, and the keyboard reaches everything', async t => {
@@ -111,9 +208,24 @@ test('a small dark screen shows all of it, and the keyboard reaches everything',
   await page.keyboard.type('By keyboard');
   await page.keyboard.press('Enter');
   await has(phone, ['By keyboard']);
-  await page.keyboard.press('Tab'); // to the button, then to the card
-  await page.keyboard.press('Tab');
-  assert.equal(await page.evaluate(() => document.activeElement.className), 'title');
+  // From the field over its button to the card, and through it: everything in its order, and it can be used.
+  const reached = [];
+  for (let n = 0; n < 7; n++) {
+    await page.keyboard.press('Tab');
+    reached.push(await page.evaluate(() => document.activeElement.className || document.activeElement.textContent));
+  }
+  assert.deepEqual(reached, ['Add', 'title', 'note', 'status', 'votes', 'history quiet', 'delete quiet']);
+  await phone.locator('.votes').focus();
+  await page.keyboard.press('Space');
+  await until(() => phone.locator('.votes').textContent(), text => text === '▲ 1', 'a vote');
+  await phone.getByLabel('Status').focus();
+  await page.keyboard.press('d');
+  await phone.getByRole('heading', { name: 'Doing' }).waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement.className), 'status', 'the keyboard stays with the card that moved');
+  await page.getByRole('button', { name: 'Laptop' }).click();
+  await until(() => page.getByRole('button', { name: 'Laptop' }).getAttribute('aria-pressed'), pressed => pressed === 'true', 'the other device');
+  await page.getByRole('button', { name: 'Phone' }).click();
+  await until(() => page.getByRole('button', { name: 'Phone' }).getAttribute('aria-pressed'), pressed => pressed === 'true', 'the first device again');
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   assert.equal(overflow, 0, 'nothing is cut off at the side');
   await accessible(page);

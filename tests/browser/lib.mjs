@@ -12,7 +12,7 @@ const PATIENCE_MS = 30_000;
 
 const endings = new WeakMap();
 /** Does something when a test ends: what was begun last first. */
-function atEnd(t, work) {
+export function atEnd(t, work) {
   if (!endings.has(t)) {
     endings.set(t, []);
     t.after(async () => { for (const work of endings.get(t).reverse()) await work(); });
@@ -58,8 +58,11 @@ export class Server {
     await gone;
   }
 
+  /** Runs `piecewise-server` with its data folder. */
+  run(command, ...args) { return execFileSync(binary('piecewise-server'), [command, '--data', this.data, ...args], { encoding: 'utf8' }).trim(); }
+
   invite(grant) {
-    return execFileSync(binary('piecewise-server'), ['invite', '--data', this.data, '--grant', grant], { encoding: 'utf8' }).trim();
+    return this.run('invite', '--grant', grant);
   }
 }
 
@@ -76,20 +79,47 @@ const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run
 /** A browser with a profile of its own, which keeps its data when it is opened again. */
 export async function browser(t, profile, options = {}) {
   const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-  const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args: ARGS, ...options });
+  const { args = [], ...rest } = options;
+  const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args: [...ARGS, ...args], ...rest });
   context.setDefaultTimeout(PATIENCE_MS);
   atEnd(t, () => context.close().catch(() => {}));
   return context;
 }
 
 /** A page of the server that has the package loaded as `window.open_`, and nothing else. */
-export async function blank(context, server) {
+export async function blank(context, server, url = server.url) {
   const page = await context.newPage();
   page.on('pageerror', error => console.error('page:', error.message));
-  await page.goto(`${server.url}/icon.svg`);
-  await page.evaluate(async () => { window.piecewise = await import('/piecewise/index.js'); });
+  await page.goto(`${url}/icon.svg`);
+  await load(page);
   return page;
 }
+
+/** Loads the package as `window.piecewise`, with `code(work)`: the code of the error that work ends with. */
+export const load = page => page.evaluate(async () => {
+  window.piecewise = await import('/piecewise/index.js');
+  window.code = work => work().then(() => 'none', error => `${error.name} ${error.code}`);
+});
+
+/** The code of the error that a page's work ends with; `db` and `piecewise` are there. */
+export const codeIn = (page, work, ...given) => page.evaluate(([work, given]) => code(() => eval(work)(...given)), [String(work), given]);
+
+/** A table for tests, and all its rows. */
+export const TODOS = "CREATE TABLE IF NOT EXISTS todos(id TEXT PRIMARY KEY, title TEXT, note TEXT NOT NULL DEFAULT '', votes INTEGER NOT NULL DEFAULT 0)";
+export const ALL = 'SELECT id, title, note, votes FROM todos ORDER BY id';
+
+/** In a page: opens the database, joins if there is an invite, and keeps it as `window.db`. */
+export const openIn = (page, name, invite) => page.evaluate(async ([name, invite, schema]) => {
+  window.db = await piecewise.open(name);
+  if (invite) {
+    await db.join(invite, { database: 'app' });
+    await db.exec(schema);
+    await db.track('todos', { text: ['note'], counter: ['votes'] });
+  }
+  return db.status();
+}, [name, invite, TODOS]);
+export const run = (page, sql, params = []) => page.evaluate(([sql, params]) => db.run(sql, params), [sql, params]);
+export const rows = page => page.evaluate(sql => db.query(sql), ALL);
 
 /** Waits until an answer is as wanted. */
 export async function until(ask, wanted, what) {

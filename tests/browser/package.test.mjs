@@ -1,32 +1,13 @@
 // The npm package: in Node, and in real browsers with a real server and a native device.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { WebSocket } from 'ws';
-import { Device, Server, blank, browser, folder, sqlite, until } from './lib.mjs';
+import { ALL, Device, Server, blank, browser, folder, load, openIn, rows, run, sqlite, until } from './lib.mjs';
 
 globalThis.WebSocket ??= WebSocket;
 const { open, PiecewiseError } = await import('../../wasm/npm/index.js');
-
-const TODOS = "CREATE TABLE IF NOT EXISTS todos(id TEXT PRIMARY KEY, title TEXT, note TEXT NOT NULL DEFAULT '', votes INTEGER NOT NULL DEFAULT 0)";
-const ALL = 'SELECT id, title, note, votes FROM todos ORDER BY id';
-
-/** In a page: opens the database, joins if there is an invite, and keeps it as `window.db`. */
-async function openIn(page, name, invite) {
-  return page.evaluate(async ([name, invite, schema]) => {
-    window.db = await piecewise.open(name);
-    if (invite) {
-      await db.join(invite, { database: 'app' });
-      await db.exec(schema);
-      await db.track('todos', { text: ['note'], counter: ['votes'] });
-    }
-    return db.status();
-  }, [name, invite, TODOS]);
-}
-const run = (page, sql, params = []) => page.evaluate(([sql, params]) => db.run(sql, params), [sql, params]);
-const rows = page => page.evaluate(sql => db.query(sql), ALL);
 
 test('SQL in Node: values, transactions, live queries and typed errors', async t => {
   const db = await open('x', { memory: true });
@@ -111,7 +92,7 @@ test('a reload, a closed browser and a killed one keep what was written, also of
   await page.evaluate(() => db.disconnect());
   await run(page, "INSERT INTO todos(id, title) VALUES ('a', 'before the reload')");
   await page.reload();
-  await page.evaluate(async () => { window.piecewise = await import('/piecewise/index.js'); });
+  await load(page);
   assert.equal((await openIn(page, 'app')).key, key, 'the device is the same');
   assert.equal((await rows(page)).length, 1);
   await run(page, "INSERT INTO todos(id, title) VALUES ('b', 'before the kill')");
@@ -125,25 +106,6 @@ test('a reload, a closed browser and a killed one keep what was written, also of
   assert.deepEqual((await rows(page)).map(row => row.id), ['a', 'b']);
   await page.evaluate(async () => { await db.connect(); await db.level(); });
   assert.equal(sqlite(join(server.data, 'app.db'), 'SELECT count(*) FROM todos'), '2');
-});
-
-test('tabs share one database; when the owner closes another takes over and nothing is lost', async t => {
-  const dir = folder(t);
-  const server = await new Server(t, join(dir, 'server')).start();
-  const context = await browser(t, join(dir, 'profile'));
-  const [owner, second, third] = [await blank(context, server), await blank(context, server), await blank(context, server)];
-  await openIn(owner, 'app', server.invite('app/*=admin'));
-  await openIn(second, 'app');
-  await openIn(third, 'app');
-  await run(owner, "INSERT INTO todos(id, title) VALUES ('a', 'by the owner')");
-  await run(second, "INSERT INTO todos(id, title) VALUES ('b', 'by the second tab')");
-  await third.evaluate(sql => { window.seen = []; db.subscribe(sql, [], rows => seen.push(rows.map(row => row.id).join(''))); }, ALL);
-  await until(() => third.evaluate(() => seen.at(-1)), ids => ids === 'ab', 'the live query in a third tab');
-  await owner.close();
-  await run(second, "INSERT INTO todos(id, title) VALUES ('c', 'after the owner went')");
-  await until(() => third.evaluate(() => seen.at(-1)), ids => ids === 'abc', 'the live query after the owner went');
-  await second.evaluate(() => db.level());
-  assert.equal(sqlite(join(server.data, 'app.db'), 'SELECT count(*) FROM todos'), '3');
 });
 
 test('a server that restarts is found again, and what was written meanwhile goes out by itself', async t => {
@@ -210,22 +172,10 @@ test('where the browser gives no more room, a write fails with a code and all be
   assert.equal((await rows(page))[0].title, 'before');
   await session.send('Storage.overrideQuotaForOrigin', { origin: server.url });
   await page.reload();
-  await page.evaluate(async () => { window.piecewise = await import('/piecewise/index.js'); });
+  await load(page);
   await openIn(page, 'app');
   assert.equal((await page.evaluate(() => db.query('PRAGMA integrity_check')))[0].integrity_check, 'ok');
   await run(page, "INSERT INTO todos(id, title) VALUES ('b', 'with room again')");
   await page.evaluate(() => db.level());
   assert.match(sqlite(join(server.data, 'app.db'), 'SELECT group_concat(id) FROM todos'), /a.*b/);
-});
-
-test('what the package says it exports has types, and its files are packed', () => {
-  const types = readFileSync(new URL('../../wasm/npm/index.d.ts', import.meta.url), 'utf8');
-  const code = readFileSync(new URL('../../wasm/npm/index.js', import.meta.url), 'utf8');
-  const body = code.slice(code.indexOf('export class Database'));
-  for (const [, method] of body.matchAll(/^ {2}(?:async )?([a-z][A-Za-z]*)\(/gm)) {
-    if (method !== 'constructor') assert.match(types, new RegExp(`^  ${method}\\(`, 'm'), `${method} has a type`);
-  }
-  const packed = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json', '--silent'], { cwd: new URL('../../wasm/npm/', import.meta.url), encoding: 'utf8' }));
-  const files = packed[0].files.map(file => file.path);
-  for (const file of ['index.js', 'index.d.ts', 'worker.js', 'host.js', 'memory.js', 'engine/piecewise_wasm.js', 'engine/piecewise_wasm_bg.wasm']) assert.ok(files.includes(file), file);
 });

@@ -1,49 +1,92 @@
-// Host: the one that owns a database: runs calls on the engine one after another, keeps the connection, tells of changes.
-// It knows neither worker nor tab: `worker.js` and `memory.js` give it an engine, a place for settings and a way to tell.
+// Host: the one that owns a database: runs calls on the engine one after another, keeps the talk with the server going,
+// tells of changes. It knows neither worker nor tab: `worker.js` and `memory.js` give it an engine, a place for settings
+// and ways to tell.
+import { fault, isTrap, plain, random, unique } from './fault.js';
+import { Line } from './line.js';
 
-const CAPTURE_AFTER_MS = 5;
-/** Statements that cannot stand in a transaction of ours. */
-const NOT_INSIDE = /^\s*(begin|commit|end|rollback|savepoint|release|vacuum|pragma|attach|detach|select|explain|values)\b/i;
+/** Of writes in quick succession, such as typing, the first is captured at once, the next ones this long after it. */
+const CAPTURE_EVERY_MS = 20;
+/** Calls that leave nothing to capture. */
+const READS = new Set(['status', 'conflicts', 'held', 'refused', 'history', 'export', 'level', 'connect', 'begin', 'close']);
+/** Calls that an open transaction does not keep waiting. */
+const ALWAYS = new Set(['within', 'end', 'close']);
+/** Statements that begin or end a transaction, and those that cannot stand in one of ours. */
+const CONTROL = /^\s*(begin|commit|end|rollback|savepoint|release)\b/i;
+const NOT_INSIDE = /^\s*(vacuum|pragma|attach|detach|select|explain|values)\b/i;
 /** Writes of other tabs that are remembered. */
 const CALLS_KEPT = 256;
-const PING_SILENCE_MS = 60_000;
-const BACK_OFF_MS = [250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000];
+/** Errors after which calling the server again would end the same. */
+const LASTING = new Set(['WRONG_SERVER', 'OTHER_SERVER', 'BOUND', 'BAD_INVITE', 'NOT_GRANTED', 'VERSION', 'ADDRESS']);
+const NOTE_EVERY_MS = 1000;
+/** The server signs a checkpoint of its log a second after it has grown. */
+const ASK_LOG_AFTER_MS = 1500;
+const QUEUED_MAX = 4 << 20;
 
-export const fault = (code, message, hint) => Object.assign(new Error(message), { name: 'PiecewiseError', code, ...(hint && { hint }) });
-
-export const random = () => crypto.getRandomValues(new Uint8Array(32));
+/** Gives others their turn; a timer would wait 4 ms. */
+const yieldTo = globalThis.setImmediate ?? (() => {
+  const { port1, port2 } = new MessageChannel();
+  const queue = [];
+  port1.onmessage = () => queue.shift()();
+  return work => { queue.push(work); port2.postMessage(null); };
+})();
 
 export class Host {
-  #engine; #settings; #save; #tell;
-  #socket = null; #online = true; #attempt = 0; #retry = null; #pumping = false; #dirty = false; #timer = null;
-  #changes = 0; #level = false; #closed = false; #proofs = []; #opened = [];
+  #engine; #settings; #save; #tell; #died; #line;
+  /** What came from the server and waits for a transaction to end; who waits for the server; proofs asked for. */
+  #frames = []; #waiting = []; #proofs = [];
+  /** An invite that is being used; the last error of the connection; whether both sides hold the same. */
+  #joining = null; #problem = null; #level = false;
+  /** The transaction that a page has open. */
+  #open = null;
+  #changes; #dirty = true; #captured = 0; #noted = 0; #asking = null; #scheduled = false; #pumping = false; #closed = false;
 
-  /** `settings` are kept by `save(settings)`; `tell(event)` hears `change`, `status`, `error`. */
-  constructor(engine, settings, save, tell) {
-    this.#engine = engine; this.#settings = settings; this.#save = save; this.#tell = tell;
+  /** `save(settings)` keeps settings; `tell(event)` hears `change`, `status`, `error`; `died(error)`, that the engine trapped. */
+  constructor(engine, settings, { save, tell, died }) {
+    this.#engine = engine; this.#settings = settings; this.#tell = tell; this.#died = died;
+    this.#save = () => save(settings).catch(error => this.#complain(error));
+    this.#line = new Line({
+      opened: () => this.#guard(() => this.#greet()),
+      message: bytes => { this.#frames.push(bytes); this.#hear(); },
+      silent: () => this.#askLog(),
+      lost: () => this.#failed(fault('UNREACHABLE', `the server at ${this.#server().address} cannot be reached`, 'changes made here wait, and go out when it is back')),
+    });
     if (settings.witness) engine.setWitness(settings.witness);
     this.#changes = engine.totalChanges;
-    if (settings.server && settings.online !== false) this.#connect().catch(() => {});
+    if (settings.server && settings.online !== false) this.#dial();
+    this.#wrote();
   }
 
   /** Runs a call by name: what the page's Database asks. */
   async call(method, args) {
     const work = this[`do_${method}`];
     if (!work) throw fault('VALUE', `there is no ${method}`);
-    try { return await work.apply(this, args); } finally { this.#wrote(); }
+    while (this.#open && !ALWAYS.has(method)) await this.#open.over;
+    if (this.#closed) throw fault('CLOSED', 'the database is closed');
+    try { return await work.apply(this, args); } catch (error) {
+      if (isTrap(error)) this.#trapped(error);
+      throw error;
+    } finally { if (!READS.has(method)) this.#wrote(); }
   }
 
-  do_run(sql, params) { return this.#engine.run(sql, params); }
-  do_exec(sql) { this.#engine.exec(sql); }
+  do_run(sql, params) {
+    if (CONTROL.test(sql)) throw fault('VALUE', 'a transaction cannot be begun or ended by a statement, for others share this database', 'use transaction(…)');
+    return this.#engine.run(sql, params);
+  }
+  do_exec(sql) {
+    this.#engine.exec(sql);
+    if (this.#open || !this.#engine.inTransaction) return;
+    this.#engine.exec('ROLLBACK');
+    throw fault('VALUE', 'these statements left a transaction open, which was undone', 'end it in the same call, or use transaction(…)');
+  }
   do_batch(statements) { return this.#transaction(() => this.#batch(statements)); }
   /** A write of another tab, which may be asked again by its number after the owner changed: done once. */
   do_once(id, method, args) {
-    if (method !== 'batch' && NOT_INSIDE.test(args[0])) return this[`do_${method}`](...args);
+    if (method !== 'batch' && (NOT_INSIDE.test(args[0]) || CONTROL.test(args[0]))) return this[`do_${method}`](...args);
     this.#engine.exec('CREATE TABLE IF NOT EXISTS piecewise_calls(id TEXT PRIMARY KEY, no INTEGER, result TEXT)');
     const [known] = this.#engine.run('SELECT result FROM piecewise_calls WHERE id = ?', [id]).rows;
     if (known) return JSON.parse(known[0]);
     return this.#transaction(() => {
-      const result = method === 'batch' ? this.#batch(args[0]) : this[`do_${method}`](...args);
+      const result = method === 'batch' ? this.#batch(args[0]) : method === 'run' ? this.#engine.run(...args) : this.#engine.exec(...args);
       // Rows of a statement that is asked again are not kept, only what it changed.
       const kept = method === 'run' ? { columns: [], rows: [], changes: result.changes } : method === 'batch' ? result.map(r => ({ ...r, rows: [] })) : null;
       this.#engine.run('INSERT INTO piecewise_calls SELECT ?, coalesce(max(no), 0) + 1, ? FROM piecewise_calls', [id, JSON.stringify(kept)]);
@@ -51,7 +94,7 @@ export class Host {
       return result;
     });
   }
-  #batch(statements) { return statements.map(([sql, params]) => this.#engine.run(sql, params)); }
+  #batch(statements) { return statements.map(([sql, params]) => this.do_run(sql, params)); }
   #transaction(work) {
     this.#engine.exec('BEGIN IMMEDIATE');
     try {
@@ -59,15 +102,60 @@ export class Host {
       this.#engine.exec('COMMIT');
       return result;
     } catch (error) {
-      if (this.#engine.inTransaction) this.#engine.exec('ROLLBACK');
+      if (!isTrap(error) && this.#engine.inTransaction) this.#engine.exec('ROLLBACK');
       throw error;
     }
   }
+
+  /** Opens a transaction that spans calls: all others wait until it ends, or has stood idle for too long. */
+  do_begin(idleMs) {
+    this.#engine.exec('BEGIN IMMEDIATE');
+    const open = { token: unique(), idleMs };
+    open.over = new Promise(resolve => { open.end = resolve; });
+    this.#open = open;
+    this.#idle();
+    return open.token;
+  }
+  do_within(token, method, args) {
+    this.#mine(token);
+    if (method !== 'run' && method !== 'exec') throw fault('VALUE', `${method} has no place in a transaction`);
+    this.#idle();
+    const result = this[`do_${method}`](...args);
+    if (!this.#engine.inTransaction) {
+      this.#leave();
+      throw fault('TRANSACTION', 'a statement ended the transaction', 'leave COMMIT and ROLLBACK to transaction(…)');
+    }
+    return result;
+  }
+  do_end(token, keep) {
+    this.#mine(token);
+    try { this.#engine.exec(keep ? 'COMMIT' : 'ROLLBACK'); } finally {
+      if (this.#engine.inTransaction) this.#engine.exec('ROLLBACK');
+      this.#leave();
+    }
+  }
+  #mine(token) {
+    if (this.#open?.token !== token) throw fault('TRANSACTION', 'the transaction is over and was undone: it stood idle for too long, or the tab that held the database was closed', 'inside transaction(…) use only what it hands you, and try again');
+  }
+  #idle() {
+    const open = this.#open;
+    clearTimeout(open.timer);
+    open.timer = setTimeout(() => { if (this.#open === open) { this.#engine.exec('ROLLBACK'); this.#leave(); } }, open.idleMs);
+  }
+  #leave() {
+    const { timer, end } = this.#open;
+    clearTimeout(timer);
+    this.#open = null;
+    end();
+    this.#hear();
+  }
+
   do_track(table, text, counter) {
     let warnings;
     // It may have come from the server a moment ago, tracked as it is there.
     try { warnings = this.#engine.track(table, text, counter); } catch (error) { if (error.code === 'TRACKED') return []; throw error; }
-    this.#reconnect();
+    // A table that is new here is told of on a new connection.
+    if (this.#line.inUse) { this.#hangUp(undefined, true); this.#dial(); }
     return warnings;
   }
   do_untrack(table) { this.#engine.untrack(table); }
@@ -76,13 +164,14 @@ export class Host {
     const witness = JSON.parse(this.#engine.witness());
     return {
       ...JSON.parse(this.#engine.status()), ...progress, key: this.#engine.key, online: this.#settings.online !== false,
-      server: this.#settings.server?.address ?? null,
+      server: this.#settings.server?.address ?? null, problem: this.#problem,
       log: { name: witness.log, entries: witness.entries, checkpoint: witness.checkpoint, alarm: witness.alarm },
     };
   }
   do_conflicts() { return JSON.parse(this.#engine.conflicts()); }
   do_choose(table, key, number, column, asNewRow) {
-    return this.#engine.choose(table, String(key), number, column ?? undefined, asNewRow, Date.now());
+    const newKey = typeof asNewRow === 'boolean' ? undefined : String(asNewRow);
+    return this.#engine.choose(table, String(key), number, column ?? undefined, asNewRow !== false, newKey, Date.now());
   }
   do_held() { return JSON.parse(this.#engine.held()); }
   do_refused() { return JSON.parse(this.#engine.refused()); }
@@ -95,119 +184,134 @@ export class Host {
     return entries.map((entry, n) => ({ ...entry, log: proofs[n].entry === null ? null : { entry: proofs[n].entry, from: proofs[n].from } }));
   }
   do_export() { return this.#engine.exportFile(); }
+  /** Puts a SQLite file in the place of all there is, or changes nothing. */
+  async do_import(bytes) {
+    this.#engine.importFile(bytes, random());
+    this.#hangUp(fault('OFFLINE', 'another file took the place of the database'));
+    if (this.#settings.server && this.#settings.server.realm !== this.#engine.realm) {
+      for (const name of ['server', 'witness']) delete this.#settings[name];
+      this.#engine.setWitness('{}');
+      await this.#save();
+    }
+    this.#changes = -1;
+    if (this.#settings.server && this.#settings.online !== false) this.#dial();
+  }
 
   /** Joins a server with an invite, once; resolves when it has let this device in. */
   async do_join(invite, database, readInvite) {
     const { address, server, realm, secret } = JSON.parse(readInvite(invite));
-    const known = this.#settings.server;
-    if (known && known.realm !== realm) throw fault('OTHER_SERVER', 'this database belongs to another server', 'open another database for this one');
-    this.#disconnect();
+    const known = this.#settings.server?.realm ?? this.#engine.realm;
+    if (known && known !== realm) throw fault('OTHER_SERVER', 'this database belongs to another server', 'open another database for this one');
+    this.#hangUp(undefined, Boolean(this.#settings.server));
+    const joining = { address, server, realm, secret, database };
+    this.#joining = joining;
+    const open = this.#until(false);
+    this.#dial();
+    try { await open; } catch (error) {
+      if (this.#joining !== joining) throw error;
+      this.#joining = null;
+      if (this.#settings.server && this.#settings.online !== false) {
+        this.#problem = null;
+        this.#dial();
+      }
+      throw error;
+    }
+    this.#joining = null;
     this.#settings.server = { address, server, realm };
-    this.#engine.bind(database, server, realm);
-    await this.#connect(secret);
-    this.#settings.database = database;
     this.#settings.online = true;
-    await this.#save(this.#settings);
+    await this.#save();
+    this.#tellStatus();
   }
   /** Connects, or stays offline until told otherwise. */
   async do_connect(online) {
     this.#settings.online = online;
-    await this.#save(this.#settings);
-    if (!online) { this.#disconnect(); this.#tellStatus(); } else if (!this.#socket) { this.#attempt = 0; this.#connect().catch(() => {}); }
+    await this.#save();
+    if (!online) this.#hangUp();
+    else if (this.#settings.server && !this.#line.inUse) { this.#line.settle(); this.#dial(); }
+    this.#tellStatus();
   }
   /** Resolves once both sides hold the same. */
   do_level() {
-    if (this.#engine.isLevel && !this.#dirty) return;
-    if (this.#settings.online === false || !this.#settings.server) throw fault('OFFLINE', 'this database is not connected');
-    return new Promise((resolve, reject) => this.#opened.push({ resolve, reject, level: true }));
+    if (this.#settings.online === false || !this.#server()) throw fault('OFFLINE', 'this database is not connected', this.#server() ? 'call connect()' : 'join a server with an invite');
+    if (this.#problem && LASTING.has(this.#problem.code)) throw Object.assign(new Error(), this.#problem);
+    this.#dirty = true;
+    const level = this.#until(true);
+    this.#pump();
+    return level;
   }
   do_close() {
+    if (this.#open) { this.#engine.exec('ROLLBACK'); this.#leave(); }
     this.#closed = true;
-    clearTimeout(this.#timer);
-    this.#disconnect();
+    this.#hangUp(fault('CLOSED', 'the database was closed'));
     this.#engine.free();
   }
 
   // ---- the connection
 
   #isOpen() { return !this.#closed && this.#engine.isOpen; }
+  #server() { return this.#joining ?? this.#settings.server; }
+  #until(level) { return new Promise((resolve, reject) => this.#waiting.push({ level, resolve, reject })); }
 
-  /** Resolves when the server has let this device in; after the first time it goes on trying by itself. */
-  #connect(secret) {
-    const { address, server, realm } = this.#settings.server;
-    clearTimeout(this.#retry);
-    return new Promise((resolve, reject) => {
-      this.#opened.push({ resolve, reject, level: false });
-      let socket;
-      try { socket = new WebSocket(address); } catch { return this.#failed(fault('ADDRESS', `${address} is not the address of a server`), true); }
-      this.#socket = socket;
-      socket.binaryType = 'arraybuffer';
-      let heard = Date.now();
-      const watch = setInterval(() => { if (Date.now() - heard > PING_SILENCE_MS) socket.close(); }, PING_SILENCE_MS / 4);
-      socket.onopen = () => this.#guard(socket, () => {
-        this.#engine.connect(server, realm, secret, this.#settings.device ?? 'browser', random());
-        this.#pump();
-      });
-      socket.onmessage = ({ data }) => this.#guard(socket, () => {
-        heard = Date.now();
-        this.#engine.receive(new Uint8Array(data), Date.now());
+  #dial() {
+    const { address } = this.#server();
+    if (!this.#line.dial(address)) this.#failed(fault('ADDRESS', `${address} is not the address of a server`, 'ask for a new invite'));
+  }
+
+  #greet() {
+    const { server, realm, secret, database } = this.#server();
+    this.#engine.connect(server, realm, secret, database, this.#settings.device ?? 'browser', random());
+    this.#pump();
+  }
+
+  /** Takes in what came, unless a transaction is open. */
+  #hear() {
+    while (this.#frames.length && !this.#open && !this.#closed) {
+      this.#guard(() => {
+        if (this.#engine.receive(this.#frames.shift(), Date.now()) > 0) this.#line.settle();
         this.#events();
         this.#dirty = true;
-        this.#pump();
       });
-      socket.onerror = () => {}; // what follows is a close, which says the same
-      socket.onclose = () => {
-        clearInterval(watch);
-        if (this.#socket !== socket) return;
-        this.#socket = null;
-        this.#engine.disconnect();
-        this.#failed(fault('UNREACHABLE', `the server at ${address} cannot be reached`, 'changes made here wait, and go out when it is back'), Boolean(secret));
-      };
-    });
+    }
+    this.#pump();
   }
 
   /** Errors of the engine end the connection. */
-  #guard(socket, work) {
-    if (this.#socket !== socket || this.#closed) return;
+  #guard(work) {
+    if (this.#closed) return;
     try { work(); } catch (error) {
-      this.#socket = null;
-      socket.onclose = null;
-      socket.close();
-      this.#engine.disconnect();
-      this.#tell({ type: 'error', error: { code: error.code, message: error.message, hint: error.hint } });
-      const lasting = ['WRONG_SERVER', 'BAD_INVITE', 'NOT_GRANTED', 'VERSION'].includes(error.code);
-      this.#failed(error, lasting);
+      if (isTrap(error)) return this.#trapped(error);
+      this.#line.hangUp();
+      this.#complain(error);
+      this.#failed(error);
     }
   }
 
-  #failed(error, lasting) {
-    this.#level = false;
-    const waiting = this.#opened;
-    this.#opened = [];
-    for (const one of waiting) one.level && !lasting ? this.#opened.push(one) : one.reject(error);
-    this.#proofs.splice(0).forEach(p => p.reject(error));
+  #failed(error) {
+    if (this.#closed) return;
+    const lasting = LASTING.has(error.code) || this.#joining !== null;
+    this.#problem = plain(error);
+    this.#drop(error, !lasting);
+    if (!lasting && this.#settings.online !== false) this.#line.later();
     this.#tellStatus();
-    if (lasting || this.#closed || this.#settings.online === false) return;
-    const most = BACK_OFF_MS[Math.min(this.#attempt++, BACK_OFF_MS.length - 1)];
-    this.#retry = setTimeout(() => this.#connect().catch(() => {}), most * (0.5 + Math.random() / 2));
   }
 
-  #disconnect() {
-    clearTimeout(this.#retry);
-    const socket = this.#socket;
-    this.#socket = null;
-    this.#level = false;
-    if (socket) { socket.onclose = null; socket.close(); }
+  #hangUp(error = fault('OFFLINE', 'the connection was closed'), goesOn = false) {
+    this.#line.hangUp();
+    this.#problem = null;
+    this.#drop(error, goesOn);
+  }
+
+  /** Forgets the talk; who waits to be level goes on waiting if it goes on. */
+  #drop(error, goesOn) {
+    clearTimeout(this.#asking);
+    this.#asking = null;
     this.#engine.disconnect();
-    this.#opened.splice(0).forEach(one => one.reject(fault('OFFLINE', 'the connection was closed')));
-    this.#proofs.splice(0).forEach(p => p.reject(fault('OFFLINE', 'the connection was closed')));
-  }
-
-  /** A table that is new here is told of on a new connection. */
-  #reconnect() {
-    if (!this.#socket) return;
-    this.#disconnect();
-    this.#connect().catch(() => {});
+    this.#level = false;
+    this.#frames = [];
+    const waiting = this.#waiting;
+    this.#waiting = waiting.filter(one => one.level && goesOn);
+    waiting.filter(one => !this.#waiting.includes(one)).forEach(one => one.reject(error));
+    this.#proofs.splice(0).forEach(proof => proof.reject(error));
   }
 
   /** Captures, sends what there is to say, a little at a time so that calls get their turn. */
@@ -215,57 +319,84 @@ export class Host {
     if (this.#pumping || this.#closed) return;
     this.#pumping = true;
     const step = () => {
+      this.#pumping = false;
+      if (this.#closed || this.#open) return;
+      let more = this.#dirty && this.#capture();
+      if (this.#line.isOpen && !this.#closed) {
+        if (this.#line.queued < QUEUED_MAX) {
+          this.#guard(() => {
+            const frames = this.#engine.outgoing(Date.now());
+            frames.forEach(frame => this.#line.send(frame));
+            more ||= frames.length > 0;
+          });
+        } else more = true;
+      }
       if (this.#closed) return;
-      let more = false;
-      const socket = this.#socket;
-      try {
-        if (this.#dirty && !this.#engine.inTransaction) { more = this.#engine.capture(Date.now()); this.#dirty = more; }
-      } catch (error) { this.#tell({ type: 'error', error: { code: error.code, message: error.message, hint: error.hint } }); this.#dirty = false; }
-      if (socket?.readyState === WebSocket.OPEN && socket.bufferedAmount < 4 << 20) {
-        this.#guard(socket, () => {
-          const frames = this.#engine.outgoing(Date.now());
-          frames.forEach(frame => socket.send(frame));
-          more ||= frames.length > 0;
-        });
-      } else if (socket?.bufferedAmount) more = true;
       this.#noticeChanges();
       this.#noticeLevel();
-      if (more) return setTimeout(step, 0);
-      this.#pumping = false;
+      if (!more) return;
+      this.#pumping = true;
+      yieldTo(step);
     };
     step();
   }
 
-  #noticeLevel() {
-    if (!this.#socket) return;
-    const level = this.#engine.isLevel;
-    if (this.#engine.isOpen) {
-      this.#attempt = 0;
-      const [ready, rest] = [[], []];
-      for (const one of this.#opened) (!one.level || (level && !this.#dirty) ? ready : rest).push(one);
-      this.#opened = rest;
-      ready.forEach(one => one.resolve());
+  /** Whether there is more to capture. */
+  #capture() {
+    this.#captured = Date.now();
+    this.#dirty = false;
+    try { this.#dirty = this.#engine.capture(Date.now()); } catch (error) {
+      if (isTrap(error)) this.#trapped(error); else this.#complain(error);
     }
+    return this.#dirty;
+  }
+
+  #noticeLevel() {
+    if (!this.#isOpen()) return;
+    this.#problem = null;
+    const level = this.#engine.isLevel && !this.#dirty;
+    const ready = this.#waiting.filter(one => !one.level || level);
+    this.#waiting = this.#waiting.filter(one => !ready.includes(one));
     if (level !== this.#level) {
       this.#level = level;
-      if (level) this.#engine.noteLevel(Date.now());
+      if (level) {
+        this.#line.settle();
+        this.#noteLevel();
+        this.#asking ??= setTimeout(() => { this.#asking = null; this.#askLog(); }, ASK_LOG_AFTER_MS);
+      }
       this.#tellStatus();
     }
+    ready.forEach(one => one.resolve());
+  }
+
+  /** Keeps the time for people to read; each costs a commit. */
+  #noteLevel() {
+    if (Date.now() - this.#noted < NOTE_EVERY_MS) return;
+    this.#noted = Date.now();
+    this.#guard(() => {
+      this.#engine.noteLevel(this.#noted);
+      this.#changes = this.#engine.totalChanges;
+    });
   }
 
   #noticeChanges() {
+    if (this.#closed) return;
     const changes = this.#engine.totalChanges;
     if (changes === this.#changes) return;
     this.#changes = changes;
     this.#tell({ type: 'change' });
   }
 
-  /** After each call: rows may have been written. */
+  /** After a call that may have written. */
   #wrote() {
-    if (this.#closed) return;
+    if (this.#closed || this.#open) return;
     this.#noticeChanges();
     this.#dirty = true;
-    this.#timer ??= setTimeout(() => { this.#timer = null; this.#pump(); }, CAPTURE_AFTER_MS);
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    const work = () => { this.#scheduled = false; this.#pump(); };
+    const wait = this.#captured + CAPTURE_EVERY_MS - Date.now();
+    if (wait > 0) setTimeout(work, wait); else yieldTo(work);
   }
 
   #events() {
@@ -273,8 +404,9 @@ export class Host {
       if (event.event === 'proof') this.#proofs.shift()?.resolve(event);
       else if (event.event === 'log') {
         this.#settings.witness = this.#engine.witness();
-        this.#save(this.#settings);
+        this.#save();
         if (event.verdict !== 'verified') this.#tell({ type: 'log', verdict: event.verdict });
+        this.#tellStatus();
       } else if (event.event === 'refused') this.#tell({ type: 'refused', rows: event.rows });
       else this.#tellStatus();
     }
@@ -287,5 +419,16 @@ export class Host {
     return Promise.all(proofs);
   }
 
+  /** Nothing more is asked of the engine. */
+  #trapped(error) {
+    this.#closed = true;
+    this.#line.hangUp();
+    this.#died(error);
+  }
+
+  /** Whether the server's log continues what it was; also a sign of life. */
+  #askLog() { this.#guard(() => { if (this.#isOpen()) this.#prove([]); }); }
+
+  #complain(error) { this.#tell({ type: 'error', error: plain(error) }); }
   #tellStatus() { this.#tell({ type: 'status' }); }
 }

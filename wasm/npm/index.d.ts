@@ -2,10 +2,42 @@
 export type SqlValue = null | number | bigint | string | boolean | Uint8Array;
 export type Row = Record<string, SqlValue>;
 
+/**
+ * Stable from version to version; messages are for people and may change.
+ *
+ * | code | what happened |
+ * |---|---|
+ * | ADDRESS | the invite's address is none of a WebSocket |
+ * | BAD_INVITE | no invite, a used or an expired one |
+ * | BOUND | the database is another of the server's already |
+ * | BUSY | the file, or the server, is busy: later it may work |
+ * | CLOSED | the database was closed |
+ * | CONNECTION, SYNC | the server's words could not be understood; it is called again |
+ * | CONSTRAINT | a UNIQUE, NOT NULL, CHECK or foreign key constraint |
+ * | DAMAGED | a file that is no sound SQLite database |
+ * | HANDSHAKE | the server could not prove who it is |
+ * | INTERNAL | a defect of this package; the database opens anew by itself, and nothing committed is lost |
+ * | NOT_BOUND | join a server first |
+ * | NOT_FOUND | there is no such table, row, column or choice |
+ * | NOT_GRANTED | the server knows this device no more, or grants it nothing here |
+ * | OFFLINE | not connected |
+ * | OTHER_SERVER | the database belongs to another server |
+ * | OWNER_GONE | the tab that held the database was closed before it answered; only for calls that cannot be repeated |
+ * | QUOTA | the browser gives no more room |
+ * | REPLICA | the table cannot take part in sync, or not so |
+ * | SQL | a mistake in SQL |
+ * | STORAGE | no lasting storage, as in some private windows and on pages without TLS |
+ * | TRACKED | the table is tracked already |
+ * | TRANSACTION | the transaction was undone |
+ * | UNREACHABLE | the server cannot be reached |
+ * | VALUE | an argument that cannot be |
+ * | VERSION | a server or a file of another version |
+ * | WRONG_SERVER | somebody else answers at the server's address |
+ */
 export type ErrorCode =
-  | 'ADDRESS' | 'BAD_INVITE' | 'BUSY' | 'CLOSED' | 'CONNECTION' | 'CONSTRAINT' | 'DAMAGED' | 'HANDSHAKE' | 'INTERNAL' | 'NOT_BOUND' | 'NOT_FOUND'
-  | 'NOT_GRANTED' | 'OFFLINE' | 'OTHER_SERVER' | 'OWNER_GONE' | 'QUOTA' | 'REPLICA' | 'SQL' | 'STORAGE' | 'SYNC' | 'UNREACHABLE' | 'TRACKED' | 'VALUE'
-  | 'VERSION' | 'WRONG_SERVER';
+  | 'ADDRESS' | 'BAD_INVITE' | 'BOUND' | 'BUSY' | 'CLOSED' | 'CONNECTION' | 'CONSTRAINT' | 'DAMAGED' | 'HANDSHAKE' | 'INTERNAL' | 'NOT_BOUND'
+  | 'NOT_FOUND' | 'NOT_GRANTED' | 'OFFLINE' | 'OTHER_SERVER' | 'OWNER_GONE' | 'QUOTA' | 'REPLICA' | 'SQL' | 'STORAGE' | 'SYNC' | 'TRACKED'
+  | 'TRANSACTION' | 'UNREACHABLE' | 'VALUE' | 'VERSION' | 'WRONG_SERVER';
 
 export class PiecewiseError extends Error {
   readonly code: ErrorCode;
@@ -16,21 +48,40 @@ export class PiecewiseError extends Error {
 export interface OpenOptions {
   /** Keep nothing: for Node, tests and private windows. The default where there are no workers. */
   memory?: boolean;
-  /** Begin with this SQLite file, in place of what is there. */
+  /** Begin with this SQLite file, in place of all there is: `open`, then `import`. */
   file?: Uint8Array;
   /** This device's secret, 32 bytes; only with `memory`. */
   seed?: Uint8Array;
   /** What the server's list of devices shows for this one. */
   device?: string;
+  /** Whether to ask the browser to keep the data when its disk is full. Default: true. */
+  persist?: boolean;
+  /** How long a transaction may stand idle before it is undone. Default: 5000. */
+  transactionIdleMs?: number;
 }
 
 export interface TableStatus {
-  table: string; container: string; rows: number; segments: number; segmentsWaiting: number;
-  held: number; refused: number; root: string; readOnly: boolean; met: boolean;
+  table: string;
+  /** Its name on every replica: database/table. */
+  container: string;
+  rows: number;
+  segments: number;
+  /** Segments that the server has not got yet, and the rows they change. */
+  segmentsWaiting: number;
+  changesWaiting: number;
+  held: number;
+  refused: number;
+  /** The fingerprint of all it holds: equal on replicas that are level. */
+  root: string;
+  readOnly: boolean;
+  /** Whether the server's rows have been taken in. */
+  met: boolean;
 }
 
+export interface ErrorReport { code: ErrorCode; message: string; hint?: string }
+
 export interface Status {
-  /** The database's name on the server. */
+  /** The database's name on the server; null: it has joined none. */
   database: string | null;
   server: string | null;
   /** This device's public key. */
@@ -41,28 +92,67 @@ export interface Status {
   open: boolean;
   /** Whether both sides hold the same. */
   level: boolean;
+  /** Why it is not connected. */
+  problem: ErrorReport | null;
   /** Segments still to go and to come. */
   toSend?: number;
   toCome?: number;
+  /** Tables that the server grants no part in. */
   notGranted?: string[];
   tables: TableStatus[];
+  /** Rows written and not captured yet. */
   writesWaiting: number;
-  /** Milliseconds since 1970. */
+  /** When both sides were last known to hold the same, to the second: milliseconds since 1970. */
   lastLevel: number | null;
-  conflicts: number; held: number; refused: number;
+  conflicts: number;
+  held: number;
+  refused: number;
+  /** Whether the browser has promised to keep the data. */
+  persisted: boolean;
+  /** What the server's log has proved. `alarm`: it was rewritten. */
   log: { name: string | null; entries: number; checkpoint: string | null; alarm: null | { time: number; reason: string; ours: string | null; theirs: string | null } };
 }
 
-export interface Written { value: SqlValue; author: string; time: number }
+/** In what people read of conflicts and held rows, a BLOB is { blob: hex }. */
+export type Shown = null | number | string | { blob: string };
+export interface Written { value: Shown; author: string; time: number }
 export type Conflict =
   | { kind: 'cell'; table: string; key: string; column: string; shown: Written; others: Written[] }
-  | { kind: 'row'; table: string; key: string; shown: Row; others: { row: Row; author: string; time: number }[] };
-export interface Held { table: string; key: string; cause: string; row: Row }
+  | { kind: 'row'; table: string; key: string; shown: Record<string, Shown>; others: { row: Record<string, Shown>; author: string; time: number }[] };
+export interface Held { table: string; key: string; cause: string; row: Record<string, Shown> }
 export interface Refused { table: string; key: string; reason: string; time: number }
 export interface HistoryEntry {
-  time: number; author: string; kind: 'insert' | 'edit' | 'delete'; columns: Record<string, string>; segment: string; state: string;
+  time: number;
+  author: string;
+  kind: 'insert' | 'edit' | 'delete';
+  /** What it did to each column, in words. */
+  columns: Record<string, string>;
+  segment: string;
+  /** 'counts', 'waits' for a change that has not come, or 'void'. */
+  state: 'counts' | 'waits' | 'void';
   /** With `log`: the proven entry of the server's log and who brought the change; null: not in it yet. */
   log?: { entry: number; from: string } | null;
+}
+
+export interface Events {
+  /** The connection, or what waits, has changed: ask `status()`. */
+  status: { type: 'status' };
+  /** Rows may have changed. */
+  change: { type: 'change' };
+  /** The server did not take rows: see `refused()`. */
+  refused: { type: 'refused'; rows: number };
+  /** The server's log is not what it was. */
+  log: { type: 'log'; verdict: 'new origin' | 'silent' | 'alarm' };
+  /** This tab, or another, has become the owner of the database. */
+  owner: { type: 'owner' };
+  error: { type: 'error'; error: ErrorReport };
+}
+
+/** What a function of `transaction` uses; every other call waits until it is over. */
+export interface Transaction {
+  query<R = Row>(sql: string, params?: SqlValue[]): Promise<R[]>;
+  run(sql: string, params?: SqlValue[]): Promise<number>;
+  exec(sql: string): Promise<void>;
 }
 
 /** Opens a database of this origin by name. Several tabs share it. */
@@ -70,18 +160,21 @@ export function open(name?: string, options?: OpenOptions): Promise<Database>;
 
 export class Database implements AsyncDisposable {
   private constructor();
-  query(sql: string, params?: SqlValue[]): Promise<Row[]>;
+  query<R = Row>(sql: string, params?: SqlValue[]): Promise<R[]>;
   /** How many rows it changed. */
   run(sql: string, params?: SqlValue[]): Promise<number>;
   exec(sql: string): Promise<void>;
   /** All statements or none; the rows of each. */
   transaction(statements: (string | [sql: string, params?: SqlValue[]])[]): Promise<Row[][]>;
-  /** Calls back with the rows now, and again only when they have changed. */
-  subscribe(sql: string, params: SqlValue[], hear: (rows: Row[]) => void, fail?: (error: PiecewiseError) => void): () => void;
-  on(type: 'status' | 'change' | 'refused' | 'log' | 'owner' | 'error', hear: (event: Record<string, unknown>) => void): () => void;
+  /** All that the function does or, if it throws, none; what it returns. */
+  transaction<T>(work: (tx: Transaction) => Promise<T> | T): Promise<T>;
+  /** Calls back with the rows now, and again only when they have changed; returns a function that ends it. */
+  subscribe<R = Row>(sql: string, params: SqlValue[], hear: (rows: R[]) => void, fail?: (error: PiecewiseError) => void): () => void;
+  on<T extends keyof Events>(type: T, hear: (event: Events[T]) => void): () => void;
 
   /** Lets a table take part in sync; warnings. Join first. */
   track(table: string, options?: { text?: string[]; counter?: string[] }): Promise<string[]>;
+  /** Ends that; its rows stay. */
   untrack(table: string): Promise<void>;
   /** Joins a server with an invite, which works once. */
   join(invite: string, options: { database: string }): Promise<void>;
@@ -93,15 +186,23 @@ export class Database implements AsyncDisposable {
 
   status(): Promise<Status>;
   conflicts(): Promise<Conflict[]>;
-  /** Ends a conflict: 0 is what shows, 1 and on are the others. The new row's key, with `asNewRow`. */
-  choose(table: string, key: string | number, number: number, options?: { column?: string; asNewRow?: boolean }): Promise<string | undefined>;
+  /**
+   * Ends a conflict: 0 is what shows, 1 and on are the others. `asNewRow` keeps what shows and makes another row of the other,
+   * under the key given or, where keys are integers, the next free one; it gives that key.
+   */
+  choose(table: string, key: string | number, number: number, options?: { column?: string; asNewRow?: boolean | string | number }): Promise<string | undefined>;
   held(): Promise<Held[]>;
   refused(): Promise<Refused[]>;
+  /** Writes refused rows again; how many. */
   retryRefused(): Promise<number>;
+  /** Gives refused rows up; how many. */
   revertRefused(): Promise<number>;
+  /** All that was ever done to a row. */
   history(table: string, key: string | number, options?: { log?: boolean }): Promise<HistoryEntry[]>;
   /** The whole database as a SQLite file. */
   export(): Promise<Uint8Array>;
+  /** Puts a SQLite file in the place of all there is; after an error nothing has changed. */
+  import(file: Uint8Array): Promise<void>;
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }

@@ -1,5 +1,11 @@
 // The npm package: `open` a database, run SQL, track tables, join a server. Calls go to a worker, or stay in this thread.
-import { fault } from './host.js';
+import { fault, plain } from './fault.js';
+
+/** A worker that traps again within this time is given up. */
+const TRAPS_APART_MS = 5000;
+/** Calls that are asked again of a new worker: the one that trapped was answered, these read or had not begun. */
+const REPEATABLE = new Set(['run', 'exec', 'batch', 'status', 'conflicts', 'held', 'refused', 'history', 'export', 'level', 'connect']);
+const TRANSACTION_IDLE_MS = 5000;
 
 /** Errors have a `code`, a message and often a `hint`. */
 export class PiecewiseError extends Error {
@@ -10,6 +16,7 @@ export class PiecewiseError extends Error {
     if (hint) this.hint = hint;
   }
 }
+const ours = error => (error instanceof PiecewiseError ? error : new PiecewiseError(plain(error)));
 
 /** Opens a database of this origin by name; `{ memory: true }` keeps nothing. */
 export async function open(name = 'main', options = {}) {
@@ -19,47 +26,75 @@ export async function open(name = 'main', options = {}) {
   const memory = options.memory ?? typeof Worker === 'undefined';
   try {
     const line = memory ? await (await import('./memory.js')).openHere(options, hear) : await inWorker(name, options, hear);
-    return new Database(line, heard);
-  } catch (error) { throw error instanceof PiecewiseError ? error : new PiecewiseError(error); }
+    const db = new Database(line, heard, options);
+    if (options.file) try { await db.import(options.file); } catch (error) { await db.close(); throw error; }
+    // Without it the browser may clear the data when the disk is full.
+    if (!memory && options.persist !== false) navigator.storage?.persist?.().catch(() => {});
+    return db;
+  } catch (error) { throw ours(error); }
 }
 
-async function inWorker(name, options, hear) {
-  const worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
-  const waiting = new Map();
-  let next = 0;
-  worker.onmessage = ({ data }) => {
-    if (data.event) return hear(data.event);
-    const { resolve, reject } = waiting.get(data.id);
-    waiting.delete(data.id);
-    data.error ? reject(data.error) : resolve(data.value);
-  };
-  worker.onerror = event => {
-    const error = { code: 'INTERNAL', message: event.message || 'the worker could not be started' };
-    waiting.forEach(({ reject }) => reject(error));
-    waiting.clear();
-  };
+/** Calls to a worker of this page; if its engine traps, a new worker takes its place. */
+async function inWorker(name, { device, file }, hear) {
+  let worker, waiting = new Map(), next = 0, trapped = 0, over = null;
+  const post = (id, { method, args }) => worker.postMessage({ id, method, args });
   const call = (method, args) => new Promise((resolve, reject) => {
-    waiting.set(next, { resolve, reject });
-    worker.postMessage({ id: next++, method, args });
+    if (over) return reject(over);
+    const id = next++;
+    waiting.set(id, { method, args, resolve, reject });
+    try { post(id, { method, args }); } catch (error) { waiting.delete(id); reject(fault('VALUE', error.message)); }
   });
-  try { await call('open', [name, { importFile: options.file, device: options.device }]); } catch (error) { worker.terminate(); throw error; }
+  const failAll = error => { waiting.forEach(({ reject }) => reject(error)); waiting.clear(); };
+  const start = replace => {
+    worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+    worker.onmessage = ({ data }) => {
+      if (data.event) return hear(data.event);
+      if (data.died) return startAgain(data.died);
+      const one = waiting.get(data.id);
+      waiting.delete(data.id);
+      data.error ? one?.reject(data.error) : one?.resolve(data.value);
+    };
+    worker.onerror = event => failAll({ code: 'INTERNAL', message: event.message || 'the worker could not be started' });
+    return call('open', [name, { device, replace }]);
+  };
+  const startAgain = async error => {
+    worker.terminate();
+    const asked = waiting;
+    waiting = new Map();
+    const again = Date.now() - trapped > TRAPS_APART_MS;
+    trapped = Date.now();
+    hear({ type: 'error', error });
+    const stop = error => { over = error; asked.forEach(one => one.reject(error)); failAll(error); };
+    if (!again) return stop(error);
+    for (const [id, one] of asked) if (!REPEATABLE.has(one.method)) { asked.delete(id); one.reject(error); }
+    try { await start(); } catch (error) { return stop(error); }
+    for (const [id, one] of asked) { waiting.set(id, one); post(id, one); }
+    hear({ type: 'change' });
+    hear({ type: 'status' });
+  };
+  try { await start(file); } catch (error) { worker.terminate(); throw error; }
   return { call, end: () => worker.terminate() };
 }
 
 const objects = ({ columns, rows }) => rows.map(row => Object.fromEntries(columns.map((column, n) => [column, row[n]])));
+const same = (a, b) => a === b || (a instanceof Uint8Array && b instanceof Uint8Array && a.length === b.length && a.every((byte, n) => byte === b[n]));
+/** Whether two results of one query have the same columns and cells. */
+const equal = (a, b) => a !== undefined && a.columns.length === b.columns.length && a.columns.every((column, n) => column === b.columns[n])
+  && a.rows.length === b.rows.length && a.rows.every((row, n) => row.every((cell, m) => same(cell, b.rows[n][m])));
 
 export class Database {
-  #line; #heard; #closed = false; #queries = new Set();
+  #line; #heard; #options; #closed = false; #queries = new Set();
 
-  constructor(line, heard) {
+  constructor(line, heard, options) {
     this.#line = line;
     this.#heard = heard;
+    this.#options = options;
     heard.addEventListener('change', () => this.#queries.forEach(query => query()));
   }
 
   async #call(method, ...args) {
     if (this.#closed) throw new PiecewiseError(fault('CLOSED', 'the database is closed'));
-    try { return await this.#line.call(method, args); } catch (error) { throw error instanceof PiecewiseError ? error : new PiecewiseError(error); }
+    try { return await this.#line.call(method, args); } catch (error) { throw ours(error); }
   }
 
   /** Runs one statement; rows as objects. */
@@ -68,10 +103,27 @@ export class Database {
   async run(sql, params = []) { return (await this.#call('run', sql, params)).changes; }
   /** Runs statements that give no rows. */
   async exec(sql) { await this.#call('exec', sql); }
-  /** Runs statements in one transaction: all or none. */
-  async transaction(statements) {
-    const list = statements.map(s => (typeof s === 'string' ? [s, []] : [s[0], s[1] ?? []]));
+  /** Runs statements in one transaction, or a function that gets `{ query, run, exec }` for one: all or none. */
+  async transaction(work) {
+    if (typeof work === 'function') return this.#during(work);
+    const list = work.map(s => (typeof s === 'string' ? [s, []] : [s[0], s[1] ?? []]));
     return (await this.#call('batch', list)).map(objects);
+  }
+  async #during(work) {
+    const token = await this.#call('begin', this.#options.transactionIdleMs ?? TRANSACTION_IDLE_MS);
+    const within = (method, ...args) => this.#call('within', token, method, args);
+    const inside = {
+      query: async (sql, params = []) => objects(await within('run', sql, params)),
+      run: async (sql, params = []) => (await within('run', sql, params)).changes,
+      exec: async sql => { await within('exec', sql); },
+    };
+    let result;
+    try { result = await work(inside); } catch (error) {
+      await this.#call('end', token, false).catch(() => {});
+      throw error;
+    }
+    await this.#call('end', token, true);
+    return result;
   }
 
   track(table, { text = [], counter = [] } = {}) { return this.#call('track', table, text, counter); }
@@ -80,7 +132,10 @@ export class Database {
   connect() { return this.#call('connect', true); }
   disconnect() { return this.#call('connect', false); }
   level() { return this.#call('level'); }
-  status() { return this.#call('status'); }
+  async status() {
+    const [status, persisted] = await Promise.all([this.#call('status'), globalThis.navigator?.storage?.persisted?.()]);
+    return { ...status, persisted: persisted ?? false };
+  }
   conflicts() { return this.#call('conflicts'); }
   choose(table, key, number, { column, asNewRow = false } = {}) { return this.#call('choose', table, key, number, column, asNewRow); }
   held() { return this.#call('held'); }
@@ -89,6 +144,8 @@ export class Database {
   revertRefused() { return this.#call('revertRefused'); }
   history(table, key, { log = false } = {}) { return this.#call('history', table, key, log); }
   export() { return this.#call('export'); }
+  /** Puts a SQLite file in the place of all there is. */
+  import(file) { return this.#call('import', file); }
 
   /** Calls back with the rows now and whenever they have changed; returns a function that ends it. */
   subscribe(sql, params, hear, fail = error => console.error(error)) {
@@ -99,9 +156,8 @@ export class Database {
       do {
         again = false;
         try {
-          const rows = await this.query(sql, params);
-          const seen = JSON.stringify(rows, (_, v) => (typeof v === 'bigint' ? `${v}n` : v instanceof Uint8Array ? [...v] : v));
-          if (!ended && seen !== last) { last = seen; hear(rows); }
+          const result = await this.#call('run', sql, params);
+          if (!ended && !equal(last, result)) { last = result; hear(objects(result)); }
         } catch (error) { if (!ended && !this.#closed) fail(error); }
       } while (again && !ended);
       running = false;
@@ -120,7 +176,7 @@ export class Database {
 
   async close() {
     if (this.#closed) return;
-    try { await this.#call('close'); } finally { this.#closed = true; this.#queries.clear(); this.#line.end(); }
+    try { await this.#line.call('close', []); } finally { this.#closed = true; this.#queries.clear(); this.#line.end(); }
   }
 
   async [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() { await this.close(); }

@@ -1,6 +1,7 @@
 // Memory: a database in this very thread, gone when it is closed. For Node and for pages that keep nothing.
 import init, { Engine, readInvite } from './engine/piecewise_wasm.js';
-import { Host, random } from './host.js';
+import { random } from './fault.js';
+import { Host } from './host.js';
 
 // Node has WebSocket from version 22 on; before, the package ws gives it.
 if (typeof WebSocket === 'undefined') {
@@ -15,10 +16,10 @@ const load = () => (ready ??= (async () => {
   return init({ module_or_path: await readFile(url) });
 })());
 
-export async function openHere({ seed, file, device }, tell) {
+export async function openHere({ seed, device }, tell) {
   await load();
-  const key = seed ?? random();
-  const engine = file ? Engine.fromBytes(file, key, random()) : new Engine(undefined, '', key, random());
-  const host = new Host(engine, { device }, async () => {}, tell);
+  const engine = new Engine(undefined, seed ?? random(), random());
+  const died = error => tell({ type: 'error', error: { code: 'INTERNAL', message: error.message } });
+  const host = new Host(engine, { device }, { save: async () => {}, tell, died });
   return { call: (method, args) => host.call(method, method === 'join' ? [...args, readInvite] : args), end() {} };
 }

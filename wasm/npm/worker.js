@@ -1,19 +1,25 @@
 // Worker: one for each tab. Of all tabs of an origin that have a database open, the one with the lock owns it and runs
 // its host; the others send their calls to it over a channel. When the owner goes, the next in line takes over.
-import init, { Engine, Storage, readInvite } from './engine/piecewise_wasm.js';
-import { Host, fault, random } from './host.js';
+import init, { Engine, Storage, checkFile, readInvite } from './engine/piecewise_wasm.js';
+import { fault, plain, random, unique } from './fault.js';
+import { Host } from './host.js';
 
-const me = crypto.randomUUID();
+const FILE = 'main.db';
+const me = unique();
 /** Calls that change nothing: asked again of a new owner when the old one went before it answered. */
 const READS = new Set(['status', 'conflicts', 'held', 'refused', 'history', 'export', 'level']);
 /** Calls that write, and are done once however often they are asked. */
 const WRITES = new Set(['run', 'exec', 'batch']);
-const plain = error => ({ code: error.code ?? 'INTERNAL', message: error.message ?? String(error), hint: error.hint });
+/** The files of a tab that was just closed may take a moment to be free. */
+const OPEN_TRIES = 40;
+const OPEN_AGAIN_MS = 50;
 
-let channel, host, name, pending = new Map(), next = 0, openedAs;
+let name, device, channel, host, release;
+/** Calls of this tab to the owner; why this tab could not become the owner. */
+let pending = new Map(), next = 0, broken = null, dead = false;
 
-self.onmessage = async ({ data }) => {
-  const { id, method, args } = data;
+self.onmessage = async ({ data: { id, method, args } }) => {
+  if (dead) return;
   try {
     const value = method === 'open' ? await open(...args) : await call(method, args);
     self.postMessage({ id, value });
@@ -22,24 +28,28 @@ self.onmessage = async ({ data }) => {
 };
 
 async function open(database, options) {
+  if (!self.isSecureContext || !navigator.locks || !navigator.storage?.getDirectory) {
+    throw fault('STORAGE', 'this browser gives this page no lasting storage', 'serve the page by https or from localhost, or open with { memory: true }');
+  }
+  ({ device } = options);
   name = database;
   await init();
   channel = new BroadcastChannel(`piecewise:${name}`);
   channel.onmessage = ({ data }) => hear(data);
-  const owner = await new Promise((resolve, reject) => {
+  await new Promise((resolve, reject) => {
     navigator.locks.request(`piecewise:${name}`, { ifAvailable: true }, async lock => {
-      if (!lock) { waitForTurn(options); return resolve(false); }
-      try { await own(options); resolve(true); } catch (error) { return reject(error); }
-      return new Promise(release => { openedAs = release; });
+      if (!lock) { waitForTurn(); return resolve(); }
+      await own(options.replace);
+      resolve();
+      return new Promise(done => { release = done; });
     }).catch(reject);
   });
-  return { owner };
 }
 
 /** In line for the lock: whoever gets it owns the database. */
-function waitForTurn(options) {
+function waitForTurn() {
   navigator.locks.request(`piecewise:${name}`, async () => {
-    await own(options);
+    await own();
     const waiting = [...pending];
     pending = new Map();
     for (const [id, one] of waiting) {
@@ -48,26 +58,37 @@ function waitForTurn(options) {
     }
     tell({ type: 'owner' });
     tell({ type: 'change' });
-    return new Promise(release => { openedAs = release; });
+    return new Promise(done => { release = done; });
+  }).catch(error => {
+    broken = error;
+    pending.forEach(one => one.reject(error));
+    pending.clear();
+    tell({ type: 'error', error: plain(error) });
   });
 }
 
-async function own({ importFile, device }) {
+/** Opens the files. `replace`: a file that will take the place of what is there, so that it need not be sound. */
+async function own(replace) {
   const storage = await openStorage();
-  if (importFile) storage.importFile('main.db', importFile);
   const settings = await readSettings();
-  const engine = new Engine(storage, 'main.db', Uint8Array.from(settings.seed), random());
-  host = new Host(engine, settings, writeSettings, tell);
+  const seed = Uint8Array.from(settings.seed);
+  let engine;
+  try { engine = new Engine(FILE, seed, random()); } catch (error) {
+    if (!replace || error.code !== 'DAMAGED') throw error;
+    checkFile(replace);
+    storage.remove(FILE);
+    engine = new Engine(FILE, seed, random());
+  }
   if (device) settings.device = device;
+  host = new Host(engine, settings, { save: writeSettings, tell, died });
   channel.postMessage({ owner: me });
 }
 
-/** The files of a tab that was just closed may take a moment to be free. */
 async function openStorage() {
-  for (let left = 40; ; left--) {
+  for (let left = OPEN_TRIES; ; left--) {
     try { return await Storage.open(`.piecewise-${name}`); } catch (error) {
-      if (left === 0 || error.code === 'STORAGE' && !/NoModificationAllowed|access handle/i.test(error.message)) throw error;
-      await new Promise(resolve => setTimeout(resolve, 50));
+      if (left === 0 || !/NoModificationAllowed|access handle/i.test(error.message)) throw error;
+      await new Promise(resolve => setTimeout(resolve, OPEN_AGAIN_MS));
     }
   }
 }
@@ -77,7 +98,9 @@ const folder = async () => (await navigator.storage.getDirectory()).getDirectory
 async function readSettings() {
   const file = await (await folder()).getFileHandle(`${name}.json`, { create: true });
   const text = await (await file.getFile()).text();
-  if (text) return JSON.parse(text);
+  if (text) {
+    try { return JSON.parse(text); } catch { throw fault('DAMAGED', `the settings of database ${name} cannot be read`, 'clear the data of this site, or open another database'); }
+  }
   const settings = { seed: [...random()] };
   await writeSettings(settings);
   return settings;
@@ -95,7 +118,13 @@ function writeSettings(settings) {
   return writing;
 }
 
-const mayAskAgain = ({ method }) => READS.has(method) || WRITES.has(method);
+/** The engine trapped: once its caller has been told, the page starts another worker, and the files are free for it or another tab. */
+function died(error) {
+  dead = true;
+  setTimeout(() => { self.postMessage({ died: plain(error) }); self.close(); });
+}
+
+const mayAskAgain = ({ method, taken }) => READS.has(method) || WRITES.has(method) || !taken;
 const gone = () => fault('OWNER_GONE', 'the tab that held the database was closed before it answered', 'look whether it was done, and ask again');
 
 /** `id`: the number of a call by another tab. */
@@ -103,11 +132,12 @@ const perform = (method, args, id) => (id && WRITES.has(method) ? host.call('onc
 
 async function call(method, args) {
   if (method === 'close') {
-    if (host) { await host.call('close', []); openedAs?.(); }
+    if (host) { await host.call('close', []); release?.(); }
     channel?.close();
     return;
   }
   if (host) return perform(method, args);
+  if (broken) throw broken;
   const id = `${me}:${next++}`;
   return new Promise((resolve, reject) => {
     pending.set(id, { method, args, resolve, reject });
@@ -117,19 +147,22 @@ async function call(method, args) {
 
 async function hear(data) {
   if (data.event) return self.postMessage({ event: data.event });
+  if (data.taken && pending.has(data.taken)) pending.get(data.taken).taken = true;
   if (data.answer && pending.has(data.answer)) {
     const { resolve, reject } = pending.get(data.answer);
     pending.delete(data.answer);
     return data.error ? reject(Object.assign(new Error(data.error.message), data.error)) : resolve(data.value);
   }
   // A new owner has not heard what was asked of the old one.
-  if (data.owner && data.owner !== me) {
+  if (data.owner) {
+    broken = null;
     for (const [id, one] of [...pending]) {
       if (mayAskAgain(one)) channel.postMessage({ ask: id, method: one.method, args: one.args });
       else { pending.delete(id); one.reject(gone()); }
     }
   }
-  if (data.ask && host) {
+  if (data.ask && host && !dead) {
+    channel.postMessage({ taken: data.ask });
     try { channel.postMessage({ answer: data.ask, value: await perform(data.method, data.args, data.ask) }); }
     catch (error) { channel.postMessage({ answer: data.ask, error: plain(error) }); }
   }

@@ -32,7 +32,7 @@ pub(crate) fn status(status: &Status, attention: &Attention, database: Option<&s
         .iter()
         .map(|t| {
             json!({ "table": t.table, "container": t.container, "rows": t.rows, "segments": t.segments,
-                    "segmentsWaiting": t.waiting_segments, "held": t.held, "refused": t.refused, "root": t.root,
+                    "segmentsWaiting": t.waiting_segments, "changesWaiting": t.waiting_changes, "held": t.held, "refused": t.refused, "root": t.root,
                     "readOnly": t.read_only, "met": t.met })
         })
         .collect();

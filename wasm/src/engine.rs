@@ -10,14 +10,15 @@ use js_sys::{Array, Object, Reflect, Uint8Array};
 use piecewise_core::handshake::Initiator;
 use piecewise_core::id::{PeerId, RealmId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
-use piecewise_core::invite::Invite;
-use piecewise_core::replica::{Binding, Choice, Follow, Replica, Talk, TrackOptions};
+use piecewise_core::invite::{Invite, InviteError};
+use piecewise_core::replica::{Binding, Choice, Follow, Replica, ReplicaError, Talk, TrackOptions};
 use piecewise_core::supervisor_log::{Alarm, Witness};
 use rsqlite_vfs::VfsFilesManager;
-use rsqlite_vfs::transfer::DbTransfer;
 use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
 use serde_json::{Value as Json, json};
 use sqlite_wasm_vfs::sahpool::{OpfsSAHPoolCfgBuilder, OpfsSAHPoolUtil, install};
+use std::io::Read;
 use wasm_bindgen::prelude::*;
 
 /// Files that the pool of OPFS handles keeps ready: a database, its journal and some temporary ones.
@@ -31,9 +32,12 @@ fn start() {
 /// What an invite says, for the host to remember: `{ address, server, realm, secret }`, keys in hex.
 #[wasm_bindgen(js_name = readInvite)]
 pub fn read_invite(text: &str) -> Result<String, JsValue> {
-    let invite: Invite = text.trim().parse().map_err(|error: piecewise_core::invite::InviteError| {
-        fault("BAD_INVITE", error.to_string())
-            .hint("copy the whole line that `piecewise-server invite` printed")
+    let invite: Invite = text.trim().parse().map_err(|error: InviteError| match error {
+        InviteError::NewerVersion => {
+            fault("VERSION", error.to_string()).hint("use the version of the package that fits the server")
+        }
+        _ => fault("BAD_INVITE", error.to_string())
+            .hint("copy the whole line that `piecewise-server invite` printed"),
     })?;
     Ok(json!({ "address": invite.address, "server": hex(&invite.server.0), "realm": hex(&invite.realm.0),
                "secret": hex(&invite.secret) })
@@ -69,28 +73,44 @@ impl Storage {
         Ok(Self { pool })
     }
 
-    /// Puts a SQLite file in the place of a database that is not open.
-    #[wasm_bindgen(js_name = importFile)]
-    pub fn import_file(&self, name: &str, bytes: &[u8]) -> Result<(), JsValue> {
-        check_file(bytes)?;
-        let storage = |error: String| fault("STORAGE", error);
-        self.pool.remove(name).map_err(|e| storage(e.to_string()))?;
-        self.pool.import_db(name, bytes).map_err(|e| fault("STORAGE", e.to_string()).into())
+    /// Removes a file that is not open.
+    pub fn remove(&self, name: &str) -> Result<(), JsValue> {
+        self.pool.remove(name).map_err(|e| fault("STORAGE", e.to_string()))?;
+        Ok(())
     }
 }
 
-/// Whether bytes are a SQLite file.
-fn check_file(bytes: &[u8]) -> Result<(), Fault> {
-    if bytes.starts_with(b"SQLite format 3\0") && bytes.len() >= 512 {
-        return Ok(());
+/// Whether bytes are a sound SQLite file that this version can use; the error says what is wrong.
+#[wasm_bindgen(js_name = checkFile)]
+pub fn check_file(bytes: &[u8]) -> Result<(), JsValue> {
+    in_memory(bytes, Identity::from_seed([0; 32]), [0; 32])?;
+    Ok(())
+}
+
+/// A copy of a SQLite file in memory, checked.
+fn in_memory(bytes: &[u8], identity: Identity, chance: [u8; 32]) -> Result<Replica, Fault> {
+    let damaged = |what: String| fault("DAMAGED", what).hint("nothing was changed");
+    if !bytes.starts_with(b"SQLite format 3\0") || bytes.len() < 512 {
+        return Err(damaged("this is not a SQLite database file".into()));
     }
-    Err(fault("DAMAGED", "this is not a SQLite database file").hint("nothing was changed"))
+    let mut conn = Connection::open_in_memory()?;
+    // A copy in memory has no WAL; what the file's own WAL held is in the file, or was not given.
+    let reader = bytes[..18].chain(&[1, 1][..]).chain(&bytes[20..]);
+    conn.deserialize_read_exact("main", reader, bytes.len(), false)?;
+    let sound = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    match sound {
+        Ok(sound) if sound == "ok" => Ok(Replica::from_connection(conn, identity, chance)?),
+        Ok(found) => Err(damaged(format!("this SQLite file is damaged: {found}"))),
+        Err(error) => Err(damaged(format!("this SQLite file is damaged: {error}"))),
+    }
 }
 
 /// A database and its talk with the server.
 #[wasm_bindgen]
 pub struct Engine {
     replica: Replica,
+    /// Its file in the storage; None: it is in memory.
+    file: Option<String>,
     identity: Identity,
     witness: Witness,
     talk: Option<Talk>,
@@ -106,28 +126,39 @@ impl std::fmt::Debug for Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Opens a database in memory, or in a storage under a name. `seed` is this device's secret, `chance` 32 random bytes.
+    /// Opens a file of the storage that was opened before, or a new database in memory. `seed` is this device's secret,
+    /// `chance` 32 random bytes.
     #[wasm_bindgen(constructor)]
-    pub fn new(storage: Option<Storage>, name: &str, seed: &[u8], chance: &[u8]) -> Result<Self, JsValue> {
-        let conn = match &storage {
-            None => Connection::open_in_memory(),
-            Some(_) => Connection::open(name),
-        };
-        let conn = conn.map_err(Fault::from)?;
-        // The pool's files have no shared memory, so no WAL.
-        conn.pragma_update(None, "journal_mode", "truncate").map_err(Fault::from)?;
-        // The handles live as long as the worker.
-        std::mem::forget(storage);
-        Ok(Self::over(conn, seed, chance)?)
+    pub fn new(file: Option<String>, seed: &[u8], chance: &[u8]) -> Result<Self, JsValue> {
+        let identity = Identity::from_seed(secret(seed)?);
+        let replica = open_replica(file.as_deref(), identity.clone(), secret(chance)?)?;
+        Ok(Self { replica, file, identity, witness: Witness::default(), talk: None, in_transaction: false })
     }
 
-    /// Opens a copy of a SQLite file in memory.
-    #[wasm_bindgen(js_name = fromBytes)]
-    pub fn from_bytes(bytes: &[u8], seed: &[u8], chance: &[u8]) -> Result<Self, JsValue> {
-        check_file(bytes)?;
-        let mut conn = Connection::open_in_memory().map_err(Fault::from)?;
-        conn.deserialize_read_exact("main", bytes, bytes.len(), false).map_err(Fault::from)?;
-        Ok(Self::over(conn, seed, chance)?)
+    /// Puts a SQLite file in the place of all there is; after an error nothing has changed.
+    #[wasm_bindgen(js_name = importFile)]
+    pub fn import_file(&mut self, bytes: &[u8], chance: &[u8]) -> Result<(), JsValue> {
+        let chance = secret(chance)?;
+        let copy = in_memory(bytes, self.identity.clone(), chance)?;
+        self.talk = None;
+        let Some(file) = &self.file else {
+            self.replica = copy;
+            return Ok(());
+        };
+        self.replica.connection().flush_prepared_statement_cache();
+        let step = |to: &mut Connection| Backup::new(copy.connection(), to)?.step(-1);
+        if step(self.replica.connection_mut()).map_err(Fault::from)? != StepResult::Done {
+            return Err(fault("BUSY", "the database is in use").into());
+        }
+        self.replica = copy;
+        self.replica = open_replica(Some(file), self.identity.clone(), chance)?;
+        Ok(())
+    }
+
+    /// The realm of the server that the database belongs to, in hex.
+    #[wasm_bindgen(getter)]
+    pub fn realm(&self) -> Option<String> {
+        self.replica.binding().map(|binding| hex(&binding.realm.0))
     }
 
     /// This device's public key.
@@ -151,7 +182,8 @@ impl Engine {
                 let cells = (0..width).map(|n| row.get_ref(n).map(to_js)).collect::<Result<Array, _>>()?;
                 rows.push(&cells);
             }
-            let changes = (conn.total_changes() - before) as f64;
+            // What triggers wrote is not counted.
+            let changes = if conn.total_changes() == before { 0.0 } else { conn.changes() as f64 };
             Ok(object(&[("columns", columns.into()), ("rows", rows.into()), ("changes", changes.into())]))
         })();
         if foreign {
@@ -184,16 +216,6 @@ impl Engine {
         self.replica.connection().total_changes() as f64
     }
 
-    /// Binds the database to one of a server: `server` and `realm` in hex.
-    pub fn bind(&mut self, database: &str, server: &str, realm: &str) -> Result<(), JsValue> {
-        let (server, realm) = (PeerId(from_hex(server)?), RealmId(from_hex(realm)?));
-        let binding = Binding { database: database.to_owned(), realm, server, follow: Follow::All };
-        if self.replica.binding() == Some(&binding) {
-            return Ok(());
-        }
-        Ok(self.replica.bind(binding).map_err(Fault::from)?)
-    }
-
     /// Lets a table take part in sync; warnings. `text` and `counter` are names of columns.
     pub fn track(
         &mut self,
@@ -220,20 +242,28 @@ impl Engine {
 
     // ---- the talk
 
-    /// Begins to talk with a server over a WebSocket that has just opened.
+    /// Begins to talk with a server over a WebSocket that has just opened. With an invite's `secret` and a `database`, it
+    /// joins: the server's database of that name is then this one's.
     pub fn connect(
         &mut self,
         server: &str,
         realm: &str,
-        secret: Option<String>,
+        invite: Option<String>,
+        database: Option<String>,
         device: &str,
         chance: &[u8],
     ) -> Result<(), JsValue> {
         let (server, realm) = (PeerId(from_hex(server)?), RealmId(from_hex(realm)?));
-        let secret = secret.map(|secret| from_hex(&secret)).transpose()?;
-        let chance = chance.try_into().map_err(|_| fault("VALUE", "chance is 32 bytes"))?;
-        let start = Initiator::start(self.identity.clone(), server, realm, secret, device, chance);
-        self.talk = Some(Talk::new(server, self.identity.clone(), start.map_err(Fault::from)?));
+        let invite = invite.map(|secret| from_hex(&secret)).transpose()?;
+        let binding = database.map(|database| Binding { database, realm, server, follow: Follow::All });
+        if let (Some(new), Some(old)) = (&binding, self.replica.binding())
+            && new.database != old.database
+        {
+            let error = ReplicaError::AlreadyBound { database: old.database.clone() };
+            return Err(Fault::from(error).into());
+        }
+        let start = Initiator::start(self.identity.clone(), server, realm, invite, device, secret(chance)?);
+        self.talk = Some(Talk::new(server, self.identity.clone(), start.map_err(Fault::from)?, binding));
         Ok(())
     }
 
@@ -310,7 +340,8 @@ impl Engine {
         Ok(Json::from(found.iter().map(describe::conflict).collect::<Vec<_>>()).to_string())
     }
 
-    /// Ends a conflict. With `column`, about a cell; else about whole rows, as a new row if so told. The new row's key.
+    /// Ends a conflict. With `column`, about a cell; else about whole rows, as a new row if so told, under a key that is
+    /// given or the next free integer. The new row's key.
     pub fn choose(
         &mut self,
         table: &str,
@@ -318,11 +349,12 @@ impl Engine {
         number: usize,
         column: Option<String>,
         as_new_row: bool,
+        new_key: Option<String>,
         now: f64,
     ) -> Result<Option<String>, JsValue> {
         let choice = match column {
             Some(column) => Choice::Cell { column, number },
-            None if as_new_row => Choice::AsNewRow { number, key: None },
+            None if as_new_row => Choice::AsNewRow { number, key: new_key },
             None => Choice::Row { number },
         };
         Ok(self.replica.choose(time(now), table, key, &choice).map_err(Fault::from)?)
@@ -409,21 +441,30 @@ impl Engine {
 }
 
 impl Engine {
-    fn over(conn: Connection, seed: &[u8], chance: &[u8]) -> Result<Self, Fault> {
-        let secret = |bytes: &[u8]| -> Result<[u8; 32], Fault> {
-            bytes.try_into().map_err(|_| fault("VALUE", "keys and chance are 32 bytes"))
-        };
-        let identity = Identity::from_seed(secret(seed)?);
-        let replica = Replica::from_connection(conn, identity.clone(), secret(chance)?)?;
-        Ok(Self { replica, identity, witness: Witness::default(), talk: None, in_transaction: false })
-    }
-
     /// SQLite's own foreign keys are for what the page writes; sync looks after them by itself. False inside a
     /// transaction, where nothing changes.
     fn enforce_foreign_keys(&self, on: bool) -> bool {
         self.replica.connection().is_autocommit()
             && self.replica.connection().pragma_update(None, "foreign_keys", on).is_ok()
     }
+}
+
+/// Opens a file of the storage, or a new database in memory.
+fn open_replica(file: Option<&str>, identity: Identity, chance: [u8; 32]) -> Result<Replica, Fault> {
+    let conn = match file {
+        None => Connection::open_in_memory()?,
+        Some(file) => Connection::open(file)?,
+    };
+    // The pool's files have no shared memory, so no WAL.
+    conn.pragma_update(None, "journal_mode", "truncate")?;
+    // A commit survives the death of the browser; after a power loss the last ones may be gone, which peers notice and mend.
+    conn.pragma_update(None, "synchronous", "normal")?;
+    Ok(Replica::from_connection(conn, identity, chance)?)
+}
+
+/// A seed or chance, as JavaScript gives it.
+fn secret(bytes: &[u8]) -> Result<[u8; 32], Fault> {
+    bytes.try_into().map_err(|_| fault("VALUE", "a seed is 32 bytes"))
 }
 
 fn time(now: f64) -> Timestamp {

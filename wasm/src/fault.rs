@@ -1,8 +1,10 @@
 //! Faults: errors as JavaScript sees them, with a `code` that programs can act on and a `hint` for people.
 
+use piecewise_core::container::SyncError;
 use piecewise_core::handshake::{HandshakeError, RefuseReason};
 use piecewise_core::link::LinkError;
 use piecewise_core::replica::ReplicaError;
+use piecewise_core::store::StoreError;
 use wasm_bindgen::JsValue;
 
 /// An error on its way to JavaScript.
@@ -51,46 +53,80 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// SQLite's error codes, as ours.
+fn sqlite_code(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode as C;
+    match error.sqlite_error_code() {
+        Some(C::ConstraintViolation) => "CONSTRAINT",
+        Some(C::DiskFull) => "QUOTA",
+        Some(C::DatabaseCorrupt | C::NotADatabase) => "DAMAGED",
+        Some(C::SystemIoFailure | C::CannotOpen) => "STORAGE",
+        Some(C::DatabaseBusy | C::DatabaseLocked) => "BUSY",
+        _ => "SQL",
+    }
+}
+
+/// What to do about an error that has one of these codes.
+fn hint(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "QUOTA" => {
+            "the browser gives this site no more room: nothing of this was kept, all before it was; remove something, or let the user free some space"
+        }
+        "STORAGE" => "nothing of this was kept, all before it was; the browser may have no room left",
+        "DAMAGED" => {
+            "keep a copy of the file, and open the database with { file } from an export, or under another name to sync it anew"
+        }
+        "VERSION" => "use the version of the package that fits, or a newer one",
+        "NOT_BOUND" => "join a server first",
+        "BOUND" => "a file belongs to one database: use that name, or open another file",
+        "NOT_GRANTED" => "ask for an invite that grants it",
+        _ => return None,
+    })
+}
+
+fn with_hint(code: &'static str, message: String) -> Fault {
+    Fault { code, message, hint: hint(code).map(str::to_owned) }
+}
+
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode as C;
-        let code = match error.sqlite_error_code() {
-            Some(C::ConstraintViolation) => "CONSTRAINT",
-            Some(C::DiskFull) => "QUOTA",
-            Some(C::DatabaseCorrupt | C::NotADatabase) => "DAMAGED",
-            Some(C::SystemIoFailure | C::CannotOpen) => "STORAGE",
-            Some(C::DatabaseBusy | C::DatabaseLocked) => "BUSY",
-            _ => "SQL",
-        };
-        let hint = match code {
-            "QUOTA" | "STORAGE" => Some("the browser gives this site no more room; nothing of this statement was kept, all before it was".into()),
-            _ => None,
-        };
-        Self { code, message: error.to_string(), hint }
+        with_hint(sqlite_code(&error), error.to_string())
     }
 }
 
 impl From<ReplicaError> for Fault {
     fn from(error: ReplicaError) -> Self {
         let code = match &error {
+            ReplicaError::Store(StoreError::Sqlite(error)) => sqlite_code(error),
+            ReplicaError::Store(StoreError::UnknownFormat { .. }) => "VERSION",
+            ReplicaError::Store(_) => "DAMAGED",
             ReplicaError::NotBound => "NOT_BOUND",
-            ReplicaError::NotFound { .. } => "NOT_FOUND",
+            ReplicaError::AlreadyBound { .. } => "BOUND",
+            ReplicaError::NotFound { .. } | ReplicaError::NotTracked { .. } => "NOT_FOUND",
             ReplicaError::AlreadyTracked { .. } => "TRACKED",
             _ => "REPLICA",
         };
-        let hint = error.hint();
-        Self { code, message: chain(&error), hint }
+        let own = match &error {
+            ReplicaError::Refused(refusal) => refusal.hint(),
+            _ => None,
+        };
+        let fault = with_hint(code, chain(&error));
+        Self { hint: own.or(fault.hint), ..fault }
     }
 }
 
 impl From<LinkError> for Fault {
     fn from(error: LinkError) -> Self {
-        let code = match &error {
+        let message = chain(&error);
+        let code = match error {
             LinkError::Denied { .. } => "NOT_GRANTED",
             LinkError::UnknownVersion { .. } => "VERSION",
+            LinkError::Replica(error) | LinkError::Sync { source: SyncError::Replica(error), .. } => {
+                return Self { message, ..Self::from(error) };
+            }
             _ => "SYNC",
         };
-        fault(code, chain(&error))
+        with_hint(code, message)
     }
 }
 
@@ -104,6 +140,7 @@ impl From<HandshakeError> for Fault {
             HandshakeError::Refused { reason: RefuseReason::BadInvite } => {
                 ("BAD_INVITE", "ask for a new invite")
             }
+            HandshakeError::Refused { reason: RefuseReason::Busy } => ("BUSY", "try again later"),
             HandshakeError::Refused { .. } => ("NOT_GRANTED", "ask for a new invite"),
             HandshakeError::NotPiecewise => {
                 ("VERSION", "use the version of the package that fits the server")

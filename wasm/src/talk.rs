@@ -6,7 +6,7 @@ use piecewise_core::handshake::{AwaitingWelcome, Initiator};
 use piecewise_core::id::{PeerId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
 use piecewise_core::link::{Link, Traffic};
-use piecewise_core::replica::Replica;
+use piecewise_core::replica::{Binding, Replica};
 use piecewise_core::supervisor_log::talk::LogMessage;
 use piecewise_core::supervisor_log::{Entry, Event, Verdict, Witness};
 use serde_json::{Value as Json, json};
@@ -35,6 +35,8 @@ struct Open {
 pub(crate) struct Talk {
     server: PeerId,
     identity: Identity,
+    /// What the database becomes once the server has let this device in.
+    joining: Option<Binding>,
     stage: Stage,
     /// Sealed frames that wait to leave.
     ready: VecDeque<Vec<u8>>,
@@ -47,11 +49,17 @@ pub(crate) struct Talk {
 
 impl Talk {
     /// Begins a handshake with the server of an invite or of an earlier one.
-    pub(crate) fn new(server: PeerId, identity: Identity, start: (Initiator, Vec<u8>)) -> Self {
+    pub(crate) fn new(
+        server: PeerId,
+        identity: Identity,
+        start: (Initiator, Vec<u8>),
+        joining: Option<Binding>,
+    ) -> Self {
         let (initiator, first) = start;
         Self {
             server,
             identity,
+            joining,
             stage: Stage::Hello(Box::new(initiator)),
             ready: [first].into(),
             to_prove: vec![],
@@ -100,6 +108,11 @@ impl Talk {
             }
             Stage::Welcome(waiting) => {
                 let channel = waiting.receive(message)?;
+                if let Some(binding) = self.joining.take()
+                    && replica.binding() != Some(&binding)
+                {
+                    replica.bind(binding)?;
+                }
                 let bound = replica.binding().is_some_and(|b| b.server == self.server);
                 let link = bound.then(|| Link::initiator(replica, self.server)).transpose()?;
                 let (sealer, opener) = (channel.sealer, channel.opener);

@@ -47,6 +47,8 @@ pub struct TableStatus {
     pub segments: u64,
     /// Own segments that the server has not said to have.
     pub waiting_segments: u64,
+    /// Changes of rows in those.
+    pub waiting_changes: u64,
     /// Rows held.
     pub held: u64,
     /// Rows refused.
@@ -198,13 +200,14 @@ impl Replica {
             waiting_rows = log::count(&self.conn)?;
         }
         for state in self.containers.values() {
-            let own = segments::count_unsent(&self.conn, state.no)?;
+            let (waiting_segments, waiting_changes) = segments::count_unsent(&self.conn, state.no)?;
             tables.push(TableStatus {
                 table: state.table.clone(),
                 container: state.name.clone(),
                 rows: self.user_table(state.no)?.map_or(Ok(0), |u| u.count(&self.conn))?,
                 segments: state.feed.count(),
-                waiting_segments: own,
+                waiting_segments,
+                waiting_changes,
                 held: holds::count(&self.conn, state.no)?,
                 refused: holds::count_refused(&self.conn, state.no)?,
                 root: state.feed.digest().to_string(),
@@ -342,7 +345,7 @@ impl Replica {
             }
             Choice::AsNewRow { number, key } => {
                 let values = other_row(&view, &user, *number)?;
-                let key = self.new_key(&user, key.as_deref())?;
+                let key = self.new_key(no, &user, key.as_deref())?;
                 (view.edit(&all(&shown), placeholder), Some((key, values)))
             }
         };
@@ -366,10 +369,20 @@ impl Replica {
         })
     }
 
-    fn new_key(&self, user: &UserTable, key: Option<&str>) -> Result<RowKey, ReplicaError> {
+    fn new_key(&mut self, no: i64, user: &UserTable, key: Option<&str>) -> Result<RowKey, ReplicaError> {
         match key {
             Some(text) => parse_key(user, text),
-            None if user.has_integer_key() => Ok(RowKey::Integer(user.next_integer(&self.conn)?)),
+            None if user.has_integer_key() => {
+                let mut next = RowKey::Integer(user.next_integer(&self.conn)?);
+                // A held row has its key too.
+                while self.history.document(&self.conn, no, &next)?.evaluate().is_live() {
+                    next = match next {
+                        RowKey::Integer(n) if n < i64::MAX => RowKey::Integer(n + 1),
+                        _ => return Err(ReplicaError::Invalid { what: "there is no free key left".into() }),
+                    };
+                }
+                Ok(next)
+            }
             None => Err(ReplicaError::Invalid { what: "say which key the new row shall have".into() }),
         }
     }

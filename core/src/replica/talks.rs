@@ -83,7 +83,7 @@ impl Replica {
             waiting.rows = log::count(&self.conn)?;
         }
         for no in self.containers.numbers() {
-            waiting.segments += segments::count_unsent(&self.conn, no)?;
+            waiting.segments += segments::count_unsent(&self.conn, no)?.0;
         }
         Ok(waiting)
     }

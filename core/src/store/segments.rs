@@ -7,7 +7,7 @@ use super::StoreError;
 use crate::frame::Template;
 use crate::id::{Actor, PeerId, ReplicaId, SegmentId, Seq};
 use crate::message::Cursor;
-use crate::segment::Segment;
+use crate::segment::{Segment, row_count};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::Arc;
 
@@ -234,13 +234,21 @@ pub(crate) fn replicas(conn: &Connection, key: &PeerId) -> Result<Vec<i64>, Stor
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Segments captured here beyond what any peer has acknowledged.
-pub(crate) fn count_unsent(conn: &Connection, container: i64) -> Result<u64, StoreError> {
+/// Segments captured here beyond what any peer has acknowledged, and the rows they change.
+pub(crate) fn count_unsent(conn: &Connection, container: i64) -> Result<(u64, u64), StoreError> {
+    // Of a large segment the header says enough.
     let mut stmt = conn.prepare_cached(
-        "SELECT count(*) FROM piecewise_segments WHERE container = ?1 AND peer = 0
+        "SELECT CASE substr(bytes, 82, 4) WHEN x'00000001' THEN bytes ELSE substr(bytes, 1, 94) END
+         FROM piecewise_segments WHERE container = ?1 AND peer = 0
          AND seq > (SELECT coalesce(max(seq), 0) FROM piecewise_acknowledged WHERE container = ?1)",
     )?;
-    Ok(stmt.query_row([container], |row| row.get::<_, i64>(0))? as u64)
+    let rows = stmt.query_map([container], |row| row.get::<_, Arc<[u8]>>(0))?;
+    let (mut segments, mut changes) = (0, 0);
+    for bytes in rows {
+        segments += 1;
+        changes += row_count(&bytes?);
+    }
+    Ok((segments, changes))
 }
 
 /// Notes how far a peer has said to have come in our feed.

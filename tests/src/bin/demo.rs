@@ -121,11 +121,12 @@ fn in_the_browser(data: &Path, listen: &str) {
     let server = Server::start_at(data, listen, &[]);
     let invites = [server.invite(&["board/*=admin"]), server.invite(&["board/*=admin"])].join(",");
     println!("  open  http://{listen}/#invites={invites}");
+    println!("  and press \"Show me\". The invites work once; from then on http://{listen}/ is the board.");
     if std::io::stdin().is_terminal() {
-        println!("  The server runs until you press Enter.");
+        println!("  The server runs until you press Enter; after that, the lines above go on by hand.");
         let _ = std::io::stdin().read_line(&mut String::new());
     } else {
-        println!("  once the server runs again (the first two lines under \"Go on by hand\").");
+        println!("  The server has to run for that: the first two lines under \"Go on by hand\".");
     }
     server.stop();
 }
