@@ -11,7 +11,7 @@ use piecewise_core::handshake::Initiator;
 use piecewise_core::id::{PeerId, RealmId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
 use piecewise_core::invite::{Invite, InviteError};
-use piecewise_core::replica::{Binding, Choice, Follow, Replica, ReplicaError, Talk, TrackOptions};
+use piecewise_core::replica::{self, Binding, Choice, Follow, Replica, ReplicaError, TrackOptions};
 use piecewise_core::supervisor_log::{Alarm, Witness};
 use rsqlite_vfs::VfsFilesManager;
 use rusqlite::Connection;
@@ -317,7 +317,7 @@ impl Engine {
     /// Notes that both sides hold the same now.
     #[wasm_bindgen(js_name = noteLevel)]
     pub fn note_level(&mut self, now: f64) -> Result<(), JsValue> {
-        let talk = Talk { time: time(now), level: true, segments_to_come: 0, stopped: None };
+        let talk = replica::Talk { time: time(now), level: true, segments_to_come: 0, stopped: None };
         Ok(self.replica.note_talk(&talk).map_err(Fault::from)?)
     }
 
