@@ -8,7 +8,7 @@
 use crate::change::{Change, Merge};
 use crate::frame::{FrameWriter, KeyRef, OpKind, Template};
 use crate::id::{Actor, Timestamp};
-use crate::key::{RowKey, decode_tuple, encode_tuple};
+use crate::key::{KEY_LEN_MAX, RowKey, decode_tuple, encode_tuple};
 use crate::message::RefusalReason;
 use crate::replica::{Captured, Replica, ReplicaError, Scan};
 use crate::row;
@@ -16,8 +16,9 @@ use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, Segment};
 use crate::store::documents::SqlKey;
 use crate::store::holds::{self, Refused};
 use crate::store::segments::Origin;
+use crate::store::triggers::APPLYING;
 use crate::store::user_table::{RowValues, UserTable, value};
-use crate::store::{StoreError, documents, log};
+use crate::store::{StoreError, documents, layout, log};
 use crate::value::{Value, ValueRef};
 use std::sync::Arc;
 
@@ -202,7 +203,7 @@ impl Replica {
                 (0..user.columns.len()).map(|n| row.get_ref(n).map(value)).collect::<Result<_, _>>()?;
             let size: usize = values.iter().map(|v| v.byte_len()).sum();
             let fits = pen.writer.is_empty() || pen.writer.byte_len() + size <= PLAIN_LEN_MAX / 2;
-            if size > ROW_LEN_MAX || !fits || !is_plain(user, &values) {
+            if size > ROW_LEN_MAX || is_too_long(key) || !fits || !is_plain(user, &values) {
                 return Ok(n);
             }
             let template = *template.get_or_insert_with(|| pen.writer.template(plain_template(user)));
@@ -223,7 +224,7 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         let now = user.read(&self.conn, key)?;
         let size: usize = now.iter().flatten().map(|v| v.as_ref().byte_len()).sum();
-        if size > ROW_LEN_MAX {
+        if size > ROW_LEN_MAX || is_too_long(key) {
             return self.refuse_row(pen.no, key, *time, RefusalReason::TooLarge);
         }
         if !pen.writer.is_empty() && pen.writer.byte_len() + size > PLAIN_LEN_MAX / 2 {
@@ -483,11 +484,27 @@ impl Replica {
 
     /// Settles rows with what the application's triggers make of it put back, and clears the log of it.
     pub(crate) fn settle_quietly(&mut self, rows: Vec<(i64, RowKey)>) -> Result<(), ReplicaError> {
-        let with_triggers = self.containers.values().any(|c| c.app_triggers && !c.read_only);
-        self.set_triggers(with_triggers)?;
+        self.quietly(|r| r.settle(rows))
+    }
+
+    /// Does what changes tables, with the application's triggers on if it has any, and puts back what they make of
+    /// tracked rows. Call it in a transaction in which nothing is left to capture.
+    pub(crate) fn quietly<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, ReplicaError>,
+    ) -> Result<T, ReplicaError> {
+        let with_triggers = self.containers.values().any(|c| c.app_triggers);
+        let guarded = with_triggers && self.containers.values().any(|c| c.read_only);
         let last = log::last(&self.conn)?;
-        let done = self.settle(rows).and_then(|()| self.put_back(last));
+        self.set_triggers(with_triggers)?;
+        if guarded {
+            layout::set_meta(&self.conn, APPLYING, true)?;
+        }
+        let done = work(self).and_then(|value| self.put_back(last).map(|()| value));
         self.set_triggers(true)?;
+        if guarded && done.is_ok() {
+            layout::forget_meta(&self.conn, APPLYING)?;
+        }
         done
     }
 
@@ -522,6 +539,10 @@ fn batches(dirty: Vec<Dirty>) -> Vec<Vec<Dirty>> {
         }
     }
     batches
+}
+
+fn is_too_long(key: &RowKey) -> bool {
+    matches!(key, RowKey::Tuple(bytes) if bytes.len() > KEY_LEN_MAX)
 }
 
 fn plain_template(user: &UserTable) -> Template {

@@ -1,10 +1,11 @@
 //! Store: all SQL. What it reads and writes in the user's file, and nothing else of the disk.
 //!
-//! `layout`, `segments`, `documents`, `holds` and `log` keep what is ours; `schema`, `triggers` and
+//! `layout`, `segments`, `documents`, `holds` and `log` keep what is ours; `schema`, `index_terms`, `triggers` and
 //! `user_table` deal with what is the user's.
 
 pub(crate) mod documents;
 pub(crate) mod holds;
+pub(crate) mod index_terms;
 pub(crate) mod layout;
 pub(crate) mod log;
 pub(crate) mod outbox;

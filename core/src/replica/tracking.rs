@@ -4,9 +4,12 @@ use super::registry::ColumnBinding;
 use super::{Replica, ReplicaError, Scan};
 use crate::change::Merge;
 use crate::container_name::ContainerName;
+use crate::store::schema::TrackRefusal;
 use crate::store::triggers::{self, Mode};
+use crate::store::user_table::quote;
 use crate::store::{layout, schema};
 use crate::table::{Affinity, Table, TableKey};
+use rusqlite::{Connection, ErrorCode};
 
 /// How a table is to be tracked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +36,7 @@ impl Replica {
         let name = format!("{}/{}", binding.database, table.name);
         let name = ContainerName::parse(&name).map_err(|_| ReplicaError::BadName { name })?;
         let warnings = schema::warnings(&self.conn, &table)?;
+        check_writable(&self.conn, &table)?;
         let integer_keys = matches!(table.key, TableKey::Rowid(_));
         self.transaction(|r| {
             triggers::ensure_log(&r.conn, key_width(&table))?;
@@ -62,6 +66,31 @@ impl Replica {
     pub fn is_prepared(&self) -> Result<bool, ReplicaError> {
         Ok(layout::exists(&self.conn)?)
     }
+}
+
+/// Refuses a table that this program cannot write, such as one with a function in a CHECK that its application made.
+fn check_writable(conn: &Connection, table: &Table) -> Result<(), TrackRefusal> {
+    let name = quote(&table.name);
+    let column = quote(&table.columns[table.key_columns()[0]].name);
+    for sql in [
+        format!("INSERT INTO {name}({column}) VALUES (?)"),
+        format!("UPDATE {name} SET {column} = ?"),
+        format!("DELETE FROM {name}"),
+    ] {
+        if let Err(error) = conn.prepare(&sql) {
+            return Err(match error.sqlite_error_code() {
+                Some(ErrorCode::Unknown) => {
+                    let reason = match error {
+                        rusqlite::Error::SqlInputError { msg, .. } => msg,
+                        other => other.to_string(),
+                    };
+                    TrackRefusal::NotWritable { table: table.name.clone(), reason }
+                }
+                _ => error.into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn key_width(table: &Table) -> usize {
