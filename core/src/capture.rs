@@ -92,7 +92,9 @@ impl Replica {
         let next = to_scan.min_by_key(|c| (self.depth(c.no), c.no));
         if let Some((no, scan)) = next.map(|c| (c.no, c.scan)) {
             let scanned = match scan {
-                Scan::Fill => self.fill(no)?,
+                Scan::Fill => self.fill(no, now)?,
+                // What may only be read here is what documents show.
+                Scan::Compare if self.containers[&no].read_only => self.fill(no, now)?,
                 _ => self.scan(no, scan, now)?,
             };
             captured.rows += scanned.rows;
@@ -437,7 +439,11 @@ impl Replica {
     }
 
     /// Brings the next documents into a table that was made anew.
-    fn fill(&mut self, no: i64) -> Result<Captured, ReplicaError> {
+    fn fill(&mut self, no: i64, now: Timestamp) -> Result<Captured, ReplicaError> {
+        if self.containers[&no].scan_after.is_none() {
+            // The table may have grown a column.
+            self.describe(no, self.corrected(now))?;
+        }
         let state = &self.containers[&no];
         let keys =
             log::document_keys_after(&self.conn, no, state.integer_keys, state.scan_after.as_ref(), 512)?;
@@ -457,7 +463,7 @@ impl Replica {
     /// Writes what the container's description does not say yet about the table here.
     pub(crate) fn describe(&mut self, no: i64, time: Timestamp) -> Result<(), ReplicaError> {
         let state = &self.containers[&no];
-        let Some(user) = state.user.clone() else { return Ok(()) };
+        let Some(user) = state.user.clone().filter(|_| !state.read_only) else { return Ok(()) };
         let mut table = user.table.clone();
         for column in &mut table.columns {
             if let Some(binding) = state.columns.iter().find(|c| c.name == column.name) {

@@ -1,7 +1,8 @@
 //! Piecewise server: the side that accepts connections and keeps every table in a SQLite file.
 //!
 //! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `database` one file with its thread;
-//! `supervisor` knows who may do what; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs.
+//! `supervisor` knows who may do what; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs;
+//! `say` writes what people read.
 
 pub mod audit;
 pub mod commits;
@@ -10,6 +11,7 @@ mod connection;
 mod database;
 pub mod listener;
 pub mod log;
+pub mod say;
 pub mod supervisor;
 mod tls;
 mod web;

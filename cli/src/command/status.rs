@@ -5,6 +5,7 @@ use crate::args::ReadArgs;
 use crate::home::Home;
 use crate::output::{print_columns, print_json, time};
 use crate::report::Failure;
+use piecewise_server::say;
 use serde_json::json;
 
 pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
@@ -33,15 +34,15 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let Some(binding) = binding else {
-        println!("{} is not connected to a database", args.file.display());
-        println!("tables: {}", untracked.join(", "));
-        println!("`piecewise track FILE TABLE --as DATABASE` lets tables take part in sync");
+        say!("{} is not connected to a database", args.file.display());
+        say!("tables: {}", untracked.join(", "));
+        say!("`piecewise track FILE TABLE --as DATABASE` lets tables take part in sync");
         return Ok(());
     };
-    println!("database    {}", binding.database);
-    println!("server      {}", server.as_deref().unwrap_or("not joined from this home"));
-    println!("last level  {}", status.last_level.map_or("never".into(), time));
-    println!("writes not captured yet  {}", status.waiting_rows);
+    say!("database    {}", binding.database);
+    say!("server      {}", server.as_deref().unwrap_or("not joined from this home"));
+    say!("last level  {}", status.last_level.map_or("never".into(), time));
+    say!("writes not captured yet  {}", status.waiting_rows);
     let title = ["table", "rows", "segments", "to send", "held", "refused", "root", ""];
     let mut lines = vec![title.map(str::to_owned).to_vec()];
     for t in &status.tables {
@@ -63,7 +64,7 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
     }
     print_columns(&lines);
     if !untracked.is_empty() {
-        println!("not tracked: {}", untracked.join(", "));
+        say!("not tracked: {}", untracked.join(", "));
     }
     Ok(())
 }

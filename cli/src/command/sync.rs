@@ -1,6 +1,6 @@
 //! `sync` and `watch`: exchange what changed, once or for ever.
 
-use super::{block_on, connect_for, open};
+use super::{block_on, connect_for, open_bound};
 use crate::args::SyncArgs;
 use crate::drive::{Drive, Summary, Writes, back_off};
 use crate::home::Home;
@@ -8,6 +8,7 @@ use crate::output::{bytes, count, print_json};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::replica::{Replica, ReplicaError};
+use piecewise_server::{say, tell};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 
 pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
     let home = Home::open()?;
-    let mut replica = open(&home, &args.file)?;
+    let mut replica = open_bound(&home, &args.file)?;
     let database = database(&replica)?;
     let started = Instant::now();
     let (mut summary, denied) = block_on(async {
@@ -32,12 +33,12 @@ pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
     }
     tell_what_waits(args, &mut replica)?;
     for table in &denied {
-        eprintln!("error: the server does not grant {table} to this device");
+        tell!("error: the server does not grant {table} to this device");
     }
     if denied.is_empty() {
         return Ok(0);
     }
-    eprintln!(
+    tell!(
         "hint: on the server, run `piecewise-server grant {} '{}=write'`",
         replica.author().short(),
         denied[0]
@@ -47,10 +48,10 @@ pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
 
 pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
     let home = Home::open()?;
-    let mut replica = open(&home, &args.file)?;
-    let database = database(&replica)?;
+    let replica = open_bound(&home, &args.file)?;
+    database(&replica)?;
     block_on(async {
-        let watching = watch_for_ever(args, &home, &mut replica, &database);
+        let watching = watch_for_ever(args, &home, replica);
         tokio::select! {
             result = watching => result,
             () = stop_signal() => Ok(()),
@@ -58,18 +59,14 @@ pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
     })
 }
 
-async fn watch_for_ever(
-    args: &SyncArgs,
-    home: &Home,
-    replica: &mut Replica,
-    database: &str,
-) -> Result<(), Failure> {
+async fn watch_for_ever(args: &SyncArgs, home: &Home, first: Replica) -> Result<(), Failure> {
     let mut writes = Writes::of(&args.file);
+    let mut opened = Some(first);
     let mut attempt = 0;
     loop {
         let started = Instant::now();
-        let Err(failure) = watch_once(args, home, replica, database, &mut writes).await else { continue };
-        if !failure.may_pass() {
+        let Err(failure) = watch_once(args, home, &mut opened, &mut writes).await else { continue };
+        if !failure.may_pass {
             return Err(failure);
         }
         if started.elapsed() > GOOD_AFTER {
@@ -77,7 +74,7 @@ async fn watch_for_ever(
         }
         let wait = back_off(attempt);
         attempt += 1;
-        eprintln!("{}; trying again in {:.1} s", failure.message, wait.as_secs_f64());
+        tell!("{}; trying again in {:.1} s", failure.message, wait.as_secs_f64());
         tokio::time::sleep(wait).await;
     }
 }
@@ -85,17 +82,25 @@ async fn watch_for_ever(
 async fn watch_once(
     args: &SyncArgs,
     home: &Home,
-    replica: &mut Replica,
-    database: &str,
+    opened: &mut Option<Replica>,
     writes: &mut Writes,
 ) -> Result<(), Failure> {
+    if writes.is_replaced() {
+        // A backup was put in its place, for example.
+        (*opened, *writes) = (None, Writes::of(&args.file));
+    }
+    let replica = match opened {
+        Some(replica) => replica,
+        None => opened.insert(open_bound(home, &args.file)?),
+    };
+    let database = database(replica)?;
     let (mut connection, server) = connect_for(home, replica).await?;
     let progress = Progress::new(!args.quiet && !args.output.json);
     let drive = Drive::new(replica, &mut connection, server, progress)?;
     drive
         .live(writes, |summary, _| {
             if !args.quiet {
-                print_line(database, summary, args.output.json);
+                print_line(&database, summary, args.output.json);
             }
         })
         .await
@@ -122,14 +127,14 @@ pub(crate) fn print_summary(database: &str, summary: &Summary, as_json: bool) {
     if as_json {
         return print_json(&json!({ "database": database, "level": true, "moved": summary }));
     }
-    println!("{}", line(database, summary));
+    say!("{}", line(database, summary));
 }
 
 /// What one exchange of a watch brought, on one line.
 fn print_line(database: &str, summary: &Summary, as_json: bool) {
     match as_json {
-        true => println!("{}", json!({ "database": database, "level": true, "moved": summary })),
-        false => println!("{}", line(database, summary)),
+        true => say!("{}", json!({ "database": database, "level": true, "moved": summary })),
+        false => say!("{}", line(database, summary)),
     }
 }
 
@@ -158,7 +163,7 @@ fn tell_what_waits(args: &SyncArgs, replica: &mut Replica) -> Result<(), Failure
     let attention = replica.attention()?;
     let tell = |n: u64, what: &str, command: &str| {
         if n > 0 {
-            eprintln!("note: {} {what}; see `piecewise {command} {file}`", count(n, "row", "rows"));
+            tell!("note: {} {what}; see `piecewise {command} {file}`", count(n, "row", "rows"));
         }
     };
     tell(attention.conflicts, "with values in conflict", "conflicts");
