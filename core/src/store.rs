@@ -79,9 +79,9 @@ fn sqlite_message(error: &rusqlite::Error) -> String {
 impl StoreError {
     /// Whether it may be gone by itself later: a lock, a full disk.
     pub fn may_pass(&self) -> bool {
-        use ErrorCode::{CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, ReadOnly, SystemIoFailure};
+        use ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure};
         let Self::Sqlite(error) = self else { return false };
-        let passing = [DatabaseBusy, DatabaseLocked, DiskFull, ReadOnly, CannotOpen, SystemIoFailure];
+        let passing = [DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure];
         error.sqlite_error_code().is_some_and(|code| passing.contains(&code))
     }
 

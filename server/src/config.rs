@@ -215,13 +215,17 @@ impl ServeArgs {
         if tls_cert.is_some() != tls_key.is_some() {
             return Err("TLS needs both a certificate (--tls-cert) and its key (--tls-key)".into());
         }
+        let log_format = self.log_format.or(file.log_format);
+        if let Some(format) = log_format.as_deref().filter(|f| !["text", "json"].contains(f)) {
+            return Err(format!("log_format is {format:?}; it can be \"text\" or \"json\""));
+        }
         Ok(ServeConfig {
             data: self.data.or(file.data).ok_or("say where the data are: --data DIR, or PIECEWISE_DATA")?,
             listen: self.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:7171".into()),
             public_address: self.public_address.or(file.public_address),
             tls_cert,
             tls_key,
-            json_logs: self.log_format.or(file.log_format).as_deref() == Some("json"),
+            json_logs: log_format.as_deref() == Some("json"),
         })
     }
 }
@@ -248,6 +252,9 @@ mod tests {
         };
         let config = args.resolve().expect("settings");
         assert_eq!((config.data.to_str(), config.listen.as_str()), (Some("d"), "127.0.0.1:2"));
+        std::fs::write(&path, "data = \"d\"\nlog_format = \"xml\"\n").expect("a file");
+        let args = ServeArgs { config: Some(path.clone()), ..Default::default() };
+        assert!(args.resolve().expect_err("a wrong format").contains("xml"));
         std::fs::write(&path, "lisen = 1").expect("a file");
         let args = ServeArgs { config: Some(path), ..Default::default() };
         assert!(args.resolve().expect_err("a wrong name").contains("lisen"));

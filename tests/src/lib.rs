@@ -3,5 +3,6 @@
 
 pub mod data;
 pub mod network;
+pub mod pair;
 pub mod process;
 pub mod rng;

@@ -111,6 +111,11 @@ impl Server {
         run(Command::new(binary("piecewise-server")).args(["log", what, "--data"]).arg(data).args(rest))
     }
 
+    /// Runs `piecewise-server` with any data folder.
+    pub fn command(data: &Path, arguments: &[&str]) -> Said {
+        run(Command::new(binary("piecewise-server")).args(arguments).arg("--data").arg(data))
+    }
+
     /// The path of a database's file.
     pub fn file(&self, database: &str) -> PathBuf {
         self.data.join(format!("{database}.db"))
@@ -191,14 +196,19 @@ impl Device {
 
     /// Starts `piecewise watch FILE` and waits until it is level.
     pub fn watch(&self, file: &Path) -> Watch {
+        let watch = self.start_watch(file);
+        watch.next_level();
+        watch
+    }
+
+    /// Starts `piecewise watch FILE`.
+    pub fn start_watch(&self, file: &Path) -> Watch {
         let mut command = self.command();
         command.arg("watch").arg(file).arg("--json").stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let out = lines(child.stdout.take().expect("it is piped"));
         let err = lines(child.stderr.take().expect("it is piped"));
-        let watch = Watch { child, out, err };
-        watch.next_level();
-        watch
+        Watch { child, out, err }
     }
 }
 

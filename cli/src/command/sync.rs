@@ -48,10 +48,14 @@ pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
 
 pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
     let home = Home::open()?;
-    let replica = open_bound(&home, &args.file)?;
-    database(&replica)?;
+    let opened = match open_bound(&home, &args.file) {
+        Ok(replica) => Some(replica),
+        // Locked for long: the watch waits for its turn.
+        Err(failure) if failure.may_pass => None,
+        Err(failure) => return Err(failure),
+    };
     block_on(async {
-        let watching = watch_for_ever(args, &home, replica);
+        let watching = watch_for_ever(args, &home, opened);
         tokio::select! {
             result = watching => result,
             () = stop_signal() => Ok(()),
@@ -59,9 +63,8 @@ pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
     })
 }
 
-async fn watch_for_ever(args: &SyncArgs, home: &Home, first: Replica) -> Result<(), Failure> {
+async fn watch_for_ever(args: &SyncArgs, home: &Home, mut opened: Option<Replica>) -> Result<(), Failure> {
     let mut writes = Writes::of(&args.file);
-    let mut opened = Some(first);
     let mut attempt = 0;
     loop {
         let started = Instant::now();

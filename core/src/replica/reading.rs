@@ -375,7 +375,9 @@ impl Replica {
         match key {
             Some(text) => user.parse_key(text).map_err(invalid),
             None if user.has_integer_key() => Ok(RowKey::Integer(user.next_integer(&self.conn)?)),
-            None => Err(ReplicaError::Invalid { what: "say which key the new row shall have".into() }),
+            None => Err(ReplicaError::Invalid {
+                what: "say which key the new row shall have, with --new-key".into(),
+            }),
         }
     }
 
