@@ -1,4 +1,4 @@
-//! Unmodified applications: the sqlite3 shell, Python, an ORM's way of writing, and migrations, while
+//! Unmodified applications: the sqlite3 shell, Python, an ORM, and migrations, while
 //! `watch` runs in another process.
 
 #![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
@@ -6,6 +6,7 @@
 use piecewise_tests::data::{open, query, sql};
 use piecewise_tests::pair::{Pair, wait_for};
 use piecewise_tests::process::Server;
+use std::path::Path;
 use std::process::Command;
 
 const TODOS: &str =
@@ -55,6 +56,41 @@ fn rows_of_any_program_travel_live_in_wal_mode() {
 #[test]
 fn rows_of_any_program_travel_live_with_a_rollback_journal() {
     rows_of_any_program_travel_live("DELETE");
+}
+
+/// One step of an application on SQLAlchemy.
+fn orm(file: &str, step: &str) {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = tests.join("../target/python/bin/python");
+    assert!(python.exists(), "{} is not there; run `make setup`", python.display());
+    program(python.to_str().unwrap(), &[tests.join("tests/orm.py").to_str().unwrap(), file, step]);
+}
+
+#[test]
+fn an_orm_writes_as_before_while_watch_runs() {
+    let it = Pair::new("WAL", "");
+    orm(it.path(0), "create");
+    it.track(0);
+    it.sync(0);
+    std::fs::remove_file(&it.files[1]).unwrap();
+    it.devices[1].must(["clone", "app", it.path(1)]);
+    let watching = [0, 1].map(|n| it.devices[n].watch(&it.files[n]));
+    orm(it.path(0), "write");
+    wait_for(&it.files[1], "SELECT count(*) FROM tasks", &["Integer(21)"]);
+    orm(it.path(1), "edit");
+    wait_for(&it.files[0], "SELECT title FROM tasks WHERE id = 'a2'", &["Text(\"written again\")"]);
+    wait_for(&it.files[0], "SELECT state, owner_id FROM tasks WHERE id = 'a0'", &["Text(\"DONE\") Text(\"bob\")"]);
+    wait_for(
+        &it.files[0],
+        "SELECT settings FROM people WHERE id = 'ann'",
+        &[r#"Text("{\"theme\": \"dark\", \"size\": 12}")"#],
+    );
+    orm(it.path(0), "leave");
+    for file in [&it.files[1], &it.server.file("app")] {
+        wait_for(file, "SELECT id FROM people", &["Text(\"ann\")"]);
+        wait_for(file, "SELECT count(*), min(due) FROM tasks", &["Integer(18) Text(\"2026-01-03 00:00:00.000000\")"]);
+    }
+    watching.into_iter().for_each(|w| assert_eq!(w.stop(), 0));
 }
 
 #[test]
