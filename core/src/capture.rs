@@ -32,6 +32,8 @@ const SEGMENT_BYTES: usize = 256 << 10;
 const SEGMENT_SPAN_MS: u64 = 60_000;
 /// A scan that would delete more than one row in this many asks first.
 const DELETE_SHARE: u64 = 10;
+/// So few rows are believed to be deleted all the same, unless they are more than half.
+const DELETE_FEW: u64 = 10;
 
 /// A row that may have changed, and when.
 #[derive(Debug, Clone)]
@@ -430,7 +432,8 @@ impl Replica {
                 live.push(Dirty { key, time });
             }
         }
-        if live.len() as u64 > 10 && live.len() as u64 > known / DELETE_SHARE {
+        let gone = live.len() as u64;
+        if gone > known / DELETE_SHARE && (gone > DELETE_FEW || gone > known / 2) {
             // Not believed: the rows come back. Who meant it deletes them again, with triggers in place.
             self.settle(live.into_iter().map(|d| (no, d.key)).collect())?;
             return Ok(Captured::default());

@@ -77,17 +77,15 @@ fn check_writable(conn: &Connection, table: &Table) -> Result<(), TrackRefusal> 
         format!("UPDATE {name} SET {column} = ?"),
         format!("DELETE FROM {name}"),
     ] {
-        if let Err(error) = conn.prepare(&sql) {
-            return Err(match error.sqlite_error_code() {
-                Some(ErrorCode::Unknown) => {
-                    let reason = match error {
-                        rusqlite::Error::SqlInputError { msg, .. } => msg,
-                        other => other.to_string(),
-                    };
-                    TrackRefusal::NotWritable { table: table.name.clone(), reason }
-                }
-                _ => error.into(),
-            });
+        match conn.prepare(&sql) {
+            Err(rusqlite::Error::SqlInputError { msg: reason, .. }) => {
+                return Err(TrackRefusal::NotWritable { table: table.name.clone(), reason });
+            }
+            Err(rusqlite::Error::SqliteFailure(e, reason)) if e.code == ErrorCode::Unknown => {
+                let reason = reason.unwrap_or_else(|| e.to_string());
+                return Err(TrackRefusal::NotWritable { table: table.name.clone(), reason });
+            }
+            prepared => drop(prepared?),
         }
     }
     Ok(())
