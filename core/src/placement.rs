@@ -170,18 +170,14 @@ impl Replica {
             for (rival, unique) in rivals {
                 let view = self.history.document(&self.conn, candidate.no, &rival)?.evaluate();
                 if self::rank(&view, &candidate.user, &rival) < rank {
-                    let cause = format!(
-                        "UNIQUE ({}): row {} has the same and was earlier",
-                        names(&candidate.user, &unique),
-                        candidate.user.key_text(&rival)
-                    );
+                    let cause = clash(&candidate.user, &unique, &rival);
                     return Ok(Some((HoldKind::Unique, cause)));
                 }
-                later.push((rival, view));
+                later.push((rival, unique, view));
             }
         }
-        for (rival, view) in later {
-            self.displace(candidate, rival, view, queue)?;
+        for (rival, unique, view) in later {
+            self.displace(candidate, rival, &unique, view, queue)?;
         }
         for foreign in &candidate.user.table.foreign_keys {
             if let Some(values) = self.missing_parent(candidate, foreign)? {
@@ -224,6 +220,7 @@ impl Replica {
         &mut self,
         winner: &Candidate,
         rival: RowKey,
+        unique: &[usize],
         view: View,
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
@@ -233,7 +230,7 @@ impl Replica {
             queue.push(winner.no, rival);
             return Ok(());
         };
-        let cause = format!("UNIQUE: row {} has the same and was earlier", user.key_text(&winner.key));
+        let cause = clash(&user, unique, &winner.key);
         let loser = Candidate { no: winner.no, key: rival, user, view, wanted };
         self.hold(&loser, HoldKind::Unique, &cause, now, queue)
     }
@@ -628,6 +625,10 @@ fn parent_exists(replica: &Replica, foreign: &ForeignKey, values: &[Value]) -> R
     }
     let mut rows = stmt.raw_query();
     Ok(rows.next()?.is_some())
+}
+
+fn clash(user: &UserTable, unique: &[usize], winner: &RowKey) -> String {
+    format!("UNIQUE ({}): row {} has the same and was earlier", names(user, unique), user.key_text(winner))
 }
 
 fn names(user: &UserTable, columns: &[usize]) -> String {

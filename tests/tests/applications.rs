@@ -79,7 +79,11 @@ fn an_orm_writes_as_before_while_watch_runs() {
     wait_for(&it.files[1], "SELECT count(*) FROM tasks", &["Integer(21)"]);
     orm(it.path(1), "edit");
     wait_for(&it.files[0], "SELECT title FROM tasks WHERE id = 'a2'", &["Text(\"written again\")"]);
-    wait_for(&it.files[0], "SELECT state, owner_id FROM tasks WHERE id = 'a0'", &["Text(\"DONE\") Text(\"bob\")"]);
+    wait_for(
+        &it.files[0],
+        "SELECT state, owner_id FROM tasks WHERE id = 'a0'",
+        &["Text(\"DONE\") Text(\"bob\")"],
+    );
     wait_for(
         &it.files[0],
         "SELECT settings FROM people WHERE id = 'ann'",
@@ -88,7 +92,11 @@ fn an_orm_writes_as_before_while_watch_runs() {
     orm(it.path(0), "leave");
     for file in [&it.files[1], &it.server.file("app")] {
         wait_for(file, "SELECT id FROM people", &["Text(\"ann\")"]);
-        wait_for(file, "SELECT count(*), min(due) FROM tasks", &["Integer(18) Text(\"2026-01-03 00:00:00.000000\")"]);
+        wait_for(
+            file,
+            "SELECT count(*), min(due) FROM tasks",
+            &["Integer(18) Text(\"2026-01-03 00:00:00.000000\")"],
+        );
     }
     watching.into_iter().for_each(|w| assert_eq!(w.stop(), 0));
 }

@@ -179,3 +179,20 @@ fn keys_and_refused_texts_over_64_kib_do_not_make_the_file_look_damaged() {
     it.devices[0].must(["refused", "revert", it.path(0)]);
     assert_eq!(it.same("SELECT body FROM notes"), ["Text(\"short\")"]);
 }
+
+#[test]
+fn a_text_that_was_null_at_first_arrives_and_merges_by_character() {
+    let it = Pair::new("WAL", "CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT);");
+    for n in [0, 1] {
+        it.devices[n].must(["track", it.path(n), "notes", "--as", "app", "--text", "notes.body"]);
+    }
+    sql(&it.files[0], "INSERT INTO notes VALUES (1, NULL)");
+    it.sync_both();
+    sql(&it.files[0], "UPDATE notes SET body = 'one two'");
+    it.sync_both();
+    assert_eq!(it.same("SELECT body FROM notes"), ["Text(\"one two\")"]);
+    sql(&it.files[0], "UPDATE notes SET body = 'zero ' || body");
+    sql(&it.files[1], "UPDATE notes SET body = body || ' three'");
+    it.sync_both();
+    assert_eq!(it.same("SELECT body FROM notes"), ["Text(\"zero one two three\")"]);
+}
