@@ -14,6 +14,7 @@ need() { command -v "$1" >/dev/null || missing="$missing $2"; }
 need cc gcc
 need sqlite3 sqlite3
 need python3 python3
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 need npm npm
 need "${CHROMIUM:-chromium}" chromium
 need "${FIREFOX:-firefox-esr}" firefox-esr
@@ -32,4 +33,11 @@ fi
 # Real data for the tests: cities and WordNet.
 if [ ! -e tests/node_modules/.package-lock.json ] || [ tests/package-lock.json -nt tests/node_modules/.package-lock.json ]; then
     (cd tests && npm ci --silent --no-audit --no-fund)
+fi
+
+# An ORM, for the applications that know nothing of sync.
+if [ ! -e target/python/ready ]; then
+    python3 -m venv target/python
+    target/python/bin/pip install -q --disable-pip-version-check "SQLAlchemy>=2,<3"
+    touch target/python/ready
 fi

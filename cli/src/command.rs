@@ -34,6 +34,15 @@ fn open(home: &Home, file: &Path) -> Result<Replica, Failure> {
     opened.map_err(|e| about(file, e))
 }
 
+/// Opens a file that belongs to a database.
+fn open_bound(home: &Home, file: &Path) -> Result<Replica, Failure> {
+    let replica = open(home, file)?;
+    match replica.binding() {
+        Some(_) => Ok(replica),
+        None => Err(about(file, ReplicaError::NotBound)),
+    }
+}
+
 /// An error with the file that it is about.
 fn about(file: &Path, error: ReplicaError) -> Failure {
     let failure = Failure::from(error);

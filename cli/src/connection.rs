@@ -188,7 +188,7 @@ async fn dial(address: &str) -> Result<Ws, Failure> {
             let name = ServerName::try_from(host.to_owned()).map_err(|_| wrong())?;
             let stream = tls().connect(name, tcp).await.map_err(|e| {
                 unreachable(address, &e.to_string())
-                    .hint("if its certificate is your own, set SSL_CERT_FILE to a PEM file with it")
+                    .hint("if its certificate is your own, set SSL_CERT_FILE to a PEM file with it; it must name the host and be none of an authority (CA:FALSE)")
             })?;
             Box::new(stream)
         }
@@ -237,7 +237,11 @@ async fn read(
     to_log: mpsc::Sender<Vec<u8>>,
     bytes: Arc<Bytes>,
 ) {
-    let lost = |why: &str| Failure::new(format!("the connection was lost: {why}")).code(code::UNREACHABLE);
+    let lost = |why: &str| {
+        Failure::new(format!("the connection was lost: {why}"))
+            .hint("try again later; the server's log may say more")
+            .code(code::UNREACHABLE)
+    };
     loop {
         let message = match tokio::time::timeout(SILENCE_MAX, source.next()).await {
             Ok(Some(Ok(message))) => message,

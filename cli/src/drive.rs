@@ -5,10 +5,10 @@ use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Link, Stop};
-use piecewise_core::replica::{Replica, ReplicaError, Talk};
+use piecewise_core::replica::{Replica, Talk};
 use piecewise_server::commits::{Commits, FALLBACK, LOOK_EVERY, SETTLE};
 use piecewise_server::now;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -44,6 +44,9 @@ impl Summary {
 /// Hears of writes to a file by other programs.
 #[derive(Debug)]
 pub(crate) struct Writes {
+    file: PathBuf,
+    /// Which file it is, whatever is at its path later.
+    identity: Option<FileIdentity>,
     heard: Arc<Notify>,
     look_until: Option<Instant>,
     version: Option<i64>,
@@ -56,7 +59,13 @@ impl Writes {
         let tell = heard.clone();
         // Without news from the operating system the file is looked at each second.
         let commits = Commits::watch(file, move || tell.notify_one()).ok();
-        Self { heard, look_until: None, version: None, _commits: commits }
+        let (file, identity) = (file.to_owned(), identity(file));
+        Self { file, identity, heard, look_until: None, version: None, _commits: commits }
+    }
+
+    /// Whether another file is at the path by now, or none.
+    pub(crate) fn is_replaced(&self) -> bool {
+        identity(&self.file) != self.identity
     }
 
     /// Waits until there may be something new.
@@ -69,13 +78,30 @@ impl Writes {
     }
 
     /// Whether somebody committed since it was asked last.
-    pub(crate) fn any(&mut self, replica: &Replica) -> Result<bool, ReplicaError> {
+    pub(crate) fn any(&mut self, replica: &Replica) -> Result<bool, Failure> {
+        if self.is_replaced() {
+            return Err(Failure::new("the file was replaced by another; it is opened anew").may_pass());
+        }
         if self.look_until.is_some_and(|until| until < Instant::now()) {
             self.look_until = None;
         }
         let version = Some(replica.data_version()?);
         Ok(std::mem::replace(&mut self.version, version) != version)
     }
+}
+
+/// What the system tells two files apart by.
+type FileIdentity = (u64, u64);
+
+fn identity(file: &Path) -> Option<FileIdentity> {
+    let metadata = std::fs::metadata(file).ok()?;
+    #[cfg(unix)]
+    return Some((
+        std::os::unix::fs::MetadataExt::dev(&metadata),
+        std::os::unix::fs::MetadataExt::ino(&metadata),
+    ));
+    #[cfg(not(unix))]
+    return metadata.created().ok().map(|_| (0, 0));
 }
 
 /// A replica that talks with its server.
@@ -206,8 +232,8 @@ impl<'a> Drive<'a> {
         };
         if stopped != was_stopped {
             match stopped {
-                Some(stop) => eprintln!("{}; changes made here wait", no_intake(stop).message),
-                None => eprintln!("the server takes changes in again"),
+                Some(stop) => piecewise_server::tell!("{}; changes made here wait", no_intake(stop).message),
+                None => piecewise_server::tell!("the server takes changes in again"),
             }
             return self.note();
         }

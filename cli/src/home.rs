@@ -7,7 +7,7 @@ use crate::report::Failure;
 use piecewise_core::id::{PeerId, RealmId};
 use piecewise_core::identity::Identity;
 use piecewise_core::invite::Invite;
-use piecewise_server::supervisor::read_or_make_key;
+use piecewise_server::supervisor::{make_private_folder, read_or_make_key};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -79,7 +79,7 @@ impl Home {
 
     /// This device's key pair, made at the first time.
     pub(crate) fn identity(&self) -> Result<Identity, Failure> {
-        std::fs::create_dir_all(&self.folder).map_err(|e| io_failure(&self.folder, &e))?;
+        make_private_folder(&self.folder).map_err(|e| io_failure(&self.folder, &e))?;
         read_or_make_key(&self.folder.join("identity.key")).map_err(|e| {
             Failure::new(e.to_string()).hint("set PIECEWISE_HOME to a folder that you may write")
         })

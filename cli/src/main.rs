@@ -13,16 +13,19 @@ mod witness;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
+use piecewise_server::say::check;
+use piecewise_server::tell;
 use report::Failure;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
+            tell!("error: {}", failure.message);
             if let Some(hint) = failure.hint {
-                eprintln!("hint: {hint}");
+                tell!("hint: {hint}");
             }
             ExitCode::from(failure.code)
         }
@@ -49,12 +52,15 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Compare(args) => return command::compare::run(&args),
         Command::Identity(args) => command::identity::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "piecewise", &mut std::io::stdout());
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Cli::command(), "piecewise", &mut script);
+            check(std::io::stdout().write_all(&script));
             Ok(())
         }
-        Command::Man => clap_mangen::Man::new(Cli::command())
-            .render(&mut std::io::stdout())
-            .map_err(|e| Failure::new(e.to_string())),
+        Command::Man => {
+            check(clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()));
+            Ok(())
+        }
     };
     done.map(|()| 0)
 }

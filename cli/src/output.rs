@@ -2,12 +2,13 @@
 
 use piecewise_core::id::Timestamp;
 use piecewise_core::value::Value;
+use piecewise_server::say;
 use serde_json::{Map, json};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Prints a value as JSON on the output.
 pub(crate) fn print_json(value: &serde_json::Value) {
-    println!("{value:#}");
+    say!("{value:#}");
 }
 
 /// A time as RFC 3339 in UTC.
@@ -51,7 +52,7 @@ pub(crate) fn print_columns(lines: &[Vec<String>]) {
     let widths: Vec<_> = (0..lines.first().map_or(0, Vec::len)).map(width).collect();
     for line in lines {
         let cells = line.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect::<Vec<_>>();
-        println!("{}", cells.join("  ").trim_end());
+        say!("{}", cells.join("  ").trim_end());
     }
 }
 

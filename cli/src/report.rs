@@ -30,11 +30,13 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
     pub(crate) code: u8,
+    /// Whether trying again later may help.
+    pub(crate) may_pass: bool,
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: code::FAILED }
+        Self { message: message.into(), hint: None, code: code::FAILED, may_pass: false }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -44,12 +46,14 @@ impl Failure {
 
     pub(crate) fn code(mut self, code: u8) -> Self {
         self.code = code;
+        self.may_pass = matches!(code, code::UNREACHABLE | code::NO_INTAKE);
         self
     }
 
-    /// Whether trying again later may help.
-    pub(crate) fn may_pass(&self) -> bool {
-        matches!(self.code, code::UNREACHABLE | code::FILE | code::NO_INTAKE)
+    /// Trying again later may help.
+    pub(crate) fn may_pass(mut self) -> Self {
+        self.may_pass = true;
+        self
     }
 }
 
@@ -58,6 +62,9 @@ fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
+        if cause.is::<rusqlite::Error>() {
+            break; // what it has to say was said in words of ours
+        }
         let cause_text = cause.to_string();
         if !text.ends_with(&cause_text) {
             text.push_str(": ");
@@ -77,7 +84,8 @@ impl From<ReplicaError> for Failure {
             )
         );
         let code = if is_file { code::FILE } else { code::FAILED };
-        Self { message: chain(&error), hint: error.hint(), code }
+        let may_pass = matches!(&error, ReplicaError::Store(error) if error.may_pass());
+        Self { message: chain(&error), hint: error.hint(), code, may_pass }
     }
 }
 

@@ -11,6 +11,7 @@ use piecewise_core::supervisor_log::note::Note;
 use piecewise_core::supervisor_log::talk::{LogMessage, Told};
 use piecewise_core::supervisor_log::{Alarm, Entry, Event, Verdict, Witness};
 use piecewise_server::now;
+use piecewise_server::tell;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
@@ -115,7 +116,7 @@ impl LogTalk {
             self.judge(told).await?;
         }
         if let Some(alarm) = &self.witness.alarm {
-            eprintln!("warning: this server is unverified: {}; see `piecewise log status`", alarm.reason);
+            tell!("warning: this server is unverified: {}; see `piecewise log status`", alarm.reason);
         }
         Ok(self)
     }
@@ -125,10 +126,10 @@ impl LogTalk {
         match &verdict {
             Verdict::NewOrigin { before, .. } => {
                 let log = self.witness.log.as_ref().map_or("", |log| &log.origin);
-                eprintln!("warning: the server's operator declared a new log, {log}, in place of {before}");
+                tell!("warning: the server's operator declared a new log, {log}, in place of {before}");
             }
             Verdict::Silent => {
-                eprintln!("warning: the server signs no checkpoint of its log; see `piecewise log status`");
+                tell!("warning: the server signs no checkpoint of its log; see `piecewise log status`");
             }
             _ => {}
         }

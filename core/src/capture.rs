@@ -8,7 +8,7 @@
 use crate::change::{Change, Merge};
 use crate::frame::{FrameWriter, KeyRef, OpKind, Template};
 use crate::id::{Actor, Timestamp};
-use crate::key::{RowKey, decode_tuple, encode_tuple};
+use crate::key::{KEY_LEN_MAX, RowKey, decode_tuple, encode_tuple};
 use crate::message::RefusalReason;
 use crate::replica::{Captured, Replica, ReplicaError, Scan};
 use crate::row;
@@ -16,8 +16,9 @@ use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, Segment};
 use crate::store::documents::SqlKey;
 use crate::store::holds::{self, Refused};
 use crate::store::segments::Origin;
+use crate::store::triggers::APPLYING;
 use crate::store::user_table::{RowValues, UserTable, value};
-use crate::store::{StoreError, documents, log};
+use crate::store::{StoreError, documents, layout, log};
 use crate::value::{Value, ValueRef};
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ const SEGMENT_BYTES: usize = 256 << 10;
 const SEGMENT_SPAN_MS: u64 = 60_000;
 /// A scan that would delete more than one row in this many asks first.
 const DELETE_SHARE: u64 = 10;
+/// So few rows are believed to be deleted all the same, unless they are more than half.
+const DELETE_FEW: u64 = 10;
 
 /// A row that may have changed, and when.
 #[derive(Debug, Clone)]
@@ -87,7 +90,9 @@ impl Replica {
         let next = self.containers.scanning().min_by_key(|c| (self.depth(c.no), c.no));
         if let Some((no, scan)) = next.map(|c| (c.no, c.scan())) {
             let scanned = match scan {
-                Scan::Fill => self.fill(no)?,
+                Scan::Fill => self.fill(no, now)?,
+                // What may only be read here is what documents show.
+                Scan::Compare if self.containers[&no].is_read_only() => self.fill(no, now)?,
                 _ => self.scan(no, scan, now)?,
             };
             captured.rows += scanned.rows;
@@ -196,7 +201,7 @@ impl Replica {
                 (0..user.columns.len()).map(|n| row.get_ref(n).map(value)).collect::<Result<_, _>>()?;
             let size: usize = values.iter().map(|v| v.byte_len()).sum();
             let fits = pen.writer.is_empty() || pen.writer.byte_len() + size <= PLAIN_LEN_MAX / 2;
-            if size > ROW_LEN_MAX || !fits || !is_plain(user, &values) {
+            if size > ROW_LEN_MAX || is_too_long(key) || !fits || !is_plain(user, &values) {
                 return Ok(n);
             }
             let template = *template.get_or_insert_with(|| pen.writer.template(plain_template(user)));
@@ -217,7 +222,7 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         let now = user.read(&self.conn, key)?;
         let size: usize = now.iter().flatten().map(|v| v.as_ref().byte_len()).sum();
-        if size > ROW_LEN_MAX {
+        if size > ROW_LEN_MAX || is_too_long(key) {
             return self.refuse_row(pen.no, key, *time, RefusalReason::TooLarge);
         }
         if !pen.writer.is_empty() && pen.writer.byte_len() + size > PLAIN_LEN_MAX / 2 {
@@ -421,7 +426,8 @@ impl Replica {
                 live.push(Dirty { key, time });
             }
         }
-        if live.len() as u64 > 10 && live.len() as u64 > known / DELETE_SHARE {
+        let gone = live.len() as u64;
+        if gone > known / DELETE_SHARE && (gone > DELETE_FEW || gone > known / 2) {
             // Not believed: the rows come back. Who meant it deletes them again, with triggers in place.
             self.settle(live.into_iter().map(|d| (no, d.key)).collect())?;
             return Ok(Captured::default());
@@ -430,7 +436,11 @@ impl Replica {
     }
 
     /// Brings the next documents into a table that was made anew.
-    fn fill(&mut self, no: i64) -> Result<Captured, ReplicaError> {
+    fn fill(&mut self, no: i64, now: Timestamp) -> Result<Captured, ReplicaError> {
+        if self.containers[&no].scan_after.is_none() {
+            // The table may have grown a column.
+            self.describe(no, self.corrected(now))?;
+        }
         let state = &self.containers[&no];
         let keys =
             log::document_keys_after(&self.conn, no, state.integer_keys, state.scan_after.as_ref(), 512)?;
@@ -451,6 +461,9 @@ impl Replica {
     pub(crate) fn describe(&mut self, no: i64, time: Timestamp) -> Result<(), ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(()) };
         let state = &self.containers[&no];
+        if state.is_read_only() {
+            return Ok(());
+        }
         let mut table = user.table.clone();
         for column in &mut table.columns {
             if let Some(binding) = state.columns.iter().find(|c| c.name == column.name) {
@@ -477,11 +490,27 @@ impl Replica {
 
     /// Settles rows with what the application's triggers make of it put back, and clears the log of it.
     pub(crate) fn settle_quietly(&mut self, rows: Vec<(i64, RowKey)>) -> Result<(), ReplicaError> {
+        self.quietly(|r| r.settle(rows))
+    }
+
+    /// Does what changes tables, with the application's triggers on if it has any, and puts back what they make of
+    /// tracked rows. Call it in a transaction in which nothing is left to capture.
+    pub(crate) fn quietly<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, ReplicaError>,
+    ) -> Result<T, ReplicaError> {
         let with_triggers = self.containers.any_triggers();
-        self.set_triggers(with_triggers)?;
+        let guarded = with_triggers && self.containers.any_read_only();
         let last = log::last(&self.conn)?;
-        let done = self.settle(rows).and_then(|()| self.put_back(last));
+        self.set_triggers(with_triggers)?;
+        if guarded {
+            layout::set_meta(&self.conn, APPLYING, true)?;
+        }
+        let done = work(self).and_then(|value| self.put_back(last).map(|()| value));
         self.set_triggers(true)?;
+        if guarded && done.is_ok() {
+            layout::forget_meta(&self.conn, APPLYING)?;
+        }
         done
     }
 
@@ -514,6 +543,10 @@ fn batches(dirty: Vec<Dirty>) -> Vec<Vec<Dirty>> {
         }
     }
     batches
+}
+
+fn is_too_long(key: &RowKey) -> bool {
+    matches!(key, RowKey::Tuple(bytes) if bytes.len() > KEY_LEN_MAX)
 }
 
 fn plain_template(user: &UserTable) -> Template {

@@ -623,24 +623,20 @@ impl Replica {
         if matches!(self.containers[&no].scan(), Scan::Meet) {
             self.capture_met(no, segment, now)?;
         }
-        let last = crate::store::log::last(&self.conn)?;
         let with_triggers = self.containers.any_triggers();
-        self.set_triggers(with_triggers)?;
-        let done = self.take_in(no, segment, origin, true).and_then(|taken| {
+        self.quietly(|r| {
+            let taken = r.take_in(no, segment, origin, true)?;
             received.rows += taken.rows;
             received.segments += u64::from(taken.is_new);
             if taken.description {
-                self.follow_description(no)?;
+                r.follow_description(no)?;
             }
             if with_triggers || taken.description {
-                self.settle(taken.unsettled)?;
+                r.settle(taken.unsettled)
             } else {
-                self.settle_beside(taken.unsettled)?;
+                r.settle_beside(taken.unsettled)
             }
-            self.put_back(last)
-        });
-        self.set_triggers(true)?;
-        done
+        })
     }
 
     /// Before the counterpart's rows come in for the first time: captures those here that differ from them.

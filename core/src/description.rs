@@ -15,7 +15,7 @@
 use crate::change::Merge;
 use crate::store::schema::{literal, read_literal};
 use crate::store::user_table::quote;
-use crate::table::{Collation, Default, Table};
+use crate::table::{Affinity, Collation, Column, Default, Table, TableKey};
 use crate::value::Value;
 
 const SEPARATOR: char = '\u{1f}';
@@ -88,7 +88,7 @@ pub fn entries(table: &Table) -> Vec<(String, Value)> {
         // A default that stays local cannot satisfy NOT NULL elsewhere; every insert writes every column.
         let fields = vec![
             position.to_string(),
-            column.declared_type.clone(),
+            type_that_travels(table, column),
             if column.not_null { "not null" } else { "" }.into(),
             default,
             column.collation.name().into(),
@@ -102,6 +102,9 @@ pub fn entries(table: &Table) -> Vec<(String, Value)> {
         entries.push((format!("unique {}", join(&columns)), text(collations)));
     }
     for foreign in &table.foreign_keys {
+        if foreign.columns.iter().any(|n| table.columns[*n].generated) {
+            continue;
+        }
         let columns: Vec<_> = foreign.columns.iter().map(name).collect();
         let mut fields =
             vec![foreign.parent_table.clone(), foreign.on_delete.clone(), foreign.on_update.clone()];
@@ -109,6 +112,25 @@ pub fn entries(table: &Table) -> Vec<(String, Value)> {
         entries.push((format!("foreign {}", join(&columns)), text(fields)));
     }
     entries
+}
+
+/// A column's type as others may have it: one with the same affinity where the declared one is no plain words,
+/// or would make the column the rowid, which it is not here.
+fn type_that_travels(table: &Table, column: &Column) -> String {
+    let alone = matches!(&table.key, TableKey::Columns(key) if key.len() == 1 && table.columns[key[0]].name == column.name);
+    if alone && !table.without_rowid && column.declared_type.eq_ignore_ascii_case("INTEGER") {
+        return "INT".to_owned();
+    }
+    declared_type(&column.declared_type).unwrap_or_else(|_| {
+        match column.affinity() {
+            Affinity::Integer => "INTEGER",
+            Affinity::Text => "TEXT",
+            Affinity::Blob => "BLOB",
+            Affinity::Real => "REAL",
+            Affinity::Numeric => "NUMERIC",
+        }
+        .to_owned()
+    })
 }
 
 /// Whether an entry describes a column.
@@ -401,6 +423,9 @@ mod tests {
             "CREATE TABLE t(id TEXT PRIMARY KEY, n ANY, i INT) STRICT",
             "CREATE TABLE t(id INT PRIMARY KEY, p INT REFERENCES q(x) ON DELETE SET NULL, u, v, UNIQUE (u COLLATE RTRIM, v))",
             "CREATE TABLE t(id INTEGER PRIMARY KEY, g AS (id + 1), d DEFAULT CURRENT_DATE)",
+            "CREATE TABLE t(id INTEGER PRIMARY KEY DESC, v)",
+            "CREATE TABLE t(id TEXT, v, PRIMARY KEY (id COLLATE NOCASE))",
+            "CREATE TABLE t(id TEXT PRIMARY KEY, a \"enum['x']\", b \"größe-int\", g AS (lower(a)) UNIQUE, p AS (a) REFERENCES q(x))",
         ] {
             let conn = Connection::open_in_memory().unwrap();
             conn.execute_batch(sql).unwrap();

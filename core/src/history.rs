@@ -101,6 +101,9 @@ impl History {
                 }
                 None => self.change(conn, at)?,
             };
+            if !change.text.is_empty() || change.ops.iter().any(|op| op.action == Action::MakeText) {
+                return Ok(None); // texts are read by Automerge, which needs every change as it was written
+            }
             document.insert(hash, actor, change);
         }
         Ok((!outlined.is_empty()).then_some((document, outlined)))

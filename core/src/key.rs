@@ -53,7 +53,7 @@ pub fn encode_tuple(values: &[ValueRef<'_>]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Reads back what `encode_tuple` wrote; refuses anything it would not write.
+/// Reads back what `encode_tuple` wrote; refuses anything it would not write. How long a key may be is for callers to say.
 pub fn decode_tuple(bytes: &[u8]) -> Result<Vec<Value>, DecodeError> {
     let mut r = Reader::new(bytes);
     let mut values = Vec::new();
@@ -64,10 +64,10 @@ pub fn decode_tuple(bytes: &[u8]) -> Result<Vec<Value>, DecodeError> {
                 f if f.is_nan() => return Err(DecodeError::Invalid { what: "a real number in a key" }),
                 f => Value::Real(f),
             },
-            3 => Value::Text(r.text(KEY_LEN_MAX, "a text in a key")?.to_owned()),
-            4 => Value::Blob(r.bytes(KEY_LEN_MAX, "a blob in a key")?.to_owned()),
+            3 => Value::Text(r.text(bytes.len(), "a text in a key")?.to_owned()),
+            4 => Value::Blob(r.bytes(bytes.len(), "a blob in a key")?.to_owned()),
             5 => {
-                let raw = r.bytes(KEY_LEN_MAX, "a text in a key")?;
+                let raw = r.bytes(bytes.len(), "a text in a key")?;
                 if std::str::from_utf8(raw).is_ok() {
                     return Err(DecodeError::Invalid { what: "a text in a key" });
                 }

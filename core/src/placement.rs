@@ -16,8 +16,8 @@ use crate::replica::{Replica, ReplicaError, Scan};
 use crate::row;
 use crate::store::documents;
 use crate::store::holds::{self, Claim, HoldKind};
-use crate::store::user_table::{DocumentColumn, Fault, RowValues, UserTable, quote};
-use crate::table::{ForeignKey, Unique};
+use crate::store::user_table::{Compared, DocumentColumn, Fault, RowValues, UserTable, quote};
+use crate::table::{Collation, ForeignKey, Table, Unique};
 use crate::value::{Value, ValueRef};
 use sha2::{Digest, Sha256};
 use std::collections::{HashSet, VecDeque};
@@ -170,18 +170,14 @@ impl Replica {
             for (rival, unique) in rivals {
                 let view = self.history.document(&self.conn, candidate.no, &rival)?.evaluate();
                 if self::rank(&view, &candidate.user, &rival) < rank {
-                    let cause = format!(
-                        "UNIQUE ({}): row {} has the same and was earlier",
-                        names(&candidate.user, &unique),
-                        candidate.user.key_text(&rival)
-                    );
+                    let cause = clash(&candidate.user, &unique, &rival);
                     return Ok(Some((HoldKind::Unique, cause)));
                 }
-                later.push((rival, view));
+                later.push((rival, unique, view));
             }
         }
-        for (rival, view) in later {
-            self.displace(candidate, rival, view, queue)?;
+        for (rival, unique, view) in later {
+            self.displace(candidate, rival, &unique, view, queue)?;
         }
         for foreign in &candidate.user.table.foreign_keys {
             if let Some(values) = self.missing_parent(candidate, foreign)? {
@@ -203,10 +199,11 @@ impl Replica {
         let mut rivals: Vec<(RowKey, Vec<usize>)> = vec![];
         let any_held = holds::count(&self.conn, *no)? > 0;
         for unique in user.table.unique.iter() {
-            let Some((columns, values)) = unique_values(user, unique, key, wanted)? else { continue };
-            let mut keys = user.keys_where(&self.conn, &columns, &values)?;
+            let Some(values) = unique_values(user, unique, key, wanted)? else { continue };
+            let columns: Vec<_> = values.iter().map(|v| v.index).collect();
+            let mut keys = user.keys_where(&self.conn, &values)?;
             if any_held {
-                let claim = unique_claim(user, &columns, &values);
+                let claim = unique_claim(user, &values);
                 for held in holds::claimants(&self.conn, *no, &claim, user.has_integer_key())? {
                     if holds::find(&self.conn, *no, &held)? == Some(HoldKind::Foreign) {
                         keys.push(held);
@@ -223,6 +220,7 @@ impl Replica {
         &mut self,
         winner: &Candidate,
         rival: RowKey,
+        unique: &[usize],
         view: View,
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
@@ -232,7 +230,7 @@ impl Replica {
             queue.push(winner.no, rival);
             return Ok(());
         };
-        let cause = format!("UNIQUE: row {} has the same and was earlier", user.key_text(&winner.key));
+        let cause = clash(&user, unique, &winner.key);
         let loser = Candidate { no: winner.no, key: rival, user, view, wanted };
         self.hold(&loser, HoldKind::Unique, &cause, now, queue)
     }
@@ -278,7 +276,17 @@ impl Replica {
             {
                 continue;
             }
-            let keys = child.keys_where(&self.conn, &foreign.columns, &old)?;
+            // The parent's columns say which values are equal.
+            let collation = |name: &String| {
+                let parent = user.table.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name));
+                parent.map_or(Collation::Binary, |c| c.collation)
+            };
+            let collations = foreign.parent_columns.iter().map(collation);
+            let compared = foreign.columns.iter().zip(collations).zip(old);
+            let compared: Vec<_> = compared
+                .map(|((index, collation), value)| Compared { index: *index, collation, value })
+                .collect();
+            let keys = child.keys_where(&self.conn, &compared)?;
             orphans.extend(keys.into_iter().map(|key| (child_no, key)));
         }
         Ok(orphans)
@@ -351,7 +359,11 @@ impl Replica {
         let mut claims = unique_claims(user, key, wanted)?;
         for foreign in &user.table.foreign_keys {
             if let Some(values) = foreign_values(user, foreign, key, wanted)? {
-                claims.push(parent_claim(foreign, &values));
+                let parent = match self.containers.of_table(&foreign.parent_table) {
+                    Some(parent) => self.user_table(parent.no)?,
+                    None => None,
+                };
+                claims.push(parent_claim(foreign, parent.as_ref().map(|p| &p.table), &values));
             }
         }
         holds::hold(&self.conn, *no, key, kind, cause, &claims)?;
@@ -402,7 +414,7 @@ impl Replica {
                 continue;
             }
             let Some(values) = parent_values(user, &foreign, key, wanted)? else { continue };
-            let claim = parent_claim(&foreign, &values);
+            let claim = parent_claim(&foreign, Some(&user.table), &values);
             for held in holds::claimants(&self.conn, child_no, &claim, child.has_integer_key())? {
                 queue.push(child_no, held);
             }
@@ -504,16 +516,13 @@ fn column_values(
     Ok(columns.iter().map(|index| user.value_at(*index, &key_values, values)).collect())
 }
 
-/// Columns of a UNIQUE index, and a row's values in them.
-type UniqueValues = (Vec<usize>, Vec<Value>);
-
-/// The columns and values of a plain UNIQUE index; None if one is NULL or the index is not plain.
+/// The columns and values of a plain UNIQUE index, compared as it does; None if one is NULL or the index is not plain.
 fn unique_values(
     user: &UserTable,
     unique: &Unique,
     key: &RowKey,
     values: &RowValues,
-) -> Result<Option<UniqueValues>, ReplicaError> {
+) -> Result<Option<Vec<Compared>>, ReplicaError> {
     let Some(columns) = unique.columns.iter().map(|t| t.column).collect::<Option<Vec<_>>>() else {
         return Ok(None);
     };
@@ -521,30 +530,41 @@ fn unique_values(
         return Ok(None);
     }
     let values = column_values(user, &columns, key, values)?;
-    let any_null = values.contains(&Value::Null);
-    Ok((!any_null).then_some((columns, values)))
+    if values.contains(&Value::Null) {
+        return Ok(None);
+    }
+    let collations =
+        unique.columns.iter().map(|t| Collation::from_name(&t.collation).unwrap_or(Collation::Binary));
+    let compared = columns.into_iter().zip(collations).zip(values);
+    Ok(Some(compared.map(|((index, collation), value)| Compared { index, collation, value }).collect()))
 }
 
 fn unique_claims(user: &UserTable, key: &RowKey, values: &RowValues) -> Result<Vec<Claim>, ReplicaError> {
     let mut claims = vec![];
     for unique in &user.table.unique {
-        if let Some((columns, values)) = unique_values(user, unique, key, values)? {
-            claims.push(unique_claim(user, &columns, &values));
+        if let Some(values) = unique_values(user, unique, key, values)? {
+            claims.push(unique_claim(user, &values));
         }
     }
     Ok(claims)
 }
 
-fn unique_claim(user: &UserTable, columns: &[usize], values: &[Value]) -> Claim {
-    let names: Vec<_> = columns.iter().map(|n| user.table.columns[*n].name.as_str()).collect();
-    let folded: Vec<_> =
-        columns.iter().zip(values).map(|(n, v)| user.table.columns[*n].fold(v.as_ref())).collect();
+fn unique_claim(user: &UserTable, values: &[Compared]) -> Claim {
+    let column = |v: &Compared| &user.table.columns[v.index];
+    let names: Vec<_> = values.iter().map(|v| column(v).name.as_str()).collect();
+    let folded: Vec<_> = values.iter().map(|v| column(v).fold_as(v.collation, v.value.as_ref())).collect();
     claim("unique", &names.join("\0"), &folded)
 }
 
-fn parent_claim(foreign: &ForeignKey, values: &[Value]) -> Claim {
+/// `parent` is the parent's table, whose columns say which values are equal; None where it is not tracked.
+fn parent_claim(foreign: &ForeignKey, parent: Option<&Table>, values: &[Value]) -> Claim {
     let name = format!("{}\0{}", foreign.parent_table, foreign.parent_columns.join("\0"));
-    claim("parent", &name.to_lowercase(), values)
+    let fold = |(name, value): (&String, &Value)| {
+        let column = parent.and_then(|t| t.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name)));
+        column.map_or_else(|| value.clone(), |c| c.fold(value.as_ref()))
+    };
+    let folded: Vec<_> = foreign.parent_columns.iter().zip(values).map(fold).collect();
+    claim("parent", &name.to_lowercase(), &folded)
 }
 
 /// 16 bytes of SHA-256: values of one number in other storage classes count as the same.
@@ -603,6 +623,10 @@ fn parent_exists(replica: &Replica, foreign: &ForeignKey, values: &[Value]) -> R
     }
     let mut rows = stmt.raw_query();
     Ok(rows.next()?.is_some())
+}
+
+fn clash(user: &UserTable, unique: &[usize], winner: &RowKey) -> String {
+    format!("UNIQUE ({}): row {} has the same and was earlier", names(user, unique), user.key_text(winner))
 }
 
 fn names(user: &UserTable, columns: &[usize]) -> String {

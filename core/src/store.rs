@@ -1,10 +1,12 @@
 //! Store: all SQL. What it reads and writes in the user's file, and nothing else of the disk.
 //!
-//! `layout`, `segments`, `documents`, `holds` and `log` keep what is ours; `schema`, `triggers` and
-//! `user_table` deal with what is the user's.
+//! `layout`, `segments`, `documents`, `holds` and `log` keep what is ours; `schema`, `index_terms`, `triggers`, `key_text`
+//! and `user_table` deal with what is the user's.
 
 pub(crate) mod documents;
 pub(crate) mod holds;
+pub(crate) mod index_terms;
+pub(crate) mod key_text;
 pub(crate) mod layout;
 pub(crate) mod log;
 pub(crate) mod outbox;
@@ -75,6 +77,14 @@ fn sqlite_message(error: &rusqlite::Error) -> String {
 }
 
 impl StoreError {
+    /// Whether it may be gone by itself later: a lock, a full disk.
+    pub fn may_pass(&self) -> bool {
+        use ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure};
+        let Self::Sqlite(error) = self else { return false };
+        let passing = [DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure];
+        error.sqlite_error_code().is_some_and(|code| passing.contains(&code))
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -17,7 +17,7 @@ pub struct Table {
     pub without_rowid: bool,
     /// Whether it is STRICT.
     pub strict: bool,
-    /// Its UNIQUE indexes except the primary key.
+    /// Its UNIQUE indexes; the primary key's only where it compares otherwise than the key's columns.
     pub unique: Vec<Unique>,
     /// Its foreign keys.
     pub foreign_keys: Vec<ForeignKey>,
@@ -97,7 +97,7 @@ pub struct Unique {
     pub columns: Vec<UniqueTerm>,
     /// Whether it is a constraint of the table (not a CREATE UNIQUE INDEX).
     pub constraint: bool,
-    /// The SQL of a partial index or of one over expressions, which stay local.
+    /// The SQL of a partial index or of one over expressions or generated columns, which stay local.
     pub partial: Option<String>,
 }
 
@@ -153,6 +153,17 @@ impl Collation {
             Self::Rtrim => text.trim_end_matches(' ').to_owned(),
         }
     }
+
+    /// The same for a text that is not UTF-8.
+    fn fold_raw(self, text: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Binary => text.to_owned(),
+            Self::NoCase => text.to_ascii_lowercase(),
+            Self::Rtrim => {
+                text.iter().rposition(|b| *b != b' ').map_or(&[][..], |end| &text[..=end]).to_owned()
+            }
+        }
+    }
 }
 
 impl Column {
@@ -174,8 +185,14 @@ impl Column {
 
     /// The same value for all values that the column's comparison calls equal.
     pub fn fold(&self, value: ValueRef<'_>) -> Value {
+        self.fold_as(self.collation, value)
+    }
+
+    /// The same for all values that are equal under another collation.
+    pub(crate) fn fold_as(&self, collation: Collation, value: ValueRef<'_>) -> Value {
         match value {
-            ValueRef::Text(text) => Value::Text(self.collation.fold(text)),
+            ValueRef::Text(text) => Value::Text(collation.fold(text)),
+            ValueRef::RawText(text) => Value::RawText(collation.fold_raw(text)),
             ValueRef::Real(f) if f == 0.0 && self.affinity() == Affinity::Real => Value::Real(0.0),
             ValueRef::Real(f)
                 if self.affinity() != Affinity::Real && f.fract() == 0.0 && f.abs() < 9.2e18 =>
@@ -265,6 +282,9 @@ mod tests {
     fn keys_that_the_table_calls_equal_are_one_key() {
         let nocase = column("TEXT", Collation::NoCase);
         assert_eq!(nocase.fold(ValueRef::Text("Ä Milk")), nocase.fold(ValueRef::Text("Ä mILK")));
+        assert_eq!(nocase.fold(ValueRef::RawText(b"A\xff")), nocase.fold(ValueRef::RawText(b"a\xff")));
+        let rtrim = column("TEXT", Collation::Rtrim);
+        assert_eq!(rtrim.fold(ValueRef::RawText(b"\xff  ")), Value::RawText(b"\xff".into()));
         let untyped = column("", Collation::Binary);
         assert_eq!(untyped.fold(ValueRef::Real(1.0)), untyped.fold(ValueRef::Integer(1)));
         let real = column("REAL", Collation::Binary);

@@ -85,8 +85,18 @@ pub struct Sound {
     pub segments: u64,
 }
 
-/// Reads a note from a file.
-pub fn read_note(path: &Path) -> Result<Note, Finding> {
+/// Reads an older note that somebody kept. What is none, or is not by this log, is no evidence against it.
+pub fn read_older_note(path: &Path, log: &LogKey) -> Result<Note, Finding> {
+    let unchecked = |why: String| Finding::Unchecked {
+        what: format!("{} is no checkpoint of this log: {why}", path.display()),
+    };
+    let text = String::from_utf8(read(path)?).map_err(|_| unchecked("it is no text".into()))?;
+    let note: Note = text.parse().map_err(|error: NoteError| unchecked(error.to_string()))?;
+    note.verify(log).map_err(|error| unchecked(error.to_string()))?;
+    Ok(note)
+}
+
+fn read_note(path: &Path) -> Result<Note, Finding> {
     let text = read(path)?;
     let text = String::from_utf8(text).map_err(|_| malformed(path, "it is no text"))?;
     text.parse().map_err(|error: NoteError| Finding::Tampered(error.into()))
@@ -320,7 +330,13 @@ pub fn segments_of(supervisor: &Supervisor, row: &str) -> Result<HashSet<Segment
     let (Some(database), Some(table), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(unchecked(format!("{row:?} is no row; one is named DATABASE/TABLE/KEY")));
     };
+    if !crate::databases::is_database_name(database) {
+        return Err(unchecked(format!("{database:?} is no database's name")));
+    }
     let path = supervisor.folder().join(format!("{database}.db"));
+    if !path.exists() {
+        return Err(unchecked(format!("there is no database {database}")));
+    }
     let replica = Replica::open(&path, false, supervisor.identity.clone(), crate::chance());
     let segments = replica.and_then(|mut r| r.segments_of_row(table, key));
     Ok(segments.map_err(|e| unchecked(e.to_string()))?.into_iter().collect())

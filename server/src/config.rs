@@ -241,6 +241,10 @@ impl ServeArgs {
         if tls_cert.is_some() != tls_key.is_some() {
             return Err("TLS needs both a certificate (--tls-cert) and its key (--tls-key)".into());
         }
+        let log_format = self.log_format.or(file.log_format);
+        if let Some(format) = log_format.as_deref().filter(|f| !["text", "json"].contains(f)) {
+            return Err(format!("log_format is {format:?}; it can be \"text\" or \"json\""));
+        }
         Ok(ServeConfig {
             metrics: self.metrics.or(file.metrics).unwrap_or(MetricsFor::Local),
             limits: self.limits.resolve(file.limits)?,
@@ -249,7 +253,7 @@ impl ServeArgs {
             public_address: self.public_address.or(file.public_address),
             tls_cert,
             tls_key,
-            json_logs: self.log_format.or(file.log_format).as_deref() == Some("json"),
+            json_logs: log_format.as_deref() == Some("json"),
         })
     }
 }
@@ -276,6 +280,9 @@ mod tests {
         };
         let config = args.resolve().expect("settings");
         assert_eq!((config.data.to_str(), config.listen.as_str()), (Some("d"), "127.0.0.1:2"));
+        std::fs::write(&path, "data = \"d\"\nlog_format = \"xml\"\n").expect("a file");
+        let args = ServeArgs { config: Some(path.clone()), ..Default::default() };
+        assert!(args.resolve().expect_err("a wrong format").contains("xml"));
         std::fs::write(&path, "lisen = 1").expect("a file");
         let args = ServeArgs { config: Some(path), ..Default::default() };
         assert!(args.resolve().expect_err("a wrong name").contains("lisen"));

@@ -2,7 +2,8 @@
 //!
 //! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `database` one file with its thread;
 //! `supervisor` knows who may do what; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs.
-//! `limits`, `disk`, `backlog` and `ledger` keep what peers take within bounds; `metrics`, `report` and `status` tell how it goes.
+//! `limits`, `disk`, `backlog` and `ledger` keep what peers take within bounds; `metrics`, `report` and `status` tell how it goes;
+//! `say` writes what people read.
 
 pub mod audit;
 mod backlog;
@@ -18,6 +19,7 @@ pub mod listener;
 pub mod log;
 mod metrics;
 mod report;
+pub mod say;
 mod status;
 pub mod supervisor;
 mod tls;

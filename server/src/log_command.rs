@@ -8,6 +8,7 @@ use piecewise_server::audit::{self, Finding, TAMPERED};
 use piecewise_server::config::{LogCommand, LogShowArgs};
 use piecewise_server::supervisor::Supervisor;
 use piecewise_server::system_time;
+use piecewise_server::{say, tell};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -15,8 +16,10 @@ pub(crate) fn run(command: LogCommand) -> Result<ExitCode, Failure> {
     match command {
         LogCommand::Show(args) => show(&args),
         LogCommand::Verify(args) => {
-            let supervisor = Supervisor::open(&args.data.data)?;
-            let older = args.against.iter().map(|path| audit::read_note(path)).collect::<Result<Vec<_>, _>>();
+            let supervisor = Supervisor::existing(&args.data.data)?;
+            let key = supervisor.log_status()?.key;
+            let older = args.against.iter().map(|path| audit::read_older_note(path, &key));
+            let older = older.collect::<Result<Vec<_>, _>>();
             let verdict = older.and_then(|older| audit::verify_server(&supervisor, &older));
             Ok(tell_verdict(verdict.map(|sound| {
                 format!(
@@ -27,7 +30,7 @@ pub(crate) fn run(command: LogCommand) -> Result<ExitCode, Failure> {
             })))
         }
         LogCommand::Prove(args) => {
-            let supervisor = Supervisor::open(&args.data.data)?;
+            let supervisor = Supervisor::existing(&args.data.data)?;
             Ok(tell_verdict(audit::prove(&supervisor, args.index).map(|(entry, proof, note)| {
                 let hashes: Vec<_> = proof.iter().map(|hash| hex(hash)).collect();
                 let proof = json!({
@@ -38,7 +41,7 @@ pub(crate) fn run(command: LogCommand) -> Result<ExitCode, Failure> {
             })))
         }
         LogCommand::Export(args) => {
-            let supervisor = Supervisor::open(&args.data.data)?;
+            let supervisor = Supervisor::existing(&args.data.data)?;
             let key = supervisor.log_status()?.key;
             Ok(tell_verdict(audit::export(&supervisor, &args.folder).map(|entries| {
                 format!(
@@ -48,20 +51,20 @@ pub(crate) fn run(command: LogCommand) -> Result<ExitCode, Failure> {
             })))
         }
         LogCommand::Status(args) => {
-            let status = Supervisor::open(&args.data)?.log_status()?;
-            println!("key         {}\nentries     {}", status.key, status.size);
+            let status = Supervisor::existing(&args.data)?.log_status()?;
+            say!("key         {}\nentries     {}", status.key, status.size);
             match (&status.note, &status.halted) {
                 (_, Some(reason)) => {
-                    println!("halted      {reason}; `piecewise-server log new-origin` goes on")
+                    say!("halted      {reason}; `piecewise-server log new-origin` goes on")
                 }
-                (Some(note), None) => println!("checkpoint  {} entries", note.checkpoint.size),
-                (None, None) => println!("checkpoint  none yet"),
+                (Some(note), None) => say!("checkpoint  {} entries", note.checkpoint.size),
+                (None, None) => say!("checkpoint  none yet"),
             }
             Ok(ExitCode::SUCCESS)
         }
         LogCommand::NewOrigin(args) => {
-            let key = Supervisor::open(&args.data)?.log_new_origin(piecewise_server::now())?;
-            println!("the log goes on as {}\nclients show the change when they connect next", key.origin);
+            let key = Supervisor::existing(&args.data)?.log_new_origin(piecewise_server::now())?;
+            say!("the log goes on as {}\nclients show the change when they connect next", key.origin);
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -70,13 +73,13 @@ pub(crate) fn run(command: LogCommand) -> Result<ExitCode, Failure> {
 fn tell_verdict(verdict: Result<String, Finding>) -> ExitCode {
     match verdict {
         Ok(text) => {
-            println!("{text}");
+            say!("{text}");
             ExitCode::SUCCESS
         }
         Err(finding) => {
-            eprintln!("error: {}", finding.verdict());
+            tell!("error: {}", finding.verdict());
             if finding.exit_code() == TAMPERED {
-                eprintln!(
+                tell!(
                     "hint: keep the data folder as it is; `piecewise-server log show` lists what can be read"
                 );
             }
@@ -86,7 +89,7 @@ fn tell_verdict(verdict: Result<String, Finding>) -> ExitCode {
 }
 
 fn show(args: &LogShowArgs) -> Result<ExitCode, Failure> {
-    let supervisor = Supervisor::open(&args.data.data)?;
+    let supervisor = Supervisor::existing(&args.data.data)?;
     let segments = args.row.as_ref().map(|row| audit::segments_of(&supervisor, row)).transpose();
     let segments = segments.map_err(|finding| Failure { message: finding.to_string(), hint: None })?;
     let time = |time: &humantime::Timestamp| {
@@ -108,13 +111,13 @@ fn show(args: &LogShowArgs) -> Result<ExitCode, Failure> {
     let shown = audit::each_entry(&supervisor, |index, entry| match entry {
         Ok(entry) if fits(&entry) => {
             if args.json {
-                println!("{}", told(index, &entry));
+                say!("{}", told(index, &entry));
             } else {
-                println!("{}", line(index, &entry));
+                say!("{}", line(index, &entry));
             }
         }
         Ok(_) => {}
-        Err(error) if !filtered => println!("{index:>8}  cannot be read: {error}"),
+        Err(error) if !filtered => say!("{index:>8}  cannot be read: {error}"),
         Err(_) => {}
     });
     shown.map_err(|finding| Failure { message: finding.to_string(), hint: None })?;

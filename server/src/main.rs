@@ -9,6 +9,7 @@ use piecewise_server::config::{Cli, Command, GrantArgs, InviteArgs, ServeArgs};
 use piecewise_server::disk::Disk;
 use piecewise_server::listener::{Server, left_address};
 use piecewise_server::supervisor::{Supervisor, SupervisorError};
+use piecewise_server::{say, tell};
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
@@ -45,15 +46,15 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => serve(args),
         Command::Invite(args) => invite(&args),
-        Command::Peers(args) => peers(&Supervisor::open(&args.data)?),
+        Command::Peers(args) => peers(&Supervisor::existing(&args.data)?),
         Command::StatusLink(args) => status_link(&args.data),
         Command::Grant(args) => change_grant(&args, true),
         Command::Ungrant(args) => change_grant(&args, false),
         Command::Revoke(args) => {
-            let supervisor = Supervisor::open(&args.data.data)?;
+            let supervisor = Supervisor::existing(&args.data.data)?;
             let peer = find(&supervisor, &args.peer)?;
             supervisor.revoke(&peer, piecewise_server::now())?;
-            println!("{peer} may do nothing any more");
+            say!("{peer} may do nothing any more");
             Ok(())
         }
         Command::Log(command) => log_command::run(command).map(drop),
@@ -64,9 +65,9 @@ fn exit(done: Result<ExitCode, Failure>) -> ExitCode {
     match done {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
+            tell!("error: {}", failure.message);
             if let Some(hint) = failure.hint {
-                eprintln!("hint: {hint}");
+                tell!("hint: {hint}");
             }
             ExitCode::FAILURE
         }
@@ -131,14 +132,17 @@ fn invite(args: &InviteArgs) -> Result<(), Failure> {
         .map(|g| g.parse())
         .collect::<Result<_, _>>()
         .map_err(|e: piecewise_core::grant::BadGrant| e.to_string())?;
-    let supervisor = Supervisor::open(&args.data.data)?;
+    let supervisor = match args.address {
+        Some(_) => Supervisor::open(&args.data.data)?,
+        None => Supervisor::existing(&args.data.data)?,
+    };
     let address = args.address.clone().or_else(|| left_address(&args.data.data)).ok_or_else(|| Failure {
         message: "the server has not run yet, so its address is not known".into(),
         hint: Some("start it with `piecewise-server serve`, or say --address ws://HOST:PORT".into()),
     })?;
     let now = piecewise_server::now();
     let expires = Timestamp(now.0 + args.expires * 3_600_000);
-    println!("{}", supervisor.invite(&grants, &address, piecewise_server::chance(), now, expires)?);
+    say!("{}", supervisor.invite(&grants, &address, piecewise_server::chance(), now, expires)?);
     Ok(())
 }
 
@@ -147,11 +151,11 @@ fn status_link(data: &Path) -> Result<(), Failure> {
         message: "the server has not run yet".into(),
         hint: Some("start it with `piecewise-server serve`".into()),
     })?;
-    let supervisor = Supervisor::open(data)?;
+    let supervisor = Supervisor::existing(data)?;
     let operator = supervisor.identity.peer_id();
     let link = supervisor.status_link(&operator, piecewise_server::chance(), piecewise_server::now())?;
-    println!("{}", link.url(&address));
-    eprintln!("it opens once, within five minutes");
+    say!("{}", link.url(&address));
+    tell!("it opens once, within five minutes");
     Ok(())
 }
 
@@ -159,13 +163,13 @@ fn peers(supervisor: &Supervisor) -> Result<(), Failure> {
     for peer in supervisor.peers()? {
         let grants: Vec<_> = peer.grants.iter().map(Grant::to_string).collect();
         let state = if peer.revoked { "revoked".to_owned() } else { grants.join(" ") };
-        println!("{}  {}  {state}", peer.key, if peer.name.is_empty() { "-" } else { &peer.name });
+        say!("{}  {}  {state}", peer.key, if peer.name.is_empty() { "-" } else { &peer.name });
     }
     Ok(())
 }
 
 fn change_grant(args: &GrantArgs, give: bool) -> Result<(), Failure> {
-    let supervisor = Supervisor::open(&args.data.data)?;
+    let supervisor = Supervisor::existing(&args.data.data)?;
     let peer = find(&supervisor, &args.peer)?;
     let grant: Grant = args.grant.parse().map_err(|e: piecewise_core::grant::BadGrant| e.to_string())?;
     let done = if give {
@@ -179,20 +183,28 @@ fn change_grant(args: &GrantArgs, give: bool) -> Result<(), Failure> {
             hint: Some("`piecewise-server peers` lists them".into()),
         });
     }
-    println!("{peer} {} {grant}", if give { "has" } else { "has no more" });
+    say!("{peer} {} {grant}", if give { "has" } else { "has no more" });
     Ok(())
+}
+
+/// Whether a key is meant by its first digits, or by first and last as it is shown where space is short.
+fn is_meant(key: &str, text: &str) -> bool {
+    match text.split_once('…') {
+        Some((first, last)) => !first.is_empty() && key.starts_with(first) && key.ends_with(last),
+        None => !text.is_empty() && key.starts_with(text),
+    }
 }
 
 fn find(supervisor: &Supervisor, text: &str) -> Result<PeerId, Failure> {
     let matching: Vec<_> = supervisor
         .peers()?
         .into_iter()
-        .filter(|p| p.key.to_string().starts_with(&text.to_lowercase()))
+        .filter(|p| is_meant(&p.key.to_string(), &text.to_lowercase()))
         .collect();
     match matching.as_slice() {
         [peer] => Ok(peer.key),
         found => Err(Failure {
-            message: format!("{} devices have a key that begins with {text}", found.len()),
+            message: format!("{} devices have a key that begins with {text:?}", found.len()),
             hint: Some("`piecewise-server peers` lists the devices that joined".into()),
         }),
     }

@@ -47,6 +47,12 @@ pub enum SupervisorError {
     /// The database.
     #[error("supervisor.db cannot be used: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// No server was ever run with this folder.
+    #[error("{path} is not the data folder of a server")]
+    NoServer {
+        /// Which.
+        path: PathBuf,
+    },
     /// The key file does not hold a key.
     #[error("{path} does not hold a key")]
     BadKey {
@@ -101,7 +107,7 @@ impl Supervisor {
             let path = path.to_owned();
             move |source| SupervisorError::File { path, source }
         };
-        std::fs::create_dir_all(folder).map_err(file(folder))?;
+        make_private_folder(folder).map_err(file(folder))?;
         let identity = read_or_make_key(&folder.join("server.key"))?;
         let path = folder.join("supervisor.db");
         let conn = Connection::open(&path)?;
@@ -118,6 +124,14 @@ impl Supervisor {
         let state = State { conn, version: -1, grants: HashMap::new(), edge: None, notes: VecDeque::new() };
         let (log_key, folder) = (log::key(folder)?, folder.to_owned());
         Ok(Self { identity, realm: RealmId(realm), log_key, ledger, folder, state: Mutex::new(state) })
+    }
+
+    /// Opens the data folder of a server that has run.
+    pub fn existing(folder: &Path) -> Result<Self, SupervisorError> {
+        match folder.join("supervisor.db").exists() {
+            true => Self::open(folder),
+            false => Err(SupervisorError::NoServer { path: folder.to_owned() }),
+        }
     }
 
     /// Where the databases are.
@@ -342,6 +356,15 @@ pub fn read_or_make_key(path: &Path) -> Result<Identity, SupervisorError> {
         }
         Err(error) => Err(file(error)),
     }
+}
+
+/// Makes a folder that only its owner can look into; one that is there stays as it is.
+pub fn make_private_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 fn restrict(path: &Path) -> std::io::Result<()> {

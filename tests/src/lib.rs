@@ -8,6 +8,7 @@ pub mod http;
 pub mod measure;
 pub mod network;
 pub mod page;
+pub mod pair;
 pub mod process;
 pub mod proxy;
 pub mod rng;

@@ -111,6 +111,11 @@ impl Server {
         run(Command::new(binary("piecewise-server")).args(["log", what, "--data"]).arg(data).args(rest))
     }
 
+    /// Runs `piecewise-server` with any data folder.
+    pub fn command(data: &Path, arguments: &[&str]) -> Said {
+        run(Command::new(binary("piecewise-server")).args(arguments).arg("--data").arg(data))
+    }
+
     /// The path of a database's file.
     pub fn file(&self, database: &str) -> PathBuf {
         self.data.join(format!("{database}.db"))

@@ -1,66 +1,16 @@
-//! Unmodified applications: the sqlite3 shell, Python, an ORM's way of writing, and migrations, while
+//! Unmodified applications: the sqlite3 shell, Python, an ORM, and migrations, while
 //! `watch` runs in another process.
 
 #![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
 
 use piecewise_tests::data::{open, query, sql};
-use piecewise_tests::process::{Device, PATIENCE, Server};
-use std::path::{Path, PathBuf};
+use piecewise_tests::pair::{Pair, wait_for};
+use piecewise_tests::process::Server;
+use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
-use tempfile::TempDir;
 
 const TODOS: &str =
     "CREATE TABLE todos(id TEXT PRIMARY KEY, title TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0);";
-
-/// A server and two files of an application on devices of their own.
-struct Setting {
-    _folder: TempDir,
-    server: Server,
-    devices: [Device; 2],
-    files: [PathBuf; 2],
-}
-
-impl Setting {
-    fn new(journal_mode: &str, schema: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name);
-        let server = Server::start(&at("server"));
-        let join = |name: &str| Device::joined(&at(name), &server, &["app/*=write"]);
-        let devices = [join("home-a"), join("home-b")];
-        let files = [at("a.db"), at("b.db")];
-        for file in &files {
-            sql(file, &format!("PRAGMA journal_mode = {journal_mode}; {schema}"));
-        }
-        Self { server, devices, files, _folder: folder }
-    }
-
-    fn track(&self, n: usize) {
-        self.devices[n].must(["track", self.path(n), "--all", "--as", "app"]);
-    }
-
-    fn sync(&self, n: usize) {
-        self.devices[n].must(["sync", self.path(n), "--quiet"]);
-    }
-
-    fn path(&self, n: usize) -> &str {
-        self.files[n].to_str().expect("a path that is text")
-    }
-}
-
-/// Waits until a query gives this; the file is watched by nobody but SQLite.
-#[track_caller]
-fn wait_for(file: &Path, wanted: &str, lines: &[&str]) {
-    let started = Instant::now();
-    loop {
-        let found = query(file, wanted);
-        if found == lines {
-            return;
-        }
-        assert!(started.elapsed() < PATIENCE, "{wanted} gives {found:?}");
-        std::thread::yield_now();
-    }
-}
 
 fn program(name: &str, arguments: &[&str]) {
     let output = Command::new(name).args(arguments).output().unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -68,7 +18,7 @@ fn program(name: &str, arguments: &[&str]) {
 }
 
 fn rows_of_any_program_travel_live(journal_mode: &str) {
-    let it = Setting::new(journal_mode, TODOS);
+    let it = Pair::new(journal_mode, TODOS);
     it.track(0);
     it.track(1);
     let _watching = [0, 1].map(|n| it.devices[n].watch(&it.files[n]));
@@ -108,9 +58,52 @@ fn rows_of_any_program_travel_live_with_a_rollback_journal() {
     rows_of_any_program_travel_live("DELETE");
 }
 
+/// One step of an application on SQLAlchemy.
+fn orm(file: &str, step: &str) {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = tests.join("../target/python/bin/python");
+    assert!(python.exists(), "{} is not there; run `make setup`", python.display());
+    program(python.to_str().unwrap(), &[tests.join("tests/orm.py").to_str().unwrap(), file, step]);
+}
+
+#[test]
+fn an_orm_writes_as_before_while_watch_runs() {
+    let it = Pair::new("WAL", "");
+    orm(it.path(0), "create");
+    it.track(0);
+    it.sync(0);
+    std::fs::remove_file(&it.files[1]).unwrap();
+    it.devices[1].must(["clone", "app", it.path(1)]);
+    let watching = [0, 1].map(|n| it.devices[n].watch(&it.files[n]));
+    orm(it.path(0), "write");
+    wait_for(&it.files[1], "SELECT count(*) FROM tasks", &["Integer(21)"]);
+    orm(it.path(1), "edit");
+    wait_for(&it.files[0], "SELECT title FROM tasks WHERE id = 'a2'", &["Text(\"written again\")"]);
+    wait_for(
+        &it.files[0],
+        "SELECT state, owner_id FROM tasks WHERE id = 'a0'",
+        &["Text(\"DONE\") Text(\"bob\")"],
+    );
+    wait_for(
+        &it.files[0],
+        "SELECT settings FROM people WHERE id = 'ann'",
+        &[r#"Text("{\"theme\": \"dark\", \"size\": 12}")"#],
+    );
+    orm(it.path(0), "leave");
+    for file in [&it.files[1], &it.server.file("app")] {
+        wait_for(file, "SELECT id FROM people", &["Text(\"ann\")"]);
+        wait_for(
+            file,
+            "SELECT count(*), min(due) FROM tasks",
+            &["Integer(18) Text(\"2026-01-03 00:00:00.000000\")"],
+        );
+    }
+    watching.into_iter().for_each(|w| assert_eq!(w.stop(), 0));
+}
+
 #[test]
 fn watch_goes_on_after_the_server_was_away() {
-    let it = Setting::new("WAL", TODOS);
+    let it = Pair::new("WAL", TODOS);
     it.track(0);
     let watch = it.devices[0].watch(&it.files[0]);
     let (data, listen) = (it.server.data.clone(), it.server.listen.clone());
@@ -125,7 +118,7 @@ fn watch_goes_on_after_the_server_was_away() {
 
 #[test]
 fn a_migration_that_rebuilds_the_table_loses_no_change_and_no_tracking() {
-    let it = Setting::new("WAL", TODOS);
+    let it = Pair::new("WAL", TODOS);
     it.track(0);
     it.track(1);
     sql(&it.files[0], "INSERT INTO todos(id, title) VALUES ('1', 'one'), ('2', 'two')");
@@ -169,7 +162,7 @@ fn a_migration_that_rebuilds_the_table_loses_no_change_and_no_tracking() {
 
 #[test]
 fn writes_without_triggers_are_found_by_comparing() {
-    let it = Setting::new("WAL", TODOS);
+    let it = Pair::new("WAL", TODOS);
     it.track(0);
     sql(&it.files[0], &format!("INSERT INTO todos(id, title) VALUES {}", values(100)));
     it.sync(0);
@@ -198,7 +191,7 @@ fn untrack_leaves_the_schema_byte_for_byte_as_it_was() {
         CREATE INDEX a_v ON a(v);
         CREATE VIEW all_a AS SELECT * FROM a;
         CREATE TRIGGER t AFTER INSERT ON a BEGIN UPDATE a SET v = upper(v) WHERE id = new.id; END;";
-    let it = Setting::new("WAL", schema);
+    let it = Pair::new("WAL", schema);
     let all = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2";
     let before = query(&it.files[0], all);
     sql(&it.files[0], "INSERT INTO a(v) VALUES ('one'); INSERT INTO b VALUES (1, 2)");
@@ -212,7 +205,7 @@ fn untrack_leaves_the_schema_byte_for_byte_as_it_was() {
 
 #[test]
 fn tables_made_on_one_machine_come_to_a_clone_by_themselves() {
-    let it = Setting::new("WAL", TODOS);
+    let it = Pair::new("WAL", TODOS);
     it.track(0);
     it.sync(0);
     let clone = it.files[1].with_file_name("clone.db");

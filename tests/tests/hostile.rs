@@ -75,3 +75,222 @@ fn a_segment_in_another_author_s_name_or_for_another_table_does_not_enter() {
     assert_ne!(segment.header.container, ContainerId([0; 32]));
     assert!(segment.header.time > Timestamp(0));
 }
+
+/// Segments that their author signed, with changes that no honest replica would write.
+mod signed {
+    use super::{QUERIES, network};
+    use piecewise_core::change::{Action, Change, OWN, Op, OpId, TextRun};
+    use piecewise_core::container_name::{ContainerName, container_id};
+    use piecewise_core::feed::Feed;
+    use piecewise_core::frame::{FrameWriter, KeyRef};
+    use piecewise_core::id::{Actor, ChangeHash, ContainerId, ReplicaId, Timestamp};
+    use piecewise_core::identity::Identity;
+    use piecewise_core::message::{Accepted, Cursor, Have, Message, Segments};
+    use piecewise_core::segment::Segment;
+    use piecewise_core::session::{Role, Session};
+    use piecewise_core::value::Value;
+    use piecewise_tests::network::{Network, REALM};
+
+    const STRANGE: Actor = Actor([0x77; Actor::LEN]);
+
+    fn notes() -> ContainerId {
+        container_id(&REALM, &ContainerName::parse("shop/notes").expect("a name"))
+    }
+
+    fn strange(counter: u64) -> OpId {
+        OpId { counter, actor: STRANGE }
+    }
+
+    fn put(key: &str, value: Value, preds: Vec<OpId>) -> Op {
+        Op { key: key.into(), action: Action::Put(value), preds }
+    }
+
+    fn life(preds: Vec<OpId>) -> Op {
+        Op { key: String::new(), action: Action::Live(OWN), preds }
+    }
+
+    fn change(start_op: u64, deps: Vec<ChangeHash>, ops: Vec<Op>) -> Change {
+        Change { deps, start_op, ops, text: vec![] }
+    }
+
+    fn frame(rows: &[(KeyRef<'_>, Change)]) -> (usize, Vec<u8>) {
+        let mut writer = FrameWriter::default();
+        rows.iter().for_each(|(key, change)| writer.push(*key, change));
+        (writer.len(), writer.finish())
+    }
+
+    /// The server takes a segment of a device that may do everything, in a talk of its own; whether it did.
+    fn take(net: &mut Network, time: Timestamp, count: usize, plain: Vec<u8>) -> bool {
+        let author = Identity::from_seed([66; 32]);
+        let Ok(segment) = Segment::seal(&author, notes(), [6; 8], time, count, plain) else { return false };
+        let authority = net.grants.clone();
+        let now = net.now;
+        let server = net.replica(0);
+        let mut session = Session::new(author.peer_id(), Role::Responder(authority));
+        session.set_now(now);
+        let mut container = server.container(&notes()).expect("the table is there");
+        let empty = Feed::default();
+        let have = Have {
+            replica: ReplicaId([6; 8]),
+            tip: empty.tip,
+            count: 0,
+            root: empty.digest(),
+            cursors: vec![],
+            accepted: Accepted::NotYet,
+        };
+        container.receive(&mut session, Message::Have(have)).expect("a first word");
+        let message =
+            Segments { from: Cursor::START, reach: Cursor::START, segments: vec![segment.bytes().clone()] };
+        let before = container.receive(&mut session, Message::Segments(message));
+        before.is_ok_and(|received| received.segments == 1)
+    }
+
+    /// A table with rows everywhere, for hostile segments to come upon.
+    fn peaceful() -> Network {
+        let mut net = network(11);
+        net.run(
+            1,
+            "INSERT INTO notes VALUES (1, 'one', 'some words', 1, 0.5, x'00'), (2, 'two', '', 2, 2, NULL)",
+        );
+        net.sync_all();
+        net
+    }
+
+    /// After all that came, honest machines read and write as before, and agree.
+    fn goes_on(net: &mut Network) {
+        net.wait(1000);
+        net.run(1, "UPDATE notes SET title = 'after', votes = votes + 1, body = body || '!' WHERE id = 1");
+        net.run(2, "INSERT INTO notes VALUES (3, 'three', 'x', 0, 0, NULL); DELETE FROM notes WHERE id = 2");
+        net.sync_all();
+        QUERIES.iter().for_each(|query| net.check_same(query));
+        assert_eq!(
+            net.query(0, "SELECT title FROM notes WHERE id IN (1, 3)"),
+            ["Text(\"after\")", "Text(\"three\")"]
+        );
+        for n in 0..3 {
+            assert_eq!(net.query(n, "PRAGMA integrity_check"), ["Text(\"ok\")"]);
+        }
+    }
+
+    #[test]
+    fn changes_that_contradict_their_history_are_void_or_wait_and_harm_nobody() {
+        let mut net = peaceful();
+        let title = |preds| put("title", Value::Text("evil".into()), preds);
+        let unknown = vec![ChangeHash([9; 32])];
+        let text = |run| Change { text: vec![run], ..change(1, vec![], vec![life(vec![]), title(vec![])]) };
+        let changes = [
+            // Operations that do not exist, of actors that do not exist.
+            change(1, vec![], vec![life(vec![strange(1)]), title(vec![strange(2)])]),
+            change(
+                5,
+                vec![],
+                vec![Op {
+                    key: "votes".into(),
+                    action: Action::Increment(i64::MAX),
+                    preds: vec![strange(3)],
+                }],
+            ),
+            change(1, vec![], vec![Op { key: String::new(), action: Action::Dead, preds: vec![strange(1)] }]),
+            // Changes before it that nobody has.
+            change(7, unknown.clone(), vec![title(vec![strange(2)])]),
+            // Counters at the end of their range, and beyond a gap.
+            change(u64::from(u32::MAX), unknown.clone(), vec![title(vec![])]),
+            change(u64::from(u32::MAX) - 1, vec![], vec![life(vec![]), title(vec![])]),
+            change(1_000_000, vec![], vec![life(vec![]), title(vec![])]),
+            // The life of another, and no life at all.
+            change(
+                1,
+                vec![],
+                vec![Op { key: String::new(), action: Action::Live(STRANGE), preds: vec![] }, title(vec![])],
+            ),
+            change(1, vec![], vec![title(vec![])]),
+            // Texts that are none, and elements that are not there.
+            text(TextRun::Insert { object: strange(4), after: Some(strange(5)), text: "evil".into() }),
+            text(TextRun::Delete { object: strange(4), first: strange(5), count: 1 << 40 }),
+            // Values of another kind than the column's, and columns that the table has not.
+            change(1, vec![], vec![life(vec![]), put("votes", Value::Text("many".into()), vec![])]),
+            change(1, vec![], vec![life(vec![]), put("body", Value::Blob(vec![0x61; 3]), vec![])]),
+            change(1, vec![], vec![life(vec![]), put("no such column", Value::Null, vec![])]),
+        ];
+        for (n, change) in changes.iter().enumerate() {
+            for key in [1, 2, 50 + n as i64] {
+                let (count, plain) = frame(&[(KeyRef::Integer(key), change.clone())]);
+                let now = net.now;
+                take(&mut net, now, count, plain);
+                net.wait(1);
+            }
+        }
+        net.sync_all();
+        QUERIES.iter().for_each(|query| net.check_same(query));
+        goes_on(&mut net);
+    }
+
+    #[test]
+    fn frames_that_are_none_and_times_to_come_are_not_taken() {
+        let mut net = peaceful();
+        let now = net.now;
+        let (count, good) = frame(&[(
+            KeyRef::Integer(9),
+            change(1, vec![], vec![life(vec![]), put("title", Value::Null, vec![])]),
+        )]);
+        assert!(!take(&mut net, Timestamp(now.0 + 11 * 60 * 1000), count, good.clone()), "from the future");
+        assert!(!take(&mut net, Timestamp(u64::MAX), count, good.clone()), "from the end of time");
+        for more in [count + 1, 1 << 16, 0] {
+            assert!(!take(&mut net, now, more, good.clone()), "{more} changes claimed");
+        }
+        let keys = |keys: &[KeyRef<'_>]| {
+            let rows: Vec<_> = keys.iter().map(|key| (*key, change(1, vec![], vec![life(vec![])]))).collect();
+            frame(&rows)
+        };
+        let tuple =
+            piecewise_core::key::encode_tuple(&[piecewise_core::value::ValueRef::Text("k")]).expect("a key");
+        let long = piecewise_core::key::encode_tuple(&[piecewise_core::value::ValueRef::Blob(&[1; 70_000])])
+            .expect("a key");
+        for (count, plain) in
+            [keys(&[KeyRef::Tuple(&tuple)]), keys(&[KeyRef::Tuple(&long)]), keys(&[KeyRef::Tuple(&[9, 9])])]
+        {
+            assert!(!take(&mut net, now, count, plain));
+        }
+        for place in 0..good.len() {
+            for bit in 0..8 {
+                let mut damaged = good.clone();
+                damaged[place] ^= 1 << bit;
+                take(&mut net, now, count, damaged);
+            }
+            take(&mut net, now, count, good[..place].to_vec());
+            // Run lengths that claim 2^63 and more of whatever stands here.
+            let mut claims = good[..place].to_vec();
+            claims.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
+            claims.extend(&good[place..]);
+            take(&mut net, now, count, claims);
+        }
+        goes_on(&mut net);
+    }
+
+    #[test]
+    fn a_hostile_description_makes_no_sql_and_takes_no_table_away() {
+        let mut net = peaceful();
+        let (now, tables) = (net.now, "SELECT count(*) FROM sqlite_master WHERE type = 'table'");
+        let before = net.query(0, tables);
+        let entry = |key: &str, text: &str| put(key, Value::Text(text.into()), vec![]);
+        let column = |name: &str, declared: &str| {
+            entry(&format!("column {name}"), &["99", declared, "", "", "BINARY", "0"].join("\u{1f}"))
+        };
+        for op in [
+            column("x", "TEXT); DROP TABLE notes; --"),
+            column("y\"); DROP TABLE notes; --", "TEXT"),
+            column("title", "INTEGER"),
+            entry("key", "nothing"),
+            entry("table", "without rowid\u{1f}strict"),
+            entry("unique no\u{1f}such", "BINARY\u{1f}BINARY"),
+            entry("foreign title", "sqlite_master\u{1f}CASCADE\u{1f}CASCADE\u{1f}name"),
+            put("column n", Value::Integer(5), vec![]),
+        ] {
+            let (count, plain) = frame(&[(KeyRef::Description, change(1, vec![], vec![life(vec![]), op]))]);
+            take(&mut net, now, count, plain);
+        }
+        net.sync_all();
+        assert_eq!(net.query(0, tables), before);
+        goes_on(&mut net);
+    }
+}

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
 
 use piecewise_tests::data::{query, sql};
-use piecewise_tests::process::{Device, Said, Server};
+use piecewise_tests::process::{Device, Said, Server, binary};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -67,7 +67,8 @@ fn tables_that_cannot_be_tracked_are_refused_with_a_way_out() {
     failed(it.device.run(["track", text(&file), "good", "--as", "../etc"]), 1, "../etc", "letters");
     let before = "SELECT count(*) FROM sqlite_master WHERE name LIKE 'piecewise%'";
     assert_eq!(query(&file, before), ["Integer(0)"]);
-    assert_eq!(track(&["good"]).code, 0);
+    let said = track(&["good"]);
+    assert_eq!((said.code, said.out.matches("piecewise sync").count()), (0, 1), "{said}");
     failed(track(&["good"]), 1, "already", "status");
     failed(it.device.run(["track", text(&file), "good", "--as", "other"]), 1, "app", "--as app");
 }
@@ -113,6 +114,113 @@ fn a_locked_or_read_only_file_is_said_to_be_so() {
     failed(said, 5, "locked", "try again");
     lock.execute_batch("ROLLBACK").unwrap();
     assert_eq!(it.device.run(["sync", text(&file)]).code, 0);
+}
+
+#[test]
+fn a_watch_that_begins_while_the_file_is_locked_waits_for_its_turn() {
+    let it = Setting::new();
+    let file = it.tracked("a.db");
+    let lock = piecewise_tests::data::open(&file);
+    lock.execute_batch("PRAGMA locking_mode = EXCLUSIVE; INSERT INTO t VALUES ('1', 'x')").unwrap();
+    let watch = it.device.start_watch(&file);
+    watch.wait_for_error("locked");
+    drop(lock);
+    watch.next_level();
+    assert_eq!(query(&it.server.file("app"), "SELECT v FROM t"), ["Text(\"x\")"]);
+    assert_eq!(watch.stop(), 0);
+}
+
+#[test]
+fn a_pipe_that_closes_and_an_output_that_is_full_are_no_panic() {
+    let it = Setting::new();
+    let file = it.tracked("a.db");
+    let run = |script: &str| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script]).env("PIECEWISE_HOME", &it.device.home).env("FILE", &file);
+        command.env("PIECEWISE", binary("piecewise"));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(run("{ \"$PIECEWISE\" completions bash; echo $? >&2; } | true"), (Some(0), "0\n".into()));
+    for command in ["status \"$FILE\"", "man", "identity --json"] {
+        let (code, error) = run(&format!("\"$PIECEWISE\" {command} > /dev/full"));
+        assert_eq!(code, Some(1), "{command}: {error}");
+        assert!(error.starts_with("error: the output cannot be written"), "{command}: {error}");
+    }
+    assert_eq!(run("\"$PIECEWISE\" sync \"$FILE.none\" 2> /dev/full").0, Some(5));
+}
+
+#[test]
+fn commands_on_a_file_that_belongs_to_no_database_say_so() {
+    let it = Setting::new();
+    let file = it.file("a.db", "CREATE TABLE t(id TEXT PRIMARY KEY, v)");
+    for command in ["sync", "watch", "conflicts", "held", "refused", "compare"] {
+        failed(it.device.run([command, text(&file)]), 1, "not connected", "track");
+    }
+    failed(it.device.run(["log", "check", text(&file)]), 1, "not connected", "track");
+    failed(it.device.run(["refused", "retry", text(&file)]), 1, "not connected", "track");
+    failed(it.device.run(["untrack", text(&file), "--all"]), 1, "not connected", "track");
+    failed(it.device.run(["history", text(&file), "t", "1"]), 1, "not connected", "track");
+}
+
+#[test]
+fn a_wrong_data_folder_is_told_and_not_made() {
+    let it = Setting::new();
+    let wrong = it.folder.path().join("wrong");
+    let server = |arguments: &[&str]| Server::command(&wrong, arguments);
+    for arguments in [
+        &["peers"][..],
+        &["invite", "--grant", "app/*=write"],
+        &["revoke", "abcd"],
+        &["log", "status"],
+        &["log", "show"],
+        &["log", "verify"],
+    ] {
+        failed(server(arguments), 1, "not the data folder of a server", "data folder");
+        assert!(!wrong.exists(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_device_is_named_by_the_digits_that_are_shown_and_never_by_none() {
+    let it = Setting::new();
+    let key = it.device.json(&["identity"])["key"].as_str().unwrap().to_owned();
+    assert_eq!(it.server.run("revoke", &[""]).code, 1, "the only device is not meant by nothing");
+    let shown = format!("{}…{}", &key[..4], &key[key.len() - 2..]);
+    assert_eq!(it.server.run("grant", &[&shown, "other/*=read"]).code, 0);
+    assert!(it.server.run("peers", &[]).out.contains("other/*=read"));
+}
+
+#[cfg(unix)]
+#[test]
+fn keys_and_their_folders_are_their_owner_s_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let it = Setting::new();
+    let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(it.device.home.clone()), 0o700);
+    assert_eq!(mode(it.device.home.join("identity.key")), 0o600);
+    assert_eq!(mode(it.server.data.clone()), 0o700);
+    for file in ["server.key", "log.key", "supervisor.db"] {
+        assert_eq!(mode(it.server.data.join(file)), 0o600, "{file}");
+    }
+}
+
+#[test]
+fn a_table_that_only_its_application_can_write_is_refused() {
+    let it = Setting::new();
+    let file = it.folder.path().join("a.db");
+    let application = "import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.create_function('mine', 1, lambda v: 1, deterministic=True)
+db.execute('CREATE TABLE t(id TEXT PRIMARY KEY, v CHECK (mine(v)))')
+";
+    let made = std::process::Command::new("python3").args(["-c", application, text(&file)]).status();
+    assert!(made.unwrap().success());
+    failed(it.device.run(["track", text(&file), "t", "--as", "app"]), 1, "mine", "functions");
+    assert_eq!(
+        query(&file, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'piecewise%'"),
+        ["Integer(0)"]
+    );
 }
 
 #[test]

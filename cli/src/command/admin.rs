@@ -24,8 +24,8 @@ pub(crate) fn run(args: &AdminArgs) -> Result<(), Failure> {
             .hint("on the server, run `piecewise-server grant KEY 'DATABASE/*=admin'`, or `piecewise-server status-link`")
             .code(code::NOT_GRANTED));
     };
-    println!("{}", piecewise_server::link_url(&server.address, &secret));
-    eprintln!("it opens once, within five minutes");
+    piecewise_server::say!("{}", piecewise_server::link_url(&server.address, &secret));
+    piecewise_server::tell!("it opens once, within five minutes");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use crate::home::Home;
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::replica::{Binding, Follow, Replica};
+use piecewise_server::say;
 use std::path::Path;
 
 pub(crate) fn run(args: &CloneArgs) -> Result<(), Failure> {
@@ -50,10 +51,10 @@ pub(crate) fn run(args: &CloneArgs) -> Result<(), Failure> {
     super::sync::print_summary(&args.database, &summary, args.output.json);
     if !args.output.json {
         for table in &status.tables {
-            println!("  {}: {}", table.table, crate::output::count(table.rows, "row", "rows"));
+            say!("  {}: {}", table.table, crate::output::count(table.rows, "row", "rows"));
         }
         if status.tables.is_empty() {
-            println!("there are no tables yet; those that others make will come with `piecewise sync`");
+            say!("there are no tables yet; those that others make will come with `piecewise sync`");
         }
     }
     Ok(())

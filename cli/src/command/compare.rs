@@ -1,6 +1,6 @@
 //! `compare`: tables here against the server's, row by row.
 
-use super::{block_on, connect_for, open};
+use super::{block_on, connect_for, open_bound};
 use crate::args::CompareArgs;
 use crate::home::Home;
 use crate::output::{print_columns, print_json};
@@ -9,6 +9,7 @@ use piecewise_core::compare::Comparison;
 use piecewise_core::link::Link;
 use piecewise_core::replica::Replica;
 use piecewise_server::now;
+use piecewise_server::say;
 use serde_json::json;
 
 /// Keys listed of each kind for people; JSON has all.
@@ -16,7 +17,7 @@ const KEYS_SHOWN: usize = 20;
 
 pub(crate) fn run(args: &CompareArgs) -> Result<u8, Failure> {
     let home = Home::open()?;
-    let mut replica = open(&home, &args.file)?;
+    let mut replica = open_bound(&home, &args.file)?;
     let found = block_on(compare(&home, &mut replica, &args.tables))?;
     if args.output.json {
         let entry = |c: &Comparison| {
@@ -63,10 +64,10 @@ fn print(found: &[Comparison]) {
             [("different", &c.different), ("missing here", &c.missing), ("extra here", &c.extra)]
         {
             for key in keys.iter().take(KEYS_SHOWN) {
-                println!("{} {key}: {what}", c.table);
+                say!("{} {key}: {what}", c.table);
             }
             if keys.len() > KEYS_SHOWN {
-                println!("{}: {} more {what}; --json lists all", c.table, keys.len() - KEYS_SHOWN);
+                say!("{}: {} more {what}; --json lists all", c.table, keys.len() - KEYS_SHOWN);
             }
         }
     }

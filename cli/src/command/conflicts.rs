@@ -1,18 +1,19 @@
 //! `conflicts`: what was written at the same time as what shows; and `choose`, which ends a conflict.
 
-use super::{about, open};
+use super::{about, open_bound};
 use crate::args::{ChooseArgs, ConflictsArgs, ConflictsCommand};
 use crate::home::Home;
 use crate::output::{print_json, row, row_line, time, value, written};
 use crate::report::Failure;
 use piecewise_core::replica::{Choice, Conflict, ConflictKind, OtherRow, Written};
+use piecewise_server::say;
 use serde_json::json;
 
 pub(crate) fn run(args: ConflictsArgs) -> Result<(), Failure> {
     match (args.choose, args.file) {
         (Some(ConflictsCommand::Choose(args)), _) => choose(&args),
         (None, Some(file)) => {
-            let mut replica = open(&Home::open()?, &file)?;
+            let mut replica = open_bound(&Home::open()?, &file)?;
             let found = replica.conflicts(args.table.as_deref()).map_err(|e| about(&file, e))?;
             match args.output.json {
                 true => print_json(&found.iter().map(as_json).collect()),
@@ -51,25 +52,25 @@ fn as_json(conflict: &Conflict) -> serde_json::Value {
 
 fn print(found: &[Conflict]) {
     if found.is_empty() {
-        println!("no conflicts");
+        say!("no conflicts");
     }
     for conflict in found {
         let place = format!("{} {}", conflict.table, conflict.key);
         match &conflict.kind {
             ConflictKind::Cell { column, shown, others } => {
-                println!("{place} {column}");
+                say!("{place} {column}");
                 let line = |n: usize, w: &Written| {
-                    println!("  {n}  {}  by {}, {}", w.value, w.author.short(), written(w.time));
+                    say!("  {n}  {}  by {}, {}", w.value, w.author.short(), written(w.time));
                 };
                 line(0, shown);
                 others.iter().enumerate().for_each(|(n, w)| line(n + 1, w));
             }
             ConflictKind::Row { shown, others } => {
-                println!("{place} whole rows");
-                println!("  0  {}", row_line(shown));
+                say!("{place} whole rows");
+                say!("  0  {}", row_line(shown));
                 for (n, other) in others.iter().enumerate() {
                     let (who, when) = (other.author.short(), written(other.time));
-                    println!("  {}  {}  by {who}, {when}", n + 1, row_line(&other.values));
+                    say!("  {}  {}  by {who}, {when}", n + 1, row_line(&other.values));
                 }
             }
         }
@@ -82,16 +83,15 @@ fn choose(args: &ChooseArgs) -> Result<(), Failure> {
         (None, false) => Choice::Row { number: args.number },
         (None, true) => Choice::AsNewRow { number: args.number, key: args.new_key.clone() },
     };
-    let mut replica = open(&Home::open()?, &args.file)?;
+    let mut replica = open_bound(&Home::open()?, &args.file)?;
     let key = replica.choose(piecewise_server::now(), &args.table, &args.key, &choice).map_err(|e| {
         about(&args.file, e).hint(format!("`piecewise conflicts {}` lists them", args.file.display()))
     })?;
     match key {
-        Some(key) => println!("{} {} stays as it shows; the other row is {key} now", args.table, args.key),
-        None => println!(
-            "{} {} shows number {} now; it goes out at the next sync",
-            args.table, args.key, args.number
-        ),
+        Some(key) => say!("{} {} stays as it shows; the other row is {key} now", args.table, args.key),
+        None => {
+            say!("{} {} shows number {} now; it goes out at the next sync", args.table, args.key, args.number)
+        }
     }
     Ok(())
 }

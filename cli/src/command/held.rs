@@ -1,14 +1,15 @@
 //! `held`: rows that the documents have and the table cannot show.
 
-use super::{about, open};
+use super::{about, open_bound};
 use crate::args::ReadTableArgs;
 use crate::home::Home;
 use crate::output::{print_json, row, row_line};
 use crate::report::Failure;
+use piecewise_server::say;
 use serde_json::json;
 
 pub(crate) fn run(args: &ReadTableArgs) -> Result<(), Failure> {
-    let mut replica = open(&Home::open()?, &args.file)?;
+    let mut replica = open_bound(&Home::open()?, &args.file)?;
     let found = replica.held(args.table.as_deref()).map_err(|e| about(&args.file, e))?;
     if args.output.json {
         let entry = |h: &piecewise_core::replica::HeldRow| json!({ "table": h.table, "key": h.key, "cause": h.cause, "row": row(&h.values) });
@@ -16,11 +17,11 @@ pub(crate) fn run(args: &ReadTableArgs) -> Result<(), Failure> {
         return Ok(());
     }
     if found.is_empty() {
-        println!("no rows are held");
+        say!("no rows are held");
     }
     for held in &found {
-        println!("{} {}: {}", held.table, held.key, held.cause);
-        println!("  {}", row_line(&held.values));
+        say!("{} {}: {}", held.table, held.key, held.cause);
+        say!("  {}", row_line(&held.values));
     }
     Ok(())
 }

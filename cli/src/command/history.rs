@@ -1,17 +1,18 @@
 //! `history`: all that was ever done to a row.
 
-use super::{about, open, prove};
+use super::{about, open_bound, prove};
 use crate::args::HistoryArgs;
 use crate::home::Home;
 use crate::output::{print_json, time, written};
 use crate::report::Failure;
 use crate::witness::Proven;
 use piecewise_core::replica::HistoryEntry;
+use piecewise_server::say;
 use serde_json::{Map, json};
 
 pub(crate) fn run(args: &HistoryArgs) -> Result<(), Failure> {
     let home = Home::open()?;
-    let mut replica = open(&home, &args.file)?;
+    let mut replica = open_bound(&home, &args.file)?;
     let entries = replica.history(&args.table, &args.key).map_err(|e| about(&args.file, e))?;
     let logged = match args.log {
         true => {
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &HistoryArgs) -> Result<(), Failure> {
             None => String::new(),
         };
         let (when, who) = (written(e.time), e.author.short());
-        println!("{when}  {who}  {:<6}  {}{state}{log}", e.kind, columns.join(" "));
+        say!("{when}  {who}  {:<6}  {}{state}{log}", e.kind, columns.join(" "));
     }
     Ok(())
 }

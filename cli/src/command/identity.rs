@@ -4,6 +4,7 @@ use crate::args::JsonArgs;
 use crate::home::Home;
 use crate::output::print_json;
 use crate::report::Failure;
+use piecewise_server::say;
 use serde_json::json;
 
 pub(crate) fn run(args: &JsonArgs) -> Result<(), Failure> {
@@ -16,10 +17,10 @@ pub(crate) fn run(args: &JsonArgs) -> Result<(), Failure> {
         print_json(&json!({ "key": key.to_string(), "home": home.folder(), "servers": servers }));
         return Ok(());
     }
-    println!("key   {key}");
-    println!("home  {}", home.folder().display());
+    say!("key   {key}");
+    say!("home  {}", home.folder().display());
     for server in home.servers() {
-        println!("server  {}  {}", server.address, server.key());
+        say!("server  {}  {}", server.address, server.key());
     }
     Ok(())
 }

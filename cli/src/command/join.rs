@@ -6,6 +6,7 @@ use crate::connection::connect;
 use crate::home::{Home, KnownServer};
 use crate::report::Failure;
 use piecewise_core::invite::{Invite, InviteError};
+use piecewise_server::say;
 
 pub(crate) fn run(args: &JoinArgs) -> Result<(), Failure> {
     let text = match args.invite.as_str() {
@@ -32,6 +33,6 @@ pub(crate) fn run(args: &JoinArgs) -> Result<(), Failure> {
         Ok(())
     })?;
     home.remember(server)?;
-    println!("joined {} as {}", invite.address, key.short());
+    say!("joined {} as {}", invite.address, key.short());
     Ok(())
 }

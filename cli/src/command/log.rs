@@ -1,6 +1,6 @@
 //! `log`: what this device knows of its servers' logs, and checks of them.
 
-use super::{open, prove};
+use super::{open_bound, prove};
 use crate::args::{LogCheckArgs, LogCommand, LogVerifyArgs};
 use crate::home::Home;
 use crate::output::{print_json, time};
@@ -9,6 +9,7 @@ use crate::witness::{self, Proven};
 use piecewise_core::id::SegmentId;
 use piecewise_core::supervisor_log::note::LogKey;
 use piecewise_server::audit::{self, Finding};
+use piecewise_server::{say, tell};
 use serde_json::json;
 
 pub(crate) fn run(command: LogCommand) -> Result<u8, Failure> {
@@ -41,18 +42,18 @@ fn status(as_json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     for (server, known) in &list {
-        println!("server      {}", server.address);
-        println!("log         {}", known.log.as_ref().map_or("not met yet".into(), ToString::to_string));
-        println!("checkpoint  {} entries", known.size());
+        say!("server      {}", server.address);
+        say!("log         {}", known.log.as_ref().map_or("not met yet".into(), ToString::to_string));
+        say!("checkpoint  {} entries", known.size());
         let Some(alarm) = &known.alarm else { continue };
-        println!("UNVERIFIED  since {}: {}", time(alarm.time), alarm.reason);
+        say!("UNVERIFIED  since {}: {}", time(alarm.time), alarm.reason);
         for (whose, note) in [("held here", &alarm.ours), ("told by the server", &alarm.theirs)] {
-            println!("--- {whose}\n{}", note.as_ref().map_or("none\n".into(), ToString::to_string));
+            say!("--- {whose}\n{}", note.as_ref().map_or("none\n".into(), ToString::to_string));
         }
-        println!(
+        say!(
             "data go on syncing: each change proves itself. The server's operator can declare a new log with"
         );
-        println!(
+        say!(
             "`piecewise-server log new-origin`; keep the two notes as evidence until it is clear what happened."
         );
     }
@@ -61,7 +62,7 @@ fn status(as_json: bool) -> Result<(), Failure> {
 
 fn check(args: &LogCheckArgs) -> Result<u8, Failure> {
     let home = Home::open()?;
-    let replica = open(&home, &args.file)?;
+    let replica = open_bound(&home, &args.file)?;
     let segments = replica.own_segments()?;
     let (proven, size) = prove(&home, &replica, &segments)?;
     let found = proven.iter().flatten().count();
@@ -71,12 +72,12 @@ fn check(args: &LogCheckArgs) -> Result<u8, Failure> {
         let proofs: Vec<_> = segments.iter().zip(&proven).map(proof).collect();
         print_json(&json!({ "entries": size, "segments": proofs, "missing": missing.len() }));
     } else {
-        println!(
+        say!(
             "{found} of {} segments made here are in the log, each proven under its checkpoint of {size} entries",
             segments.len()
         );
         if !missing.is_empty() {
-            println!("{} are not: they have not been sent, or no checkpoint covers them yet", missing.len());
+            say!("{} are not: they have not been sent, or no checkpoint covers them yet", missing.len());
         }
     }
     Ok(u8::from(!missing.is_empty()))
@@ -87,16 +88,17 @@ fn verify(args: &LogVerifyArgs) -> u8 {
         let key: LogKey = args.key.parse().map_err(|_| Finding::Unchecked {
             what: "the key is not one of a log; `piecewise-server log status` prints it".into(),
         })?;
-        let older: Vec<_> = args.against.iter().map(|p| audit::read_note(p)).collect::<Result<_, _>>()?;
+        let older: Vec<_> =
+            args.against.iter().map(|p| audit::read_older_note(p, &key)).collect::<Result<_, _>>()?;
         audit::verify_folder(&args.folder, &key, &older)
     };
     match verdict() {
         Ok(sound) => {
-            println!("the log is sound: {} entries, {} receipts", sound.entries, sound.receipts);
+            say!("the log is sound: {} entries, {} receipts", sound.entries, sound.receipts);
             0
         }
         Err(finding) => {
-            eprintln!("error: {}", finding.verdict());
+            tell!("error: {}", finding.verdict());
             finding.exit_code()
         }
     }

@@ -10,6 +10,7 @@ use crate::watching::Watching;
 use crate::witness;
 use piecewise_core::replica::{Attention, Binding, Status, Waiting};
 use piecewise_core::supervisor_log::Witness;
+use piecewise_server::say;
 use serde_json::{Value, json};
 
 /// All there is to say.
@@ -42,15 +43,15 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let Some(binding) = replica.binding() else {
-        println!("{} is not connected to a database", args.file.display());
-        println!("tables: {}", seen.untracked.join(", "));
-        println!("`piecewise track FILE TABLE --as DATABASE` lets tables take part in sync");
+        say!("{} is not connected to a database", args.file.display());
+        say!("tables: {}", seen.untracked.join(", "));
+        say!("`piecewise track FILE TABLE --as DATABASE` lets tables take part in sync");
         return Ok(());
     };
     print_lines(binding, &seen);
     print_tables(&seen.status);
     if !seen.untracked.is_empty() {
-        println!("not tracked: {}", seen.untracked.join(", "));
+        say!("not tracked: {}", seen.untracked.join(", "));
     }
     Ok(())
 }
@@ -91,19 +92,19 @@ fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
 
 fn print_lines(binding: &Binding, seen: &Seen) {
     let last = |at| format!("{}, {} ago", time(at), ago(seconds_since(at)));
-    println!("database    {}", binding.database);
+    say!("database    {}", binding.database);
     let watched = if seen.watched { ", a watch is running" } else { "" };
-    println!("server      {}{watched}", seen.server.as_deref().unwrap_or("not joined from this home"));
-    println!("its log     {}", log_line(&seen.log));
-    println!("last level  {}", seen.status.last_level.map_or("never".into(), last));
-    println!("last talk   {}", seen.waiting.talk.map_or("never".into(), |talk| last(talk.time)));
+    say!("server      {}{watched}", seen.server.as_deref().unwrap_or("not joined from this home"));
+    say!("its log     {}", log_line(&seen.log));
+    say!("last level  {}", seen.status.last_level.map_or("never".into(), last));
+    say!("last talk   {}", seen.waiting.talk.map_or("never".into(), |talk| last(talk.time)));
     let caught_up = match seen.waiting.is_over() {
         true => "yes, as far as is known here".to_owned(),
         false => format!("no: {}", describe(&seen.waiting).join(", ")),
     };
-    println!("caught up   {caught_up}");
+    say!("caught up   {caught_up}");
     let Attention { conflicts, held, refused } = seen.attention;
-    println!("rows        {conflicts} in conflict, {held} held, {refused} refused");
+    say!("rows        {conflicts} in conflict, {held} held, {refused} refused");
 }
 
 fn log_line(log: &Witness) -> String {

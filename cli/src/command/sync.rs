@@ -1,6 +1,6 @@
 //! `sync` and `watch`: exchange what changed, once or for ever.
 
-use super::{block_on, connect_for, open};
+use super::{block_on, connect_for, open_bound};
 use crate::args::SyncArgs;
 use crate::drive::{Done, Drive, Summary, Writes, back_off};
 use crate::home::Home;
@@ -9,6 +9,7 @@ use crate::progress::Progress;
 use crate::report::{Failure, code};
 use crate::watching::Watching;
 use piecewise_core::replica::{Replica, ReplicaError, Talk};
+use piecewise_server::{say, tell};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 
 pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
     let home = Home::open()?;
-    let mut replica = open(&home, &args.file)?;
+    let mut replica = open_bound(&home, &args.file)?;
     let database = database(&replica)?;
     let started = Instant::now();
     let progress = Progress::new(!args.quiet && !args.output.json);
@@ -42,32 +43,47 @@ pub(super) async fn once(home: &Home, replica: &mut Replica, progress: Progress)
 /// Tells of tables that the server does not take; the exit code.
 pub(super) fn tell_what_is_left_out(done: &Done, replica: &Replica) -> u8 {
     for table in &done.over_quota {
-        eprintln!(
-            "error: the server makes no table {table}: this device has created as many there as it may"
-        );
+        tell!("error: the server makes no table {table}: this device has created as many there as it may");
     }
     if !done.over_quota.is_empty() {
-        eprintln!("hint: their rows wait here; on the server, see --containers-per-peer");
+        tell!("hint: their rows wait here; on the server, see --containers-per-peer");
     }
     for table in &done.not_granted {
-        eprintln!("error: the server does not grant {table} to this device");
+        tell!("error: the server does not grant {table} to this device");
     }
     if let Some(table) = done.not_granted.first() {
         let device = replica.author().short();
-        eprintln!("hint: on the server, run `piecewise-server grant {device} '{table}=write'`");
+        tell!("hint: on the server, run `piecewise-server grant {device} '{table}=write'`");
         return code::NOT_GRANTED;
     }
     if done.over_quota.is_empty() { 0 } else { code::NO_INTAKE }
 }
 
+/// A file that is watched.
+struct Watched {
+    replica: Replica,
+    _watching: Option<Watching>,
+}
+
+impl Watched {
+    fn open(home: &Home, args: &SyncArgs) -> Result<Self, Failure> {
+        let mut replica = open_bound(home, &args.file)?;
+        note_lost(&mut replica)?;
+        let _watching = Watching::begin(home, &replica);
+        Ok(Self { replica, _watching })
+    }
+}
+
 pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
     let home = Home::open()?;
-    let mut replica = open(&home, &args.file)?;
-    let database = database(&replica)?;
-    note_lost(&mut replica)?;
-    let _watching = Watching::begin(&home, &replica);
+    let opened = match Watched::open(&home, args) {
+        Ok(watched) => Some(watched),
+        // Locked for long: the watch waits for its turn.
+        Err(failure) if failure.may_pass => None,
+        Err(failure) => return Err(failure),
+    };
     block_on(async {
-        let watching = watch_for_ever(args, &home, &mut replica, &database);
+        let watching = watch_for_ever(args, &home, opened);
         tokio::select! {
             result = watching => result,
             () = stop_signal() => Ok(()),
@@ -75,19 +91,16 @@ pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
     })
 }
 
-async fn watch_for_ever(
-    args: &SyncArgs,
-    home: &Home,
-    replica: &mut Replica,
-    database: &str,
-) -> Result<(), Failure> {
+async fn watch_for_ever(args: &SyncArgs, home: &Home, mut opened: Option<Watched>) -> Result<(), Failure> {
     let mut writes = Writes::of(&args.file);
     let mut attempt = 0;
     loop {
         let started = Instant::now();
-        let Err(failure) = watch_once(args, home, replica, database, &mut writes).await else { continue };
-        note_lost(replica)?;
-        if !failure.may_pass() {
+        let Err(failure) = watch_once(args, home, &mut opened, &mut writes).await else { continue };
+        if let Some(watched) = &mut opened {
+            note_lost(&mut watched.replica)?;
+        }
+        if !failure.may_pass {
             return Err(failure);
         }
         if started.elapsed() > GOOD_AFTER {
@@ -95,7 +108,7 @@ async fn watch_for_ever(
         }
         let wait = back_off(attempt);
         attempt += 1;
-        eprintln!("{}; trying again in {:.1} s", failure.message, wait.as_secs_f64());
+        tell!("{}; trying again in {:.1} s", failure.message, wait.as_secs_f64());
         tokio::time::sleep(wait).await;
     }
 }
@@ -111,17 +124,25 @@ fn note_lost(replica: &mut Replica) -> Result<(), ReplicaError> {
 async fn watch_once(
     args: &SyncArgs,
     home: &Home,
-    replica: &mut Replica,
-    database: &str,
+    opened: &mut Option<Watched>,
     writes: &mut Writes,
 ) -> Result<(), Failure> {
+    if writes.is_replaced() {
+        // A backup was put in its place, for example.
+        (*opened, *writes) = (None, Writes::of(&args.file));
+    }
+    let replica = match opened {
+        Some(watched) => &mut watched.replica,
+        None => &mut opened.insert(Watched::open(home, args)?).replica,
+    };
+    let database = database(replica)?;
     let (mut connection, server) = connect_for(home, replica).await?;
     let progress = Progress::new(!args.quiet && !args.output.json);
     let drive = Drive::new(replica, &mut connection, server, progress)?;
     drive
         .live(writes, |summary, _| {
             if !args.quiet {
-                print_line(database, summary, args.output.json);
+                print_line(&database, summary, args.output.json);
             }
         })
         .await
@@ -148,14 +169,14 @@ pub(crate) fn print_summary(database: &str, summary: &Summary, as_json: bool) {
     if as_json {
         return print_json(&json!({ "database": database, "level": true, "moved": summary }));
     }
-    println!("{}", line(database, summary));
+    say!("{}", line(database, summary));
 }
 
 /// What one exchange of a watch brought, on one line.
 fn print_line(database: &str, summary: &Summary, as_json: bool) {
     match as_json {
-        true => println!("{}", json!({ "database": database, "level": true, "moved": summary })),
-        false => println!("{}", line(database, summary)),
+        true => say!("{}", json!({ "database": database, "level": true, "moved": summary })),
+        false => say!("{}", line(database, summary)),
     }
 }
 
@@ -184,7 +205,7 @@ fn tell_what_waits(args: &SyncArgs, replica: &mut Replica) -> Result<(), Failure
     let attention = replica.attention()?;
     let tell = |n: u64, what: &str, command: &str| {
         if n > 0 {
-            eprintln!("note: {} {what}; see `piecewise {command} {file}`", count(n, "row", "rows"));
+            tell!("note: {} {what}; see `piecewise {command} {file}`", count(n, "row", "rows"));
         }
     };
     tell(attention.conflicts, "with values in conflict", "conflicts");

@@ -1,10 +1,11 @@
 //! `track` and `untrack`: tables begin and end to take part in sync.
 
-use super::{about, open};
+use super::{about, open, open_bound};
 use crate::args::{Prefer, TablesArgs, TrackArgs};
 use crate::home::Home;
 use crate::report::Failure;
 use piecewise_core::replica::{Binding, Follow, Replica, ReplicaError, TrackOptions};
+use piecewise_server::{say, tell};
 
 pub(crate) fn track(args: &TrackArgs) -> Result<(), Failure> {
     let home = Home::open()?;
@@ -17,12 +18,7 @@ pub(crate) fn track(args: &TrackArgs) -> Result<(), Failure> {
     if done.is_err() && !was_bound {
         replica.unbind()?; // if nothing was tracked, the file stays as it was
     }
-    done?;
-    println!(
-        "`piecewise sync {0}` or `piecewise watch {0}` exchanges rows with the server",
-        args.file.display()
-    );
-    Ok(())
+    done
 }
 
 fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> Result<(), Failure> {
@@ -46,8 +42,9 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
         Ok(())
     });
     done.map_err(|e| about(&args.file, e))?;
-    tracked.iter().for_each(|table| println!("{table} is tracked"));
-    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    tracked.iter().for_each(|table| say!("{table} is tracked"));
+    notes.iter().for_each(|note| tell!("note: {note}"));
+    say!("`piecewise sync {0}` or `piecewise watch {0}` exchanges rows with the server", args.file.display());
     Ok(())
 }
 
@@ -96,14 +93,14 @@ fn check_columns(tables: &[String], args: &TrackArgs) -> Result<(), Failure> {
 
 pub(crate) fn untrack(args: &TablesArgs) -> Result<(), Failure> {
     let home = Home::open()?;
-    let mut replica = open(&home, &args.file)?;
+    let mut replica = open_bound(&home, &args.file)?;
     let tables = match args.all {
         true => replica.status()?.tables.into_iter().map(|t| t.table).collect(),
         false => args.tables.clone(),
     };
     for table in &tables {
         replica.untrack(table).map_err(|e| about(&args.file, e))?;
-        println!("{table} is no longer tracked");
+        say!("{table} is no longer tracked");
     }
     Ok(())
 }

@@ -57,7 +57,7 @@ async fn until_level(
                     Err(left_out())
                 };
             }
-            Err(failure) if failure.may_pass() => *last = Some(failure),
+            Err(failure) if failure.may_pass => *last = Some(failure),
             Err(failure) => return Err(failure),
         }
         tokio::time::sleep(back_off(attempt)).await;

@@ -91,8 +91,9 @@ pub(crate) struct Containers {
     unmet: BTreeSet<i64>,
     /// Those with another scan to do.
     scanning: BTreeSet<i64>,
-    /// Those that the application's triggers may act on.
+    /// Those on whose tables the application has triggers.
     triggered: BTreeSet<i64>,
+    read_only: BTreeSet<i64>,
 }
 
 impl Index<&i64> for Containers {
@@ -172,6 +173,11 @@ impl Containers {
         !self.triggered.is_empty()
     }
 
+    /// Whether there are some that may only be read here.
+    pub(crate) fn any_read_only(&self) -> bool {
+        !self.read_only.is_empty()
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -216,8 +222,11 @@ impl Containers {
             Scan::Meet => self.unmet.insert(no),
             Scan::Adopt | Scan::Compare | Scan::Fill => self.scanning.insert(no),
         };
-        if state.surroundings.app_triggers && !state.read_only {
+        if state.surroundings.app_triggers {
             self.triggered.insert(no);
+        }
+        if state.read_only {
+            self.read_only.insert(no);
         }
     }
 
@@ -231,5 +240,6 @@ impl Containers {
         self.unmet.remove(&no);
         self.scanning.remove(&no);
         self.triggered.remove(&no);
+        self.read_only.remove(&no);
     }
 }

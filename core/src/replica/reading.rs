@@ -9,7 +9,7 @@ use crate::message::RefusalReason;
 use crate::row;
 use crate::store::user_table::UserTable;
 use crate::store::{StoreError, documents, holds, layout, log, schema, segments};
-use crate::value::{Value, ValueRef};
+use crate::value::Value;
 use std::sync::Arc;
 
 /// The state of a file.
@@ -309,7 +309,7 @@ impl Replica {
         while self.capture(now)?.more {}
         let no = self.number(table)?;
         let user = self.user(no)?;
-        let key = parse_key(&user, key)?;
+        let key = user.parse_key(key).map_err(invalid)?;
         let view = self.history.document(&self.conn, no, &key)?.evaluate();
         let Some(shown) = row::shown(&view, &user) else {
             return Err(ReplicaError::NotFound { what: format!("row {}", user.key_text(&key)) });
@@ -371,7 +371,7 @@ impl Replica {
 
     fn new_key(&mut self, no: i64, user: &UserTable, key: Option<&str>) -> Result<RowKey, ReplicaError> {
         match key {
-            Some(text) => parse_key(user, text),
+            Some(text) => user.parse_key(text).map_err(invalid),
             None if user.has_integer_key() => {
                 let mut next = RowKey::Integer(user.next_integer(&self.conn)?);
                 // A held row has its key too.
@@ -383,7 +383,9 @@ impl Replica {
                 }
                 Ok(next)
             }
-            None => Err(ReplicaError::Invalid { what: "say which key the new row shall have".into() }),
+            None => Err(ReplicaError::Invalid {
+                what: "say which key the new row shall have, with --new-key".into(),
+            }),
         }
     }
 
@@ -422,7 +424,7 @@ impl Replica {
     pub fn history(&mut self, table: &str, key: &str) -> Result<Vec<HistoryEntry>, ReplicaError> {
         let no = self.number(table)?;
         let user = self.user(no)?;
-        let key = parse_key(&user, key)?;
+        let key = user.parse_key(key).map_err(invalid)?;
         let view = self.history.document(&self.conn, no, &key)?.evaluate();
         let mut entries = vec![];
         for (at, hash) in documents::changes(&self.conn, no, &key)? {
@@ -499,6 +501,10 @@ impl Replica {
     }
 }
 
+fn invalid(what: String) -> ReplicaError {
+    ReplicaError::Invalid { what }
+}
+
 fn nothing(number: usize) -> ReplicaError {
     ReplicaError::NotFound { what: format!("conflict number {number}") }
 }
@@ -535,33 +541,4 @@ fn text_summary(runs: &[TextRun]) -> String {
         TextRun::Delete { count, .. } => format!("-{count}"),
     };
     runs.iter().map(part).collect::<Vec<_>>().join(" ")
-}
-
-/// A key as people write it: its values joined by commas; a single value as it is.
-fn parse_key(user: &UserTable, text: &str) -> Result<RowKey, ReplicaError> {
-    let columns = user.key_columns();
-    let parts: Vec<&str> = if columns.len() == 1 { vec![text] } else { text.split(',').collect() };
-    let wrong = || ReplicaError::Invalid {
-        what: format!("{text:?} is no key of {}: it has {} columns", user.table.name, columns.len()),
-    };
-    if parts.len() != columns.len() {
-        return Err(wrong());
-    }
-    let values: Vec<Value> =
-        columns.iter().zip(parts).map(|(n, part)| parse_value(&user.table.columns[*n], part)).collect();
-    let refs: Vec<ValueRef<'_>> = values.iter().map(Value::as_ref).collect();
-    user.table.row_key(&refs).map_err(|_| wrong())
-}
-
-/// A value as SQLite would store its text in a column.
-fn parse_value(column: &crate::table::Column, text: &str) -> Value {
-    use crate::table::Affinity::{Blob, Integer, Numeric, Real, Text};
-    match (column.affinity(), text.parse::<i64>(), text.parse::<f64>()) {
-        (Integer | Numeric | Blob, Ok(i), _) => Value::Integer(i),
-        (Integer | Numeric | Real | Blob, _, Ok(f)) if f.is_finite() => Value::Real(f),
-        (Text, ..) => Value::Text(text.to_owned()),
-        _ => schema::read_literal(text)
-            .filter(|v| matches!(v, Value::Blob(_)))
-            .unwrap_or(Value::Text(text.to_owned())),
-    }
 }

@@ -456,10 +456,11 @@ pub(crate) fn mode(state: &ContainerState) -> Mode {
 
 /// A column that went and one that came at the same place, with all others as before, is a column renamed.
 fn follow_renames(bindings: &mut Vec<ColumnBinding>, now: &[String]) {
+    let came: Vec<_> =
+        now.iter().filter(|name| !bindings.iter().any(|b| b.name == **name)).cloned().collect();
     if bindings.len() == now.len() {
         for (binding, name) in bindings.iter_mut().zip(now) {
-            let gone = !now.contains(&binding.name);
-            if gone {
+            if !now.contains(&binding.name) && came.contains(name) {
                 binding.name.clone_from(name);
             }
         }

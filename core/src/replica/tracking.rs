@@ -4,9 +4,12 @@ use super::registry::ColumnBinding;
 use super::{Replica, ReplicaError, Scan};
 use crate::change::Merge;
 use crate::container_name::ContainerName;
+use crate::store::schema::TrackRefusal;
 use crate::store::triggers::{self, Mode};
+use crate::store::user_table::quote;
 use crate::store::{layout, schema};
 use crate::table::{Affinity, Table, TableKey};
+use rusqlite::{Connection, ErrorCode};
 
 /// How a table is to be tracked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,11 +103,35 @@ impl Plan {
         if replica.number(&table.name).is_ok() {
             return Err(ReplicaError::AlreadyTracked { table: table.name });
         }
+        check_writable(&replica.conn, &table)?;
         let columns = bindings(&table, options)?;
         let name = format!("{database}/{}", table.name);
         let name = ContainerName::parse(&name).map_err(|_| ReplicaError::BadName { name })?;
         Ok(Self { table, name, columns, prefer_local: options.prefer_local })
     }
+}
+
+/// Refuses a table that this program cannot write, such as one with a function in a CHECK that its application made.
+fn check_writable(conn: &Connection, table: &Table) -> Result<(), TrackRefusal> {
+    let name = quote(&table.name);
+    let column = quote(&table.columns[table.key_columns()[0]].name);
+    for sql in [
+        format!("INSERT INTO {name}({column}) VALUES (?)"),
+        format!("UPDATE {name} SET {column} = ?"),
+        format!("DELETE FROM {name}"),
+    ] {
+        match conn.prepare(&sql) {
+            Err(rusqlite::Error::SqlInputError { msg: reason, .. }) => {
+                return Err(TrackRefusal::NotWritable { table: table.name.clone(), reason });
+            }
+            Err(rusqlite::Error::SqliteFailure(e, reason)) if e.code == ErrorCode::Unknown => {
+                let reason = reason.unwrap_or_else(|| e.to_string());
+                return Err(TrackRefusal::NotWritable { table: table.name.clone(), reason });
+            }
+            prepared => drop(prepared?),
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn key_width(table: &Table) -> usize {

@@ -87,3 +87,9 @@ pub(crate) fn set_meta(conn: &Connection, name: &str, value: impl rusqlite::ToSq
     conn.prepare_cached("REPLACE INTO piecewise_meta VALUES (?, ?)")?.execute((name, value))?;
     Ok(())
 }
+
+/// Takes a setting away.
+pub(crate) fn forget_meta(conn: &Connection, name: &str) -> Result<(), StoreError> {
+    conn.prepare_cached("DELETE FROM piecewise_meta WHERE name = ?")?.execute([name])?;
+    Ok(())
+}

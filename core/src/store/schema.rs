@@ -63,6 +63,14 @@ pub enum TrackRefusal {
         /// The collation.
         collation: String,
     },
+    /// Its rows can be written by its application alone.
+    #[error("table {table} can only be written by its application: {reason}")]
+    NotWritable {
+        /// Its name.
+        table: String,
+        /// What SQLite says.
+        reason: String,
+    },
     /// A name that cannot travel.
     #[error("table {table} has a name, or a column, with a control character or of more than 128 bytes")]
     BadName {
@@ -92,6 +100,10 @@ impl TrackRefusal {
                 "make a new table with `id TEXT PRIMARY KEY DEFAULT (lower(hex(randomblob(16))))`, copy the rows of {table}, and rename it"
             ),
             Self::UnknownCollation { .. } => "use BINARY, NOCASE or RTRIM in keys and UNIQUE indexes".into(),
+            Self::NotWritable { .. } => {
+                "its CHECKs, indexes, generated columns and triggers may use SQLite's own functions only"
+                    .into()
+            }
             Self::Store(error) => return error.hint(),
             _ => return None,
         })
@@ -192,7 +204,7 @@ pub fn read_table(conn: &Connection, name: &str) -> Result<Table, TrackRefusal> 
     if key_columns.is_empty() {
         return Err(TrackRefusal::NoPrimaryKey { table: name });
     }
-    let (unique, has_key_index) = read_unique(conn, &name)?;
+    let (unique, has_key_index) = read_unique(conn, &name, &columns)?;
     let rowid = !without_rowid
         && !has_key_index
         && key_columns.len() == 1
@@ -214,7 +226,7 @@ pub(crate) fn warnings(conn: &Connection, table: &Table) -> Result<Vec<String>, 
     }
     for unique in table.unique.iter().filter(|u| u.partial.is_some()) {
         warnings.push(format!(
-            "the UNIQUE index {} is partial or over expressions: it is enforced on this machine alone",
+            "the UNIQUE index {} is partial, or over expressions or generated columns: it is enforced on this machine alone",
             unique.index
         ));
     }
@@ -288,35 +300,46 @@ fn collation_of(conn: &Connection, table: &str, column: &str) -> Result<String, 
     Ok(name.unwrap_or_else(|| "BINARY".to_owned()))
 }
 
-/// The UNIQUE indexes except the primary key's, and whether the primary key has an index.
-fn read_unique(conn: &Connection, table: &str) -> Result<(Vec<Unique>, bool), TrackRefusal> {
+/// The UNIQUE indexes, and whether the primary key has an index. The primary key's own is among them only where it
+/// calls more texts equal than its columns do.
+fn read_unique(
+    conn: &Connection,
+    table: &str,
+    columns: &[Column],
+) -> Result<(Vec<Unique>, bool), TrackRefusal> {
     let sql = "SELECT name, origin, partial FROM pragma_index_list(?) WHERE \"unique\" ORDER BY name";
     let mut stmt = conn.prepare_cached(sql)?;
     let mut rows = stmt.query([table])?;
     let (mut unique, mut has_key_index) = (vec![], false);
     while let Some(row) = rows.next()? {
         let (index, origin, partial): (String, String, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if origin == "pk" {
-            has_key_index = true;
-            continue;
-        }
         let mut terms = vec![];
         let mut stmt =
             conn.prepare_cached("SELECT cid, coll FROM pragma_index_xinfo(?) WHERE key ORDER BY seqno")?;
-        let mut columns = stmt.query([&index])?;
-        while let Some(term) = columns.next()? {
+        let mut rows = stmt.query([&index])?;
+        while let Some(term) = rows.next()? {
             let (place, collation): (i64, String) = (term.get(0)?, term.get(1)?);
             if Collation::from_name(&collation).is_none() {
                 return Err(TrackRefusal::UnknownCollation { table: table.to_owned(), collation });
             }
             terms.push(UniqueTerm { column: usize::try_from(place).ok(), collation });
         }
-        let local = partial || terms.iter().any(|t| t.column.is_none());
+        let column = |term: &UniqueTerm| term.column.and_then(|n| columns.get(n));
+        let as_column =
+            |t: &UniqueTerm| column(t).is_some_and(|c| c.collation.name().eq_ignore_ascii_case(&t.collation));
+        if origin == "pk" {
+            has_key_index = true;
+            if terms.iter().all(as_column) {
+                continue;
+            }
+        }
+        // Only this replica has generated columns.
+        let local = partial || terms.iter().any(|t| column(t).is_none_or(|c| c.generated));
         let partial = match local {
             true => Some(index_sql(conn, &index)?),
             false => None,
         };
-        unique.push(Unique { index, columns: terms, constraint: origin == "u", partial });
+        unique.push(Unique { index, columns: terms, constraint: origin != "c", partial });
     }
     Ok((unique, has_key_index))
 }

@@ -5,8 +5,9 @@
 //! delete trigger, so a BEFORE trigger notes the rows that hold the new row's unique values.
 
 use super::StoreError;
+use super::index_terms;
 use super::user_table::quote;
-use crate::table::{Table, Unique};
+use crate::table::{Table, Unique, UniqueTerm};
 use rusqlite::Connection;
 
 /// What the triggers of a table do.
@@ -14,9 +15,12 @@ use rusqlite::Connection;
 pub(crate) enum Mode {
     /// Note what is written.
     Capture,
-    /// Let nothing be written.
+    /// Let nothing be written but by apply.
     ReadOnly,
 }
+
+/// The setting that is there while rows are applied with the application's triggers on.
+pub(crate) const APPLYING: &str = "applying";
 
 const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)";
 
@@ -80,13 +84,6 @@ fn triggers(no: i64, table: &Table, mode: Mode) -> Vec<(String, String)> {
         );
         (name(what), text)
     };
-    if mode == Mode::ReadOnly {
-        let message = format!("piecewise: table {} is read-only on this device", table.name);
-        let body = format!("SELECT RAISE(ABORT, '{}');", message.replace('\'', "''"));
-        return ["insert", "update", "delete"]
-            .map(|what| make(what, &format!("BEFORE {}", what.to_uppercase()), &body))
-            .into();
-    }
     let keys = table.key_columns();
     let key_names: Vec<_> = keys.iter().map(|n| quote(&table.columns[*n].name)).collect();
     let refuse_null = null_guard(table);
@@ -112,11 +109,39 @@ fn triggers(no: i64, table: &Table, mode: Mode) -> Vec<(String, String)> {
     for (n, unique) in table.unique.iter().enumerate() {
         let Some(body) = log_displaced(no, table, unique, &key_names) else { continue };
         all.push(make(&format!("replace{n}"), "BEFORE INSERT", &body));
-        let columns: Vec<_> =
-            unique.columns.iter().filter_map(|t| t.column).map(|c| quote(&table.columns[c].name)).collect();
-        all.push(make(&format!("displace{n}"), &format!("BEFORE UPDATE OF {}", columns.join(", ")), &body));
+        all.push(make(
+            &format!("displace{n}"),
+            &format!("BEFORE UPDATE{}", columns_of(table, unique)),
+            &body,
+        ));
+    }
+    if mode == Mode::ReadOnly {
+        // What the application's triggers do while rows are applied is noted as ever, and put back.
+        let message = format!("piecewise: table {} is read-only on this device", table.name);
+        let body = format!("SELECT RAISE(ABORT, '{}');", message.replace('\'', "''"));
+        for what in ["insert", "update", "delete"] {
+            let text = format!(
+                "CREATE TRIGGER {} BEFORE {} ON {} WHEN NOT EXISTS (SELECT 1 FROM piecewise_meta WHERE name = '{APPLYING}') \
+                 BEGIN {body} END",
+                quote(&name(&format!("guard_{what}"))),
+                what.to_uppercase(),
+                quote(&table.name)
+            );
+            all.push((name(&format!("guard_{what}")), text));
+        }
     }
     all
+}
+
+/// Of which columns an UPDATE has to be for a UNIQUE index to see it; empty for all, since generated columns
+/// and expressions change with others.
+fn columns_of(table: &Table, unique: &Unique) -> String {
+    let plain = |column: Option<usize>| column.filter(|c| !table.columns[*c].generated);
+    let columns: Option<Vec<_>> = unique.columns.iter().map(|t| plain(t.column)).collect();
+    let names = |columns: Vec<usize>| {
+        columns.iter().map(|c| quote(&table.columns[*c].name)).collect::<Vec<_>>().join(", ")
+    };
+    columns.map_or(String::new(), |columns| format!(" OF {}", names(columns)))
 }
 
 fn null_guard(table: &Table) -> String {
@@ -145,15 +170,19 @@ fn log_row(no: i64, keys: &[String], row: &str) -> String {
     )
 }
 
-/// Notes the rows that hold the new row's values of a UNIQUE index. Terms over expressions are left out,
-/// and so is a partial index's condition: a row too many in the log does no harm.
+/// Notes the rows that hold the new row's values of a UNIQUE index. A partial index's condition is left out: a row
+/// too many in the log does no harm.
 fn log_displaced(no: i64, table: &Table, unique: &Unique, keys: &[String]) -> Option<String> {
-    let terms: Vec<_> = unique
-        .columns
-        .iter()
-        .filter_map(|t| Some((quote(&table.columns[t.column?].name), &t.collation)))
-        .map(|(c, collation)| format!("{c} = NEW.{c} COLLATE {collation}"))
-        .collect();
+    let spelled = unique.partial.as_deref().and_then(index_terms::terms).unwrap_or_default();
+    let term = |(n, term): (usize, &UniqueTerm)| match term.column {
+        Some(column) => {
+            let name = quote(&table.columns[column].name);
+            Some(format!("{name} = NEW.{name} COLLATE {}", term.collation))
+        }
+        // The expression over the new row, whose columns stand there under their names.
+        None => spelled.get(n).map(|e| format!("({e}) = (SELECT {e} FROM (SELECT {}))", new_row(table))),
+    };
+    let terms: Vec<_> = unique.columns.iter().enumerate().filter_map(term).collect();
     (!terms.is_empty()).then(|| {
         format!(
             "INSERT INTO piecewise_log(container, time, {}) SELECT {no}, {NOW}, {} FROM {} WHERE {};",
@@ -163,6 +192,11 @@ fn log_displaced(no: i64, table: &Table, unique: &Unique, keys: &[String]) -> Op
             terms.join(" AND ")
         )
     })
+}
+
+fn new_row(table: &Table) -> String {
+    let column = |name: &String| format!("NEW.{0} AS {0}", quote(name));
+    table.columns.iter().map(|c| column(&c.name)).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -209,6 +243,25 @@ mod tests {
     }
 
     #[test]
+    fn rows_displaced_through_an_index_over_expressions_or_generated_columns_are_noted() {
+        let conn = tracked(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, email, domain, tag AS (domain || '!') UNIQUE);
+             CREATE UNIQUE INDEX by_email ON t(lower(email), domain IS NULL DESC) WHERE email <> '';",
+        );
+        assert_eq!(
+            logged(&conn, "INSERT INTO t(id, email, domain) VALUES (1,'A','x'), (2,'b','y')"),
+            ["1", "2"]
+        );
+        assert_eq!(logged(&conn, "REPLACE INTO t(id, email, domain) VALUES (3,'a','z')"), ["1", "3"]);
+        assert_eq!(logged(&conn, "UPDATE OR REPLACE t SET email = 'B' WHERE id = 3"), ["2", "3"]);
+        assert_eq!(logged(&conn, "INSERT INTO t(id, email, domain) VALUES (4,'d','d')"), ["4"]);
+        assert_eq!(logged(&conn, "UPDATE OR REPLACE t SET domain = 'z' WHERE id = 4"), ["3", "4"]);
+        assert_eq!(logged(&conn, "INSERT INTO t(id, email, domain) VALUES (5,'e','e')"), ["5"]);
+        let left: i64 = conn.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 2, "the others were displaced");
+    }
+
+    #[test]
     fn what_the_applications_own_triggers_write_is_noted() {
         let conn = tracked(
             "CREATE TABLE t(id INTEGER PRIMARY KEY, a); CREATE TABLE u(id INTEGER PRIMARY KEY);
@@ -225,10 +278,13 @@ mod tests {
         conn.execute("INSERT INTO t VALUES ('k', 1)", []).unwrap();
         let table = read_table(&conn, "t").unwrap();
         remove(&conn, 7).unwrap();
+        conn.execute_batch("CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value)").unwrap();
         install(&conn, 7, &table, Mode::ReadOnly).unwrap();
         for sql in ["INSERT INTO t VALUES ('l', 1)", "UPDATE t SET a = 2", "DELETE FROM t"] {
             assert!(conn.execute(sql, []).unwrap_err().to_string().contains("read-only"), "{sql}");
         }
+        conn.execute("INSERT INTO piecewise_meta VALUES (?, 1)", [APPLYING]).unwrap();
+        assert_eq!(logged(&conn, "INSERT INTO t VALUES ('l', 1)"), ["l"]);
     }
 
     #[test]

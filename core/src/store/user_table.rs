@@ -7,7 +7,7 @@ use super::StoreError;
 use super::documents::SqlKey;
 use crate::change::Merge;
 use crate::key::RowKey;
-use crate::table::{Default, Table, TableKey};
+use crate::table::{Collation, Default, Table, TableKey};
 use crate::value::{Value, ValueRef};
 use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
 use rusqlite::{CachedStatement, Connection, Row, ToSql, ffi};
@@ -35,6 +35,14 @@ pub(crate) struct UserTable {
     pub(crate) columns: Vec<DocumentColumn>,
     key_only: Vec<usize>,
     key_filter: String,
+}
+
+/// A column, by its index in the table, that is to have a value under a collation.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    pub(crate) index: usize,
+    pub(crate) collation: Collation,
+    pub(crate) value: Value,
 }
 
 /// Why SQLite did not take a row.
@@ -274,20 +282,21 @@ impl UserTable {
         Ok(())
     }
 
-    /// Keys of the rows whose `columns` (indexes in the table) have these values, under the columns' collations.
+    /// Keys of the rows that have these values.
     pub(crate) fn keys_where(
         &self,
         conn: &Connection,
-        columns: &[usize],
-        values: &[Value],
+        values: &[Compared],
     ) -> Result<Vec<RowKey>, StoreError> {
         let keys: Vec<_> = self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
-        let terms: Vec<_> =
-            columns.iter().map(|n| format!("{} = ?", quote(&self.table.columns[*n].name))).collect();
+        let term = |v: &Compared| {
+            format!("{} = ? COLLATE {}", quote(&self.table.columns[v.index].name), v.collation.name())
+        };
+        let terms: Vec<_> = values.iter().map(term).collect();
         let sql = format!("SELECT {} FROM {} WHERE {}", keys.join(", "), self.name(), terms.join(" AND "));
         let mut stmt = conn.prepare_cached(&sql)?;
-        for (n, value) in values.iter().enumerate() {
-            stmt.raw_bind_parameter(n + 1, value.as_ref())?;
+        for (n, v) in values.iter().enumerate() {
+            stmt.raw_bind_parameter(n + 1, v.value.as_ref())?;
         }
         let mut rows = stmt.raw_query();
         let mut found = vec![];
@@ -303,12 +312,6 @@ impl UserTable {
             .map(|n| row.get_ref(n).map(value))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(self.table.row_key(&values).ok())
-    }
-
-    /// A key as people read it: its values, joined by commas.
-    pub(crate) fn key_text(&self, key: &RowKey) -> String {
-        let values = self.table.key_values(key).unwrap_or_default();
-        values.iter().map(Value::to_string).collect::<Vec<_>>().join(",")
     }
 
     /// The integer after the greatest key.

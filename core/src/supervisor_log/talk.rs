@@ -212,3 +212,29 @@ fn put_hashes(out: &mut Vec<u8>, hashes: &[Hash]) {
 fn hashes(r: &mut Reader<'_>) -> Result<Vec<Hash>, DecodeError> {
     (0..r.uleb_max(PROOF_LEN_MAX as u64, "the hashes of a proof")?).map(|_| r.array()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_of_a_peer_make_decoding_panic(kind in 0u8..9, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = LogMessage::decode(&bytes);
+            let _ = LogMessage::decode(&[&[kind][..], &bytes].concat());
+        }
+
+        #[test]
+        fn a_proof_comes_back_whole_and_no_part_of_it_is_another(
+            size: u64, index: u64, entry in proptest::collection::vec(any::<u8>(), 0..40), hashes in 0usize..5,
+        ) {
+            let proof = Proof { size, index, entry, proof: vec![[7; 32]; hashes] };
+            let bytes = LogMessage::Proof(proof.clone()).encode();
+            prop_assert_eq!(LogMessage::decode(&bytes), Ok(LogMessage::Proof(proof)));
+            for n in 0..bytes.len() {
+                prop_assert!(LogMessage::decode(&bytes[..n]).is_err());
+            }
+        }
+    }
+}
