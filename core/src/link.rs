@@ -240,6 +240,8 @@ pub struct Link {
     seen: u64,
     /// Whether something came that no receipt covers.
     owes_receipt: bool,
+    /// Receipts for what came before a rest.
+    owed: Vec<Vec<u8>>,
     /// When receipts were given last.
     receipts_given: Option<Timestamp>,
     /// Tables to compare, and how far the first of them is; None: this link syncs.
@@ -274,6 +276,7 @@ impl Link {
         let follow = self.follow.as_ref().map(|ids| ids.iter().copied().collect());
         let (database, digest) = (self.database.clone(), self.digest(replica));
         self.outbox.push_back(Attach { database, follow, digest }.encode());
+        self.outbox.extend(self.owed.drain(..));
         (self.at_rest, self.attached, self.seen) = (false, false, replica.changed_end());
     }
 
@@ -287,14 +290,24 @@ impl Link {
         vec![WAKE]
     }
 
-    /// As the responder: whether this talk can be forgotten, since both sides hold the same and every delivery is receipted.
-    pub fn may_rest(&self) -> bool {
-        self.is_level() && self.sessions.values().all(|s| s.receipted == s.sent_segments)
+    /// As the responder: segments that were delivered and not receipted, which the link after a rest has to know of.
+    pub fn unreceipted(&self) -> Vec<(i64, u64)> {
+        let open = self.sessions.iter().map(|(no, s)| (*no, s.sent_segments - s.receipted));
+        open.filter(|(_, segments)| *segments > 0).collect()
+    }
+
+    /// As the responder, after a rest: what was delivered before it and not receipted.
+    pub fn expect_receipts(&mut self, unreceipted: Vec<(i64, u64)>, now: Timestamp) {
+        for (no, segments) in unreceipted {
+            self.session(no, now).sent_segments = segments;
+        }
     }
 
     /// As the initiator: the responder has forgotten this talk. What was said meanwhile may be lost.
-    fn receive_rest(&mut self, replica: &Replica) {
+    fn receive_rest(&mut self, replica: &mut Replica) -> Result<(), LinkError> {
         let was_level = self.is_level();
+        let receipts = self.receipts(replica)?;
+        self.owed.extend(receipts);
         self.sessions.clear();
         self.unlevel.clear();
         self.ready.clear();
@@ -307,6 +320,7 @@ impl Link {
         if !was_level {
             self.attach(replica);
         }
+        Ok(())
     }
 
     /// An initiator that compares tables (none named: all) with those of the server, and changes nothing.
@@ -380,6 +394,7 @@ impl Link {
             outbox: VecDeque::new(),
             seen: replica.changed_end(),
             owes_receipt: false,
+            owed: vec![],
             receipts_given: None,
             comparing: None,
             intake: intake::Intake::default(),
@@ -472,7 +487,7 @@ impl Link {
             ASK if self.is_responder() => self.receive_ask(replica, &mut r)?,
             RECEIPT if self.is_responder() => self.receive_receipt(replica, &mut r, now)?,
             ROWS if !self.is_responder() => self.receive_rows(replica, &mut r)?,
-            REST if !self.is_responder() => self.receive_rest(replica),
+            REST if !self.is_responder() => self.receive_rest(replica)?,
             // One may come late, after this side has attached by itself.
             WAKE if !self.is_responder() && self.at_rest => self.attach(replica),
             WAKE if !self.is_responder() => {}
@@ -523,6 +538,17 @@ impl Link {
             return Ok(None);
         }
         self.owes_receipt = false;
+        let receipts = self.receipts(replica)?;
+        if !receipts.is_empty() {
+            self.receipts_given = Some(now);
+        }
+        self.outbox.extend(receipts);
+        Ok(self.outbox.pop_front())
+    }
+
+    /// Our word on what came and is not receipted yet.
+    fn receipts(&mut self, replica: &mut Replica) -> Result<Vec<Vec<u8>>, LinkError> {
+        let mut receipts = vec![];
         for (no, session) in &mut self.sessions {
             let Some(id) = replica.containers.get(no).map(|c| c.id) else { continue };
             let receipt = replica.container(&id).map(|mut c| c.next_receipt(session)).transpose();
@@ -532,13 +558,10 @@ impl Link {
                 frame.extend_from_slice(&id.0);
                 put_cursor(&mut frame, &reach);
                 frame.extend_from_slice(&signature);
-                self.outbox.push_back(frame);
+                receipts.push(frame);
             }
         }
-        if !self.outbox.is_empty() {
-            self.receipts_given = Some(now);
-        }
-        Ok(self.outbox.pop_front())
+        Ok(receipts)
     }
 
     fn receive_receipt(
@@ -552,7 +575,7 @@ impl Link {
         let Some(state) = replica.containers.with_id(&id) else { return Ok(()) };
         let (no, name) = (state.no, state.name.clone());
         if self.access(&name).is_none() || !self.sessions.contains_key(&no) {
-            return Ok(());
+            return Ok(()); // for something that was not sent
         }
         let session = self.session(no, now);
         let done =

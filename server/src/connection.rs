@@ -94,8 +94,7 @@ where
     let config = Some(websocket_config());
     let socket = WebSocketStream::from_raw_socket(socket.into_inner(), Role::Server, config).await;
     tracing::info!(peer = channel.peer.short(), "connected");
-    let result = talk(&server, socket, channel, number).await;
-    result
+    talk(&server, socket, channel, number).await
 }
 
 async fn handshake<S>(server: &Server, socket: &mut WebSocketStream<S>) -> Result<Channel, ConnectionError>

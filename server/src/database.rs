@@ -36,7 +36,14 @@ pub(crate) type LinkId = (u64, u64);
 /// What a database's thread is told.
 pub(crate) enum Command {
     /// A connection wants to talk of this database.
-    Attach { id: LinkId, peer: PeerId, attach: Attach, outbox: tokio::sync::mpsc::Sender<Outgoing> },
+    Attach {
+        id: LinkId,
+        peer: PeerId,
+        attach: Attach,
+        outbox: tokio::sync::mpsc::Sender<Outgoing>,
+        /// What was delivered before a rest and not receipted.
+        unreceipted: Vec<(i64, u64)>,
+    },
     /// A frame came in for a link.
     Frame { id: LinkId, frame: Vec<u8>, room: Room },
     /// A connection has room again.
@@ -207,27 +214,23 @@ impl Worker {
         self.pump();
         self.tell_log();
         let told = self.replica.log_entries(1).is_ok_and(|entries| entries.is_empty());
-        let quiet = |l: &Attached| l.link.may_rest() && l.outbox.capacity() > 0;
+        let quiet = |l: &Attached| l.link.is_level() && l.outbox.capacity() > 0;
         if !told || self.look_until.is_some() || !self.links.values().all(quiet) {
             return false;
         }
         let links = std::mem::take(&mut self.links);
         let rest = |(id, attached): (LinkId, Attached)| {
             let _ = attached.outbox.try_send(Outgoing::Frame(id.1, Link::rest()));
-            Resting { id, outbox: attached.outbox }
+            Resting { id, unreceipted: attached.link.unreceipted(), outbox: attached.outbox, woken: false }
         };
         let mut links = Some(links);
         let rested = self
             .databases
             .rest(&self.name, &self.inbox, || links.take().into_iter().flatten().map(rest).collect());
-        match rested {
-            Ok(()) => true,
-            Err(command) => {
-                self.links = links.take().unwrap_or_default();
-                self.handle(command);
-                false
-            }
-        }
+        let Some(command) = rested else { return true };
+        self.links = links.take().unwrap_or_default();
+        self.handle(command);
+        false
     }
 
     /// Handles a command and those behind it; false to stop.
@@ -249,7 +252,9 @@ impl Worker {
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Attach { id, peer, attach, outbox } => self.attach(id, peer, attach, outbox),
+            Command::Attach { id, peer, attach, outbox, unreceipted } => {
+                self.attach(id, peer, attach, outbox, unreceipted);
+            }
             Command::Frame { id, frame, room } => {
                 self.receive(id, &frame);
                 drop(room);
@@ -284,12 +289,14 @@ impl Worker {
         peer: PeerId,
         attach: Attach,
         outbox: tokio::sync::mpsc::Sender<Outgoing>,
+        unreceipted: Vec<(i64, u64)>,
     ) {
         let authority: Arc<dyn Authority> = self.authority.clone();
         match Link::responder(&mut self.replica, peer, authority, attach) {
             Ok(mut link) => {
                 tracing::info!(database = self.name, peer = peer.short(), "attached");
                 link.set_intake(self.stop);
+                link.expect_receipts(unreceipted, crate::now());
                 self.links.insert(id, Attached { link, peer, outbox, full: false });
             }
             Err(error) => {

@@ -57,6 +57,10 @@ struct Slot {
 pub(crate) struct Resting {
     pub(crate) id: LinkId,
     pub(crate) outbox: tokio::sync::mpsc::Sender<Outgoing>,
+    /// What was delivered to it and not receipted, by container.
+    pub(crate) unreceipted: Vec<(i64, u64)>,
+    /// Whether it was told of news.
+    pub(crate) woken: bool,
 }
 
 /// Whether a name can be that of a database, and so of a file.
@@ -114,10 +118,13 @@ impl Databases {
     ) -> Option<Sender<Command>> {
         let mut state = self.state();
         let commands = self.open(&mut state, &attach.database)?;
-        if let Some(slot) = state.slots.get_mut(&attach.database) {
-            slot.resting.retain(|resting| resting.id != id);
-        }
-        let _ = commands.send(Command::Attach { id, peer, attach, outbox });
+        let slot = state.slots.get_mut(&attach.database);
+        let rested = slot.and_then(|slot| {
+            let place = slot.resting.iter().position(|resting| resting.id == id)?;
+            Some(slot.resting.swap_remove(place).unreceipted)
+        });
+        let unreceipted = rested.unwrap_or_default();
+        let _ = commands.send(Command::Attach { id, peer, attach, outbox, unreceipted });
         Some(commands)
     }
 
@@ -168,17 +175,16 @@ impl Databases {
         }
     }
 
-    /// A database wants to rest, with these links: it may if nobody has told it anything meanwhile. Else it is given what it
-    /// was told.
+    /// A database wants to rest, with these links: it may unless somebody has told it something meanwhile, which it is given.
     pub(crate) fn rest(
         &self,
         name: &str,
         inbox: &Receiver<Command>,
         links: impl FnOnce() -> Vec<Resting>,
-    ) -> Result<(), Command> {
+    ) -> Option<Command> {
         let mut state = self.state();
         if let Ok(command) = inbox.try_recv() {
-            return Err(command);
+            return Some(command);
         }
         state.open -= 1;
         let slot = state.slots.entry(name.to_owned()).or_default();
@@ -186,7 +192,7 @@ impl Databases {
         slot.left = None;
         slot.resting.extend(links());
         self.rested.notify_all();
-        Ok(())
+        None
     }
 
     /// The files of a database that rests are closed.
@@ -204,9 +210,12 @@ impl Databases {
     pub(crate) fn wake(&self, name: &str) {
         let mut state = self.state();
         let Some(slot) = state.slots.get_mut(name) else { return };
-        for Resting { id, outbox } in slot.resting.drain(..) {
-            let frame = Outgoing::Frame(id.1, Link::wake());
-            if let Err(TrySendError::Full(frame)) = outbox.try_send(frame) {
+        // They stay here until they have attached.
+        for resting in slot.resting.iter_mut().filter(|resting| !resting.woken) {
+            resting.woken = true;
+            let frame = Outgoing::Frame(resting.id.1, Link::wake());
+            if let Err(TrySendError::Full(frame)) = resting.outbox.try_send(frame) {
+                let outbox = resting.outbox.clone();
                 self.runtime.spawn(async move { outbox.send(frame).await });
             }
         }
