@@ -467,7 +467,7 @@ impl Replica {
         }
         if live.len() as u64 > 10 && live.len() as u64 > known / DELETE_SHARE {
             // Not believed: the rows come back. Who meant it deletes them again, with triggers in place.
-            self.settle(live.into_iter().map(|d| (no, d.key)).collect())?;
+            self.settle_quietly(live.into_iter().map(|d| (no, d.key)).collect())?;
             return Ok(Captured::default());
         }
         self.capture_rows(no, live)
@@ -524,9 +524,7 @@ impl Replica {
         let with_triggers = self.containers.values().any(|c| c.app_triggers && !c.read_only);
         self.set_triggers(with_triggers)?;
         let last = log::last(&self.conn)?;
-        let done = self.settle(rows).and_then(|()| self.put_back(last));
-        self.set_triggers(true)?;
-        done
+        self.settle(rows).and_then(|()| self.put_back(last))
     }
 
     /// Undoes what the application's triggers changed in tracked rows since the log ended at `last`.

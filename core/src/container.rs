@@ -601,7 +601,7 @@ impl Replica {
         let last = crate::store::log::last(&self.conn)?;
         let with_triggers = self.containers.values().any(|c| c.app_triggers && !c.read_only);
         self.set_triggers(with_triggers)?;
-        let done = self.take_in(no, segment, origin, true).and_then(|taken| {
+        self.take_in(no, segment, origin, true).and_then(|taken| {
             received.rows += taken.rows;
             received.segments += u64::from(taken.is_new);
             if taken.description {
@@ -613,9 +613,7 @@ impl Replica {
                 self.settle_beside(taken.unsettled)?;
             }
             self.put_back(last)
-        });
-        self.set_triggers(true)?;
-        done
+        })
     }
 
     /// Before the counterpart's rows come in for the first time: captures those here that differ from them.
