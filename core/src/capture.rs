@@ -476,8 +476,7 @@ impl Replica {
     /// Brings the next documents into a table that was made anew.
     fn fill(&mut self, no: i64) -> Result<Captured, ReplicaError> {
         let state = &self.containers[&no];
-        let keys =
-            documents::keys_after(&self.conn, no, state.integer_keys, state.scan_after.as_ref(), 512)?;
+        let keys = documents::keys_after(&self.conn, no, state.integer_keys, state.scan_after.as_ref(), 512)?;
         let last = keys.last().cloned();
         self.settle_quietly(keys.into_iter().map(|key| (no, key)).collect())?;
         match last {

@@ -2,6 +2,7 @@
 //! real binaries with real files and sockets.
 
 pub mod data;
+pub mod hot_paths;
 pub mod network;
 pub mod process;
 pub mod rng;

@@ -457,7 +457,8 @@ impl<'a> ValueReader<'a> {
                 class::INTEGER => self.integers.skip_integers(some)?,
                 class::REAL => drop(self.reals.take(some as usize * 8)?),
                 _ => {
-                    let sum = (0..some).try_fold(0u64, |sum, _| Ok(sum.saturating_add(self.lengths.uleb()?)))?;
+                    let sum =
+                        (0..some).try_fold(0u64, |sum, _| Ok(sum.saturating_add(self.lengths.uleb()?)))?;
                     self.bytes.take(usize::try_from(sum).map_err(|_| DecodeError::UnexpectedEnd)?)?;
                 }
             }

@@ -458,8 +458,7 @@ impl Replica {
         let mut rows = vec![];
         let mut after = None;
         loop {
-            let keys =
-                documents::keys_after(&self.conn, no, user.has_integer_key(), after.as_ref(), 1024)?;
+            let keys = documents::keys_after(&self.conn, no, user.has_integer_key(), after.as_ref(), 1024)?;
             let Some(last) = keys.last().cloned() else { return Ok(rows) };
             for key in keys {
                 let mut chunks = vec![];

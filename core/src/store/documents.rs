@@ -10,7 +10,7 @@ use super::StoreError;
 use crate::frame::KeyRef;
 use crate::key::RowKey;
 use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef as SqlRef};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
 use std::sync::Arc;
 
 /// Where a change is: the number of its segment here, and its place in it.
@@ -24,7 +24,7 @@ impl At {
 
     /// The place `n` after this one.
     fn plus(self, n: i64) -> Self {
-        Self(self.0 + n)
+        Self(self.0.wrapping_add(n))
     }
 
     pub(crate) fn segment(self) -> i64 {
@@ -112,13 +112,14 @@ struct Run {
 }
 
 impl Run {
+    /// A damaged file may claim any count.
     fn last(&self) -> i64 {
-        self.first + (self.count - 1)
+        self.first.saturating_add(self.count.saturating_sub(1))
     }
 
     /// Where the change of a key is, if the run has it.
     fn find(&self, key: i64) -> Option<At> {
-        (self.first <= key && key <= self.last()).then(|| self.at.plus(key - self.first))
+        (self.first <= key && key <= self.last()).then(|| self.at.plus(key.wrapping_sub(self.first)))
     }
 
     /// The run that begins at or before a key.
@@ -126,8 +127,11 @@ impl Run {
         let mut stmt = conn.prepare_cached(&format!(
             "SELECT key, at, count FROM piecewise_rows_{container} WHERE key <= ? ORDER BY key DESC LIMIT 1"
         ))?;
-        let run = |row: &rusqlite::Row<'_>| Ok(Self { first: row.get(0)?, at: row.get(1)?, count: row.get(2)? });
-        Ok(stmt.query_row([key], run).optional()?)
+        Ok(stmt.query_row([key], Self::read).optional()?)
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { first: row.get(0)?, at: row.get(1)?, count: row.get(2)? })
     }
 
     fn write(&self, conn: &Connection, container: i64) -> Result<(), StoreError> {
@@ -202,7 +206,8 @@ impl<'c> Lines<'c> {
 
     fn note_tuple(&mut self, key: &[u8], at: At) -> Result<bool, StoreError> {
         if self.tuples.is_none() {
-            let sql = format!("INSERT INTO piecewise_rows_{} VALUES (?, ?) ON CONFLICT DO NOTHING", self.container);
+            let sql =
+                format!("INSERT INTO piecewise_rows_{} VALUES (?, ?) ON CONFLICT DO NOTHING", self.container);
             self.tuples = Some(self.conn.prepare_cached(&sql)?);
         }
         let Some(insert) = &mut self.tuples else { return Ok(false) };
@@ -233,8 +238,11 @@ pub(crate) fn add(conn: &Connection, container: i64, key: &RowKey, at: At) -> Re
     if lines.note(&KeyRef::from(key), at)? {
         return lines.finish();
     }
-    conn.prepare_cached("INSERT INTO piecewise_changes VALUES (?, ?, ?)")?
-        .execute(params![container, key_bytes(key), at])?;
+    conn.prepare_cached("INSERT INTO piecewise_changes VALUES (?, ?, ?)")?.execute(params![
+        container,
+        key_bytes(key),
+        at
+    ])?;
     Ok(())
 }
 
@@ -281,8 +289,8 @@ fn remove_first(conn: &Connection, container: i64, key: &RowKey) -> Result<(), S
     let RowKey::Integer(key) = key else { return delete(key) };
     let Some(run) = Run::before(conn, container, *key)? else { return Ok(()) };
     delete(&RowKey::Integer(run.first))?;
-    let before = key - run.first;
-    let after = Run { first: key.saturating_add(1), at: run.at.plus(before + 1), count: run.count - before - 1 };
+    let (before, behind) = (key.saturating_sub(run.first), run.last().saturating_sub(*key));
+    let after = Run { first: key.saturating_add(1), at: run.at.plus(before).plus(1), count: behind };
     for part in [Run { count: before, ..run }, after] {
         if part.count > 0 {
             part.write(conn, container)?;
@@ -335,12 +343,12 @@ fn integers_after(
         _ => i64::MIN,
     };
     let from = Run::before(conn, container, start)?.map_or(start, |run| run.first);
-    let sql = format!("SELECT key, count FROM piecewise_rows_{container} WHERE key >= ? ORDER BY key");
+    let sql = format!("SELECT key, at, count FROM piecewise_rows_{container} WHERE key >= ? ORDER BY key");
     let mut stmt = conn.prepare_cached(&sql)?;
     let (mut rows, mut keys) = (stmt.query([from])?, vec![]);
     while let Some(row) = rows.next()? {
-        let (first, count): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let run = first.max(start)..=first + (count - 1);
+        let run = Run::read(row)?;
+        let run = run.first.max(start)..=run.last();
         keys.extend(run.take(limit - keys.len()).map(RowKey::Integer));
         if keys.len() == limit {
             break;
@@ -403,4 +411,88 @@ pub(crate) fn keys_in_conflict(
 pub(crate) fn count_in_conflict(conn: &Connection, container: i64) -> Result<u64, StoreError> {
     let sql = "SELECT count(*) FROM piecewise_conflicts WHERE container = ?";
     Ok(conn.prepare_cached(sql)?.query_row([container], |row| row.get::<_, i64>(0))? as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn store(integer_keys: bool) -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        super::super::layout::create(&conn).unwrap();
+        create(&conn, 1, integer_keys).unwrap();
+        conn
+    }
+
+    fn note(conn: &Connection, segment: i64, keys: impl IntoIterator<Item = i64>) -> Vec<(i64, At)> {
+        let mut lines = Lines::new(conn, 1);
+        let mut noted = vec![];
+        for (n, key) in keys.into_iter().enumerate() {
+            let at = At::new(segment, n);
+            let known = lines.knows(&KeyRef::Integer(key)).unwrap();
+            assert_eq!(lines.note(&KeyRef::Integer(key), at).unwrap(), !known, "{key}");
+            if !known {
+                noted.push((key, at));
+            }
+        }
+        lines.finish().unwrap();
+        noted
+    }
+
+    fn check(conn: &Connection, expected: &BTreeMap<i64, At>) {
+        for key in -1..40 {
+            assert_eq!(find(conn, 1, &RowKey::Integer(key)).unwrap(), expected.get(&key).copied(), "{key}");
+        }
+        assert_eq!(count(conn, 1, true).unwrap(), expected.len() as u64);
+        let (mut listed, mut after) = (vec![], None);
+        loop {
+            let keys = keys_after(conn, 1, true, after.as_ref(), 3).unwrap();
+            let Some(last) = keys.last() else { break };
+            after = Some(last.clone());
+            listed.extend(keys);
+        }
+        assert_eq!(listed, expected.keys().map(|key| RowKey::Integer(*key)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn each_row_of_a_shared_line_is_found_listed_and_removed_by_itself() {
+        let conn = store(true);
+        let mut expected: BTreeMap<i64, At> = BTreeMap::new();
+        expected.extend(note(&conn, 1, 10..20));
+        expected.extend(note(&conn, 2, (0..40).step_by(3)));
+        expected.extend(note(&conn, 3, 5..25));
+        expected.extend(note(&conn, 4, [i64::MIN, i64::MAX - 1, i64::MAX]));
+        check(&conn, &expected);
+        for key in [14, 10, 19, 12, 12, 0, i64::MAX] {
+            if let Some(at) = expected.remove(&key) {
+                remove(&conn, 1, &RowKey::Integer(key), at).unwrap();
+            }
+            check(&conn, &expected);
+        }
+    }
+
+    #[test]
+    fn the_second_change_of_a_row_takes_the_place_of_the_first() {
+        for key in [RowKey::Integer(7), RowKey::Tuple(vec![1, 2])] {
+            let conn = store(matches!(key, RowKey::Integer(_)));
+            let places = [At::new(1, 0), At::new(2, 5), At::new(3, 1)];
+            places.iter().for_each(|at| add(&conn, 1, &key, *at).unwrap());
+            assert_eq!(changes(&conn, 1, &key).unwrap(), places);
+            remove(&conn, 1, &key, places[0]).unwrap();
+            assert_eq!(changes(&conn, 1, &key).unwrap(), places[1..]);
+            remove(&conn, 1, &key, places[2]).unwrap();
+            remove(&conn, 1, &key, places[1]).unwrap();
+            assert_eq!(changes(&conn, 1, &key).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn all_changes_of_a_description_are_kept() {
+        let conn = store(true);
+        let places = [At::new(1, 0), At::new(9, 0)];
+        places.iter().for_each(|at| add(&conn, 1, &RowKey::Description, *at).unwrap());
+        assert_eq!(changes(&conn, 1, &RowKey::Description).unwrap(), places);
+        assert_eq!(count(&conn, 1, true).unwrap(), 0);
+    }
 }

@@ -6,6 +6,7 @@ use piecewise_core::supervisor_log::entry::Place;
 use piecewise_core::supervisor_log::{Entry, Event};
 use piecewise_server::audit;
 use piecewise_server::supervisor::Supervisor;
+use piecewise_tests::hot_paths;
 use piecewise_tests::process::{Device, PATIENCE, Server, Watch};
 use piecewise_tests::rng::Rng;
 use rusqlite::{Connection, params};
@@ -91,6 +92,9 @@ fn main() {
     let _ = writeln!(page, "| one row, `watch` to `watch`, commit to commit: p50 | {} | 5 ms |", ms(live.0));
     let _ = writeln!(page, "| p99 | {} | 20 ms |", ms(live.1));
     page.push_str(BOUND);
+    let hot = folder.path().join("hot");
+    std::fs::create_dir_all(&hot).expect("a folder");
+    hot_paths::write_table(&mut page, &hot);
     log_cost(&mut page, folder.path(), &integer);
     println!("{page}");
     if !out.as_os_str().is_empty() {
