@@ -53,6 +53,9 @@ impl Outline {
     }
 }
 
+/// Where the changes of a row are, and the outline of the first.
+pub(crate) type PlainFirst = (Vec<At>, Arc<Outline>);
+
 /// A segment taken apart so that each change is found at once.
 #[derive(Debug)]
 pub(crate) struct Decoded {
@@ -132,7 +135,7 @@ impl History {
         conn: &Connection,
         container: i64,
         key: &RowKey,
-    ) -> Result<Option<(Vec<At>, Arc<Outline>)>, StoreError> {
+    ) -> Result<Option<PlainFirst>, StoreError> {
         let changes = documents::changes(conn, container, key)?;
         let Some(first) = changes.first() else { return Ok(None) };
         Ok(self.outline_of(conn, first.segment())?.clone().map(|outline| (changes, outline)))

@@ -25,10 +25,9 @@ const ROUNDS: usize = 5;
 
 /// What bounds the figure that is missed.
 const BOUND: &str = "
-The aim for 1 % edits is missed by a factor of three. Edits spread over the whole table: each of the 20,000 rows
-lies on a page of its own, which three machines write to the WAL and then to the file (plain SQLite takes about
-0.4 s for one such UPDATE of 10,000 rows), and to capture an edit the segment that holds the row's insert is
-decoded, which is every segment of the table on each side.
+What bounds 1 % edits: they are spread over the whole table, so each of the 20,000 rows lies on a page of its own, which each of three
+machines reads, writes to the WAL and then to the file; and to know what an edit changed, the segments that hold the rows' inserts,
+which is every segment of the table on each side, are decompressed (a third of what capture costs).
 ";
 
 /// How a table's key is made.
