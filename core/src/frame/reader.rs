@@ -4,7 +4,7 @@ use super::{CHANGES_MAX, KeyRef, Life, NAME_LEN_MAX, OPS_MAX, OpKind, Template, 
 use crate::bytes::{DecodeError, Reader};
 use crate::change::{Action, Change, OWN, Op, OpId, TextRun};
 use crate::id::{Actor, ChangeHash};
-use crate::key::{KEY_LEN_MAX, decode_tuple};
+use crate::key::{KEY_LEN_MAX, check_tuple};
 use crate::value::ValueRef;
 
 /// Most actors named in one frame.
@@ -234,7 +234,7 @@ impl<'a> KeyReader<'a> {
                 return Err(DecodeError::Invalid { what: "the order of keys" });
             }
             self.previous_tuple = Some(key);
-            decode_tuple(key)?;
+            check_tuple(key)?;
             return Ok(KeyRef::Tuple(key));
         }
         let key = match self.previous_integer {

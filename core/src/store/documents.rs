@@ -148,12 +148,13 @@ pub(crate) struct Lines<'c> {
     /// Integer keys up to here, from the last one asked for, are not known.
     free_to: Option<i64>,
     run: Option<Run>,
-    tuples: Option<CachedStatement<'c>>,
+    find_tuple: Option<CachedStatement<'c>>,
+    put_tuple: Option<CachedStatement<'c>>,
 }
 
 impl<'c> Lines<'c> {
     pub(crate) fn new(conn: &'c Connection, container: i64) -> Self {
-        Self { conn, container, free_to: None, run: None, tuples: None }
+        Self { conn, container, free_to: None, run: None, find_tuple: None, put_tuple: None }
     }
 
     /// Whether anything is known of a row.
@@ -162,8 +163,8 @@ impl<'c> Lines<'c> {
             KeyRef::Description => Ok(false),
             KeyRef::Integer(key) => self.knows_integer(key),
             KeyRef::Tuple(bytes) => {
-                let sql = format!("SELECT 1 FROM piecewise_rows_{} WHERE key = ?", self.container);
-                Ok(self.conn.prepare_cached(&sql)?.exists([bytes])?)
+                let sql = || format!("SELECT 1 FROM piecewise_rows_{} WHERE key = ?", self.container);
+                Ok(kept(&mut self.find_tuple, self.conn, sql)?.exists([bytes])?)
             }
         }
     }
@@ -205,19 +206,27 @@ impl<'c> Lines<'c> {
     }
 
     fn note_tuple(&mut self, key: &[u8], at: At) -> Result<bool, StoreError> {
-        if self.tuples.is_none() {
-            let sql =
-                format!("INSERT INTO piecewise_rows_{} VALUES (?, ?) ON CONFLICT DO NOTHING", self.container);
-            self.tuples = Some(self.conn.prepare_cached(&sql)?);
-        }
-        let Some(insert) = &mut self.tuples else { return Ok(false) };
-        Ok(insert.execute(params![key, at])? > 0)
+        let table = self.container;
+        let sql = || format!("INSERT INTO piecewise_rows_{table} VALUES (?, ?) ON CONFLICT DO NOTHING");
+        Ok(kept(&mut self.put_tuple, self.conn, sql)?.execute(params![key, at])? > 0)
     }
 
     /// Writes what is not written yet.
     pub(crate) fn finish(&mut self) -> Result<(), StoreError> {
         self.run.take().map_or(Ok(()), |run| run.write(self.conn, self.container))
     }
+}
+
+/// A statement that is prepared once and kept.
+fn kept<'s, 'c>(
+    place: &'s mut Option<CachedStatement<'c>>,
+    conn: &'c Connection,
+    sql: impl FnOnce() -> String,
+) -> Result<&'s mut CachedStatement<'c>, StoreError> {
+    if place.is_none() {
+        *place = Some(conn.prepare_cached(&sql())?);
+    }
+    Ok(place.as_mut().expect("it was put there just now"))
 }
 
 /// Where the first change of a row is, if anything is known of it.
