@@ -27,7 +27,7 @@ const ROUNDS: usize = 5;
 const BOUND: &str = "
 What bounds 1 % edits: they are spread over the whole table, so each of the 20,000 rows lies on a page of its own, which each of three
 machines reads, writes to the WAL and then to the file; and to know what an edit changed, the segments that hold the rows' inserts,
-which is every segment of the table on each side, are decompressed (a third of what capture costs).
+which is every segment of the table on each side, are read and decompressed (about half of what capture costs).
 ";
 
 /// How a table's key is made.
