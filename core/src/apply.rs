@@ -7,14 +7,15 @@
 use crate::change::Change;
 use crate::change_codec::{self, FreshEncoder};
 use crate::frame::{KeyRef, OpKind, RowChange, Template};
+use crate::id::ChangeHash;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError, Scan};
 use crate::segment::Segment;
 use crate::store::StoreError;
-use crate::store::documents::{self, At};
+use crate::store::documents::{self, At, Lines};
 use crate::store::segments::{self, Origin};
 use crate::store::user_table::{Fault, UserTable};
-use crate::value::{Value, ValueRef};
+use crate::value::Value;
 use rusqlite::CachedStatement;
 use std::sync::Arc;
 
@@ -93,7 +94,8 @@ impl Replica {
         taken: &mut TakenIn,
     ) -> Result<(), ReplicaError> {
         let conn = &self.conn;
-        let mut first = documents::insert_first(conn, no)?;
+        let mut lines = Lines::new(conn, no);
+        let mut hashes = Vec::with_capacity(segment.header.count as usize * ChangeHash::LEN);
         let mut insert = target.map(|t| t.user.insert(conn)).transpose()?;
         let mut reader = segment.changes().map_err(StoreError::from)?;
         let templates: Vec<_> = reader.templates().cloned().collect();
@@ -104,14 +106,17 @@ impl Replica {
             check_key(&row.key, integer_keys)?;
             if row.key == KeyRef::Description || !row.template.is_plain_insert() {
                 taken.description |= row.key == KeyRef::Description;
-                self.note_change(no, segment, at, row.key.into(), &row.into_change(), target, taken)?;
+                let key = row.key.into();
+                let hash = self.note_change(no, segment, at, key, &row.into_change(), target, taken)?;
+                hashes.extend_from_slice(&hash.0);
                 continue;
             }
             let filling = fillings[row.template_number]
                 .get_or_insert_with(|| Filling::new(row.template, target.map(|t| &*t.user)));
             let hash = filling.encoder.hash(&segment.actor, row.values);
+            hashes.extend_from_slice(&hash.0);
             let key = row.key;
-            if first.execute((sql_key(&key), at, &hash.0[..]))? == 0 {
+            if !lines.note(&key, at)? {
                 self.note_change(no, segment, at, key.into(), &row.into_change(), target, taken)?;
                 continue;
             }
@@ -123,7 +128,8 @@ impl Replica {
                 taken.unsettled.push((no, key.into()));
             }
         }
-        Ok(())
+        lines.finish()?;
+        Ok(documents::put_hashes(conn, number, &hashes)?)
     }
 
     fn lacks_parent_in(
@@ -150,23 +156,15 @@ impl Replica {
         change: &Change,
         target: Option<&Target>,
         taken: &mut TakenIn,
-    ) -> Result<(), ReplicaError> {
+    ) -> Result<ChangeHash, ReplicaError> {
         let mut chunk = vec![];
         let hash = change_codec::encode(change, &segment.actor, &mut chunk)
             .map_err(|_| StoreError::BadChange { segment: segment.id })?;
-        documents::add(&self.conn, no, &key, at, &hash)?;
+        documents::add(&self.conn, no, &key, at)?;
         if target.is_some() && key != RowKey::Description {
             taken.unsettled.push((no, key));
         }
-        Ok(())
-    }
-}
-
-fn sql_key<'a>(key: &'a KeyRef<'a>) -> ValueRef<'a> {
-    match key {
-        KeyRef::Description => ValueRef::Integer(0),
-        KeyRef::Integer(i) => ValueRef::Integer(*i),
-        KeyRef::Tuple(bytes) => ValueRef::Blob(bytes),
+        Ok(hash)
     }
 }
 

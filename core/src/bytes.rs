@@ -166,6 +166,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Passes over LEB128 integers, which are not looked at.
+    pub(crate) fn skip_integers(&mut self, n: u64) -> Result<(), DecodeError> {
+        for _ in 0..n {
+            while self.u8()? & 0x80 != 0 {}
+        }
+        Ok(())
+    }
+
     /// An unsigned LEB128 integer of at most `max`; `what` names it in the error.
     #[inline]
     pub fn uleb_max(&mut self, max: u64, what: &'static str) -> Result<u64, DecodeError> {

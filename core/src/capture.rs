@@ -13,11 +13,11 @@ use crate::message::RefusalReason;
 use crate::replica::{Captured, Replica, ReplicaError, Scan};
 use crate::row;
 use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, Segment};
-use crate::store::documents::SqlKey;
+use crate::store::documents::Lines;
 use crate::store::holds::{self, Refused};
 use crate::store::segments::Origin;
 use crate::store::triggers::APPLYING;
-use crate::store::user_table::{RowValues, UserTable, value};
+use crate::store::user_table::{DocumentColumn, RowValues, UserTable, value};
 use crate::store::{StoreError, documents, layout, log};
 use crate::value::{Value, ValueRef};
 use std::sync::Arc;
@@ -41,6 +41,9 @@ pub(crate) struct Dirty {
     pub(crate) key: RowKey,
     pub(crate) time: Timestamp,
 }
+
+/// The change of a row, and what it showed before.
+type ChangedRow = (Change, Option<RowValues>);
 
 /// Segments being made for one container.
 struct Pen {
@@ -188,10 +191,10 @@ impl Replica {
         pen: &mut Pen,
     ) -> Result<usize, ReplicaError> {
         let mut select = user.select(&self.conn)?;
-        let mut is_known = documents::is_known(&self.conn, pen.no)?;
+        let mut lines = Lines::new(&self.conn, pen.no);
         let mut template = None;
         for (n, Dirty { key, time }) in batch.iter().enumerate() {
-            if pen.is_full() || *key == RowKey::Description || is_known.exists([SqlKey(key)])? {
+            if pen.is_full() || *key == RowKey::Description || lines.knows(&KeyRef::from(key))? {
                 return Ok(n);
             }
             user.bind_key(&mut select, 1, key)?;
@@ -247,7 +250,7 @@ impl Replica {
         pen.time = pen.time.max(*time);
         pen.captured.rows += 1;
         // An edit may end a conflict.
-        if must_settle || known.is_some_and(|k| k.in_conflict) || self.is_orphan(user, key)? {
+        if must_settle || documents::in_conflict(&self.conn, pen.no, key)? || self.is_orphan(user, key)? {
             self.unsettled.push((pen.no, key.clone()));
         }
         Ok(())
@@ -262,7 +265,12 @@ impl Replica {
         key: &RowKey,
         now: Option<&RowValues>,
         refused: Option<Option<Vec<u8>>>,
-    ) -> Result<Option<(Change, Option<RowValues>)>, ReplicaError> {
+    ) -> Result<Option<ChangedRow>, ReplicaError> {
+        if refused.is_none()
+            && let Some(done) = self.changed_plain_row(no, user, key, now)?
+        {
+            return Ok(done);
+        }
         let view = self.history.document(&self.conn, no, key)?.evaluate();
         let before = match refused {
             Some(shown) => shown.map(|bytes| decode_values(&bytes, user)).transpose()?,
@@ -270,17 +278,47 @@ impl Replica {
             None => row::shown(&view, user),
         };
         let before = before.map(|before| self.without_new_columns(no, user, before, now));
-        let same = match (&before, now) {
-            (None, None) => true,
-            (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| a.as_ref().same(b.as_ref())),
-            _ => false,
-        };
-        if same {
+        if is_same(before.as_ref(), now) {
             return Ok(None);
         }
         holds::forget_refused(&self.conn, no, Some(key))?;
         let placeholder = self.placeholder();
         Ok(row::edit(&view, user, before.as_ref(), now, placeholder).map(|change| (change, before)))
+    }
+
+    /// The same for a row whose document is one plain insert into registers, and which is not held: nothing needs
+    /// to be evaluated, and only this row's values are taken from the segment. None: it is another one.
+    fn changed_plain_row(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        key: &RowKey,
+        now: Option<&RowValues>,
+    ) -> Result<Option<Option<ChangedRow>>, ReplicaError> {
+        let Some((changes, outline)) = self.history.plain(&self.conn, no, key)? else { return Ok(None) };
+        let registers = user.columns.iter().all(|c| c.merge == Merge::Register);
+        if !registers || changes.len() > 1 || holds::find(&self.conn, no, key)?.is_some() {
+            return Ok(None);
+        }
+        let place = |key: &str| outline.template.ops.iter().position(|(name, _)| name == key);
+        let before = self.history.plain_values(&self.conn, changes[0], |values| -> RowValues {
+            let value = |c: &DocumentColumn| place(&c.key).map_or(c.absent.clone(), |n| values[n].to_owned());
+            user.columns.iter().map(value).collect()
+        })?;
+        let before = self.without_new_columns(no, user, before, now);
+        if is_same(Some(&before), now) {
+            return Ok(Some(None));
+        }
+        let plain = outline.plain(self.history.hash(&self.conn, changes[0])?);
+        let change = match now {
+            None => plain.delete(),
+            Some(now) => {
+                let columns = user.columns.iter().zip(before.iter().zip(now));
+                let changed = columns.filter(|(_, (a, b))| !a.as_ref().same(b.as_ref()));
+                plain.edit(changed.map(|(c, (_, value))| (c.key.clone(), value.clone())).collect())
+            }
+        };
+        Ok(Some(Some((change, Some(before)))))
     }
 
     /// What was shown, as the table has it before new columns are filled from documents.
@@ -417,7 +455,7 @@ impl Replica {
         user: &Arc<UserTable>,
         time: Timestamp,
     ) -> Result<Captured, ReplicaError> {
-        let known = documents::count(&self.conn, no)?;
+        let known = documents::count(&self.conn, no, user.has_integer_key())?;
         let gone = log::keys_gone(&self.conn, no, user)?;
         let mut live = vec![];
         for key in gone {
@@ -429,7 +467,7 @@ impl Replica {
         let gone = live.len() as u64;
         if gone > known / DELETE_SHARE && (gone > DELETE_FEW || gone > known / 2) {
             // Not believed: the rows come back. Who meant it deletes them again, with triggers in place.
-            self.settle(live.into_iter().map(|d| (no, d.key)).collect())?;
+            self.settle_quietly(live.into_iter().map(|d| (no, d.key)).collect())?;
             return Ok(Captured::default());
         }
         self.capture_rows(no, live)
@@ -442,8 +480,7 @@ impl Replica {
             self.describe(no, self.corrected(now))?;
         }
         let state = &self.containers[&no];
-        let keys =
-            log::document_keys_after(&self.conn, no, state.integer_keys, state.scan_after.as_ref(), 512)?;
+        let keys = documents::keys_after(&self.conn, no, state.integer_keys, state.scan_after.as_ref(), 512)?;
         let last = keys.last().cloned();
         self.settle_quietly(keys.into_iter().map(|key| (no, key)).collect())?;
         match last {
@@ -507,7 +544,6 @@ impl Replica {
             layout::set_meta(&self.conn, APPLYING, true)?;
         }
         let done = work(self).and_then(|value| self.put_back(last).map(|()| value));
-        self.set_triggers(true)?;
         if guarded && done.is_ok() {
             layout::forget_meta(&self.conn, APPLYING)?;
         }
@@ -530,6 +566,14 @@ impl Replica {
         }
         self.settle(rows)?;
         Ok(log::clear_after(&self.conn, last)?)
+    }
+}
+
+fn is_same(a: Option<&RowValues>, b: Option<&RowValues>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| a.as_ref().same(b.as_ref())),
+        _ => false,
     }
 }
 

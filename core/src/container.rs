@@ -354,11 +354,16 @@ impl<'r> Container<'r> {
         session.received_segments += checked.len() as u64;
         let origin = Origin { peer, seq: if moves { message.reach.seq } else { Seq(0) } };
         let now = session.now;
-        while self.replica.capture(now)?.more {}
+        // A word that only moves the cursor overwrites nothing: what is here may be captured bit by bit, and go out
+        // beside that.
+        let brings = !checked.is_empty();
+        while brings && self.replica.capture(now)?.more {}
         let (no, from, refusals) = (self.no, session.peer, &mut session.refusals);
         let mut stored = vec![];
         let received = self.replica.transaction(|r| {
-            r.capture_all(now)?;
+            if brings {
+                r.capture_all(now)?;
+            }
             let mut received = Received::default();
             for segment in checked {
                 match segment {

@@ -7,6 +7,9 @@
 
 mod author;
 mod evaluate;
+mod plain;
+
+pub(crate) use plain::Plain;
 
 use crate::change::{Change, OpId};
 use crate::id::{Actor, ChangeHash};

@@ -5,9 +5,9 @@
 
 use crate::bytes::DecodeError;
 use crate::change::{Action, Change, OWN, Op};
-use crate::document::Document;
+use crate::document::{Document, Plain};
 use crate::frame::{OpKind, Template};
-use crate::id::Actor;
+use crate::id::{Actor, ChangeHash};
 use crate::key::RowKey;
 use crate::segment::Segment;
 use crate::store::documents::{self, At};
@@ -24,14 +24,37 @@ const CACHE_BYTES_MAX: usize = 6 << 20;
 /// Segments of which the outline is kept.
 const OUTLINES_MAX: usize = 4096;
 
+/// Segments of which the changes' hashes are kept: 32 KiB for each as a rule.
+const HASHES_MAX: usize = 32;
+
 /// Recently used segments, decoded.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     decoded: HashMap<i64, (u64, Arc<Decoded>)>,
     clock: u64,
     bytes: usize,
-    outlines: HashMap<i64, Option<(Actor, Change)>>,
+    outlines: HashMap<i64, Option<Arc<Outline>>>,
+    /// The segment whose values were looked up last, not decoded.
+    opened: Option<(i64, Segment)>,
+    hashes: HashMap<i64, Arc<[u8]>>,
 }
+
+/// What all changes of a segment of plain inserts have in common.
+#[derive(Debug)]
+pub(crate) struct Outline {
+    pub(crate) actor: Actor,
+    pub(crate) template: Template,
+}
+
+impl Outline {
+    /// The document that is nothing but one of its inserts.
+    pub(crate) fn plain(&self, hash: ChangeHash) -> Plain<'_> {
+        Plain { template: &self.template, actor: self.actor, hash }
+    }
+}
+
+/// Where the changes of a row are, and the outline of the first.
+pub(crate) type PlainFirst = (Vec<At>, Arc<Outline>);
 
 /// A segment taken apart so that each change is found at once.
 #[derive(Debug)]
@@ -77,9 +100,9 @@ impl History {
         key: &RowKey,
     ) -> Result<Document, StoreError> {
         let mut document = Document::default();
-        for (at, hash) in documents::changes(conn, container, key)? {
+        for at in documents::changes(conn, container, key)? {
             let (actor, change) = self.change(conn, at)?;
-            document.insert(hash, actor, change);
+            document.insert(self.hash(conn, at)?, actor, change);
         }
         Ok(document)
     }
@@ -93,23 +116,54 @@ impl History {
         key: &RowKey,
     ) -> Result<Option<(Document, Vec<Actor>)>, StoreError> {
         let (mut document, mut outlined) = (Document::default(), vec![]);
-        for (at, hash) in documents::changes(conn, container, key)? {
+        for at in documents::changes(conn, container, key)? {
             let (actor, change) = match self.outline_of(conn, at.segment())? {
                 Some(outline) => {
-                    outlined.push(outline.0);
-                    outline.clone()
+                    outlined.push(outline.actor);
+                    (outline.actor, valueless(&outline.template))
                 }
                 None => self.change(conn, at)?,
             };
             if !change.text.is_empty() || change.ops.iter().any(|op| op.action == Action::MakeText) {
                 return Ok(None); // texts are read by Automerge, which needs every change as it was written
             }
-            document.insert(hash, actor, change);
+            document.insert(self.hash(conn, at)?, actor, change);
         }
         Ok((!outlined.is_empty()).then_some((document, outlined)))
     }
 
-    fn outline_of(&mut self, conn: &Connection, no: i64) -> Result<&Option<(Actor, Change)>, StoreError> {
+    /// Where a row's changes are, and the outline of the first, if that is a plain insert.
+    pub(crate) fn plain(
+        &mut self,
+        conn: &Connection,
+        container: i64,
+        key: &RowKey,
+    ) -> Result<Option<PlainFirst>, StoreError> {
+        let changes = documents::changes(conn, container, key)?;
+        let Some(first) = changes.first() else { return Ok(None) };
+        Ok(self.outline_of(conn, first.segment())?.clone().map(|outline| (changes, outline)))
+    }
+
+    /// The values of a plain insert in a segment that has an outline.
+    pub(crate) fn plain_values<T>(
+        &mut self,
+        conn: &Connection,
+        at: At,
+        take: impl FnOnce(&[ValueRef<'_>]) -> T,
+    ) -> Result<T, StoreError> {
+        if self.opened.as_ref().is_none_or(|(no, _)| *no != at.segment()) {
+            self.opened = Some((at.segment(), segments::open(conn, at.segment())?));
+        }
+        let damaged = |_| StoreError::Damaged { what: "a stored segment" };
+        let Some((_, segment)) = &self.opened else { return Err(damaged(())) };
+        let mut reader = segment.changes().map_err(|_| damaged(()))?;
+        let taken = take(reader.plain_values_at(at.index()).map_err(|_| damaged(()))?);
+        drop(reader);
+        self.opened.take_if(|(_, segment)| segment.plain_len() > CACHE_BYTES_MAX);
+        Ok(taken)
+    }
+
+    fn outline_of(&mut self, conn: &Connection, no: i64) -> Result<&Option<Arc<Outline>>, StoreError> {
         if self.outlines.len() >= OUTLINES_MAX {
             self.outlines.clear();
         }
@@ -117,9 +171,22 @@ impl History {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 let outline = segments::outline(conn, no)?;
-                new.insert(outline.map(|(actor, template)| (actor, valueless(&template))))
+                new.insert(outline.map(|(actor, template)| Arc::new(Outline { actor, template })))
             }
         })
+    }
+
+    /// The hash of the change at a place.
+    pub(crate) fn hash(&mut self, conn: &Connection, at: At) -> Result<ChangeHash, StoreError> {
+        if self.hashes.len() >= HASHES_MAX && !self.hashes.contains_key(&at.segment()) {
+            self.hashes.clear();
+        }
+        let hashes = match self.hashes.entry(at.segment()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(documents::hashes(conn, at.segment())?),
+        };
+        let hash = hashes.get(at.index() * ChangeHash::LEN..).and_then(|rest| rest.first_chunk());
+        hash.copied().map(ChangeHash).ok_or(StoreError::Damaged { what: "the hashes of a segment" })
     }
 
     /// The change at a place, with its actor.

@@ -58,25 +58,38 @@ pub fn decode_tuple(bytes: &[u8]) -> Result<Vec<Value>, DecodeError> {
     let mut r = Reader::new(bytes);
     let mut values = Vec::new();
     while !r.is_empty() {
-        values.push(match r.u8()? {
-            1 => Value::Integer(i64::from_be_bytes(r.array()?)),
-            2 => match f64::from_bits(r.u64()?) {
-                f if f.is_nan() => return Err(DecodeError::Invalid { what: "a real number in a key" }),
-                f => Value::Real(f),
-            },
-            3 => Value::Text(r.text(bytes.len(), "a text in a key")?.to_owned()),
-            4 => Value::Blob(r.bytes(bytes.len(), "a blob in a key")?.to_owned()),
-            5 => {
-                let raw = r.bytes(bytes.len(), "a text in a key")?;
-                if std::str::from_utf8(raw).is_ok() {
-                    return Err(DecodeError::Invalid { what: "a text in a key" });
-                }
-                Value::RawText(raw.to_owned())
-            }
-            _ => return Err(DecodeError::Invalid { what: "the type of a key" }),
-        });
+        values.push(read_value(&mut r, bytes.len())?.to_owned());
     }
     Ok(values)
+}
+
+/// Refuses what `encode_tuple` would not write.
+pub(crate) fn check_tuple(bytes: &[u8]) -> Result<(), DecodeError> {
+    let mut r = Reader::new(bytes);
+    while !r.is_empty() {
+        read_value(&mut r, bytes.len())?;
+    }
+    Ok(())
+}
+
+fn read_value<'a>(r: &mut Reader<'a>, len_max: usize) -> Result<ValueRef<'a>, DecodeError> {
+    Ok(match r.u8()? {
+        1 => ValueRef::Integer(i64::from_be_bytes(r.array()?)),
+        2 => match f64::from_bits(r.u64()?) {
+            f if f.is_nan() => return Err(DecodeError::Invalid { what: "a real number in a key" }),
+            f => ValueRef::Real(f),
+        },
+        3 => ValueRef::Text(r.text(len_max, "a text in a key")?),
+        4 => ValueRef::Blob(r.bytes(len_max, "a blob in a key")?),
+        5 => {
+            let raw = r.bytes(len_max, "a text in a key")?;
+            if std::str::from_utf8(raw).is_ok() {
+                return Err(DecodeError::Invalid { what: "a text in a key" });
+            }
+            ValueRef::RawText(raw)
+        }
+        _ => return Err(DecodeError::Invalid { what: "the type of a key" }),
+    })
 }
 
 #[cfg(test)]

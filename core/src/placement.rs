@@ -9,6 +9,7 @@
 //!
 //! When a row comes, goes or changes, the rows that it may free or block are looked at again.
 
+use crate::change::Action;
 use crate::document::View;
 use crate::id::Actor;
 use crate::key::RowKey;
@@ -91,6 +92,9 @@ impl Replica {
         if key == RowKey::Description || holds::refused_row(&self.conn, no, &key)?.is_some() {
             return Ok(());
         }
+        if queue.table_is_true && self.put_plain_edit(no, &key, &user)? {
+            return Ok(());
+        }
         let now = user.read(&self.conn, &key)?;
         let beside = match &now {
             Some(now) if queue.table_is_true => self.wanted_beside(no, &key, &user, now)?,
@@ -121,6 +125,34 @@ impl Replica {
                 self.hold(&candidate, HoldKind::Local, &cause, now, queue)
             }
             Err(Fault::Constraint(cause)) => self.hold(&candidate, HoldKind::Local, &cause, now, queue),
+        }
+    }
+
+    /// Puts the first edit of a plain insert into a table whose rows do not depend on others; false if it is
+    /// anything else, or the table does not take it.
+    fn put_plain_edit(&mut self, no: i64, key: &RowKey, user: &UserTable) -> Result<bool, ReplicaError> {
+        let state = &self.containers[&no];
+        let apart = user.table.unique.is_empty()
+            && user.table.foreign_keys.is_empty()
+            && self.containers.children_of(&user.table.name).next().is_none();
+        if !apart || state.scan() != Scan::No || state.columns.iter().any(|c| c.is_new) {
+            return Ok(false);
+        }
+        let Some((changes, outline)) = self.history.plain(&self.conn, no, key)? else { return Ok(false) };
+        let [first, second] = changes[..] else { return Ok(false) };
+        let (actor, change) = self.history.change(&self.conn, second)?;
+        if !outline.plain(self.history.hash(&self.conn, first)?).is_edited_by(&actor, &change) {
+            return Ok(false);
+        }
+        let put = |(n, column): (usize, &DocumentColumn)| {
+            let op = change.ops[1..].iter().find(|op| op.key == column.key)?;
+            if let Action::Put(value) = &op.action { Some((n, value)) } else { None }
+        };
+        let changed: Vec<_> = user.columns.iter().enumerate().filter_map(put).collect();
+        match user.update_row(&self.conn, key, &changed) {
+            Ok(found) => Ok(found),
+            Err(Fault::Store(error)) => Err(error.into()),
+            Err(_) => Ok(false),
         }
     }
 
@@ -344,7 +376,7 @@ impl Replica {
         let Some(now) = now else { return user.insert_row(&self.conn, key, wanted) };
         let changed: Vec<_> =
             wanted.iter().enumerate().filter(|(n, value)| !now[*n].as_ref().same(value.as_ref())).collect();
-        if changed.is_empty() { Ok(()) } else { user.update_row(&self.conn, key, &changed) }
+        user.update_row(&self.conn, key, &changed).map(drop)
     }
 
     fn hold(

@@ -41,7 +41,7 @@ const STATEMENTS_MAX: usize = 256;
 /// Pages kept in memory: those of one batch of scattered rows.
 const CACHE_KIB: i64 = 16 << 10;
 /// Pages in the WAL at which they are brought into the file: each time costs two fsyncs.
-const CHECKPOINT_PAGES: i64 = 4000;
+const CHECKPOINT_PAGES: i64 = 10_000;
 
 /// Why something could not be done with a replica.
 #[derive(Debug, thiserror::Error)]
@@ -274,13 +274,15 @@ impl Replica {
         Some(Container::new(self, no))
     }
 
-    /// The connection, for reading the user's tables.
+    /// The connection, for the user's SQL: what it writes is captured.
     pub fn connection(&self) -> &Connection {
+        self.set_triggers(true).expect("SQLite takes a switch of its own connection");
         &self.conn
     }
 
     /// The same, for what SQLite's binding asks to have alone, such as making a copy.
     pub fn connection_mut(&mut self) -> &mut Connection {
+        self.set_triggers(true).expect("SQLite takes a switch of its own connection");
         &mut self.conn
     }
 
@@ -414,6 +416,9 @@ impl Replica {
     }
 
     /// Turns all triggers of the file off or on for this connection.
+    ///
+    /// They stay as they were set last, until somebody asks for the connection: each turn makes SQLite compile
+    /// all statements anew, which costs more than to take in a segment of one row.
     pub(crate) fn set_triggers(&self, on: bool) -> Result<(), ReplicaError> {
         self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
         Ok(())

@@ -221,7 +221,7 @@ impl Segment {
     }
 
     /// The same segment with this server's word that it took it in.
-    pub fn accept(&self, server: &Identity, time: Timestamp) -> Self {
+    pub fn accept(self, server: &Identity, time: Timestamp) -> Self {
         let end = self.bytes.len() - if self.acceptance.is_some() { ACCEPTED_LEN + 1 } else { 1 };
         let mut bytes = Vec::with_capacity(end + ACCEPTED_LEN + 1);
         bytes.extend_from_slice(&self.bytes[..end]);
@@ -230,7 +230,7 @@ impl Segment {
         bytes.extend_from_slice(&time.0.to_be_bytes());
         bytes.extend_from_slice(&server.sign(LABEL_ACCEPTED, &accepted_bytes(self.id, time)));
         let acceptance = Some(Acceptance { server: server.peer_id(), time });
-        Self { acceptance, bytes: bytes.into(), ..self.clone() }
+        Self { acceptance, bytes: bytes.into(), ..self }
     }
 
     /// Whether its first change is one of the table's description.
@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn an_acceptance_leaves_the_id_as_it_was_and_is_checked() {
         let sealed = segment(1);
-        let accepted = sealed.accept(&identity(2), Timestamp(7));
+        let accepted = sealed.clone().accept(&identity(2), Timestamp(7));
         let opened = Segment::open(accepted.bytes().clone()).unwrap();
         assert_eq!(opened.id, sealed.id);
         let acceptance = Acceptance { server: identity(2).peer_id(), time: Timestamp(7) };

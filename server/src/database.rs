@@ -27,8 +27,10 @@ pub(crate) const OUTBOX_FRAMES: usize = 16;
 const LOG_ENTRIES_AT_ONCE: usize = 1024;
 /// How often: each time costs an fsync, since only then the outbox may forget them.
 const LOG_EVERY: Duration = Duration::from_millis(250);
-/// Commands handled before links are asked for what they have to say.
+/// Commands handled, and bytes of frames, before links are asked for what they have to say: with many small
+/// words it pays to gather them, while after large ones both the author and those who listen should not wait.
 const COMMANDS_AT_ONCE: usize = 64;
+const BYTES_AT_ONCE: usize = 256 << 10;
 
 /// Which link of which connection.
 pub(crate) type LinkId = (u64, u64);
@@ -235,17 +237,17 @@ impl Worker {
 
     /// Handles a command and those behind it; false to stop.
     fn handle_some(&mut self, first: Command) -> bool {
-        let mut next = Some(first);
-        for _ in 0..COMMANDS_AT_ONCE {
-            let Some(command) = next else { return true };
-            if matches!(command, Command::Shutdown) {
-                return false;
+        let (mut next, mut commands, mut bytes) = (Some(first), 0, 0);
+        while let Some(command) = next {
+            match &command {
+                Command::Shutdown => return false,
+                Command::Frame { frame, .. } => bytes += frame.len(),
+                _ => {}
             }
             self.handle(command);
-            next = self.inbox.try_recv().ok();
-        }
-        if let Some(command) = next {
-            self.handle(command);
+            commands += 1;
+            let enough = commands >= COMMANDS_AT_ONCE || bytes >= BYTES_AT_ONCE;
+            next = if enough { None } else { self.inbox.try_recv().ok() };
         }
         true
     }

@@ -4,6 +4,7 @@
 pub mod application;
 pub mod client;
 pub mod data;
+pub mod hot_paths;
 pub mod http;
 pub mod measure;
 pub mod network;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::change::{Action, Merge, OWN, Op, TextRun};
 use crate::change_codec::encode;
+use crate::frame::{OpKind, Template};
 
 fn actor(time: u8, n: u8) -> Actor {
     let mut bytes = [n; 22];
@@ -143,4 +144,35 @@ fn one_actor_counts_once() {
     let edit = document.evaluate().edit(&[column("a", 2)], OWN);
     add(&mut document, actor(1, 1), edit);
     assert_eq!(document.evaluate().void[0].1, Void::ActorTwice);
+}
+
+#[test]
+fn an_edit_of_a_plain_insert_is_what_its_evaluation_gives() {
+    let mut document = Document::default();
+    let insert = document.evaluate().insert(&[column("a", 1), column("b", 2)]);
+    let hash = add(&mut document, actor(1, 1), insert);
+    let put = |name: &str| (name.to_owned(), OpKind::Put);
+    let template = Template::fresh_insert(vec![put("a"), put("b")]);
+    let plain = Plain { template: &template, actor: actor(1, 1), hash };
+    let view = document.evaluate();
+    assert_eq!(plain.delete(), view.delete());
+    let edit = plain.edit(vec![("b".into(), Value::Integer(3)), ("new".into(), Value::Integer(4))]);
+    assert_eq!(edit, view.edit(&[column("b", 3), column("new", 4)], OWN));
+    assert!(plain.is_edited_by(&actor(2, 1), &edit));
+    add(&mut document, actor(2, 1), edit.clone());
+    assert_eq!(shown(&document), values(&[("a", 1), ("b", 3), ("new", 4)]));
+    let others: [fn(&mut Change); 6] = [
+        |c| c.deps.clear(),
+        |c| c.start_op += 1,
+        |c| c.ops[0].preds.clear(),
+        |c| c.ops[1].preds.clear(),
+        |c| c.ops[0].action = Action::Dead,
+        |c| c.ops[2].action = Action::Counter(1),
+    ];
+    for make in others {
+        let mut change = edit.clone();
+        make(&mut change);
+        assert!(!plain.is_edited_by(&actor(2, 1), &change), "{change:?}");
+    }
+    assert!(!plain.is_edited_by(&actor(1, 1), &edit), "one actor writes a row once");
 }

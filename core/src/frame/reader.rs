@@ -4,7 +4,7 @@ use super::{CHANGES_MAX, KeyRef, Life, NAME_LEN_MAX, OPS_MAX, OpKind, Template, 
 use crate::bytes::{DecodeError, Reader};
 use crate::change::{Action, Change, OWN, Op, OpId, TextRun};
 use crate::id::{Actor, ChangeHash};
-use crate::key::{KEY_LEN_MAX, decode_tuple};
+use crate::key::{KEY_LEN_MAX, check_tuple};
 use crate::value::ValueRef;
 
 /// Most actors named in one frame.
@@ -149,6 +149,18 @@ impl<'a> FrameReader<'a> {
         Ok(Some(RowChange { index, key, template_number, template, values: &self.scratch, change }))
     }
 
+    /// The values of the change at a place of a frame that holds plain inserts by one template only, without
+    /// going through the others. Call it once.
+    pub(crate) fn plain_values_at(&mut self, index: usize) -> Result<&[ValueRef<'a>], DecodeError> {
+        let streams = self.templates.first_mut().filter(|_| index < self.count);
+        self.scratch.clear();
+        for values in &mut streams.ok_or(DecodeError::UnexpectedEnd)?.values {
+            values.skip(index as u64)?;
+            self.scratch.push(values.next_value()?);
+        }
+        Ok(&self.scratch)
+    }
+
     fn finish(&self) -> Result<(), DecodeError> {
         let empty = self.keys.r.is_empty() && self.templates.iter().all(TemplateStreams::is_finished);
         if empty && self.runs.len() == 0 { Ok(()) } else { Err(DecodeError::TrailingBytes) }
@@ -222,7 +234,7 @@ impl<'a> KeyReader<'a> {
                 return Err(DecodeError::Invalid { what: "the order of keys" });
             }
             self.previous_tuple = Some(key);
-            decode_tuple(key)?;
+            check_tuple(key)?;
             return Ok(KeyRef::Tuple(key));
         }
         let key = match self.previous_integer {
@@ -430,6 +442,30 @@ impl<'a> ValueReader<'a> {
                 }
             }
         })
+    }
+
+    /// Passes over some values, which are not looked at.
+    fn skip(&mut self, mut n: u64) -> Result<(), DecodeError> {
+        while n > 0 {
+            if self.left == 0 {
+                self.class = self.runs.u8()?;
+                self.left = self.runs.uleb()?;
+            }
+            let some = n.min(self.left);
+            match self.class {
+                class::NULL => {}
+                class::INTEGER => self.integers.skip_integers(some)?,
+                class::REAL => drop(self.reals.take(some as usize * 8)?),
+                _ => {
+                    let sum =
+                        (0..some).try_fold(0u64, |sum, _| Ok(sum.saturating_add(self.lengths.uleb()?)))?;
+                    self.bytes.take(usize::try_from(sum).map_err(|_| DecodeError::UnexpectedEnd)?)?;
+                }
+            }
+            self.left -= some;
+            n -= some;
+        }
+        Ok(())
     }
 
     fn next_integer(&mut self) -> Result<i64, DecodeError> {

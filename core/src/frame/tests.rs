@@ -127,3 +127,25 @@ fn a_run_that_claims_more_rows_than_the_segment_is_refused() {
     crate::bytes::put_uleb(&mut bytes, 1 << 40);
     assert!(FrameReader::new(&bytes, 2).is_err());
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn the_values_of_one_plain_insert_are_found_without_going_through_the_others(
+        rows in proptest::collection::vec((value(), value()), 1..40)
+    ) {
+        let mut w = FrameWriter::default();
+        let put = |name: &str| (name.to_owned(), OpKind::Put);
+        let template = w.template(Template::fresh_insert(vec![put("a"), put("b")]));
+        for (n, (a, b)) in rows.iter().enumerate() {
+            w.push_fresh(KeyRef::Integer(n as i64), template, [a.as_ref(), b.as_ref()].into_iter());
+        }
+        let plain = w.finish();
+        for (n, (a, b)) in rows.iter().enumerate() {
+            let mut reader = FrameReader::new(&plain, rows.len()).unwrap();
+            prop_assert_eq!(reader.plain_values_at(n).unwrap(), &[a.as_ref(), b.as_ref()][..]);
+        }
+        let mut reader = FrameReader::new(&plain, rows.len()).unwrap();
+        prop_assert!(reader.plain_values_at(rows.len()).is_err());
+    }
+}

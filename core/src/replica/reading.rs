@@ -289,7 +289,7 @@ impl Replica {
 
     /// Who is behind an actor: the author of the segment that holds its change of the row.
     fn author_of(&self, no: i64, key: &RowKey, actor: &crate::id::Actor) -> Result<PeerId, ReplicaError> {
-        for (at, _) in documents::changes(&self.conn, no, key)? {
+        for at in documents::changes(&self.conn, no, key)? {
             let segment = segments::open(&self.conn, at.segment())?;
             if segment.actor == *actor {
                 return Ok(segment.header.author);
@@ -427,7 +427,8 @@ impl Replica {
         let key = user.parse_key(key).map_err(invalid)?;
         let view = self.history.document(&self.conn, no, &key)?.evaluate();
         let mut entries = vec![];
-        for (at, hash) in documents::changes(&self.conn, no, &key)? {
+        for at in documents::changes(&self.conn, no, &key)? {
+            let hash = self.history.hash(&self.conn, at)?;
             let decoded = self.history.segment(&self.conn, at.segment())?;
             let Some(change) = decoded.change(at.index()) else { continue };
             let segment = &decoded.segment;
@@ -467,12 +468,11 @@ impl Replica {
         let mut rows = vec![];
         let mut after = None;
         loop {
-            let keys =
-                log::document_keys_after(&self.conn, no, user.has_integer_key(), after.as_ref(), 1024)?;
+            let keys = documents::keys_after(&self.conn, no, user.has_integer_key(), after.as_ref(), 1024)?;
             let Some(last) = keys.last().cloned() else { return Ok(rows) };
             for key in keys {
                 let mut chunks = vec![];
-                for (at, _) in documents::changes(&self.conn, no, &key)? {
+                for at in documents::changes(&self.conn, no, &key)? {
                     let (actor, change) = self.history.change(&self.conn, at)?;
                     let mut chunk = vec![];
                     crate::change_codec::encode(&change, &actor, &mut chunk).map_err(|_| {

@@ -1,14 +1,17 @@
 //! Documents on disk: for each row, in which segments its changes are.
 //!
-//! Each container has a table of its own, `piecewise_rows_N`, by key. Most rows have one change: its
-//! place and hash stand right there. The others of a row stand in `piecewise_changes`, so that an edit
-//! leaves the page of its row as it is. The change's bytes are nowhere but in the segments.
+//! Each container has a table of its own, `piecewise_rows_N`, by key: where the first change of a row is.
+//! Rows with neighbouring INTEGER keys that came side by side in one segment share a line. The other
+//! changes of rows stand in `piecewise_changes`, so that an edit leaves the page of its row as it is; a
+//! description has all of its there. The hashes of a segment's changes stand together in
+//! `piecewise_hashes`. A change's bytes are nowhere but in its segment.
 
 use super::StoreError;
-use crate::id::ChangeHash;
+use crate::frame::KeyRef;
 use crate::key::RowKey;
-use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
+use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef as SqlRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
+use std::sync::Arc;
 
 /// Where a change is: the number of its segment here, and its place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +20,11 @@ pub(crate) struct At(i64);
 impl At {
     pub(crate) fn new(segment: i64, index: usize) -> Self {
         Self(segment << 16 | index as i64)
+    }
+
+    /// The place `n` after this one.
+    fn plus(self, n: i64) -> Self {
+        Self(self.0.wrapping_add(n))
     }
 
     pub(crate) fn segment(self) -> i64 {
@@ -28,44 +36,46 @@ impl At {
     }
 }
 
-/// The first change of a row to come here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RowRecord {
-    pub(crate) at: At,
-    pub(crate) hash: ChangeHash,
-    /// Whether its changes were in conflict when the row was looked at last.
-    pub(crate) in_conflict: bool,
+impl ToSql for At {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.into())
+    }
+}
+
+impl FromSql for At {
+    fn column_result(value: SqlRef<'_>) -> FromSqlResult<Self> {
+        value.as_i64().map(Self)
+    }
 }
 
 /// Creates the table of a container's documents.
 pub(crate) fn create(conn: &Connection, container: i64, integer_keys: bool) -> Result<(), StoreError> {
-    let (key, end) = if integer_keys { ("INTEGER", "") } else { ("BLOB", " WITHOUT ROWID") };
-    conn.execute_batch(&format!(
-        "CREATE TABLE piecewise_rows_{container}(
-           key {key} PRIMARY KEY NOT NULL, at INTEGER NOT NULL, hash BLOB NOT NULL, conflict INTEGER){end};
-         CREATE INDEX piecewise_conflicts_{container} ON piecewise_rows_{container}(key) WHERE conflict;
-         CREATE TABLE piecewise_description_{container}(
-           key INTEGER PRIMARY KEY, at INTEGER NOT NULL, hash BLOB NOT NULL, conflict INTEGER);"
-    ))?;
-    Ok(())
+    let columns = match integer_keys {
+        true => "(key INTEGER PRIMARY KEY, at INTEGER NOT NULL, count INTEGER NOT NULL)",
+        false => "(key BLOB PRIMARY KEY NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID",
+    };
+    Ok(conn.execute_batch(&format!("CREATE TABLE piecewise_rows_{container}{columns}"))?)
 }
 
 /// Drops it, with all that is known of the container's documents.
 pub(crate) fn drop(conn: &Connection, container: i64) -> Result<(), StoreError> {
     conn.execute_batch(&format!(
-        "DROP TABLE piecewise_rows_{container}; DROP TABLE piecewise_description_{container};
-         DELETE FROM piecewise_changes WHERE container = {container};"
+        "DROP TABLE piecewise_rows_{container};
+         DELETE FROM piecewise_changes WHERE container = {container};
+         DELETE FROM piecewise_conflicts WHERE container = {container};
+         DELETE FROM piecewise_hashes WHERE segment IN
+           (SELECT no FROM piecewise_segments WHERE container = {container});"
     ))?;
     Ok(())
 }
 
-/// The key as it stands in SQL: integers as themselves, the description under 0 of a table of its own.
+/// The key of a row as it stands in SQL.
 pub(crate) struct SqlKey<'a>(pub(crate) &'a RowKey);
 
 impl ToSql for SqlKey<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self.0 {
-            RowKey::Description => SqlRef::Integer(0),
+            RowKey::Description => SqlRef::Null,
             RowKey::Integer(i) => SqlRef::Integer(*i),
             RowKey::Tuple(bytes) => SqlRef::Blob(bytes),
         }))
@@ -93,92 +103,166 @@ pub(crate) fn key_from_bytes(bytes: &[u8], integer_keys: bool) -> Result<RowKey,
     }
 }
 
-fn table(container: i64, key: &RowKey) -> String {
-    match key {
-        RowKey::Description => format!("piecewise_description_{container}"),
-        _ => format!("piecewise_rows_{container}"),
+/// A line of neighbouring INTEGER keys, whose changes are neighbours in one segment.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    first: i64,
+    at: At,
+    count: i64,
+}
+
+impl Run {
+    /// A damaged file may claim any count.
+    fn last(&self) -> i64 {
+        self.first.saturating_add(self.count.saturating_sub(1))
+    }
+
+    /// Where the change of a key is, if the run has it.
+    fn find(&self, key: i64) -> Option<At> {
+        (self.first <= key && key <= self.last()).then(|| self.at.plus(key.wrapping_sub(self.first)))
+    }
+
+    /// The run that begins at or before a key.
+    fn before(conn: &Connection, container: i64, key: i64) -> Result<Option<Self>, StoreError> {
+        let mut stmt = conn.prepare_cached(&format!(
+            "SELECT key, at, count FROM piecewise_rows_{container} WHERE key <= ? ORDER BY key DESC LIMIT 1"
+        ))?;
+        Ok(stmt.query_row([key], Self::read).optional()?)
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { first: row.get(0)?, at: row.get(1)?, count: row.get(2)? })
+    }
+
+    fn write(&self, conn: &Connection, container: i64) -> Result<(), StoreError> {
+        let sql = format!("INSERT INTO piecewise_rows_{container} VALUES (?, ?, ?)");
+        conn.prepare_cached(&sql)?.execute(params![self.first, self.at, self.count])?;
+        Ok(())
     }
 }
 
-/// What stands for a row, if anything is known of it.
-pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Option<RowRecord>, StoreError> {
-    let sql = format!("SELECT at, hash, conflict FROM {} WHERE key = ?", table(container, key));
-    let found = conn.prepare_cached(&sql)?.query_row([SqlKey(key)], record);
-    Ok(found.optional()?)
-}
-
-fn record(row: &Row<'_>) -> rusqlite::Result<RowRecord> {
-    let conflict: Option<bool> = row.get(2)?;
-    Ok(RowRecord { at: At(row.get(0)?), hash: ChangeHash(row.get(1)?), in_conflict: conflict == Some(true) })
-}
-
-/// The statement that tells whether anything is known of a row, by key.
-pub(crate) fn is_known(conn: &Connection, container: i64) -> Result<CachedStatement<'_>, StoreError> {
-    Ok(conn.prepare_cached(&format!("SELECT 1 FROM piecewise_rows_{container} WHERE key = ?"))?)
-}
-
-/// Notes whether a row's changes are in conflict.
-pub(crate) fn note_conflict(
-    conn: &Connection,
+/// Goes through the keys of a container in ascending order: which are known, and notes those that are not.
+pub(crate) struct Lines<'c> {
+    conn: &'c Connection,
     container: i64,
-    key: &RowKey,
-    conflict: bool,
-) -> Result<(), StoreError> {
-    let sql =
-        format!("UPDATE {} SET conflict = ?1 WHERE key = ?2 AND conflict IS NOT ?1", table(container, key));
-    conn.prepare_cached(&sql)?.execute(params![conflict.then_some(true), SqlKey(key)])?;
-    Ok(())
+    /// Integer keys up to here, from the last one asked for, are not known.
+    free_to: Option<i64>,
+    run: Option<Run>,
+    find_tuple: Option<CachedStatement<'c>>,
+    put_tuple: Option<CachedStatement<'c>>,
 }
 
-/// The statement that writes the first change of rows: (key, at, hash); it changes 0 rows if one is known.
-pub(crate) fn insert_first(conn: &Connection, container: i64) -> Result<CachedStatement<'_>, StoreError> {
-    Ok(conn.prepare_cached(&format!(
-        "INSERT INTO piecewise_rows_{container}(key, at, hash) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-    ))?)
+impl<'c> Lines<'c> {
+    pub(crate) fn new(conn: &'c Connection, container: i64) -> Self {
+        Self { conn, container, free_to: None, run: None, find_tuple: None, put_tuple: None }
+    }
+
+    /// Whether anything is known of a row.
+    pub(crate) fn knows(&mut self, key: &KeyRef<'_>) -> Result<bool, StoreError> {
+        match *key {
+            KeyRef::Description => Ok(false),
+            KeyRef::Integer(key) => self.knows_integer(key),
+            KeyRef::Tuple(bytes) => {
+                let sql = || format!("SELECT 1 FROM piecewise_rows_{} WHERE key = ?", self.container);
+                Ok(kept(&mut self.find_tuple, self.conn, sql)?.exists([bytes])?)
+            }
+        }
+    }
+
+    fn knows_integer(&mut self, key: i64) -> Result<bool, StoreError> {
+        if self.free_to.is_some_and(|to| key <= to) {
+            return Ok(false);
+        }
+        if Run::before(self.conn, self.container, key)?.is_some_and(|run| run.find(key).is_some()) {
+            return Ok(true);
+        }
+        let sql = format!("SELECT min(key) FROM piecewise_rows_{} WHERE key > ?", self.container);
+        let next = self.conn.prepare_cached(&sql)?.query_row([key], |row| row.get::<_, Option<i64>>(0))?;
+        self.free_to = Some(next.map_or(i64::MAX, |next| next - 1));
+        Ok(false)
+    }
+
+    /// Notes where the first change of a row is, unless one is known; whether it did.
+    ///
+    /// Call [`finish`](Self::finish) after the last.
+    pub(crate) fn note(&mut self, key: &KeyRef<'_>, at: At) -> Result<bool, StoreError> {
+        match *key {
+            KeyRef::Description => Ok(false),
+            KeyRef::Tuple(bytes) => self.note_tuple(bytes, at),
+            KeyRef::Integer(key) if self.knows_integer(key)? => Ok(false),
+            KeyRef::Integer(key) => {
+                match &mut self.run {
+                    Some(run) if run.last().checked_add(1) == Some(key) && run.at.plus(run.count) == at => {
+                        run.count += 1;
+                    }
+                    _ => {
+                        self.finish()?;
+                        self.run = Some(Run { first: key, at, count: 1 });
+                    }
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    fn note_tuple(&mut self, key: &[u8], at: At) -> Result<bool, StoreError> {
+        let table = self.container;
+        let sql = || format!("INSERT INTO piecewise_rows_{table} VALUES (?, ?) ON CONFLICT DO NOTHING");
+        Ok(kept(&mut self.put_tuple, self.conn, sql)?.execute(params![key, at])? > 0)
+    }
+
+    /// Writes what is not written yet.
+    pub(crate) fn finish(&mut self) -> Result<(), StoreError> {
+        self.run.take().map_or(Ok(()), |run| run.write(self.conn, self.container))
+    }
 }
 
-impl ToSql for At {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.0.into())
+/// A statement that is prepared once and kept.
+fn kept<'s, 'c>(
+    place: &'s mut Option<CachedStatement<'c>>,
+    conn: &'c Connection,
+    sql: impl FnOnce() -> String,
+) -> Result<&'s mut CachedStatement<'c>, StoreError> {
+    if place.is_none() {
+        *place = Some(conn.prepare_cached(&sql())?);
+    }
+    Ok(place.as_mut().expect("it was put there just now"))
+}
+
+/// Where the first change of a row is, if anything is known of it.
+pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Option<At>, StoreError> {
+    match key {
+        RowKey::Description => Ok(None),
+        RowKey::Integer(key) => Ok(Run::before(conn, container, *key)?.and_then(|run| run.find(*key))),
+        RowKey::Tuple(bytes) => {
+            let sql = format!("SELECT at FROM piecewise_rows_{container} WHERE key = ?");
+            Ok(conn.prepare_cached(&sql)?.query_row([bytes], |row| row.get(0)).optional()?)
+        }
     }
 }
 
 /// Adds a change to a row.
-pub(crate) fn add(
-    conn: &Connection,
-    container: i64,
-    key: &RowKey,
-    at: At,
-    hash: &ChangeHash,
-) -> Result<(), StoreError> {
-    let sql = format!(
-        "INSERT INTO {}(key, at, hash) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        table(container, key)
-    );
-    if conn.prepare_cached(&sql)?.execute(params![SqlKey(key), at, hash.0])? == 0 {
-        conn.prepare_cached("INSERT INTO piecewise_changes VALUES (?, ?, ?, ?)")?.execute(params![
-            container,
-            key_bytes(key),
-            at,
-            hash.0
-        ])?;
+pub(crate) fn add(conn: &Connection, container: i64, key: &RowKey, at: At) -> Result<(), StoreError> {
+    let mut lines = Lines::new(conn, container);
+    if lines.note(&KeyRef::from(key), at)? {
+        return lines.finish();
     }
+    conn.prepare_cached("INSERT INTO piecewise_changes VALUES (?, ?, ?)")?.execute(params![
+        container,
+        key_bytes(key),
+        at
+    ])?;
     Ok(())
 }
 
-/// The places of all changes of a row, with their hashes, in order of arrival here.
-pub(crate) fn changes(
-    conn: &Connection,
-    container: i64,
-    key: &RowKey,
-) -> Result<Vec<(At, ChangeHash)>, StoreError> {
-    let Some(first) = find(conn, container, key)? else { return Ok(vec![]) };
-    let mut changes = vec![(first.at, first.hash)];
-    let sql = "SELECT at, hash FROM piecewise_changes WHERE container = ? AND key = ? ORDER BY at";
+/// The places of all changes of a row, in order of arrival here.
+pub(crate) fn changes(conn: &Connection, container: i64, key: &RowKey) -> Result<Vec<At>, StoreError> {
+    let mut changes: Vec<_> = find(conn, container, key)?.into_iter().collect();
+    let sql = "SELECT at FROM piecewise_changes WHERE container = ? AND key = ? ORDER BY at";
     let mut stmt = conn.prepare_cached(sql)?;
     let mut rows = stmt.query(params![container, key_bytes(key)])?;
     while let Some(row) = rows.next()? {
-        changes.push((At(row.get(0)?), ChangeHash(row.get(1)?)));
+        changes.push(row.get(0)?);
     }
     Ok(changes)
 }
@@ -190,29 +274,131 @@ pub(crate) fn remove(conn: &Connection, container: i64, key: &RowKey, at: At) ->
             .execute(params![container, key_bytes(key), at])?;
         Ok(())
     };
-    let changes = changes(conn, container, key)?;
-    if changes.first().is_none_or(|(first, _)| *first != at) {
+    if find(conn, container, key)? != Some(at) {
         return take(&at);
     }
-    let table = table(container, key);
-    let Some((second, hash)) = changes.get(1) else {
-        conn.prepare_cached(&format!("DELETE FROM {table} WHERE key = ?"))?.execute([SqlKey(key)])?;
-        return Ok(());
+    let second = changes(conn, container, key)?.get(1).copied();
+    remove_first(conn, container, key)?;
+    match second {
+        // The second takes the place of the first.
+        Some(second) => {
+            take(&second)?;
+            add(conn, container, key, second)
+        }
+        None => note_conflict(conn, container, key, false),
+    }
+}
+
+fn remove_first(conn: &Connection, container: i64, key: &RowKey) -> Result<(), StoreError> {
+    let delete = |key: &RowKey| -> Result<(), StoreError> {
+        let sql = format!("DELETE FROM piecewise_rows_{container} WHERE key = ?");
+        conn.prepare_cached(&sql)?.execute([SqlKey(key)])?;
+        Ok(())
     };
-    // The second takes the place of the first.
-    take(second)?;
-    conn.prepare_cached(&format!("UPDATE {table} SET at = ?, hash = ? WHERE key = ?"))?.execute(params![
-        second,
-        hash.0,
-        SqlKey(key)
-    ])?;
+    let RowKey::Integer(key) = key else { return delete(key) };
+    let Some(run) = Run::before(conn, container, *key)? else { return Ok(()) };
+    delete(&RowKey::Integer(run.first))?;
+    let (before, behind) = (key.saturating_sub(run.first), run.last().saturating_sub(*key));
+    let after = Run { first: key.saturating_add(1), at: run.at.plus(before).plus(1), count: behind };
+    for part in [Run { count: before, ..run }, after] {
+        if part.count > 0 {
+            part.write(conn, container)?;
+        }
+    }
     Ok(())
 }
 
 /// How many rows are known, deleted ones too.
-pub(crate) fn count(conn: &Connection, container: i64) -> Result<u64, StoreError> {
-    let sql = format!("SELECT count(*) FROM piecewise_rows_{container}");
+pub(crate) fn count(conn: &Connection, container: i64, integer_keys: bool) -> Result<u64, StoreError> {
+    let what = if integer_keys { "coalesce(sum(count), 0)" } else { "count(*)" };
+    let sql = format!("SELECT {what} FROM piecewise_rows_{container}");
     Ok(conn.query_row(&sql, [], |row| row.get::<_, i64>(0))? as u64)
+}
+
+/// Keys of rows that are known after a key, in key order, at most `limit`.
+pub(crate) fn keys_after(
+    conn: &Connection,
+    container: i64,
+    integer_keys: bool,
+    after: Option<&RowKey>,
+    limit: usize,
+) -> Result<Vec<RowKey>, StoreError> {
+    if integer_keys {
+        return integers_after(conn, container, after, limit);
+    }
+    let from = after.map_or("", |_| "WHERE key > ?2");
+    let sql = format!("SELECT key FROM piecewise_rows_{container} {from} ORDER BY key LIMIT ?1");
+    let mut stmt = conn.prepare_cached(&sql)?;
+    stmt.raw_bind_parameter(1, limit as i64)?;
+    if let Some(key) = after {
+        stmt.raw_bind_parameter(2, SqlKey(key))?;
+    }
+    let (mut rows, mut keys) = (stmt.raw_query(), vec![]);
+    while let Some(row) = rows.next()? {
+        keys.push(RowKey::Tuple(row.get(0)?));
+    }
+    Ok(keys)
+}
+
+fn integers_after(
+    conn: &Connection,
+    container: i64,
+    after: Option<&RowKey>,
+    limit: usize,
+) -> Result<Vec<RowKey>, StoreError> {
+    let start = match after {
+        Some(RowKey::Integer(i64::MAX)) => return Ok(vec![]),
+        Some(RowKey::Integer(after)) => after + 1,
+        _ => i64::MIN,
+    };
+    let from = Run::before(conn, container, start)?.map_or(start, |run| run.first);
+    let sql = format!("SELECT key, at, count FROM piecewise_rows_{container} WHERE key >= ? ORDER BY key");
+    let mut stmt = conn.prepare_cached(&sql)?;
+    let (mut rows, mut keys) = (stmt.query([from])?, vec![]);
+    while let Some(row) = rows.next()? {
+        let run = Run::read(row)?;
+        let run = run.first.max(start)..=run.last();
+        keys.extend(run.take(limit - keys.len()).map(RowKey::Integer));
+        if keys.len() == limit {
+            break;
+        }
+    }
+    Ok(keys)
+}
+
+/// Keeps the hashes of a segment's changes, in their order.
+pub(crate) fn put_hashes(conn: &Connection, segment: i64, hashes: &[u8]) -> Result<(), StoreError> {
+    conn.prepare_cached("INSERT INTO piecewise_hashes VALUES (?, ?)")?.execute(params![segment, hashes])?;
+    Ok(())
+}
+
+/// The hashes of a segment's changes, one after another.
+pub(crate) fn hashes(conn: &Connection, segment: i64) -> Result<Arc<[u8]>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT hashes FROM piecewise_hashes WHERE segment = ?")?;
+    stmt.query_row([segment], |row| Ok(Arc::from(row.get_ref(0)?.as_blob()?)))
+        .optional()?
+        .ok_or(StoreError::Damaged { what: "the hashes of a segment are missing" })
+}
+
+/// Notes whether a row's changes are in conflict.
+pub(crate) fn note_conflict(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    conflict: bool,
+) -> Result<(), StoreError> {
+    let sql = match conflict {
+        true => "INSERT OR IGNORE INTO piecewise_conflicts VALUES (?, ?)",
+        false => "DELETE FROM piecewise_conflicts WHERE container = ? AND key = ?",
+    };
+    conn.prepare_cached(sql)?.execute(params![container, key_bytes(key)])?;
+    Ok(())
+}
+
+/// Whether a row's changes were in conflict when it was looked at last.
+pub(crate) fn in_conflict(conn: &Connection, container: i64, key: &RowKey) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_conflicts WHERE container = ? AND key = ?";
+    Ok(conn.prepare_cached(sql)?.exists(params![container, key_bytes(key)])?)
 }
 
 /// Keys of rows whose changes are in conflict, in key order.
@@ -221,21 +407,101 @@ pub(crate) fn keys_in_conflict(
     container: i64,
     integer_keys: bool,
 ) -> Result<Vec<RowKey>, StoreError> {
-    let sql = format!("SELECT key FROM piecewise_rows_{container} WHERE conflict ORDER BY key");
-    let mut stmt = conn.prepare_cached(&sql)?;
-    let mut rows = stmt.query([])?;
-    let mut keys = vec![];
-    while let Some(row) = rows.next()? {
-        keys.push(match integer_keys {
-            true => RowKey::Integer(row.get(0)?),
-            false => RowKey::Tuple(row.get(0)?),
-        });
-    }
-    Ok(keys)
+    let mut stmt = conn.prepare_cached("SELECT key FROM piecewise_conflicts WHERE container = ?")?;
+    let keys = stmt.query_map([container], |row| row.get::<_, Vec<u8>>(0))?;
+    let keys: Result<Vec<_>, _> = keys.map(|key| key_from_bytes(&key?, integer_keys)).collect();
+    keys.map(|mut keys| {
+        keys.sort();
+        keys
+    })
 }
 
 /// How many rows have changes in conflict.
 pub(crate) fn count_in_conflict(conn: &Connection, container: i64) -> Result<u64, StoreError> {
-    let sql = format!("SELECT count(*) FROM piecewise_rows_{container} WHERE conflict");
-    Ok(conn.prepare_cached(&sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64)
+    let sql = "SELECT count(*) FROM piecewise_conflicts WHERE container = ?";
+    Ok(conn.prepare_cached(sql)?.query_row([container], |row| row.get::<_, i64>(0))? as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn store(integer_keys: bool) -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        super::super::layout::create(&conn).unwrap();
+        create(&conn, 1, integer_keys).unwrap();
+        conn
+    }
+
+    fn note(conn: &Connection, segment: i64, keys: impl IntoIterator<Item = i64>) -> Vec<(i64, At)> {
+        let mut lines = Lines::new(conn, 1);
+        let mut noted = vec![];
+        for (n, key) in keys.into_iter().enumerate() {
+            let at = At::new(segment, n);
+            let known = lines.knows(&KeyRef::Integer(key)).unwrap();
+            assert_eq!(lines.note(&KeyRef::Integer(key), at).unwrap(), !known, "{key}");
+            if !known {
+                noted.push((key, at));
+            }
+        }
+        lines.finish().unwrap();
+        noted
+    }
+
+    fn check(conn: &Connection, expected: &BTreeMap<i64, At>) {
+        for key in -1..40 {
+            assert_eq!(find(conn, 1, &RowKey::Integer(key)).unwrap(), expected.get(&key).copied(), "{key}");
+        }
+        assert_eq!(count(conn, 1, true).unwrap(), expected.len() as u64);
+        let (mut listed, mut after) = (vec![], None);
+        loop {
+            let keys = keys_after(conn, 1, true, after.as_ref(), 3).unwrap();
+            let Some(last) = keys.last() else { break };
+            after = Some(last.clone());
+            listed.extend(keys);
+        }
+        assert_eq!(listed, expected.keys().map(|key| RowKey::Integer(*key)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn each_row_of_a_shared_line_is_found_listed_and_removed_by_itself() {
+        let conn = store(true);
+        let mut expected: BTreeMap<i64, At> = BTreeMap::new();
+        expected.extend(note(&conn, 1, 10..20));
+        expected.extend(note(&conn, 2, (0..40).step_by(3)));
+        expected.extend(note(&conn, 3, 5..25));
+        expected.extend(note(&conn, 4, [i64::MIN, i64::MAX - 1, i64::MAX]));
+        check(&conn, &expected);
+        for key in [14, 10, 19, 12, 12, 0, i64::MAX] {
+            if let Some(at) = expected.remove(&key) {
+                remove(&conn, 1, &RowKey::Integer(key), at).unwrap();
+            }
+            check(&conn, &expected);
+        }
+    }
+
+    #[test]
+    fn the_second_change_of_a_row_takes_the_place_of_the_first() {
+        for key in [RowKey::Integer(7), RowKey::Tuple(vec![1, 2])] {
+            let conn = store(matches!(key, RowKey::Integer(_)));
+            let places = [At::new(1, 0), At::new(2, 5), At::new(3, 1)];
+            places.iter().for_each(|at| add(&conn, 1, &key, *at).unwrap());
+            assert_eq!(changes(&conn, 1, &key).unwrap(), places);
+            remove(&conn, 1, &key, places[0]).unwrap();
+            assert_eq!(changes(&conn, 1, &key).unwrap(), places[1..]);
+            remove(&conn, 1, &key, places[2]).unwrap();
+            remove(&conn, 1, &key, places[1]).unwrap();
+            assert_eq!(changes(&conn, 1, &key).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn all_changes_of_a_description_are_kept() {
+        let conn = store(true);
+        let places = [At::new(1, 0), At::new(9, 0)];
+        places.iter().for_each(|at| add(&conn, 1, &RowKey::Description, *at).unwrap());
+        assert_eq!(changes(&conn, 1, &RowKey::Description).unwrap(), places);
+        assert_eq!(count(&conn, 1, true).unwrap(), 0);
+    }
 }

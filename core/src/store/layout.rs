@@ -28,8 +28,11 @@ CREATE TABLE piecewise_segments(
 CREATE UNIQUE INDEX piecewise_segments_feed ON piecewise_segments(container, seq);
 CREATE UNIQUE INDEX piecewise_segments_id ON piecewise_segments(container, id);
 CREATE TABLE piecewise_changes(
-  container INTEGER NOT NULL, key BLOB NOT NULL, at INTEGER NOT NULL, hash BLOB NOT NULL,
+  container INTEGER NOT NULL, key BLOB NOT NULL, at INTEGER NOT NULL,
   PRIMARY KEY (container, key, at)) WITHOUT ROWID;
+CREATE TABLE piecewise_hashes(segment INTEGER PRIMARY KEY, hashes BLOB NOT NULL);
+CREATE TABLE piecewise_conflicts(
+  container INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (container, key)) WITHOUT ROWID;
 CREATE TABLE piecewise_held(
   container INTEGER NOT NULL, key BLOB NOT NULL, kind INTEGER NOT NULL, cause TEXT NOT NULL,
   PRIMARY KEY (container, key)) WITHOUT ROWID;
@@ -50,7 +53,8 @@ const DROP: &str = "
 DROP TABLE piecewise_meta; DROP TABLE piecewise_containers; DROP TABLE piecewise_roots; DROP TABLE piecewise_peers;
 DROP TABLE piecewise_cursors; DROP TABLE piecewise_acknowledged; DROP TABLE piecewise_segments; DROP TABLE piecewise_changes;
 DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_refused;
-DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox;
+DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox; DROP TABLE piecewise_hashes;
+DROP TABLE piecewise_conflicts;
 DROP TABLE IF EXISTS piecewise_log;
 ";
 

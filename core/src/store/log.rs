@@ -1,7 +1,7 @@
 //! The log of writes that triggers keep, and the ways to go through all keys of a table.
 
 use super::StoreError;
-use super::documents::SqlKey;
+use super::documents;
 use super::user_table::{UserTable, value};
 use crate::key::RowKey;
 use crate::value::{Value, ValueRef};
@@ -134,7 +134,7 @@ pub(crate) fn keys_gone(
     let mut after = None;
     let mut select = user.select(conn)?;
     loop {
-        let keys = document_keys_after(conn, container, user.has_integer_key(), after.as_ref(), 4096)?;
+        let keys = documents::keys_after(conn, container, user.has_integer_key(), after.as_ref(), 4096)?;
         let Some(last) = keys.last().cloned() else { return Ok(gone) };
         for key in keys {
             user.bind_key(&mut select, 1, &key)?;
@@ -145,33 +145,6 @@ pub(crate) fn keys_gone(
         }
         after = Some(last);
     }
-}
-
-/// Keys of documents after a key, in key order, at most `limit`.
-pub(crate) fn document_keys_after(
-    conn: &Connection,
-    container: i64,
-    integer_keys: bool,
-    after: Option<&RowKey>,
-    limit: usize,
-) -> Result<Vec<RowKey>, StoreError> {
-    let from = after.map_or(String::new(), |_| "WHERE key > ?2".to_owned());
-    let sql = format!("SELECT key FROM piecewise_rows_{container} {from} ORDER BY key LIMIT ?1");
-    let mut stmt = conn.prepare_cached(&sql)?;
-    stmt.raw_bind_parameter(1, limit as i64)?;
-    if let Some(key) = after {
-        stmt.raw_bind_parameter(2, SqlKey(key))?;
-    }
-    let mut rows = stmt.raw_query();
-    let mut keys = vec![];
-    while let Some(row) = rows.next()? {
-        keys.push(if integer_keys {
-            RowKey::Integer(row.get(0)?)
-        } else {
-            RowKey::Tuple(row.get::<_, Vec<u8>>(0)?)
-        });
-    }
-    Ok(keys)
 }
 
 /// Removes what the log says about rows of a container.

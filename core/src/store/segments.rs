@@ -156,6 +156,7 @@ pub(crate) fn captured_here(conn: &Connection) -> Result<Vec<SegmentId>, StoreEr
 /// Takes a segment out; what follows it in the feed must be numbered anew with [`renumber`].
 pub(crate) fn remove(conn: &Connection, no: i64) -> Result<(), StoreError> {
     conn.execute("DELETE FROM piecewise_segments WHERE no = ?", [no])?;
+    conn.execute("DELETE FROM piecewise_hashes WHERE segment = ?", [no])?;
     Ok(())
 }
 

@@ -252,13 +252,17 @@ impl UserTable {
         Ok(())
     }
 
-    /// Sets some document columns of a row: (place among the document columns, value).
+    /// Sets some document columns of a row, (place among the document columns, value); false if there is no
+    /// such row, or nothing to set.
     pub(crate) fn update_row(
         &self,
         conn: &Connection,
         key: &RowKey,
         changed: &[(usize, &Value)],
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
+        if changed.is_empty() {
+            return Ok(false);
+        }
         let terms: Vec<_> = changed
             .iter()
             .map(|(n, _)| format!("{} = ?", quote(&self.table.columns[self.columns[*n].index].name)))
@@ -269,8 +273,7 @@ impl UserTable {
             stmt.raw_bind_parameter(n + 1, value.as_ref())?;
         }
         self.bind_key(&mut stmt, changed.len() + 1, key).map_err(Fault::Store)?;
-        stmt.raw_execute()?;
-        Ok(())
+        Ok(stmt.raw_execute()? > 0)
     }
 
     /// Deletes a row.
