@@ -113,6 +113,8 @@ pub(crate) struct Drive<'a> {
     started: Instant,
     /// Whether there may be something to capture.
     dirty: bool,
+    /// Whether there may be more to say than there was room for.
+    is_full: bool,
     progress: Progress,
     /// What the file says of this talk, and since when.
     noted: Option<(bool, Option<Stop>, Instant)>,
@@ -147,6 +149,7 @@ impl<'a> Drive<'a> {
             summary: Summary::default(),
             started: Instant::now(),
             dirty: true,
+            is_full: false,
             progress,
             noted: None,
             moved_before: 0,
@@ -287,11 +290,12 @@ impl<'a> Drive<'a> {
             self.take(&frame?)?;
             moved = true;
         }
-        while let Some(room) = self.connection.room() {
-            let Some(frame) = self.link.next_frame(self.replica, now())? else { break };
+        self.is_full = loop {
+            let Some(room) = self.connection.room() else { break true };
+            let Some(frame) = self.link.next_frame(self.replica, now())? else { break false };
             room.send(frame);
             moved = true;
-        }
+        };
         if moved {
             let (received, sent) = self.connection.bytes();
             self.progress.show(&self.link.traffic(self.replica), &self.summary, received + sent);
@@ -311,10 +315,9 @@ impl<'a> Drive<'a> {
 
     async fn wait(&mut self, writes: Option<&mut Writes>) -> Result<(), Failure> {
         let room = self.connection.outgoing();
-        let is_full = room.capacity() == 0;
         let frame = tokio::select! {
             frame = self.connection.incoming.recv() => Some(frame),
-            permit = room.reserve(), if is_full => {
+            permit = room.reserve(), if self.is_full => {
                 drop(permit.map_err(|_| lost())?);
                 None
             }
