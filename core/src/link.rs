@@ -5,11 +5,11 @@
 //!
 //! ```text
 //! frame    kind u8, then
-//!   0 attach    initiator: version · database · follow (0 all, 1 list of container ids) · count · digest
+//!   0 attach    initiator: version · database · follow (0 all, 1 list of container ids) · digest 32
 //!   1 attached  responder: 1 digests are equal, or 0: containers follow
-//!   2 containers  last u8 · n LEB128 · n times (name · integer keys u8 · access u8 · root digest 32)
+//!   2 containers  responder: last u8 · n LEB128 · n times (name · integer keys u8 · access u8 · root digest 32)
 //!   3 message   container id 32 · message
-//!   4 denied    (empty: the database; or that container: container id 32 · 0 not granted, 1 quota, 2 intake stopped)
+//!   4 denied    responder: empty: the database; or container id 32 · 0 not granted, 1 quota, 2 intake stopped
 //!   5 open      n LEB128 · n times as in containers: containers that the other side may not know
 //!   6 ask, 7 rows   see `compare`
 //!   8 receipt   initiator: container id 32 · cursor · signature 64, see `supervisor_log`
