@@ -19,21 +19,21 @@
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
 
+mod comparing;
 mod intake;
 
 pub use intake::Stop;
 
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
-use crate::compare::{Ask, Comparison, Rows};
 use crate::container::{Received, SyncError};
 use crate::container_name::{ContainerName, container_id};
 use crate::grant::{Access, access};
 use crate::id::{ContainerId, PeerId, Timestamp};
-use crate::key::RowKey;
 use crate::message::{Cursor, Message, put_cursor, read_cursor};
 use crate::replica::{ContainerState, Replica, ReplicaError, Scan};
 use crate::root::RootDigest;
 use crate::session::{Authority, Role, Session};
+use comparing::Comparing;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -253,14 +253,6 @@ pub struct Link {
     told_sent: (u64, u64),
 }
 
-#[derive(Debug, Default)]
-struct Comparing {
-    tables: VecDeque<i64>,
-    asked: bool,
-    after: Option<RowKey>,
-    found: Vec<Comparison>,
-}
-
 impl Link {
     /// The side that opened the connection; the replica must be bound.
     pub fn initiator(replica: &mut Replica, peer: PeerId) -> Result<Self, LinkError> {
@@ -321,22 +313,6 @@ impl Link {
             self.attach(replica);
         }
         Ok(())
-    }
-
-    /// An initiator that compares tables (none named: all) with those of the server, and changes nothing.
-    pub fn comparer(replica: &mut Replica, peer: PeerId, tables: &[String]) -> Result<Self, LinkError> {
-        let mut link = Self::initiator(replica, peer)?;
-        let tables = match tables {
-            [] => replica.containers.numbers().collect(),
-            names => names.iter().map(|t| replica.number(t)).collect::<Result<_, _>>()?,
-        };
-        link.comparing = Some(Comparing { tables, ..Comparing::default() });
-        Ok(link)
-    }
-
-    /// What a comparer has found, once it is done.
-    pub fn comparison(&self) -> Option<&[Comparison]> {
-        self.comparing.as_ref().filter(|c| self.attached && c.tables.is_empty()).map(|c| &c.found[..])
     }
 
     /// The side that accepted the connection. `attach` is the peer's first frame.
@@ -756,40 +732,6 @@ impl Link {
         matches!(&self.role, Role::Responder(authority) if authority.may_create(&self.peer))
     }
 
-    fn receive_ask(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
-        let ask = Ask::decode(r)?;
-        let container = ask.container;
-        let state = replica.containers.with_id(&container);
-        let granted = state.is_some_and(|c| self.access(&c.name).is_some());
-        let rows = match granted {
-            true => replica.answer(&ask)?,
-            false => Rows { container, last: true, rows: vec![] },
-        };
-        let mut frame = vec![ROWS];
-        rows.encode(&mut frame);
-        self.outbox.push_back(frame);
-        Ok(())
-    }
-
-    fn receive_rows(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
-        let rows = Rows::decode(r)?;
-        let unasked = LinkError::Protocol { what: "rows that nobody asked for" };
-        let Some(comparing) = self.comparing.as_mut().filter(|c| c.asked) else { return Err(unasked) };
-        let Some(no) = comparing.tables.front().copied() else { return Err(unasked) };
-        if comparing.after.is_none() {
-            let table = replica.containers[&no].table.clone();
-            comparing.found.push(Comparison { table, ..Comparison::default() });
-        }
-        let Some(found) = comparing.found.last_mut() else { return Err(unasked) };
-        let after = comparing.after.take();
-        comparing.after = replica.compare(no, after, rows, found)?;
-        comparing.asked = false;
-        if comparing.after.is_none() {
-            comparing.tables.pop_front();
-        }
-        Ok(())
-    }
-
     /// Tells the peer of those of these containers that it does not know; those that it must not hear of are left out.
     fn introduce(&mut self, replica: &Replica, numbers: &mut Vec<i64>) {
         if numbers.iter().all(|no| self.knows(*no)) {
@@ -912,23 +854,6 @@ impl Link {
             self.make_ready(replica, replica.changed_since(self.seen).collect());
             self.seen = end;
         }
-    }
-}
-
-impl Comparing {
-    fn next_ask(&mut self, replica: &Replica) -> Result<Option<Vec<u8>>, LinkError> {
-        while !self.asked {
-            let Some(no) = self.tables.front().copied() else { break };
-            let Some(ask) = replica.ask(no, self.after.clone())? else {
-                self.tables.pop_front();
-                continue;
-            };
-            self.asked = true;
-            let mut frame = vec![ASK];
-            ask.encode(&mut frame);
-            return Ok(Some(frame));
-        }
-        Ok(None)
     }
 }
 
