@@ -22,6 +22,7 @@
 mod comparing;
 mod intake;
 mod receipts;
+mod rest;
 
 pub use intake::Stop;
 
@@ -269,36 +270,6 @@ impl Link {
         self.outbox.push_back(Attach { database, follow, digest }.encode());
         self.outbox.extend(self.owed.drain(..));
         (self.at_rest, self.attached, self.seen) = (false, false, replica.changed_end());
-    }
-
-    /// The frame by which a responder lets a link rest.
-    pub fn rest() -> Vec<u8> {
-        vec![REST]
-    }
-
-    /// The frame by which a responder wakes a link at rest.
-    pub fn wake() -> Vec<u8> {
-        vec![WAKE]
-    }
-
-    /// As the initiator: the responder has forgotten this talk. What was said meanwhile may be lost.
-    fn receive_rest(&mut self, replica: &mut Replica) -> Result<(), LinkError> {
-        let was_level = self.is_level();
-        let receipts = self.receipts(replica)?;
-        self.owed.extend(receipts);
-        self.sessions.clear();
-        self.unlevel.clear();
-        self.ready.clear();
-        self.outbox.clear();
-        self.known.clear();
-        self.unsure.clear();
-        self.denied.clear();
-        self.intake = intake::Intake::default();
-        (self.at_rest, self.attached, self.known_to) = (true, false, 0);
-        if !was_level {
-            self.attach(replica);
-        }
-        Ok(())
     }
 
     /// The side that accepted the connection. `attach` is the peer's first frame.
