@@ -19,11 +19,13 @@
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
 
+mod attach;
 mod comparing;
 mod intake;
 mod receipts;
 mod rest;
 
+pub use attach::Attach;
 pub use intake::Stop;
 
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
@@ -35,8 +37,8 @@ use crate::message::{Cursor, Message};
 use crate::replica::{ContainerState, Replica, ReplicaError, Scan};
 use crate::root::RootDigest;
 use crate::session::{Authority, Role, Session};
+use attach::has_news;
 use comparing::Comparing;
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -97,61 +99,6 @@ pub enum LinkError {
         /// What it did.
         what: &'static str,
     },
-}
-
-/// What an initiator's first frame asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attach {
-    /// The database.
-    pub database: String,
-    follow: Option<Vec<ContainerId>>,
-    digest: [u8; 32],
-}
-
-impl Attach {
-    /// Whether a frame is an initiator's first.
-    pub fn begins(frame: &[u8]) -> bool {
-        frame.first() == Some(&ATTACH)
-    }
-
-    /// Reads an initiator's first frame.
-    pub fn decode(frame: &[u8]) -> Result<Self, LinkError> {
-        let mut r = Reader::new(frame);
-        if r.u8()? != ATTACH {
-            return Err(LinkError::Protocol { what: "the first frame is no attach" });
-        }
-        let version = r.u8()?;
-        if version != VERSION {
-            return Err(LinkError::UnknownVersion { version });
-        }
-        let database = r.text(NAME_LEN_MAX, "a database's name")?.to_owned();
-        let follow = match r.u8()? {
-            0 => None,
-            1 => {
-                let n = r.uleb_max(CONTAINERS_MAX, "the number of containers")?;
-                Some((0..n).map(|_| r.array().map(ContainerId)).collect::<Result<_, _>>()?)
-            }
-            _ => return Err(DecodeError::Invalid { what: "what to follow" }.into()),
-        };
-        let digest = r.array()?;
-        r.finish()?;
-        Ok(Self { database, follow, digest })
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut out = vec![ATTACH, VERSION];
-        put_bytes(&mut out, self.database.as_bytes());
-        match &self.follow {
-            None => out.push(0),
-            Some(ids) => {
-                out.push(1);
-                put_uleb(&mut out, ids.len() as u64);
-                ids.iter().for_each(|id| out.extend_from_slice(&id.0));
-            }
-        }
-        out.extend_from_slice(&self.digest);
-        out
-    }
 }
 
 /// A container as one side tells the other of it.
@@ -261,15 +208,6 @@ impl Link {
         let mut link = Self::new(replica, peer, Role::Initiator, binding.database.clone(), follow);
         link.attach(replica);
         Ok(link)
-    }
-
-    /// Begins to talk: which containers both sides share, and which of them differ.
-    fn attach(&mut self, replica: &Replica) {
-        let follow = self.follow.as_ref().map(|ids| ids.iter().copied().collect());
-        let (database, digest) = (self.database.clone(), self.digest(replica));
-        self.outbox.push_back(Attach { database, follow, digest }.encode());
-        self.outbox.extend(self.owed.drain(..));
-        (self.at_rest, self.attached, self.seen) = (false, false, replica.changed_end());
     }
 
     /// The side that accepted the connection. `attach` is the peer's first frame.
@@ -479,51 +417,6 @@ impl Link {
 
     fn access(&self, name: &str) -> Option<Access> {
         self.access_now()(name)
-    }
-
-    /// The containers that both sides may talk of, in the order of their ids.
-    fn shared<'r>(
-        &self,
-        replica: &'r Replica,
-        access: &impl Fn(&str) -> Option<Access>,
-    ) -> impl Iterator<Item = &'r ContainerState> {
-        let followed = |id: &ContainerId| self.follow.as_ref().is_none_or(|ids| ids.contains(id));
-        replica.containers.in_order().filter(move |c| followed(&c.id) && access(&c.name).is_some())
-    }
-
-    fn digest(&self, replica: &Replica) -> [u8; 32] {
-        let mut hash = Sha256::new().chain_update(b"piecewise containers\0");
-        for state in self.shared(replica, &self.access_now()) {
-            match state.scan() {
-                _ if !has_news(state) => {}
-                Scan::No => hash = hash.chain_update(state.id.0).chain_update(state.feed.digest().0),
-                _ => hash = hash.chain_update(state.id.0).chain_update([0xff; 32]),
-            }
-        }
-        hash.finalize().into()
-    }
-
-    fn receive_attached(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
-        if r.u8()? == 1 {
-            self.attached = true;
-            self.know_all(replica);
-            // A connection may have broken between the server's commit and its word.
-            replica.acknowledge_all()?;
-        }
-        Ok(())
-    }
-
-    fn receive_containers(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
-        let last = r.u8()? == 1;
-        let told = read_list(r)?;
-        self.hear_of(replica, &told)?;
-        if last {
-            self.attached = true;
-            // What the server did not list, it is told of.
-            let new: Vec<_> = replica.containers.numbers().filter(|no| !self.knows(*no)).collect();
-            self.make_ready(replica, new);
-        }
-        Ok(())
     }
 
     fn knows(&self, no: i64) -> bool {
@@ -760,11 +653,6 @@ impl Link {
             self.seen = end;
         }
     }
-}
-
-/// Whether a container counts in the digest: one side may know of another that has nothing in it yet.
-fn has_news(container: &ContainerState) -> bool {
-    container.feed.count() > 0 || container.scan() != Scan::No
 }
 
 fn encode_list(list: &[Told], last: bool) -> Vec<u8> {
