@@ -1,6 +1,7 @@
 //! Attach: how a talk begins. Both sides find out, by one digest, which containers they share and whether they differ.
 
-use super::{ATTACH, CONTAINERS_MAX, Link, LinkError, NAME_LEN_MAX, VERSION, read_list};
+use super::known::read_list;
+use super::{ATTACH, CONTAINERS_MAX, Link, LinkError, NAME_LEN_MAX, VERSION};
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::grant::Access;
 use crate::id::ContainerId;
