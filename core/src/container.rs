@@ -5,6 +5,8 @@
 //! proves a common prefix, or roots differ although both are level, the sets of segment ids are
 //! reconciled (`Ranges`, `Want`) and the talk goes on from there.
 
+mod first_contact;
+
 use crate::change::Action;
 use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Seq, Timestamp};
@@ -14,8 +16,8 @@ use crate::ranges::{self, SortedIds};
 use crate::replica::{Replica, ReplicaError, Scan};
 use crate::segment::{Segment, SegmentError};
 use crate::session::{Repair, Role, Session};
+use crate::store::StoreError;
 use crate::store::segments::{self, Origin};
-use crate::store::{StoreError, documents};
 use crate::supervisor_log::Event;
 use crate::supervisor_log::entry::{check_receipt, sign_receipt};
 use std::sync::Arc;
@@ -642,45 +644,5 @@ impl Replica {
                 r.settle_beside(taken.unsettled)
             }
         })
-    }
-
-    /// Before the counterpart's rows come in for the first time: captures those here that differ from them.
-    fn capture_met(&mut self, no: i64, segment: &Segment, now: Timestamp) -> Result<(), ReplicaError> {
-        let Some(user) = self.user_table(no)? else { return Ok(()) };
-        let mut reader = segment.changes().map_err(StoreError::from)?;
-        let mut differing = vec![];
-        while let Some(row) = reader.next_change().map_err(StoreError::from)? {
-            let key = RowKey::from(row.key);
-            if key == RowKey::Description || documents::find(&self.conn, no, &key)?.is_some() {
-                continue;
-            }
-            let Some(values) = user.read(&self.conn, &key)? else { continue };
-            let mut document = crate::document::Document::default();
-            let change = row.into_change();
-            let hash = crate::change_codec::encode(&change, &segment.actor, &mut vec![])
-                .map_err(|_| StoreError::BadChange { segment: segment.id })?;
-            document.insert(hash, segment.actor, change);
-            let same = crate::row::shown(&document.evaluate(), &user)
-                .is_some_and(|shown| shown.iter().zip(&values).all(|(a, b)| a.as_ref().same(b.as_ref())));
-            if !same {
-                differing.push(key);
-            }
-        }
-        if differing.is_empty() {
-            return Ok(());
-        }
-        let before = if self.containers[&no].prefer_local { self.corrected(now) } else { Timestamp(0) };
-        let mut written = std::collections::HashMap::new();
-        for entry in crate::store::log::times(&self.conn, no)? {
-            if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
-                written.insert(key, self.corrected(Timestamp(entry.time)).min(self.corrected(now)));
-            }
-        }
-        let time = |key: &RowKey| written.get(key).copied().unwrap_or(before);
-        let dirty = differing.into_iter().map(|key| crate::capture::Dirty { time: time(&key), key });
-        let mut dirty: Vec<_> = dirty.collect();
-        dirty.sort_by_key(|d| d.time);
-        self.capture_rows(no, dirty)?;
-        Ok(())
     }
 }
