@@ -6,16 +6,16 @@
 //! reconciled (`Ranges`, `Want`) and the talk goes on from there.
 
 mod first_contact;
+mod repair;
 
 use crate::change::Action;
 use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Seq, Timestamp};
 use crate::key::RowKey;
 use crate::message::{Accepted, Cursor, Have, Message, Refusal, RefusalReason, Segments};
-use crate::ranges::{self, SortedIds};
 use crate::replica::{Replica, ReplicaError, Scan};
 use crate::segment::{Segment, SegmentError};
-use crate::session::{Repair, Role, Session};
+use crate::session::{Role, Session};
 use crate::store::StoreError;
 use crate::store::segments::{self, Origin};
 use crate::supervisor_log::Event;
@@ -32,10 +32,6 @@ const EMPTY_BYTES: usize = 64;
 const LINES: usize = 256;
 /// How far a segment's time may be ahead of the server's clock.
 const AHEAD_MS_MAX: u64 = 10 * 60 * 1000;
-/// Rounds of one repair; more means that the peer does not play by the rules.
-const ROUNDS_MAX: u32 = 64;
-/// Repairs in one session.
-const REPAIRS_MAX: u32 = 2;
 
 /// Why two counterparts could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -241,25 +237,6 @@ impl<'r> Container<'r> {
         session.in_flight.push_back((sent, bytes + EMPTY_BYTES));
         session.count_sent(&parts);
         Ok(Some(Message::Segments(Segments { from, reach: sent, segments: parts })))
-    }
-
-    /// Segments that the peer asked for in a repair; they move no cursor.
-    fn next_wanted(&mut self, session: &mut Session) -> Result<Option<Message>, SyncError> {
-        let (mut bytes, mut parts) = (0, vec![]);
-        while let Some(id) = session.wanted.front() {
-            if let Some(no) = segments::find(&self.replica.conn, self.no, id)? {
-                let segment = segments::bytes(&self.replica.conn, no)?;
-                if bytes > 0 && bytes + segment.len() > MESSAGE_BYTES {
-                    break;
-                }
-                bytes += segment.len();
-                parts.push(segment);
-            }
-            session.wanted.pop_front();
-        }
-        session.count_sent(&parts);
-        let message = Segments { from: Cursor::START, reach: Cursor::START, segments: parts };
-        Ok((!message.segments.is_empty()).then_some(Message::Segments(message)))
     }
 
     // ---- what we hear
@@ -495,73 +472,6 @@ impl<'r> Container<'r> {
         let seq = Seq(cursor.seq.0 - gone);
         let hash = segments::hash_at(&self.replica.conn, self.no, seq)?;
         Ok(hash.map(|hash| Cursor { seq, hash }))
-    }
-
-    // ---- repair
-
-    fn start_repair(&mut self, session: &mut Session) -> Result<(), SyncError> {
-        if session.repair.is_some() || !matches!(session.role, Role::Initiator) {
-            return Ok(());
-        }
-        if session.repairs >= REPAIRS_MAX {
-            return Err(SyncError::RepairFailed);
-        }
-        let repair = self.new_repair(session)?;
-        session.outbox.push_back(Message::Ranges(ranges::open(&repair.ids)));
-        session.repair = Some(repair);
-        Ok(())
-    }
-
-    fn new_repair(&self, session: &mut Session) -> Result<Repair, SyncError> {
-        session.repairs += 1;
-        let ids = segments::ids(&self.replica.conn, self.no)?;
-        let began_at = self.replica.containers[&self.no].feed.tip;
-        Ok(Repair { ids: SortedIds::new(ids), began_at, said_done: false, rounds: 0 })
-    }
-
-    fn receive_ranges(
-        &mut self,
-        session: &mut Session,
-        received: &[ranges::Range],
-    ) -> Result<Received, SyncError> {
-        let mut repair = match session.repair.take() {
-            Some(repair) => repair,
-            // A word that came twice: the repair is over.
-            None if received.is_empty() => return Ok(Received::default()),
-            None if session.repairs >= REPAIRS_MAX => return Err(SyncError::RepairFailed),
-            None => {
-                let (container, peer, now) = (self.replica.place(self.no), session.peer, session.now);
-                self.replica.transaction(|r| r.tell_log(now, || Event::Repaired { container, peer }))?;
-                self.new_repair(session)?
-            }
-        };
-        if received.is_empty() {
-            if !repair.said_done {
-                session.outbox.push_back(Message::Ranges(vec![]));
-            }
-            self.end_repair(session, &repair);
-            return Ok(Received::default());
-        }
-        repair.rounds += 1;
-        if repair.rounds > ROUNDS_MAX {
-            return Err(SyncError::RepairFailed);
-        }
-        let answer = ranges::answer(&repair.ids, received)
-            .map_err(|_| SyncError::Protocol { what: "ranges that make no sense" })?;
-        session.wanted.extend(answer.ours_only);
-        if !answer.theirs_only.is_empty() {
-            session.outbox.push_back(Message::Want(answer.theirs_only));
-        }
-        repair.said_done = answer.reply.is_empty();
-        session.outbox.push_back(Message::Ranges(answer.reply));
-        session.repair = Some(repair);
-        Ok(Received::default())
-    }
-
-    /// Both know what differs, and the peer's wishes are all in: behind them, tell how far it has come.
-    fn end_repair(&self, session: &mut Session, repair: &Repair) {
-        session.in_flight.clear();
-        session.after_repair = Some(repair.began_at);
     }
 
     // ---- whether both are level
