@@ -5,17 +5,19 @@
 //! proves a common prefix, or roots differ although both are level, the sets of segment ids are
 //! reconciled (`Ranges`, `Want`) and the talk goes on from there.
 
+mod first_contact;
+mod repair;
+
 use crate::change::Action;
 use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Seq, Timestamp};
 use crate::key::RowKey;
 use crate::message::{Accepted, Cursor, Have, Message, Refusal, RefusalReason, Segments};
-use crate::ranges::{self, SortedIds};
 use crate::replica::{Replica, ReplicaError, Scan};
 use crate::segment::{Segment, SegmentError};
-use crate::session::{Repair, Role, Session};
+use crate::session::{Role, Session};
+use crate::store::StoreError;
 use crate::store::segments::{self, Origin};
-use crate::store::{StoreError, documents};
 use crate::supervisor_log::Event;
 use crate::supervisor_log::entry::{check_receipt, sign_receipt};
 use std::sync::Arc;
@@ -30,10 +32,6 @@ const EMPTY_BYTES: usize = 64;
 const LINES: usize = 256;
 /// How far a segment's time may be ahead of the server's clock.
 const AHEAD_MS_MAX: u64 = 10 * 60 * 1000;
-/// Rounds of one repair; more means that the peer does not play by the rules.
-const ROUNDS_MAX: u32 = 64;
-/// Repairs in one session.
-const REPAIRS_MAX: u32 = 2;
 
 /// Why two counterparts could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -239,25 +237,6 @@ impl<'r> Container<'r> {
         session.in_flight.push_back((sent, bytes + EMPTY_BYTES));
         session.count_sent(&parts);
         Ok(Some(Message::Segments(Segments { from, reach: sent, segments: parts })))
-    }
-
-    /// Segments that the peer asked for in a repair; they move no cursor.
-    fn next_wanted(&mut self, session: &mut Session) -> Result<Option<Message>, SyncError> {
-        let (mut bytes, mut parts) = (0, vec![]);
-        while let Some(id) = session.wanted.front() {
-            if let Some(no) = segments::find(&self.replica.conn, self.no, id)? {
-                let segment = segments::bytes(&self.replica.conn, no)?;
-                if bytes > 0 && bytes + segment.len() > MESSAGE_BYTES {
-                    break;
-                }
-                bytes += segment.len();
-                parts.push(segment);
-            }
-            session.wanted.pop_front();
-        }
-        session.count_sent(&parts);
-        let message = Segments { from: Cursor::START, reach: Cursor::START, segments: parts };
-        Ok((!message.segments.is_empty()).then_some(Message::Segments(message)))
     }
 
     // ---- what we hear
@@ -495,73 +474,6 @@ impl<'r> Container<'r> {
         Ok(hash.map(|hash| Cursor { seq, hash }))
     }
 
-    // ---- repair
-
-    fn start_repair(&mut self, session: &mut Session) -> Result<(), SyncError> {
-        if session.repair.is_some() || !matches!(session.role, Role::Initiator) {
-            return Ok(());
-        }
-        if session.repairs >= REPAIRS_MAX {
-            return Err(SyncError::RepairFailed);
-        }
-        let repair = self.new_repair(session)?;
-        session.outbox.push_back(Message::Ranges(ranges::open(&repair.ids)));
-        session.repair = Some(repair);
-        Ok(())
-    }
-
-    fn new_repair(&self, session: &mut Session) -> Result<Repair, SyncError> {
-        session.repairs += 1;
-        let ids = segments::ids(&self.replica.conn, self.no)?;
-        let began_at = self.replica.containers[&self.no].feed.tip;
-        Ok(Repair { ids: SortedIds::new(ids), began_at, said_done: false, rounds: 0 })
-    }
-
-    fn receive_ranges(
-        &mut self,
-        session: &mut Session,
-        received: &[ranges::Range],
-    ) -> Result<Received, SyncError> {
-        let mut repair = match session.repair.take() {
-            Some(repair) => repair,
-            // A word that came twice: the repair is over.
-            None if received.is_empty() => return Ok(Received::default()),
-            None if session.repairs >= REPAIRS_MAX => return Err(SyncError::RepairFailed),
-            None => {
-                let (container, peer, now) = (self.replica.place(self.no), session.peer, session.now);
-                self.replica.transaction(|r| r.tell_log(now, || Event::Repaired { container, peer }))?;
-                self.new_repair(session)?
-            }
-        };
-        if received.is_empty() {
-            if !repair.said_done {
-                session.outbox.push_back(Message::Ranges(vec![]));
-            }
-            self.end_repair(session, &repair);
-            return Ok(Received::default());
-        }
-        repair.rounds += 1;
-        if repair.rounds > ROUNDS_MAX {
-            return Err(SyncError::RepairFailed);
-        }
-        let answer = ranges::answer(&repair.ids, received)
-            .map_err(|_| SyncError::Protocol { what: "ranges that make no sense" })?;
-        session.wanted.extend(answer.ours_only);
-        if !answer.theirs_only.is_empty() {
-            session.outbox.push_back(Message::Want(answer.theirs_only));
-        }
-        repair.said_done = answer.reply.is_empty();
-        session.outbox.push_back(Message::Ranges(answer.reply));
-        session.repair = Some(repair);
-        Ok(Received::default())
-    }
-
-    /// Both know what differs, and the peer's wishes are all in: behind them, tell how far it has come.
-    fn end_repair(&self, session: &mut Session, repair: &Repair) {
-        session.in_flight.clear();
-        session.after_repair = Some(repair.began_at);
-    }
-
     // ---- whether both are level
 
     fn look_around(&mut self, session: &mut Session) -> Result<(), SyncError> {
@@ -642,45 +554,5 @@ impl Replica {
                 r.settle_beside(taken.unsettled)
             }
         })
-    }
-
-    /// Before the counterpart's rows come in for the first time: captures those here that differ from them.
-    fn capture_met(&mut self, no: i64, segment: &Segment, now: Timestamp) -> Result<(), ReplicaError> {
-        let Some(user) = self.user_table(no)? else { return Ok(()) };
-        let mut reader = segment.changes().map_err(StoreError::from)?;
-        let mut differing = vec![];
-        while let Some(row) = reader.next_change().map_err(StoreError::from)? {
-            let key = RowKey::from(row.key);
-            if key == RowKey::Description || documents::find(&self.conn, no, &key)?.is_some() {
-                continue;
-            }
-            let Some(values) = user.read(&self.conn, &key)? else { continue };
-            let mut document = crate::document::Document::default();
-            let change = row.into_change();
-            let hash = crate::change_codec::encode(&change, &segment.actor, &mut vec![])
-                .map_err(|_| StoreError::BadChange { segment: segment.id })?;
-            document.insert(hash, segment.actor, change);
-            let same = crate::row::shown(&document.evaluate(), &user)
-                .is_some_and(|shown| shown.iter().zip(&values).all(|(a, b)| a.as_ref().same(b.as_ref())));
-            if !same {
-                differing.push(key);
-            }
-        }
-        if differing.is_empty() {
-            return Ok(());
-        }
-        let before = if self.containers[&no].prefer_local { self.corrected(now) } else { Timestamp(0) };
-        let mut written = std::collections::HashMap::new();
-        for entry in crate::store::log::times(&self.conn, no)? {
-            if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
-                written.insert(key, self.corrected(Timestamp(entry.time)).min(self.corrected(now)));
-            }
-        }
-        let time = |key: &RowKey| written.get(key).copied().unwrap_or(before);
-        let dirty = differing.into_iter().map(|key| crate::capture::Dirty { time: time(&key), key });
-        let mut dirty: Vec<_> = dirty.collect();
-        dirty.sort_by_key(|d| d.time);
-        self.capture_rows(no, dirty)?;
-        Ok(())
     }
 }

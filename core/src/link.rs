@@ -5,11 +5,11 @@
 //!
 //! ```text
 //! frame    kind u8, then
-//!   0 attach    initiator: version · database · follow (0 all, 1 list of container ids) · count · digest
+//!   0 attach    initiator: version · database · follow (0 all, 1 list of container ids) · digest 32
 //!   1 attached  responder: 1 digests are equal, or 0: containers follow
-//!   2 containers  last u8 · n LEB128 · n times (name · integer keys u8 · access u8 · root digest 32)
+//!   2 containers  responder: last u8 · n LEB128 · n times (name · integer keys u8 · access u8 · root digest 32)
 //!   3 message   container id 32 · message
-//!   4 denied    (empty: the database; or that container: container id 32 · 0 not granted, 1 quota, 2 intake stopped)
+//!   4 denied    responder: empty: the database; or container id 32 · 0 not granted, 1 quota, 2 intake stopped
 //!   5 open      n LEB128 · n times as in containers: containers that the other side may not know
 //!   6 ask, 7 rows   see `compare`
 //!   8 receipt   initiator: container id 32 · cursor · signature 64, see `supervisor_log`
@@ -19,22 +19,27 @@
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
 
+mod attach;
+mod comparing;
 mod intake;
+mod known;
+mod receipts;
+mod rest;
+mod traffic;
 
+pub use attach::Attach;
 pub use intake::Stop;
+pub use traffic::Traffic;
 
-use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
-use crate::compare::{Ask, Comparison, Rows};
+use crate::bytes::{DecodeError, Reader};
 use crate::container::{Received, SyncError};
-use crate::container_name::{ContainerName, container_id};
 use crate::grant::{Access, access};
 use crate::id::{ContainerId, PeerId, Timestamp};
-use crate::key::RowKey;
-use crate::message::{Cursor, Message, put_cursor, read_cursor};
-use crate::replica::{ContainerState, Replica, ReplicaError, Scan};
-use crate::root::RootDigest;
+use crate::message::Message;
+use crate::replica::{Replica, ReplicaError};
 use crate::session::{Authority, Role, Session};
-use sha2::{Digest, Sha256};
+use comparing::Comparing;
+use known::{Denial, Told, encode_list};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -49,14 +54,11 @@ const ASK: u8 = 6;
 const ROWS: u8 = 7;
 const RECEIPT: u8 = 8;
 const INTAKE: u8 = 9;
-
 const REST: u8 = 10;
 const WAKE: u8 = 11;
 
 const NAME_LEN_MAX: usize = 512;
 const CONTAINERS_MAX: u64 = 1 << 20;
-/// A connection that stays gives receipts at most this often.
-const RECEIPTS_EVERY_MS: u64 = 60_000;
 /// Containers listed in one frame.
 const LIST_MAX: usize = 4096;
 
@@ -99,120 +101,6 @@ pub enum LinkError {
     },
 }
 
-/// What an initiator's first frame asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attach {
-    /// The database.
-    pub database: String,
-    follow: Option<Vec<ContainerId>>,
-    digest: [u8; 32],
-}
-
-impl Attach {
-    /// Whether a frame is an initiator's first.
-    pub fn begins(frame: &[u8]) -> bool {
-        frame.first() == Some(&ATTACH)
-    }
-
-    /// Reads an initiator's first frame.
-    pub fn decode(frame: &[u8]) -> Result<Self, LinkError> {
-        let mut r = Reader::new(frame);
-        if r.u8()? != ATTACH {
-            return Err(LinkError::Protocol { what: "the first frame is no attach" });
-        }
-        let version = r.u8()?;
-        if version != VERSION {
-            return Err(LinkError::UnknownVersion { version });
-        }
-        let database = r.text(NAME_LEN_MAX, "a database's name")?.to_owned();
-        let follow = match r.u8()? {
-            0 => None,
-            1 => {
-                let n = r.uleb_max(CONTAINERS_MAX, "the number of containers")?;
-                Some((0..n).map(|_| r.array().map(ContainerId)).collect::<Result<_, _>>()?)
-            }
-            _ => return Err(DecodeError::Invalid { what: "what to follow" }.into()),
-        };
-        let digest = r.array()?;
-        r.finish()?;
-        Ok(Self { database, follow, digest })
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut out = vec![ATTACH, VERSION];
-        put_bytes(&mut out, self.database.as_bytes());
-        match &self.follow {
-            None => out.push(0),
-            Some(ids) => {
-                out.push(1);
-                put_uleb(&mut out, ids.len() as u64);
-                ids.iter().for_each(|id| out.extend_from_slice(&id.0));
-            }
-        }
-        out.extend_from_slice(&self.digest);
-        out
-    }
-}
-
-/// A container as one side tells the other of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Told {
-    name: String,
-    integer_keys: bool,
-    access: Access,
-    root: RootDigest,
-}
-
-impl Told {
-    fn of(state: &ContainerState, access: Access) -> Self {
-        Self { name: state.name.clone(), integer_keys: state.integer_keys, access, root: state.feed.digest() }
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_bytes(out, self.name.as_bytes());
-        out.push(u8::from(self.integer_keys));
-        out.push(match self.access {
-            Access::Read => 0,
-            Access::Write => 1,
-            Access::Admin => 2,
-        });
-        out.extend_from_slice(&self.root.0);
-    }
-
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let name = r.text(NAME_LEN_MAX, "a container's name")?.to_owned();
-        let integer_keys = r.u8()? == 1;
-        let access = match r.u8()? {
-            0 => Access::Read,
-            1 => Access::Write,
-            2 => Access::Admin,
-            _ => return Err(DecodeError::Invalid { what: "an access" }),
-        };
-        Ok(Self { name, integer_keys, access, root: RootDigest(r.array()?) })
-    }
-}
-
-/// Why a responder does not open a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Denial {
-    NotGranted = 0,
-    Quota = 1,
-    IntakeStopped = 2,
-}
-
-/// How far a talk has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Changes of rows that went to the peer.
-    pub sent_rows: u64,
-    /// Segments that went to the peer.
-    pub sent_segments: u64,
-    /// Segments still to go.
-    pub segments_to_send: u64,
-    /// Segments still to come, as far as the peer has told.
-    pub segments_to_come: u64,
-}
-
 /// One database over one connection.
 #[derive(Debug)]
 pub struct Link {
@@ -253,14 +141,6 @@ pub struct Link {
     told_sent: (u64, u64),
 }
 
-#[derive(Debug, Default)]
-struct Comparing {
-    tables: VecDeque<i64>,
-    asked: bool,
-    after: Option<RowKey>,
-    found: Vec<Comparison>,
-}
-
 impl Link {
     /// The side that opened the connection; the replica must be bound.
     pub fn initiator(replica: &mut Replica, peer: PeerId) -> Result<Self, LinkError> {
@@ -269,74 +149,6 @@ impl Link {
         let mut link = Self::new(replica, peer, Role::Initiator, binding.database.clone(), follow);
         link.attach(replica);
         Ok(link)
-    }
-
-    /// Begins to talk: which containers both sides share, and which of them differ.
-    fn attach(&mut self, replica: &Replica) {
-        let follow = self.follow.as_ref().map(|ids| ids.iter().copied().collect());
-        let (database, digest) = (self.database.clone(), self.digest(replica));
-        self.outbox.push_back(Attach { database, follow, digest }.encode());
-        self.outbox.extend(self.owed.drain(..));
-        (self.at_rest, self.attached, self.seen) = (false, false, replica.changed_end());
-    }
-
-    /// The frame by which a responder lets a link rest.
-    pub fn rest() -> Vec<u8> {
-        vec![REST]
-    }
-
-    /// The frame by which a responder wakes a link at rest.
-    pub fn wake() -> Vec<u8> {
-        vec![WAKE]
-    }
-
-    /// As the responder: segments that were delivered and not receipted, which the link after a rest has to know of.
-    pub fn unreceipted(&self) -> Vec<(i64, u64)> {
-        let open = self.sessions.iter().map(|(no, s)| (*no, s.sent_segments - s.receipted));
-        open.filter(|(_, segments)| *segments > 0).collect()
-    }
-
-    /// As the responder, after a rest: what was delivered before it and not receipted.
-    pub fn expect_receipts(&mut self, unreceipted: Vec<(i64, u64)>, now: Timestamp) {
-        for (no, segments) in unreceipted {
-            self.session(no, now).sent_segments = segments;
-        }
-    }
-
-    /// As the initiator: the responder has forgotten this talk. What was said meanwhile may be lost.
-    fn receive_rest(&mut self, replica: &mut Replica) -> Result<(), LinkError> {
-        let was_level = self.is_level();
-        let receipts = self.receipts(replica)?;
-        self.owed.extend(receipts);
-        self.sessions.clear();
-        self.unlevel.clear();
-        self.ready.clear();
-        self.outbox.clear();
-        self.known.clear();
-        self.unsure.clear();
-        self.denied.clear();
-        self.intake = intake::Intake::default();
-        (self.at_rest, self.attached, self.known_to) = (true, false, 0);
-        if !was_level {
-            self.attach(replica);
-        }
-        Ok(())
-    }
-
-    /// An initiator that compares tables (none named: all) with those of the server, and changes nothing.
-    pub fn comparer(replica: &mut Replica, peer: PeerId, tables: &[String]) -> Result<Self, LinkError> {
-        let mut link = Self::initiator(replica, peer)?;
-        let tables = match tables {
-            [] => replica.containers.numbers().collect(),
-            names => names.iter().map(|t| replica.number(t)).collect::<Result<_, _>>()?,
-        };
-        link.comparing = Some(Comparing { tables, ..Comparing::default() });
-        Ok(link)
-    }
-
-    /// What a comparer has found, once it is done.
-    pub fn comparison(&self) -> Option<&[Comparison]> {
-        self.comparing.as_ref().filter(|c| self.attached && c.tables.is_empty()).map(|c| &c.found[..])
     }
 
     /// The side that accepted the connection. `attach` is the peer's first frame.
@@ -414,61 +226,6 @@ impl Link {
         self.attached && self.outbox.is_empty() && self.ready.is_empty() && self.unlevel.is_empty()
     }
 
-    /// What has gone to the peer and what is still to go and to come.
-    pub fn traffic(&self, replica: &Replica) -> Traffic {
-        let (sent_rows, sent_segments) = self.sent;
-        let mut traffic = Traffic { sent_rows, sent_segments, ..Traffic::default() };
-        for no in &self.unlevel {
-            self.add_waiting(replica, *no, &mut traffic);
-        }
-        traffic
-    }
-
-    /// The same of those containers alone whose name is `covered`.
-    pub fn traffic_of(&self, replica: &Replica, covered: impl Fn(&str) -> bool) -> Traffic {
-        let mut traffic = Traffic::default();
-        for (no, session) in &self.sessions {
-            if replica.containers.get(no).is_some_and(|c| covered(&c.name)) {
-                traffic.sent_rows += session.sent_rows;
-                traffic.sent_segments += session.sent_segments;
-                self.add_waiting(replica, *no, &mut traffic);
-            }
-        }
-        traffic
-    }
-
-    /// Counts the segments of a container that are still to go and to come.
-    fn add_waiting(&self, replica: &Replica, no: i64, traffic: &mut Traffic) {
-        if let (Some(session), Some(state)) = (self.sessions.get(&no), replica.containers.get(&no)) {
-            let seq = |cursor: Option<Cursor>| cursor.map_or(0, |c| c.seq.0);
-            traffic.segments_to_send += state.feed.tip.seq.0.saturating_sub(seq(session.sent));
-            let tip = session.heard.as_ref().map(|h| h.tip);
-            let come = session.said.as_ref().and_then(|h| h.cursors.first().copied());
-            traffic.segments_to_come += seq(tip).saturating_sub(seq(come));
-        }
-    }
-
-    /// Containers of this file that the server does not grant to this device.
-    pub fn not_granted(&self, replica: &Replica) -> Vec<String> {
-        self.denied_for(replica, Denial::NotGranted)
-    }
-
-    /// Containers of this file that the server does not make, since this device has as many there as it may.
-    pub fn over_quota(&self, replica: &Replica) -> Vec<String> {
-        self.denied_for(replica, Denial::Quota)
-    }
-
-    fn denied_for(&self, replica: &Replica, why: Denial) -> Vec<String> {
-        let denied = self.denied.iter().filter(|(_, denial)| **denial == why);
-        denied.filter_map(|(no, _)| Some(replica.containers.get(no)?.name.clone())).collect()
-    }
-
-    /// Rows and segments that went to the peer since this was asked last.
-    pub fn take_sent(&mut self) -> (u64, u64) {
-        let before = std::mem::replace(&mut self.told_sent, self.sent);
-        (self.sent.0 - before.0, self.sent.1 - before.1)
-    }
-
     /// Takes in one frame.
     pub fn receive(
         &mut self,
@@ -531,58 +288,6 @@ impl Link {
         self.next_receipt(replica, now)
     }
 
-    /// Once level: our word on what came, for the server's log.
-    fn next_receipt(&mut self, replica: &mut Replica, now: Timestamp) -> Result<Option<Vec<u8>>, LinkError> {
-        let recent = self.receipts_given.is_some_and(|last| now.0 < last.0 + RECEIPTS_EVERY_MS);
-        if !self.owes_receipt || recent || !self.is_level() {
-            return Ok(None);
-        }
-        self.owes_receipt = false;
-        let receipts = self.receipts(replica)?;
-        if !receipts.is_empty() {
-            self.receipts_given = Some(now);
-        }
-        self.outbox.extend(receipts);
-        Ok(self.outbox.pop_front())
-    }
-
-    /// Our word on what came and is not receipted yet.
-    fn receipts(&mut self, replica: &mut Replica) -> Result<Vec<Vec<u8>>, LinkError> {
-        let mut receipts = vec![];
-        for (no, session) in &mut self.sessions {
-            let Some(id) = replica.containers.get(no).map(|c| c.id) else { continue };
-            let receipt = replica.container(&id).map(|mut c| c.next_receipt(session)).transpose();
-            let receipt = receipt.map_err(|source| LinkError::Sync { container: id.to_string(), source })?;
-            if let Some((reach, signature)) = receipt.flatten() {
-                let mut frame = vec![RECEIPT];
-                frame.extend_from_slice(&id.0);
-                put_cursor(&mut frame, &reach);
-                frame.extend_from_slice(&signature);
-                receipts.push(frame);
-            }
-        }
-        Ok(receipts)
-    }
-
-    fn receive_receipt(
-        &mut self,
-        replica: &mut Replica,
-        r: &mut Reader<'_>,
-        now: Timestamp,
-    ) -> Result<(), LinkError> {
-        let id = ContainerId(r.array()?);
-        let (reach, signature) = (read_cursor(r)?, r.array()?);
-        let Some(state) = replica.containers.with_id(&id) else { return Ok(()) };
-        let (no, name) = (state.no, state.name.clone());
-        if self.access(&name).is_none() || !self.sessions.contains_key(&no) {
-            return Ok(()); // for something that was not sent
-        }
-        let session = self.session(no, now);
-        let done =
-            replica.container(&id).map(|mut c| c.receive_receipt(session, reach, signature)).transpose();
-        done.map(drop).map_err(|source| LinkError::Sync { container: name, source })
-    }
-
     fn is_responder(&self) -> bool {
         matches!(self.role, Role::Responder(_))
     }
@@ -598,222 +303,6 @@ impl Link {
 
     fn access(&self, name: &str) -> Option<Access> {
         self.access_now()(name)
-    }
-
-    /// The containers that both sides may talk of, in the order of their ids.
-    fn shared<'r>(
-        &self,
-        replica: &'r Replica,
-        access: &impl Fn(&str) -> Option<Access>,
-    ) -> impl Iterator<Item = &'r ContainerState> {
-        let followed = |id: &ContainerId| self.follow.as_ref().is_none_or(|ids| ids.contains(id));
-        replica.containers.in_order().filter(move |c| followed(&c.id) && access(&c.name).is_some())
-    }
-
-    fn digest(&self, replica: &Replica) -> [u8; 32] {
-        let mut hash = Sha256::new().chain_update(b"piecewise containers\0");
-        for state in self.shared(replica, &self.access_now()) {
-            match state.scan() {
-                _ if !has_news(state) => {}
-                Scan::No => hash = hash.chain_update(state.id.0).chain_update(state.feed.digest().0),
-                _ => hash = hash.chain_update(state.id.0).chain_update([0xff; 32]),
-            }
-        }
-        hash.finalize().into()
-    }
-
-    fn receive_attached(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
-        if r.u8()? == 1 {
-            self.attached = true;
-            self.know_all(replica);
-            // A connection may have broken between the server's commit and its word.
-            replica.acknowledge_all()?;
-        }
-        Ok(())
-    }
-
-    fn receive_containers(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
-        let last = r.u8()? == 1;
-        let told = read_list(r)?;
-        self.hear_of(replica, &told)?;
-        if last {
-            self.attached = true;
-            // What the server did not list, it is told of.
-            let new: Vec<_> = replica.containers.numbers().filter(|no| !self.knows(*no)).collect();
-            self.make_ready(replica, new);
-        }
-        Ok(())
-    }
-
-    fn knows(&self, no: i64) -> bool {
-        (no <= self.known_to && !self.unsure.contains(&no)) || self.known.contains(&no)
-    }
-
-    /// Both sides have the same, so the peer knows of all; but of those that do not count in the digest, perhaps.
-    fn know_all(&mut self, replica: &Replica) {
-        self.known_to = replica.containers.last();
-        self.unsure = replica.containers.values().filter(|c| !has_news(c)).map(|c| c.no).collect();
-    }
-
-    fn hear_of(&mut self, replica: &mut Replica, told: &[Told]) -> Result<(), LinkError> {
-        let names: Vec<_> = told.iter().map(|t| (t.name.as_str(), t.integer_keys)).collect();
-        let numbers = replica.follow_containers(&names)?;
-        let followed: Vec<_> = numbers.into_iter().zip(told).filter_map(|(no, t)| Some((no?, t))).collect();
-        let is_read_only = |told: &Told| told.access == Access::Read;
-        let rights_differ =
-            |(no, told): &(i64, &Told)| replica.containers[no].is_read_only() != is_read_only(told);
-        let changed: Vec<_> = followed.iter().filter(|one| rights_differ(one)).collect();
-        if !changed.is_empty() {
-            replica.transaction(|r| {
-                changed.iter().try_for_each(|(no, told)| r.set_read_only(*no, is_read_only(told)))
-            })?;
-        }
-        for (no, told) in followed {
-            self.known.insert(no);
-            let state = &replica.containers[&no];
-            if state.scan() != Scan::No || state.feed.digest() != told.root {
-                self.make_ready(replica, vec![no]);
-            }
-        }
-        Ok(())
-    }
-
-    fn receive_denied(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
-        if r.is_empty() {
-            return Err(LinkError::Denied { database: self.database.clone() });
-        }
-        let id = ContainerId(r.array()?);
-        let denial = match r.u8()? {
-            0 => Denial::NotGranted,
-            1 => Denial::Quota,
-            2 => Denial::IntakeStopped,
-            _ => return Err(DecodeError::Invalid { what: "why a container is denied" }.into()),
-        };
-        if let Some(no) = replica.containers.with_id(&id).map(|c| c.no) {
-            self.sessions.remove(&no);
-            self.unlevel.remove(&no);
-            self.ready.retain(|(_, n)| *n != no);
-            self.denied.insert(no, denial);
-        }
-        Ok(())
-    }
-
-    fn receive_open(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
-        let told = read_list(r)?;
-        if !self.is_responder() {
-            return self.hear_of(replica, &told);
-        }
-        let binding = replica.binding().ok_or(ReplicaError::NotBound)?.clone();
-        let access = self.access_now();
-        let mut opened = vec![];
-        for told in &told {
-            let name = ContainerName::parse(&told.name)
-                .map_err(|_| ReplicaError::BadName { name: told.name.clone() })?;
-            let id = container_id(&binding.realm, &name);
-            let exists = replica.containers.with_id(&id).is_some();
-            let denial = match access(&told.name) {
-                Some(_) if exists => None,
-                Some(access) if access < Access::Write => Some(Denial::NotGranted),
-                None => Some(Denial::NotGranted),
-                Some(_) if self.lets_pass_new(id) => Some(Denial::IntakeStopped),
-                Some(_) if !self.may_create() => Some(Denial::Quota),
-                Some(_) => None,
-            };
-            match (denial, &self.role) {
-                (Some(denial), _) => self.deny(&id, denial),
-                (None, Role::Responder(authority)) if !exists => {
-                    authority.created(&self.peer);
-                    opened.push((id, told));
-                }
-                (None, _) => opened.push((id, told)),
-            }
-        }
-        let names: Vec<_> = opened.iter().map(|(_, t)| (t.name.as_str(), t.integer_keys)).collect();
-        let numbers = replica.follow_containers(&names)?;
-        for ((id, _), no) in opened.into_iter().zip(numbers) {
-            let Some(no) = no else {
-                self.deny(&id, Denial::NotGranted);
-                continue;
-            };
-            self.known.insert(no);
-            self.make_ready(replica, vec![no]);
-            if let Some(ids) = &mut self.follow {
-                ids.insert(id);
-            }
-            replica.note_changed(no);
-        }
-        Ok(())
-    }
-
-    fn deny(&mut self, id: &ContainerId, denial: Denial) {
-        let mut frame = vec![DENIED];
-        frame.extend_from_slice(&id.0);
-        frame.push(denial as u8);
-        self.outbox.push_back(frame);
-    }
-
-    fn may_create(&self) -> bool {
-        matches!(&self.role, Role::Responder(authority) if authority.may_create(&self.peer))
-    }
-
-    fn receive_ask(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
-        let ask = Ask::decode(r)?;
-        let container = ask.container;
-        let state = replica.containers.with_id(&container);
-        let granted = state.is_some_and(|c| self.access(&c.name).is_some());
-        let rows = match granted {
-            true => replica.answer(&ask)?,
-            false => Rows { container, last: true, rows: vec![] },
-        };
-        let mut frame = vec![ROWS];
-        rows.encode(&mut frame);
-        self.outbox.push_back(frame);
-        Ok(())
-    }
-
-    fn receive_rows(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
-        let rows = Rows::decode(r)?;
-        let unasked = LinkError::Protocol { what: "rows that nobody asked for" };
-        let Some(comparing) = self.comparing.as_mut().filter(|c| c.asked) else { return Err(unasked) };
-        let Some(no) = comparing.tables.front().copied() else { return Err(unasked) };
-        if comparing.after.is_none() {
-            let table = replica.containers[&no].table.clone();
-            comparing.found.push(Comparison { table, ..Comparison::default() });
-        }
-        let Some(found) = comparing.found.last_mut() else { return Err(unasked) };
-        let after = comparing.after.take();
-        comparing.after = replica.compare(no, after, rows, found)?;
-        comparing.asked = false;
-        if comparing.after.is_none() {
-            comparing.tables.pop_front();
-        }
-        Ok(())
-    }
-
-    /// Tells the peer of those of these containers that it does not know; those that it must not hear of are left out.
-    fn introduce(&mut self, replica: &Replica, numbers: &mut Vec<i64>) {
-        if numbers.iter().all(|no| self.knows(*no)) {
-            return;
-        }
-        let (access, mut told) = (self.access_now(), vec![]);
-        numbers.retain(|no| {
-            if self.knows(*no) {
-                return true;
-            }
-            let Some(state) = replica.containers.get(no) else { return false };
-            let followed = self.follow.as_ref().is_none_or(|ids| ids.contains(&state.id));
-            let Some(access) = access(&state.name).filter(|_| followed || !self.is_responder()) else {
-                return false;
-            };
-            self.known.insert(*no);
-            told.push(Told::of(state, access));
-            true
-        });
-        for list in told.chunks(LIST_MAX) {
-            let mut frame = vec![OPEN];
-            put_list(list, &mut frame);
-            self.outbox.push_back(frame);
-        }
     }
 
     fn receive_message(
@@ -913,42 +402,4 @@ impl Link {
             self.seen = end;
         }
     }
-}
-
-impl Comparing {
-    fn next_ask(&mut self, replica: &Replica) -> Result<Option<Vec<u8>>, LinkError> {
-        while !self.asked {
-            let Some(no) = self.tables.front().copied() else { break };
-            let Some(ask) = replica.ask(no, self.after.clone())? else {
-                self.tables.pop_front();
-                continue;
-            };
-            self.asked = true;
-            let mut frame = vec![ASK];
-            ask.encode(&mut frame);
-            return Ok(Some(frame));
-        }
-        Ok(None)
-    }
-}
-
-/// Whether a container counts in the digest: one side may know of another that has nothing in it yet.
-fn has_news(container: &ContainerState) -> bool {
-    container.feed.count() > 0 || container.scan() != Scan::No
-}
-
-fn encode_list(list: &[Told], last: bool) -> Vec<u8> {
-    let mut out = vec![CONTAINERS, u8::from(last)];
-    put_list(list, &mut out);
-    out
-}
-
-fn put_list(list: &[Told], out: &mut Vec<u8>) {
-    put_uleb(out, list.len() as u64);
-    list.iter().for_each(|told| told.encode(out));
-}
-
-fn read_list(r: &mut Reader<'_>) -> Result<Vec<Told>, DecodeError> {
-    let n = r.uleb_max(LIST_MAX as u64, "the number of containers")?;
-    (0..n).map(|_| Told::decode(r)).collect()
 }

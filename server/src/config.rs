@@ -5,9 +5,11 @@ use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 use std::path::PathBuf;
 
-/// Piecewise server: SQLite tables in sync, with nothing to administer per table.
+/// Keeps the tables of a data folder in sync with devices, with nothing to administer per table.
+///
+/// Each database is a SQLite file there, which programs of this machine may use as well.
 #[derive(Debug, Parser)]
-#[command(name = "piecewise-server", version, max_term_width = 100)]
+#[command(name = "piecewise-server", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -27,10 +29,10 @@ pub enum Command {
     Grant(GrantArgs),
     /// Take a grant from a device.
     Ungrant(GrantArgs),
-    /// Print a link to the page that shows how the server does; it opens once, within five minutes.
-    StatusLink(DataArgs),
     /// Take all rights from a device and end its connections.
     Revoke(RevokeArgs),
+    /// Print a link to the page that shows how the server does; it opens once, within five minutes.
+    StatusLink(DataArgs),
     /// Show, verify or export the signed log of everything this server accepted and delivered.
     #[command(subcommand)]
     Log(LogCommand),
@@ -139,19 +141,19 @@ pub struct ServeArgs {
     #[arg(long, env = "PIECEWISE_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// How to write logs: text or json [default: text].
-    #[arg(long, env = "PIECEWISE_LOG_FORMAT", value_parser = ["text", "json"])]
+    #[arg(long, env = "PIECEWISE_LOG_FORMAT", value_name = "FORMAT", value_parser = ["text", "json"])]
     pub log_format: Option<String>,
     /// Who may read /metrics: this machine alone, all, or nobody [default: local].
-    #[arg(long, env = "PIECEWISE_METRICS", value_enum)]
+    #[arg(long, env = "PIECEWISE_METRICS", value_name = "WHO", value_enum)]
     pub metrics: Option<MetricsFor>,
-    /// Limits.
-    #[command(flatten)]
-    #[serde(default)]
-    pub limits: LimitArgs,
     /// A TOML file with any of these settings, named as the flags with _ for -; limits stand under `[limits]`.
     #[arg(long, env = "PIECEWISE_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
+    /// Limits.
+    #[command(flatten)]
+    #[serde(default)]
+    pub limits: LimitArgs,
 }
 
 /// Who may read the metrics.

@@ -1,6 +1,6 @@
 //! Piecewise server: the side that accepts connections and keeps every table in a SQLite file.
 //!
-//! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `database` one file with its thread;
+//! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `databases` knows which files are open, `database` is one with its thread;
 //! `supervisor` knows who may do what; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs.
 //! `limits`, `disk`, `backlog` and `ledger` keep what peers take within bounds; `metrics`, `report` and `status` tell how it goes;
 //! `say` writes what people read.

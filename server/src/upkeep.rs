@@ -1,4 +1,4 @@
-//! Upkeep: what a server does once a second: look at the disk, let databases rest, write the ledger down, forget links to the status page.
+//! Upkeep: what a server does once a second: look at the disk, let databases rest, write the ledger down.
 
 use crate::database::Command;
 use crate::limits::Hit;

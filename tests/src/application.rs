@@ -1,7 +1,7 @@
 //! Application: the side of the benchmarks that uses the files as any program does: opens them, writes
 //! rows of made-up words, counts and compares.
 
-use crate::process::PATIENCE;
+use crate::data;
 use crate::rng::Rng;
 use rusqlite::Connection;
 use std::path::Path;
@@ -50,8 +50,7 @@ fn word(rng: &mut Rng) -> String {
 
 /// Opens a file as an application that waits for locks.
 pub fn open(file: &Path) -> Connection {
-    let conn = Connection::open(file).expect("the file opens");
-    conn.busy_timeout(PATIENCE).expect("a timeout");
+    let conn = data::open(file);
     conn.execute_batch("PRAGMA synchronous = NORMAL").expect("a pragma");
     conn
 }
@@ -76,9 +75,4 @@ pub fn len(file: &Path) -> u64 {
 pub fn folder_len(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|e| if e.path().is_dir() { folder_len(&e.path()) } else { len(&e.path()) }).sum()
-}
-
-/// A path as text.
-pub fn text(path: &Path) -> &str {
-    path.to_str().expect("a path that is text")
 }

@@ -1,5 +1,6 @@
 //! Network: a server and its clients with real SQLite files, and a clock that goes when told.
 
+use crate::data::query;
 use crate::rng::Rng;
 use piecewise_core::grant::{Access, Grant};
 use piecewise_core::id::{PeerId, RealmId, Timestamp};
@@ -198,14 +199,7 @@ impl Network {
 
     /// All that a query gives, a line a row.
     pub fn query(&mut self, n: usize, sql: &str) -> Vec<String> {
-        let conn = Connection::open(&self.machines[n].path).expect("the file opens");
-        let mut stmt = conn.prepare(sql).expect("SQL");
-        let width = stmt.column_count();
-        let rows = stmt.query_map([], |row| {
-            let cell = |n| row.get::<_, rusqlite::types::Value>(n).map(|v| format!("{v:?}"));
-            (0..width).map(cell).collect::<Result<Vec<_>, _>>().map(|cells| cells.join(" "))
-        });
-        rows.expect("a query").map(|row| row.expect("a row")).collect()
+        query(&self.machines[n].path, sql)
     }
 
     /// Captures all there is on a machine.

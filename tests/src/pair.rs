@@ -1,7 +1,7 @@
 //! Pair: a server and the files of one application on two devices, with the real binaries.
 
 use crate::data::{query, sql};
-use crate::process::{Device, PATIENCE, Server};
+use crate::process::{Device, PATIENCE, Server, text};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tempfile::TempDir;
@@ -63,7 +63,7 @@ impl Pair {
 
     /// A file's path as text.
     pub fn path(&self, n: usize) -> &str {
-        self.files[n].to_str().expect("a path that is text")
+        text(&self.files[n])
     }
 
     /// A query gives the same in both files and at the server; what.

@@ -20,6 +20,11 @@ pub fn binary(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not built; run `cargo build --workspace` (as `make test` does)"))
 }
 
+/// A path as text, as commands take it.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("a path that is text")
+}
+
 /// What a command said and how it ended.
 #[derive(Debug, Clone)]
 pub struct Said {

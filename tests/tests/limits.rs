@@ -7,7 +7,7 @@ use piecewise_server::disk::Disk;
 use piecewise_server::supervisor::Supervisor;
 use piecewise_tests::data::{query, sql};
 use piecewise_tests::http::{figure, get};
-use piecewise_tests::process::{Device, PATIENCE, Said, Server};
+use piecewise_tests::process::{Device, PATIENCE, Said, Server, text};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -55,10 +55,6 @@ impl Setting {
     fn another(&self, name: &str) -> Device {
         Device::joined(&self.path(name), &self.server, &["app/*=write"])
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path that is text")
 }
 
 #[track_caller]

@@ -3,16 +3,12 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
 
 use piecewise_tests::data::{query, sql};
-use piecewise_tests::process::{Device, Server, Watch};
-use std::path::{Path, PathBuf};
+use piecewise_tests::process::{Device, Server, Watch, text};
+use std::path::PathBuf;
 
 const NOTES: &str = "CREATE TABLE notes(id TEXT PRIMARY KEY, body TEXT);";
 const ALL: &str = "SELECT id, body FROM notes ORDER BY id";
 const DATABASES: usize = 8;
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path that is text")
-}
 
 struct Setting {
     folder: tempfile::TempDir,

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
 
 use piecewise_tests::data::{query, sql};
-use piecewise_tests::process::{Device, Said, Server, binary};
-use std::path::{Path, PathBuf};
+use piecewise_tests::process::{Device, Said, Server, binary, text};
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 struct Setting {
@@ -32,10 +32,6 @@ impl Setting {
         self.device.must(["track", text(&file), "t", "--as", "app"]);
         file
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path that is text")
 }
 
 /// The command failed with this code, said this, and a hint with this.

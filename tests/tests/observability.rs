@@ -4,8 +4,8 @@
 
 use piecewise_tests::data::{query, sql};
 use piecewise_tests::http::{Answer, figure, get, request};
-use piecewise_tests::process::{Device, Server};
-use std::path::{Path, PathBuf};
+use piecewise_tests::process::{Device, Server, text};
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 struct Setting {
@@ -48,10 +48,6 @@ impl Setting {
         assert_eq!(opened.code, 200, "{opened:?}");
         opened.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path that is text")
 }
 
 #[test]

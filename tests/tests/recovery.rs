@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
 
 use piecewise_tests::data::{open, query, sql};
-use piecewise_tests::process::{Device, Server};
+use piecewise_tests::process::{Device, Server, text};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -31,10 +31,6 @@ impl Setting {
     fn sync(&self) {
         self.device.must(["sync", text(&self.file), "--quiet"]);
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path that is text")
 }
 
 /// Copies a database as a backup tool does: whole, with what its WAL holds.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
 
 use piecewise_tests::data::{query, sql};
-use piecewise_tests::process::{Device, Server};
+use piecewise_tests::process::{Device, Server, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -78,10 +78,6 @@ impl Setting {
         assert_eq!(self.log(&["export", text(&folder)]).code, 0);
         folder
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path that is text")
 }
 
 /// Puts a backup in the place of a file.

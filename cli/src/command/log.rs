@@ -77,7 +77,7 @@ fn check(args: &LogCheckArgs) -> Result<u8, Failure> {
             segments.len()
         );
         if !missing.is_empty() {
-            say!("{} are not: they have not been sent, or no checkpoint covers them yet", missing.len());
+            say!("not in it: {}, not sent or under no checkpoint yet", missing.len());
         }
     }
     Ok(u8::from(!missing.is_empty()))

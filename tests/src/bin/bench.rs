@@ -6,11 +6,12 @@ use piecewise_core::supervisor_log::entry::Place;
 use piecewise_core::supervisor_log::{Entry, Event};
 use piecewise_server::audit;
 use piecewise_server::supervisor::Supervisor;
-use piecewise_tests::application::{Vocabulary, checkpoint, count, len, open, text};
+use piecewise_tests::application::{Vocabulary, checkpoint, count, len, open};
 use piecewise_tests::hot_paths;
 use piecewise_tests::measure::{Usage, argument, page_path};
 use piecewise_tests::page::Page;
-use piecewise_tests::process::{Device, PATIENCE, Server, Watch};
+use piecewise_tests::process::{Device, PATIENCE, Server, Watch, text};
+use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -406,48 +407,23 @@ fn insert(conn: &mut Connection, key: Key, rows: u64) -> u64 {
                 [&reference, &name, &email, &street, &day, &note].map(|t| t.len()).iter().sum::<usize>();
             raw += (texts + city.len() + 16) as u64;
             let done = rng.below(2);
-            match key {
-                Key::Integer => {
-                    raw += 8;
-                    stmt.execute(params![
-                        n as i64,
-                        reference,
-                        name,
-                        email,
-                        street,
-                        city,
-                        amount,
-                        day,
-                        done as i64,
-                        note
-                    ])
-                }
+            let key = match key {
+                Key::Integer => Value::Integer(n as i64),
                 Key::Uuid => {
                     let (a, b) = (rng.number(), rng.number());
-                    let uuid = format!(
+                    Value::Text(format!(
                         "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
                         a >> 32,
                         a >> 16 & 0xffff,
                         a & 0xffff,
                         b >> 48,
                         b & 0xffff_ffff_ffff
-                    );
-                    raw += 36;
-                    stmt.execute(params![
-                        uuid,
-                        reference,
-                        name,
-                        email,
-                        street,
-                        city,
-                        amount,
-                        day,
-                        done as i64,
-                        note
-                    ])
+                    ))
                 }
-            }
-            .expect("an insert");
+            };
+            raw += if matches!(key, Value::Integer(_)) { 8 } else { 36 };
+            stmt.execute(params![key, reference, name, email, street, city, amount, day, done as i64, note])
+                .expect("an insert");
         }
         drop(stmt);
         tx.commit().expect("a commit");

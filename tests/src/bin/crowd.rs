@@ -8,11 +8,11 @@
 use piecewise_core::grant::Grant;
 use piecewise_core::id::Timestamp;
 use piecewise_server::supervisor::Supervisor;
-use piecewise_tests::application::{Vocabulary, open, text};
+use piecewise_tests::application::{Vocabulary, open};
 use piecewise_tests::client::{Client, Ended, Known, Watcher};
 use piecewise_tests::measure::{Times, Usage, argument, page_path, time};
 use piecewise_tests::page;
-use piecewise_tests::process::{Device, Server, Watch};
+use piecewise_tests::process::{Device, Server, Watch, text};
 use rusqlite::params;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

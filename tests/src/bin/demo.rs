@@ -1,6 +1,6 @@
 //! The demo: a server and two replicas with real files; both edit offline, then sync. `make demo` runs it.
 
-use piecewise_tests::process::{Device, Server, binary};
+use piecewise_tests::process::{Device, Server, binary, text};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use std::io::IsTerminal;
@@ -137,10 +137,6 @@ fn step(title: &str) {
 
 fn say(line: &str) {
     println!("  \x1b[2m$ {line}\x1b[0m");
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the demo's paths are text")
 }
 
 fn name(path: &str) -> &str {

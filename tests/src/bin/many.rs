@@ -4,10 +4,10 @@
 //! reach the server through a proxy that counts bytes and cuts lines. `--split` works on the files of a folder by one
 //! process after another; without it, several databases are given to `piecewise` as a folder.
 
-use piecewise_tests::application::{Vocabulary, open, text};
+use piecewise_tests::application::{Vocabulary, open};
 use piecewise_tests::measure::{Ran, Times, Usage, argument, flag, must, page_path, size, time};
 use piecewise_tests::page;
-use piecewise_tests::process::{Device, Server, Watch};
+use piecewise_tests::process::{Device, Server, Watch, text};
 use piecewise_tests::proxy::Proxy;
 use rusqlite::params;
 use std::fmt::Write as _;

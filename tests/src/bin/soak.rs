@@ -5,10 +5,10 @@
 //! of the same file, and notes how long it waits for locks. Both `watch`es reach the server through proxies that count
 //! bytes. Kills keep clear of the first and the last tenth, whose speeds are compared. `make soak GIGABYTES=…`
 
-use piecewise_tests::application::{Vocabulary, checkpoint, count, folder_len, len, open, text};
+use piecewise_tests::application::{Vocabulary, checkpoint, count, folder_len, len, open};
 use piecewise_tests::measure::{Times, Usage, argument, flag, page_path, run, size, text_argument, time};
 use piecewise_tests::page;
-use piecewise_tests::process::{Device, Server, Watch};
+use piecewise_tests::process::{Device, Server, Watch, text};
 use piecewise_tests::proxy::Proxy;
 use piecewise_tests::rng::Rng;
 use rusqlite::types::ValueRef;
