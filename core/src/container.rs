@@ -195,6 +195,7 @@ impl<'r> Container<'r> {
             return Ok(None);
         }
         if session.stopped && session.in_flight.iter().any(|(_, bytes)| *bytes > EMPTY_BYTES) {
+            session.held_back = true;
             return Ok(None); // the peer may have let it pass
         }
         if let Some(reach) = session.after_repair.take() {
@@ -213,7 +214,8 @@ impl<'r> Container<'r> {
             let count = lines.len();
             for line in lines {
                 let theirs = Some(line.origin.peer) == session.peer_no && line.origin.seq <= proven.seq;
-                if !theirs && session.stopped {
+                session.held_back = !theirs && session.stopped;
+                if session.held_back {
                     break 'lines;
                 }
                 if !theirs {

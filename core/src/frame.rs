@@ -6,9 +6,11 @@
 //! The layout is in PROTOCOL.md. Everything is checked while it is read; no length is believed before
 //! the bytes are there, and the number of values is capped before any run is expanded.
 
+mod columns;
 mod reader;
 mod writer;
 
+pub(crate) use columns::Columns;
 pub use reader::{FrameReader, RowChange};
 pub use writer::{FrameWriter, KeyRef};
 

@@ -6,7 +6,7 @@
 use crate::bytes::DecodeError;
 use crate::change::{Action, Change, OWN, Op};
 use crate::document::{Document, Plain};
-use crate::frame::{OpKind, Template};
+use crate::frame::{Columns, OpKind, Template};
 use crate::id::{Actor, ChangeHash};
 use crate::key::RowKey;
 use crate::segment::Segment;
@@ -35,7 +35,7 @@ pub(crate) struct History {
     bytes: usize,
     outlines: HashMap<i64, Option<Arc<Outline>>>,
     /// The segment whose values were looked up last, not decoded.
-    opened: Option<(i64, Segment)>,
+    opened: Option<Opened>,
     hashes: HashMap<i64, Arc<[u8]>>,
 }
 
@@ -89,6 +89,25 @@ enum Compact {
     Text(u32, u32),
     Blob(u32, u32),
     RawText(u32, u32),
+}
+
+/// A segment of plain inserts of which single rows are looked up.
+#[derive(Debug)]
+struct Opened {
+    no: i64,
+    segment: Segment,
+    columns: Columns,
+}
+
+impl Opened {
+    fn new(no: i64, segment: Segment) -> Result<Self, StoreError> {
+        let columns = Columns::new(segment.plain(), segment.header.count as usize).map_err(damaged)?;
+        Ok(Self { no, segment, columns })
+    }
+}
+
+fn damaged(_: DecodeError) -> StoreError {
+    StoreError::Damaged { what: "a stored segment" }
 }
 
 impl History {
@@ -151,15 +170,14 @@ impl History {
         at: At,
         take: impl FnOnce(&[ValueRef<'_>]) -> T,
     ) -> Result<T, StoreError> {
-        if self.opened.as_ref().is_none_or(|(no, _)| *no != at.segment()) {
-            self.opened = Some((at.segment(), segments::open(conn, at.segment())?));
+        let mut opened = match self.opened.take() {
+            Some(opened) if opened.no == at.segment() => opened,
+            _ => Opened::new(at.segment(), segments::open(conn, at.segment())?)?,
+        };
+        let taken = take(&opened.columns.row(opened.segment.plain(), at.index()).map_err(damaged)?);
+        if opened.segment.plain_len() <= CACHE_BYTES_MAX {
+            self.opened = Some(opened);
         }
-        let damaged = |_| StoreError::Damaged { what: "a stored segment" };
-        let Some((_, segment)) = &self.opened else { return Err(damaged(())) };
-        let mut reader = segment.changes().map_err(|_| damaged(()))?;
-        let taken = take(reader.plain_values_at(at.index()).map_err(|_| damaged(()))?);
-        drop(reader);
-        self.opened.take_if(|(_, segment)| segment.plain_len() > CACHE_BYTES_MAX);
         Ok(taken)
     }
 
@@ -206,7 +224,7 @@ impl History {
             return Ok(decoded.clone());
         }
         let decoded = Decoded::new(segments::open(conn, no)?);
-        let decoded = Arc::new(decoded.map_err(|_| StoreError::Damaged { what: "a stored segment" })?);
+        let decoded = Arc::new(decoded.map_err(damaged)?);
         self.bytes += decoded.size();
         self.decoded.insert(no, (self.clock, decoded.clone()));
         while self.bytes > CACHE_BYTES_MAX && self.decoded.len() > 1 {

@@ -92,6 +92,8 @@ pub struct Session {
     pub(crate) holds_back: bool,
     /// Whether the peer takes no segments in: only that we have its own is told.
     pub(crate) stopped: bool,
+    /// Whether own segments wait for that to end.
+    pub(crate) held_back: bool,
     /// What went to the peer.
     pub(crate) sent_rows: u64,
     pub(crate) sent_segments: u64,
@@ -134,6 +136,7 @@ impl Session {
             level: false,
             holds_back: false,
             stopped: false,
+            held_back: false,
             sent_rows: 0,
             sent_segments: 0,
             received_segments: 0,

@@ -89,6 +89,9 @@ impl Server {
             (Some(cert), Some(key)) => Some(crate::tls::acceptor(cert, key)?),
             _ => None,
         };
+        let databases = self.databases.clone();
+        let begun = tokio::task::spawn_blocking(move || databases.begin()).await;
+        begun.map_err(|e| format!("the databases could not be opened: {e}"))?;
         let listener = TcpListener::bind(&config.listen)
             .await
             .map_err(|e| format!("cannot listen on {}: {e}", config.listen))?;
@@ -98,8 +101,6 @@ impl Server {
         std::fs::write(&path, &public).map_err(|e| format!("{}: {e}", path.display()))?;
         tracing::info!(%address, public, key = self.supervisor.identity.peer_id().short(), "listening");
         let mut tasks = tokio::task::JoinSet::new();
-        let databases = self.databases.clone();
-        std::thread::spawn(move || databases.begin());
         tasks.spawn(upkeep::run(self.clone()));
         let mut sign = tokio::time::interval(SIGN_EVERY);
         sign.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

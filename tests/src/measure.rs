@@ -109,22 +109,13 @@ impl Usage {
             let line = status.lines().find_map(|l| l.strip_prefix(name))?;
             line.trim_start_matches(':').split_whitespace().next()?.parse().ok()
         };
-        // The command's name, in parentheses, may hold spaces.
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let ticks: f64 = stat
-            .rsplit(')')
-            .next()?
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|t| t.parse::<f64>().ok())
-            .sum();
+        let cpu = Cpu::at(&format!("/proc/{pid}/stat"), OWN)?;
         Some(Self {
             memory_kib: field("VmRSS")?,
             peak_kib: field("VmHWM")?,
             handles: std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64,
             threads: field("Threads")?,
-            cpu: Duration::from_secs_f64(ticks / TICKS),
+            cpu: cpu.user + cpu.system,
         })
     }
 
@@ -136,6 +127,53 @@ impl Usage {
     /// The most memory, as people read it.
     pub fn peak(&self) -> String {
         format!("{} MiB", self.peak_kib >> 10)
+    }
+}
+
+/// CPU time of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Cpu {
+    /// In its own code.
+    pub user: Duration,
+    /// In the kernel, for it.
+    pub system: Duration,
+}
+
+/// Where the times of a process stand behind its name in `stat`, and those of its children that have ended.
+const OWN: usize = 11;
+const CHILDREN: usize = 13;
+
+impl Cpu {
+    /// Of a process that runs.
+    pub fn of(pid: u32) -> Self {
+        Self::at(&format!("/proc/{pid}/stat"), OWN).unwrap_or_default()
+    }
+
+    /// Of all processes that this one has started and seen end.
+    pub fn of_children() -> Self {
+        Self::at("/proc/self/stat", CHILDREN).unwrap_or_default()
+    }
+
+    fn at(path: &str, place: usize) -> Option<Self> {
+        let stat = std::fs::read_to_string(path).ok()?;
+        // The command's name, in parentheses, may hold spaces.
+        let mut ticks = stat.rsplit(')').next()?.split_whitespace().skip(place);
+        let mut next = || Some(Duration::from_secs_f64(ticks.next()?.parse::<f64>().ok()? / TICKS));
+        Some(Self { user: next()?, system: next()? })
+    }
+}
+
+impl std::ops::Sub for Cpu {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self { user: self.user - before.user, system: self.system - before.system }
+    }
+}
+
+impl fmt::Display for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "user {} ms, system {} ms", self.user.as_millis(), self.system.as_millis())
     }
 }
 

@@ -6,6 +6,7 @@ use crate::change::{Action, Change, OWN, Op, OpId, TextRun};
 use crate::id::{Actor, ChangeHash};
 use crate::key::{KEY_LEN_MAX, check_tuple};
 use crate::value::ValueRef;
+use std::ops::Range;
 
 /// Most actors named in one frame.
 const ACTORS_MAX: u64 = 1 << 16;
@@ -149,16 +150,11 @@ impl<'a> FrameReader<'a> {
         Ok(Some(RowChange { index, key, template_number, template, values: &self.scratch, change }))
     }
 
-    /// The values of the change at a place of a frame that holds plain inserts by one template only, without
-    /// going through the others. Call it once.
-    pub(crate) fn plain_values_at(&mut self, index: usize) -> Result<&[ValueRef<'a>], DecodeError> {
-        let streams = self.templates.first_mut().filter(|_| index < self.count);
-        self.scratch.clear();
-        for values in &mut streams.ok_or(DecodeError::UnexpectedEnd)?.values {
-            values.skip(index as u64)?;
-            self.scratch.push(values.next_value()?);
-        }
-        Ok(&self.scratch)
+    /// Where the columns of the first template begin in `plain`, the frame, and how many changes there are.
+    pub(super) fn into_columns(self, plain: &[u8]) -> (Vec<Place>, usize) {
+        let first = self.templates.into_iter().next();
+        let places = first.map(|t| t.values.iter().map(|values| values.place(plain)).collect());
+        (places.unwrap_or_default(), self.count)
     }
 
     fn finish(&self) -> Result<(), DecodeError> {
@@ -363,9 +359,17 @@ fn read_text(r: &mut Reader<'_>, actors: &[Actor]) -> Result<Vec<TextRun>, Decod
     Ok(runs)
 }
 
+/// How far a [`ValueReader`] has come: where in the frame the rests of its streams are.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    streams: [Range<usize>; 5],
+    left: u64,
+    class: u8,
+}
+
 /// The values of one operation, taken one at a time.
 #[derive(Debug)]
-struct ValueReader<'a> {
+pub(super) struct ValueReader<'a> {
     runs: Reader<'a>,
     left: u64,
     class: u8,
@@ -415,8 +419,27 @@ impl<'a> ValueReader<'a> {
         Ok(Self { runs, left: 0, class: 0, integers, reals, lengths, bytes })
     }
 
+    /// How far it has come in `plain`, the frame that it reads.
+    pub(super) fn place(&self, plain: &[u8]) -> Place {
+        let range = |stream: &Reader<'_>| {
+            let rest = stream.rest();
+            // A stream that is not there points nowhere.
+            let start = if rest.is_empty() { 0 } else { rest.as_ptr() as usize - plain.as_ptr() as usize };
+            start..start + rest.len()
+        };
+        let streams = [&self.runs, &self.integers, &self.reals, &self.lengths, &self.bytes].map(range);
+        Place { streams, left: self.left, class: self.class }
+    }
+
+    /// Goes on in the same frame from where another reader was.
+    pub(super) fn at(place: &Place, plain: &'a [u8]) -> Self {
+        let rest = |range: &Range<usize>| Reader::new(&plain[range.clone()]);
+        let [runs, integers, reals, lengths, bytes] = place.streams.each_ref().map(rest);
+        Self { runs, left: place.left, class: place.class, integers, reals, lengths, bytes }
+    }
+
     #[inline]
-    fn next_value(&mut self) -> Result<ValueRef<'a>, DecodeError> {
+    pub(super) fn next_value(&mut self) -> Result<ValueRef<'a>, DecodeError> {
         if self.left == 0 {
             self.class = self.runs.u8()?;
             self.left = self.runs.uleb()?;
@@ -445,7 +468,7 @@ impl<'a> ValueReader<'a> {
     }
 
     /// Passes over some values, which are not looked at.
-    fn skip(&mut self, mut n: u64) -> Result<(), DecodeError> {
+    pub(super) fn skip(&mut self, mut n: u64) -> Result<(), DecodeError> {
         while n > 0 {
             if self.left == 0 {
                 self.class = self.runs.u8()?;

@@ -58,12 +58,14 @@ impl Link {
         self.intake.stop
     }
 
-    /// Whether everything that the peer has told of is here; own segments may still wait.
-    pub fn has_received(&self) -> bool {
+    /// Whether everything that the peer has told of is here, and own segments wait for it to take them in again.
+    pub fn waits_for_intake(&self) -> bool {
+        let waits = |session: &Session| session.has_received() && session.held_back;
         self.attached
             && self.outbox.is_empty()
             && self.ready.is_empty()
-            && self.unlevel.iter().all(|no| self.sessions.get(no).is_none_or(Session::has_received))
+            && !self.is_level()
+            && self.unlevel.iter().all(|no| self.sessions.get(no).is_none_or(waits))
     }
 
     pub(super) fn receive_intake(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {

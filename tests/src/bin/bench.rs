@@ -8,7 +8,7 @@ use piecewise_server::audit;
 use piecewise_server::supervisor::Supervisor;
 use piecewise_tests::application::{Vocabulary, checkpoint, count, len, open};
 use piecewise_tests::hot_paths;
-use piecewise_tests::measure::{Usage, argument, page_path};
+use piecewise_tests::measure::{Cpu, Usage, argument, page_path};
 use piecewise_tests::page::Page;
 use piecewise_tests::process::{Device, PATIENCE, Server, Watch, text};
 use rusqlite::types::Value;
@@ -58,6 +58,12 @@ fn main() {
     let rows: u64 = argument("--rows").unwrap_or(1_000_000);
     let large: u64 = argument("--large").unwrap_or(5_000_000);
     let folder = tempfile::Builder::new().prefix("bench").tempdir_in(".").expect("a folder");
+    if let Some(rounds) = argument("--edits") {
+        let mut bench = Bench::new(&folder.path().join("edits"), Key::Integer);
+        bench.first_sync(rows);
+        println!("{}", median(bench.one_percent_each(rounds as usize, true)).as_millis());
+        return;
+    }
     let path = page_path();
     let mut page =
         path.as_deref().map_or_else(Page::default, |p| Page::read(p).expect("the page can be read"));
@@ -72,7 +78,7 @@ fn main() {
     let mut bench = Bench::new(&folder.path().join("edits"), Key::Integer);
     bench.first_sync(rows);
     let nothing = bench.nothing_new();
-    let percent = bench.one_percent_each(rows);
+    let percent = median(bench.one_percent_each(ROUNDS, false));
     let live = bench.live();
     drop(bench);
     let big = (large > 0).then(|| Bench::new(&folder.path().join("large"), Key::Integer).first_sync(large));
@@ -204,9 +210,9 @@ impl Bench {
         (median(times.collect()), bytes)
     }
 
-    /// The time until two files with 1 % of changes each are equal again.
-    fn one_percent_each(&self, rows: u64) -> Duration {
-        let times = (0..ROUNDS).map(|round| {
+    /// The times until two files with 1 % of changes each are equal again; `aloud` says what each sync used.
+    fn one_percent_each(&self, rounds: usize, aloud: bool) -> Vec<Duration> {
+        let times = (0..rounds).map(|round| {
             let edit = |file: &Path, rest: usize| {
                 let sql = format!(
                     "UPDATE items SET amount = amount + 1, note = note || ' {round}' WHERE id % 100 = {rest}"
@@ -217,7 +223,7 @@ impl Bench {
             edit(&self.files[1], 50 + round);
             let started = Instant::now();
             for n in [0, 1, 0] {
-                self.devices[n].must(["sync", text(&self.files[n]), "--quiet"]);
+                self.sync(n, aloud);
             }
             let elapsed = started.elapsed();
             let sum = |f: &Path| {
@@ -228,8 +234,18 @@ impl Bench {
             assert_eq!(sum(&self.files[0]).expect("a sum"), sum(&self.files[1]).expect("a sum"));
             elapsed
         });
-        let _ = rows;
-        median(times.collect())
+        times.collect()
+    }
+
+    fn sync(&self, n: usize, aloud: bool) {
+        let cpu = || (Cpu::of_children(), Cpu::of(self.server.pid()));
+        let (before, started) = (cpu(), Instant::now());
+        self.devices[n].must(["sync", text(&self.files[n]), "--quiet"]);
+        if aloud {
+            let (wall, after) = (started.elapsed().as_millis(), cpu());
+            let [device, server] = [after.0 - before.0, after.1 - before.1];
+            println!("sync of {n}: {wall} ms; device {device}; server {server}");
+        }
     }
 
     /// p50 and p99 of the time from a commit on one side to the same row on the other.
