@@ -117,8 +117,17 @@ impl Database {
         };
         let (databases, file) = (databases.clone(), name.to_owned());
         let thread = std::thread::Builder::new().name(format!("db {name}")).spawn(move || {
-            if worker.run() == End::Rests {
-                databases.has_left(&file);
+            // A defect in the talk about one database ends the connections that talk of it, and nothing else.
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run())) {
+                Ok(End::Rests) => databases.has_left(&file),
+                Ok(End::Stopped) => {}
+                Err(_) => {
+                    tracing::error!(
+                        database = file,
+                        "this is a defect, please report it; the file is opened anew"
+                    );
+                    databases.has_failed(&file);
+                }
             }
         });
         let thread = thread.map_err(|error| ReplicaError::Invalid { what: error.to_string() })?;
@@ -139,6 +148,14 @@ struct Attached {
     peer: PeerId,
     outbox: tokio::sync::mpsc::Sender<Outgoing>,
     full: bool,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.outbox.try_send(Outgoing::Close);
+        }
+    }
 }
 
 struct Worker {
@@ -228,7 +245,12 @@ impl Worker {
         let links = std::mem::take(&mut self.links);
         let rest = |(id, attached): (LinkId, Attached)| {
             let _ = attached.outbox.try_send(Outgoing::Frame(id.1, Link::rest()));
-            Resting { id, unreceipted: attached.link.unreceipted(), outbox: attached.outbox, woken: false }
+            Resting {
+                id,
+                unreceipted: attached.link.unreceipted(),
+                outbox: attached.outbox.clone(),
+                woken: false,
+            }
         };
         let mut links = Some(links);
         let rested = self

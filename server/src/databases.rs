@@ -206,6 +206,15 @@ impl Databases {
         self.heard_of(&format!("{name}.db"));
     }
 
+    /// The thread of a database has died.
+    pub(crate) fn has_failed(&self, name: &str) {
+        let mut state = self.state();
+        state.open -= 1;
+        if let Some(slot) = state.slots.get_mut(name) {
+            slot.open = None;
+        }
+    }
+
     /// There is news in a database: links at rest attach anew.
     pub(crate) fn wake(&self, name: &str) {
         let mut state = self.state();
