@@ -281,17 +281,7 @@ impl<'a> Drive<'a> {
             self.dirty = captured.more;
             moved = captured.rows > 0 || captured.more;
         }
-        // What comes in may have to wait until everything here is captured. So while there is more to capture, what
-        // is captured goes out first, as far as the window lets it: then the server works on it meanwhile.
-        let sent = self.dirty && self.send()?;
-        let frames = if sent {
-            0
-        } else if self.dirty {
-            1
-        } else {
-            FRAMES_AT_ONCE
-        };
-        for _ in 0..frames {
+        for _ in 0..FRAMES_AT_ONCE {
             let frame = match self.connection.incoming.try_recv() {
                 Ok(frame) => frame,
                 Err(tokio::sync::mpsc::error::TryRecvError::Empty) => break,
@@ -300,24 +290,17 @@ impl<'a> Drive<'a> {
             self.take(&frame?)?;
             moved = true;
         }
-        moved |= self.send()? || sent;
+        self.is_full = loop {
+            let Some(room) = self.connection.room() else { break true };
+            let Some(frame) = self.link.next_frame(self.replica, now())? else { break false };
+            room.send(frame);
+            moved = true;
+        };
         if moved {
             let (received, sent) = self.connection.bytes();
             self.progress.show(&self.link.traffic(self.replica), &self.summary, received + sent);
         }
         Ok(moved)
-    }
-
-    /// Sends what there is to say, as far as there is room; false if there was nothing.
-    fn send(&mut self) -> Result<bool, Failure> {
-        let mut sent = false;
-        self.is_full = loop {
-            let Some(room) = self.connection.room() else { break true };
-            let Some(frame) = self.link.next_frame(self.replica, now())? else { break false };
-            room.send(frame);
-            sent = true;
-        };
-        Ok(sent)
     }
 
     fn take(&mut self, frame: &[u8]) -> Result<(), Failure> {

@@ -4,7 +4,6 @@
 //! connection says that it has some again.
 
 use crate::backlog::Room;
-use crate::checkpoints::Checkpoints;
 use crate::commits::{FALLBACK, LOOK_EVERY, SETTLE};
 use crate::databases::{Databases, Resting};
 use crate::disk::Disk;
@@ -96,7 +95,6 @@ impl Database {
         if replica.binding() != Some(&binding) {
             replica.bind(binding)?;
         }
-        let checkpoints = Checkpoints::beside(&mut replica, databases.path(name))?;
         let (commands, inbox) = channel();
         let worker = Worker {
             name: name.to_owned(),
@@ -106,7 +104,6 @@ impl Database {
             databases: databases.clone(),
             seen: replica.changed_end(),
             replica,
-            checkpoints,
             inbox,
             links: BTreeMap::new(),
             version: None,
@@ -162,7 +159,6 @@ struct Worker {
     name: String,
     authority: Arc<Supervisor>,
     replica: Replica,
-    checkpoints: Checkpoints,
     inbox: Receiver<Command>,
     links: BTreeMap<LinkId, Attached>,
     version: Option<i64>,
@@ -227,7 +223,6 @@ impl Worker {
     }
 
     fn close_file(&self) {
-        self.checkpoints.finish();
         let checkpoint = self.replica.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
         tracing::info!(database = self.name, checkpoint = checkpoint.is_ok(), "closed");
     }

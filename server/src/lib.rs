@@ -1,14 +1,12 @@
 //! Piecewise server: the side that accepts connections and keeps every table in a SQLite file.
 //!
 //! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `databases` knows which files are open, `database` is one with its thread;
-//! `supervisor` knows who may do what; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs,
-//! `checkpoints` brings what was written from the WAL into the file.
+//! `supervisor` knows who may do what; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs.
 //! `limits`, `disk`, `backlog` and `ledger` keep what peers take within bounds; `metrics`, `report` and `status` tell how it goes;
 //! `say` writes what people read.
 
 pub mod audit;
 mod backlog;
-mod checkpoints;
 pub mod commits;
 pub mod config;
 mod connection;
