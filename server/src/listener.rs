@@ -98,7 +98,7 @@ impl Server {
         let address = listener.local_addr().map_err(|e| e.to_string())?;
         let public = config.public_address.clone().unwrap_or_else(|| public_address(&address, tls.is_some()));
         let path = self.supervisor.folder().join(ADDRESS_FILE);
-        std::fs::write(&path, &public).map_err(|e| format!("{}: {e}", path.display()))?;
+        crate::log::write_whole(&path, &public).map_err(|e| format!("{}: {e}", path.display()))?;
         tracing::info!(%address, public, key = self.supervisor.identity.peer_id().short(), "listening");
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(upkeep::run(self.clone()));

@@ -99,7 +99,7 @@ fn origin(realm: &RealmId, number: i64) -> String {
 }
 
 /// Writes a small file so that after a crash the old or the new one is there.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+pub(crate) fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, text)?;
     std::fs::rename(&fresh, path)
