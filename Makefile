@@ -34,7 +34,7 @@ wasm: ## The npm package in wasm/npm; WASM_TOOLCHAIN=auto|rustup|debian chooses 
 
 browser: ## The package and the page in a real browser
 	$(CARGO) build -q --workspace
-	cd tests && node --test browser/*.test.mjs
+	cd tests && node --test --test-concurrency=1 browser/*.test.mjs
 
 sim: ## Many seeds of the simulator; SEED=7 replays one, RUNS=1000 sets how many
 	SEED=$(SEED) RUNS=$(or $(RUNS),2000) $(CARGO) test -q --release -p piecewise-tests --test simulation -- --nocapture

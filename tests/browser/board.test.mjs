@@ -198,7 +198,8 @@ test('without an invite the page explains how to join; a wrong one is told', asy
   await phone.getByLabel('Invite').fill(server.invite('board/*=admin'));
   await phone.getByRole('button', { name: 'Join', exact: true }).click();
   await phone.getByText('Server\'s log verified').waitFor();
-  await until(() => page.evaluate(async () => (await boards.board.status()).tables[0]?.segmentsWaiting), waiting => waiting === 0, 'the card sent');
+  const sent = async () => { const [table] = (await boards.board.status()).tables; return table?.segments > 1 && table.segmentsWaiting === 0; };
+  await until(() => page.evaluate(sent), done => done, 'the card sent');
   assert.equal(sqlite(join(server.data, 'board.db'), 'SELECT title FROM cards'), 'Before joining');
 });
 
