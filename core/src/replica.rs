@@ -367,6 +367,9 @@ impl Replica {
         let before: HashMap<_, _> = self.containers.values().map(|c| (c.no, c.feed.tip)).collect();
         self.history.clear();
         self.reload()?;
+        if self.binding.is_none() {
+            return Err(ReplicaError::NotBound);
+        }
         self.data_version = Some(self.data_version()?);
         let changed: Vec<_> = self
             .containers

@@ -190,3 +190,33 @@ fn a_follower_hears_of_a_table_that_was_still_empty_on_the_server_when_it_connec
     net.talk_with(&[follower, 1], &Faults::default()).expect("both talk");
     assert_eq!(net.query(follower, "SELECT title FROM notes"), ["Text(\"Milk\")"]);
 }
+
+/// The connection is cut at every place in turn: between what a device hears of a table, its description and its rows.
+#[test]
+fn a_table_that_its_application_makes_while_it_is_on_the_way_keeps_its_merge_kinds_and_its_rows() {
+    for cut in 0..20 {
+        let mut net = notes(1);
+        net.run(1, "INSERT INTO notes VALUES (1, 'Milk', 'two', 1, 0), (2, 'Tea', 'green', 1, 0)");
+        net.sync(1);
+        net.wait(1000);
+        let late = net.add_machine("", Follow::All);
+        let whole = net.talk(late, Some(cut)).expect("a talk");
+        net.run(late, &NOTES.replace("TABLE", "TABLE IF NOT EXISTS"));
+        net.run(late, "INSERT OR IGNORE INTO notes VALUES (3, 'Bread', 'rye', 0, 0)");
+        net.capture(late);
+        net.track_again(late);
+        net.sync_all();
+        net.run(1, "UPDATE notes SET body = 'one ' || body, votes = votes + 1 WHERE id = 1");
+        net.run(late, "UPDATE notes SET body = body || ' three', votes = votes + 2 WHERE id = 1");
+        net.sync_all();
+        net.check_same(ALL);
+        let wanted = ["one two three", "green", "rye"].map(|body| format!("Text(\"{body}\")"));
+        assert_eq!(
+            net.query(late, "SELECT body FROM notes ORDER BY id"),
+            wanted,
+            "cut after {cut}: {whole:?}"
+        );
+        assert_eq!(net.query(0, "SELECT votes FROM notes WHERE id = 1"), ["Integer(4)"], "cut after {cut}");
+        assert_eq!(net.replica(late).conflicts(None).expect("conflicts").len(), 0, "cut after {cut}");
+    }
+}

@@ -73,6 +73,12 @@ impl ContainerState {
         self.scan
     }
 
+    /// Whether it has taken a table of this file for its own. One that was made by somebody else while this container
+    /// was on its way is taken by `track` alone.
+    pub(crate) fn has_table(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
     /// Whether this device may only read it.
     pub(crate) fn is_read_only(&self) -> bool {
         self.read_only

@@ -236,7 +236,10 @@ impl Replica {
     /// The user's tables that could be tracked and are not.
     pub fn untracked(&self) -> Result<Vec<String>, ReplicaError> {
         let tables = schema::user_tables(&self.conn)?;
-        Ok(tables.into_iter().filter(|t| self.number(t).is_err()).collect())
+        Ok(tables
+            .into_iter()
+            .filter(|t| self.containers.of_table(t).is_none_or(|c| !c.has_table()))
+            .collect())
     }
 
     /// Values and rows in conflict.

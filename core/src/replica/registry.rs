@@ -76,6 +76,9 @@ impl ContainerState {
         &self,
         conn: &Connection,
     ) -> Result<Option<(UserTable, Vec<ColumnBinding>)>, StoreError> {
+        if !self.has_table() {
+            return Ok(None);
+        }
         let mut table = match schema::read_table(conn, &self.table) {
             Ok(table) => table,
             Err(TrackRefusal::Store(error)) => return Err(error),
@@ -366,6 +369,17 @@ impl Replica {
 
     /// Takes a container out of the file; the last one takes our tables with it. Call it in a transaction.
     pub(crate) fn remove_container(&mut self, no: i64) -> Result<(), ReplicaError> {
+        self.forget_container(no)?;
+        if self.containers.is_empty() {
+            layout::drop(&self.conn)?;
+            self.binding = None;
+            return Ok(());
+        }
+        self.note_schema()
+    }
+
+    /// Takes a container out of the file. Call it in a transaction.
+    pub(crate) fn forget_container(&mut self, no: i64) -> Result<(), ReplicaError> {
         triggers::remove(&self.conn, no)?;
         documents::drop(&self.conn, no)?;
         for table in
@@ -377,12 +391,7 @@ impl Replica {
         triggers::forget(&self.conn, no)?;
         self.containers.remove(no);
         self.touched.remove(&no);
-        if self.containers.is_empty() {
-            layout::drop(&self.conn)?;
-            self.binding = None;
-            return Ok(());
-        }
-        self.note_schema()
+        Ok(())
     }
 
     /// Notes a scan to do, or that it is done.

@@ -61,6 +61,10 @@ impl Replica {
         catalogue: &schema::Catalogue,
     ) -> Result<Vec<String>, ReplicaError> {
         let Plan { table, name, columns, prefer_local } = plan;
+        // What came for it before it had a table comes again, and meets the rows that are here.
+        if let Some(no) = self.containers.of_table(&table.name).map(|c| c.no) {
+            self.forget_container(no)?;
+        }
         triggers::ensure_log(&self.conn, key_width(&table))?;
         let integer_keys = matches!(table.key, TableKey::Rowid(_));
         let no = self.add_container(&name, integer_keys, columns, Scan::Meet)?;
@@ -100,7 +104,7 @@ impl Plan {
         options: &TrackOptions,
     ) -> Result<Self, ReplicaError> {
         let table = schema::read_table(&replica.conn, table)?;
-        if replica.number(&table.name).is_ok() {
+        if replica.containers.of_table(&table.name).is_some_and(|c| c.has_table()) {
             return Err(ReplicaError::AlreadyTracked { table: table.name });
         }
         check_writable(&replica.conn, &table)?;
