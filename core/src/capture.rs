@@ -5,7 +5,11 @@
 //! A scan does the same for a whole table, when the log cannot tell what changed.
 //! One call does at most a few segments, so that the write lock is never held for long.
 
+mod first_contact;
+mod scan;
+
 use crate::change::{Change, Merge};
+use crate::document::View;
 use crate::frame::{FrameWriter, KeyRef, OpKind, Template};
 use crate::id::{Actor, Timestamp};
 use crate::key::{KEY_LEN_MAX, RowKey, decode_tuple, encode_tuple};
@@ -20,6 +24,7 @@ use crate::store::triggers::APPLYING;
 use crate::store::user_table::{DocumentColumn, RowValues, UserTable, value};
 use crate::store::{StoreError, documents, layout, log};
 use crate::value::{Value, ValueRef};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Log entries, or rows of a scan, looked at in one call.
@@ -30,10 +35,6 @@ const SEGMENT_ROWS: usize = 1024;
 const SEGMENT_BYTES: usize = 256 << 10;
 /// Writes further apart than this do not share a segment.
 const SEGMENT_SPAN_MS: u64 = 60_000;
-/// A scan that would delete more than one row in this many asks first.
-const DELETE_SHARE: u64 = 10;
-/// So few rows are believed to be deleted all the same, unless they are more than half.
-const DELETE_FEW: u64 = 10;
 
 /// A row that may have changed, and when.
 #[derive(Debug, Clone)]
@@ -93,6 +94,7 @@ impl Replica {
         let next = self.containers.scanning().min_by_key(|c| (self.depth(c.no), c.no));
         if let Some((no, scan)) = next.map(|c| (c.no, c.scan())) {
             let scanned = match scan {
+                Scan::Join => self.join(no, now)?,
                 Scan::Fill => self.fill(no, now)?,
                 // What may only be read here is what documents show.
                 Scan::Compare if self.containers[&no].is_read_only() => self.fill(no, now)?,
@@ -181,6 +183,39 @@ impl Replica {
             rest = &rest[done.max(1)..];
         }
         self.close(pen)
+    }
+
+    /// Writes rows, by the time they were written, as inserts that build on nothing.
+    fn capture_inserts(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        rows: Vec<Dirty>,
+        mut values: HashMap<RowKey, RowValues>,
+    ) -> Result<Captured, ReplicaError> {
+        let (mut captured, nothing) = (Captured::default(), View::default());
+        for mut batch in batches(rows) {
+            batch.sort_by(|a, b| a.key.cmp(&b.key));
+            let mut pen = Pen { no, writer: FrameWriter::default(), time: Timestamp(0), captured };
+            for Dirty { key, time } in batch {
+                let Some(values) = values.remove(&key) else { continue };
+                let size: usize = values.iter().map(|v| v.as_ref().byte_len()).sum();
+                if size > ROW_LEN_MAX || is_too_long(&key) {
+                    self.refuse_row(no, &key, time, RefusalReason::TooLarge)?;
+                    continue;
+                }
+                if pen.is_full() || pen.writer.byte_len() + size > PLAIN_LEN_MAX / 2 {
+                    self.close(&mut pen)?;
+                }
+                let all = user.columns.iter().zip(values).map(|(c, value)| (c.key.clone(), c.merge, value));
+                pen.writer.push(KeyRef::from(&key), &nothing.insert(&all.collect::<Vec<_>>()));
+                pen.time = pen.time.max(time);
+                pen.captured.rows += 1;
+            }
+            self.close(&mut pen)?;
+            captured = pen.captured;
+        }
+        Ok(captured)
     }
 
     /// Writes rows that nothing is known of, until another row comes or the segment is full; how many.
@@ -411,87 +446,6 @@ impl Replica {
         };
         let row = Refused { key: key.clone(), reason: reason as u8, time, shown, kept };
         Ok(holds::refuse(&self.conn, no, &row)?)
-    }
-
-    /// Looks at the next rows of a table; at the end, at documents whose rows are gone.
-    fn scan(&mut self, no: i64, scan: Scan, now: Timestamp) -> Result<Captured, ReplicaError> {
-        let Some(user) = self.user_table(no)? else {
-            self.end_scan(no)?;
-            return Ok(Captured::default());
-        };
-        let state = &self.containers[&no];
-        let after = state.scan_after.clone();
-        let time = match scan {
-            Scan::Adopt if !state.prefer_local => Timestamp(0),
-            _ => self.corrected(now),
-        };
-        if after.is_none() {
-            self.describe(no, time)?;
-        }
-        let keys = log::keys_after(&self.conn, &user, after.as_ref(), ROWS_MAX)?;
-        let last = keys.last().cloned();
-        let full = keys.len() == ROWS_MAX;
-        let dirty = keys.into_iter().map(|key| Dirty { key, time }).collect();
-        let mut captured = self.capture_rows(no, dirty)?;
-        if full {
-            if let Some(state) = self.containers.get_mut(&no) {
-                state.scan_after = last;
-            }
-            return Ok(captured);
-        }
-        if scan == Scan::Compare {
-            let gone = self.capture_gone(no, &user, time)?;
-            captured.rows += gone.rows;
-            captured.segments += gone.segments;
-        }
-        self.end_scan(no)?;
-        Ok(captured)
-    }
-
-    /// Captures as deleted what documents show and the table has not, unless that is suspiciously much.
-    fn capture_gone(
-        &mut self,
-        no: i64,
-        user: &Arc<UserTable>,
-        time: Timestamp,
-    ) -> Result<Captured, ReplicaError> {
-        let known = documents::count(&self.conn, no, user.has_integer_key())?;
-        let gone = log::keys_gone(&self.conn, no, user)?;
-        let mut live = vec![];
-        for key in gone {
-            let view = self.history.document(&self.conn, no, &key)?.evaluate();
-            if view.is_live() && holds::find(&self.conn, no, &key)?.is_none() {
-                live.push(Dirty { key, time });
-            }
-        }
-        let gone = live.len() as u64;
-        if gone > known / DELETE_SHARE && (gone > DELETE_FEW || gone > known / 2) {
-            // Not believed: the rows come back. Who meant it deletes them again, with triggers in place.
-            self.settle_quietly(live.into_iter().map(|d| (no, d.key)).collect())?;
-            return Ok(Captured::default());
-        }
-        self.capture_rows(no, live)
-    }
-
-    /// Brings the next documents into a table that was made anew.
-    fn fill(&mut self, no: i64, now: Timestamp) -> Result<Captured, ReplicaError> {
-        if self.containers[&no].scan_after.is_none() {
-            // The table may have grown a column.
-            self.describe(no, self.corrected(now))?;
-        }
-        let state = &self.containers[&no];
-        let keys = documents::keys_after(&self.conn, no, state.integer_keys, state.scan_after.as_ref(), 512)?;
-        let last = keys.last().cloned();
-        self.settle_quietly(keys.into_iter().map(|key| (no, key)).collect())?;
-        match last {
-            Some(last) => {
-                if let Some(state) = self.containers.get_mut(&no) {
-                    state.scan_after = Some(last);
-                }
-            }
-            None => self.end_scan(no)?,
-        }
-        Ok(Captured::default())
     }
 
     /// Writes what the container's description does not say yet about the table here.

@@ -5,7 +5,6 @@
 //! proves a common prefix, or roots differ although both are level, the sets of segment ids are
 //! reconciled (`Ranges`, `Want`) and the talk goes on from there.
 
-mod first_contact;
 mod repair;
 
 use crate::change::Action;
@@ -490,7 +489,7 @@ impl<'r> Container<'r> {
         if mine && state.scan() == Scan::Meet {
             let (no, now) = (self.no, session.now);
             self.replica.transaction(|r| {
-                r.set_scan(no, Scan::Adopt)?;
+                r.set_scan(no, Scan::Join)?;
                 // The description comes before all rows in the feed, so that the table is there for them.
                 r.describe(no, r.corrected(now))
             })?;
@@ -539,16 +538,18 @@ impl Replica {
         now: Timestamp,
         received: &mut Received,
     ) -> Result<(), ReplicaError> {
-        if matches!(self.containers[&no].scan(), Scan::Meet) {
-            self.capture_met(no, segment, now)?;
-        }
+        let meets = self.containers[&no].scan() == Scan::Meet;
+        let keeps = meets && self.has_rows_to_meet(no)?;
         let with_triggers = self.containers.any_triggers();
         self.quietly(|r| {
-            let taken = r.take_in(no, segment, origin, true)?;
+            let taken = r.take_in(no, segment, origin, !keeps)?;
             received.rows += taken.rows;
             received.segments += u64::from(taken.is_new);
             if taken.description {
                 r.follow_description(no)?;
+            }
+            if meets && !keeps && taken.is_new {
+                r.meet_nothing(no, now)?;
             }
             if with_triggers || taken.description {
                 r.settle(taken.unsettled)

@@ -89,7 +89,10 @@ impl Replica {
 
     fn settle_row(&mut self, no: i64, key: RowKey, queue: &mut Queue) -> Result<(), ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(()) };
-        if key == RowKey::Description || holds::refused_row(&self.conn, no, &key)?.is_some() {
+        if key == RowKey::Description
+            || !self.is_joined(no, &key)
+            || holds::refused_row(&self.conn, no, &key)?.is_some()
+        {
             return Ok(());
         }
         if queue.table_is_true && self.put_plain_edit(no, &key, &user)? {

@@ -19,6 +19,8 @@ pub(crate) enum Scan {
     No = 0,
     /// The counterpart has not been met: rows and log wait until all it has is here.
     Meet = 1,
+    /// All it has is here: join its rows with those of the table. The log still waits.
+    Join = 5,
     /// Take in the rows that no document knows (they were here before tracking).
     Adopt = 2,
     /// Compare every row (the triggers were missing for a while).
@@ -29,7 +31,7 @@ pub(crate) enum Scan {
 
 impl Scan {
     pub(super) fn from_code(code: i64) -> Self {
-        [Self::No, Self::Meet, Self::Adopt, Self::Compare, Self::Fill]
+        [Self::No, Self::Meet, Self::Join, Self::Adopt, Self::Compare, Self::Fill]
             .into_iter()
             .find(|s| *s as i64 == code)
             .unwrap_or(Self::Compare)
@@ -93,7 +95,7 @@ pub(crate) struct Containers {
     by_table: HashMap<String, i64>,
     /// For each table, those that refer to it.
     children: HashMap<String, BTreeSet<i64>>,
-    /// Those that have not met their counterpart.
+    /// Those that have not met their counterpart, or are not joined with it.
     unmet: BTreeSet<i64>,
     /// Those with another scan to do.
     scanning: BTreeSet<i64>,
@@ -164,7 +166,7 @@ impl Containers {
             .filter(move |parent| *parent != no)
     }
 
-    /// Whether any has not met its counterpart.
+    /// Whether the log of any waits until it has met its counterpart.
     pub(crate) fn any_unmet(&self) -> bool {
         !self.unmet.is_empty()
     }
@@ -226,6 +228,7 @@ impl Containers {
         match state.scan {
             Scan::No => false,
             Scan::Meet => self.unmet.insert(no),
+            Scan::Join => self.unmet.insert(no) && self.scanning.insert(no),
             Scan::Adopt | Scan::Compare | Scan::Fill => self.scanning.insert(no),
         };
         if state.surroundings.app_triggers {

@@ -72,7 +72,8 @@ impl Replica {
                 }
                 self.read_user_table(no)?;
                 self.note_schema()?;
-                self.set_scan(no, Scan::Fill)
+                // What else looks through the table fills the new columns at its end.
+                if self.containers[&no].scan() == Scan::No { self.set_scan(no, Scan::Fill) } else { Ok(()) }
             }
         }
     }

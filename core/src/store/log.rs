@@ -32,9 +32,9 @@ fn prepare<'c>(conn: &'c Connection, sql: &str) -> Result<Option<CachedStatement
     }
 }
 
-/// What leaves out entries of containers that have not met their counterpart.
+/// What leaves out entries of containers that have not met their counterpart, or are not joined with it.
 const OF_MET: &str =
-    "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container AND c.scan = 1)";
+    "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container AND c.scan IN (1, 5))";
 
 fn filter(skip_unmet: bool) -> String {
     if skip_unmet { format!(" AND {OF_MET}") } else { String::new() }
@@ -96,11 +96,19 @@ pub(crate) fn clear_after(conn: &Connection, last: i64) -> Result<(), StoreError
     Ok(())
 }
 
-/// When rows of a container were written last, from entries that wait.
-pub(crate) fn times(conn: &Connection, container: i64) -> Result<Vec<Entry>, StoreError> {
+/// All entries of a container.
+pub(crate) fn of(conn: &Connection, container: i64) -> Result<Vec<Entry>, StoreError> {
     let sql = format!("SELECT * FROM piecewise_log WHERE container = {container} ORDER BY seq");
     let Some(mut stmt) = prepare(conn, &sql)? else { return Ok(vec![]) };
     entries(&mut stmt)
+}
+
+/// Whether there is an entry of a container.
+pub(crate) fn any_of(conn: &Connection, container: i64) -> Result<bool, StoreError> {
+    let Some(mut stmt) = prepare(conn, "SELECT 1 FROM piecewise_log WHERE container = ? LIMIT 1")? else {
+        return Ok(false);
+    };
+    Ok(stmt.exists([container])?)
 }
 
 /// Keys of the table's rows after a key, in key order, at most `limit`.

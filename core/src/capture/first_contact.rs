@@ -1,0 +1,123 @@
+//! First contact: a table that has rows already meets what its counterpart holds.
+//!
+//! Until all of that is here, it stays in documents alone and the table is as it was. Then the two are joined, a few
+//! thousand rows at a time: a row that is as its document shows, or once showed, becomes what the document shows and
+//! costs nothing. Any other was written apart: it becomes an insert beside the document, from before tracking or from
+//! when the log tells that it was written. What no document knows is taken in after that, by a scan.
+
+use super::{Dirty, ROWS_MAX, is_same};
+use crate::document::Document;
+use crate::id::Timestamp;
+use crate::key::RowKey;
+use crate::replica::{Captured, Replica, ReplicaError, Scan};
+use crate::row;
+use crate::store::user_table::{RowValues, UserTable};
+use crate::store::{documents, log};
+use std::collections::HashMap;
+
+impl Replica {
+    /// Whether rows of a container that are to meet their counterpart's are here.
+    pub(crate) fn has_rows_to_meet(&self, no: i64) -> Result<bool, ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(false) };
+        Ok(!log::keys_after(&self.conn, &user, None, 1)?.is_empty() || log::any_of(&self.conn, no)?)
+    }
+
+    /// There was nothing to meet: what comes goes into the table at once. Call it in a transaction, once the
+    /// description has come.
+    pub(crate) fn meet_nothing(&mut self, no: i64, now: Timestamp) -> Result<(), ReplicaError> {
+        self.set_scan(no, Scan::No)?;
+        self.describe(no, self.corrected(now))
+    }
+
+    /// Whether a row may be changed to what its document shows: not while it waits to be joined with it.
+    pub(crate) fn is_joined(&self, no: i64, key: &RowKey) -> bool {
+        let Some(state) = self.containers.get(&no) else { return false };
+        match state.scan() {
+            Scan::Meet => false,
+            Scan::Join => state.scan_after.as_ref().is_some_and(|after| key <= after),
+            _ => true,
+        }
+    }
+
+    /// Joins the next rows with their documents.
+    pub(super) fn join(&mut self, no: i64, now: Timestamp) -> Result<Captured, ReplicaError> {
+        let state = &self.containers[&no];
+        let Some(user) = self.user_table(no)? else {
+            self.end_scan(no)?;
+            return Ok(Captured::default());
+        };
+        let after = state.scan_after.clone();
+        let keys = documents::keys_after(&self.conn, no, state.integer_keys, after.as_ref(), ROWS_MAX)?;
+        let Some(last) = keys.last().cloned() else {
+            self.set_scan(no, Scan::Adopt)?;
+            return Ok(Captured::default());
+        };
+        let watchful = self.any_held_around(no)?;
+        let (mut apart, mut unlike) = (HashMap::new(), vec![]);
+        for key in keys {
+            let here = user.read(&self.conn, &key)?;
+            if here.is_some() && self.changed_plain_row(no, &user, &key, here.as_ref())? == Some(None) {
+                if watchful || self.is_orphan(&user, &key)? {
+                    unlike.push((no, key));
+                }
+                continue;
+            }
+            if let Some(here) = here
+                && !self.ever_showed(no, &user, &key, &here)?
+            {
+                apart.insert(key.clone(), here);
+            }
+            unlike.push((no, key));
+        }
+        if let Some(state) = self.containers.get_mut(&no) {
+            state.scan_after = Some(last);
+        }
+        let captured = self.capture_apart(no, &user, apart, now)?;
+        self.settle_quietly(unlike)?;
+        Ok(captured)
+    }
+
+    /// Whether a document showed these values at any time, as far as the order tells in which its changes came.
+    fn ever_showed(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        key: &RowKey,
+        values: &RowValues,
+    ) -> Result<bool, ReplicaError> {
+        let mut document = Document::default();
+        for at in documents::changes(&self.conn, no, key)? {
+            let (actor, change) = self.history.change(&self.conn, at)?;
+            document.insert(self.history.hash(&self.conn, at)?, actor, change);
+            if is_same(row::shown(&document.evaluate(), user).as_ref(), Some(values)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes rows as inserts that know nothing of their documents.
+    fn capture_apart(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        rows: HashMap<RowKey, RowValues>,
+        now: Timestamp,
+    ) -> Result<Captured, ReplicaError> {
+        if rows.is_empty() {
+            return Ok(Captured::default());
+        }
+        let now = self.corrected(now);
+        let before = if self.containers[&no].prefer_local { now } else { Timestamp(0) };
+        let mut written = HashMap::new();
+        for entry in log::of(&self.conn, no)? {
+            if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
+                written.insert(key, self.corrected(Timestamp(entry.time)).min(now));
+            }
+        }
+        let time = |key: &RowKey| written.get(key).copied().unwrap_or(before);
+        let mut dirty: Vec<_> = rows.keys().map(|key| Dirty { key: key.clone(), time: time(key) }).collect();
+        dirty.sort_by_key(|d| d.time);
+        self.capture_inserts(no, user, dirty, rows)
+    }
+}
