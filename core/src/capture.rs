@@ -96,8 +96,6 @@ impl Replica {
             let scanned = match scan {
                 Scan::Join => self.join(no, now)?,
                 Scan::Fill => self.fill(no, now)?,
-                // What may only be read here is what documents show.
-                Scan::Compare if self.containers[&no].is_read_only() => self.fill(no, now)?,
                 _ => self.scan(no, scan, now)?,
             };
             captured.rows += scanned.rows;

@@ -162,11 +162,11 @@ impl Link {
         let mut link = Self::new(replica, peer, Role::Responder(authority), attach.database, follow);
         link.attached = true;
         if link.digest(replica) == attach.digest {
-            link.know_all(replica);
+            link.know_equal(replica);
             link.outbox.push_back(vec![ATTACHED, 1]);
             return Ok(link);
         }
-        link.known_to = replica.containers.last();
+        link.know_shared(replica, |_| true);
         let access = link.access_now();
         let told: Vec<_> = link
             .shared(replica, &access)

@@ -57,7 +57,7 @@ impl Simulation {
     fn step(&mut self) {
         let pause = self.below(3000);
         self.net.wait(pause);
-        match self.below(25) {
+        match self.below(27) {
             0..=11 => self.write(),
             12..=16 => self.talk(),
             17 | 18 => {
@@ -80,6 +80,7 @@ impl Simulation {
                 self.log.push(format!("machine {n} may {access}"));
                 self.net.allow(n, Some(access));
             }
+            24 | 25 => self.track_anew(),
             _ => {
                 let n = self.any_client();
                 self.log.push(format!("machine {n} syncs"));
@@ -180,6 +181,18 @@ impl Simulation {
             COMMIT";
         let done = self.net.sql(n, sql);
         self.log.push(format!("machine {n} migrates: {done:?}"));
+    }
+
+    /// A table, or all, are tracked no longer; sooner or later they are again, and meet their counterparts.
+    fn track_anew(&mut self) {
+        let n = self.any_client();
+        let table = TABLES[self.below(TABLES.len() as u64) as usize];
+        let done = self.net.replica(n).untrack(table);
+        self.log.push(format!("machine {n} untracks {table}: {done:?}"));
+        if self.net.rng.one_in(2) {
+            self.log.push(format!("machine {n} tracks what is not tracked"));
+            self.net.track_again(n);
+        }
     }
 
     /// An old copy of a file comes back. What only this machine had and the copy has not is lost with it.

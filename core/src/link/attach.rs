@@ -102,7 +102,7 @@ impl Link {
     ) -> Result<(), LinkError> {
         if r.u8()? == 1 {
             self.attached = true;
-            self.know_all(replica);
+            self.know_equal(replica);
             // A connection may have broken between the server's commit and its word.
             replica.acknowledge_all()?;
         }

@@ -9,6 +9,7 @@ use crate::id::ContainerId;
 use crate::replica::{ContainerState, Replica, ReplicaError, Scan};
 use crate::root::RootDigest;
 use crate::session::Role;
+use std::collections::BTreeSet;
 
 /// A container as one side tells the other of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,10 +77,17 @@ impl Link {
         (no <= self.known_to && !self.unsure.contains(&no)) || self.known.contains(&no)
     }
 
-    /// Both sides have the same, so the peer knows of all; but of those that do not count in the digest, perhaps.
-    pub(super) fn know_all(&mut self, replica: &Replica) {
+    /// Both sides have the same: the peer knows of all that they share, but perhaps not of what does not count in the digest.
+    pub(super) fn know_equal(&mut self, replica: &Replica) {
+        self.know_shared(replica, has_news);
+    }
+
+    /// The peer knows of those that both share and of which this holds.
+    pub(super) fn know_shared(&mut self, replica: &Replica, holds: impl Fn(&ContainerState) -> bool) {
+        let known: BTreeSet<_> =
+            self.shared(replica, &self.access_now()).filter(|c| holds(c)).map(|c| c.no).collect();
         self.known_to = replica.containers.last();
-        self.unsure = replica.containers.values().filter(|c| !has_news(c)).map(|c| c.no).collect();
+        self.unsure = replica.containers.numbers().filter(|no| !known.contains(no)).collect();
     }
 
     pub(super) fn hear_of(&mut self, replica: &mut Replica, told: &[Told]) -> Result<(), LinkError> {

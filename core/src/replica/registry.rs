@@ -391,6 +391,8 @@ impl Replica {
         triggers::forget(&self.conn, no)?;
         self.containers.remove(no);
         self.touched.remove(&no);
+        // Its segments' numbers are given out again.
+        self.history.clear();
         Ok(())
     }
 
