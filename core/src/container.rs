@@ -257,6 +257,11 @@ impl<'r> Container<'r> {
                 Accepted::None => Some(Cursor::START),
             };
             if let (Accepted::From(cursor), Some(peer)) = (have.accepted, session.peer_no) {
+                if cursor != Cursor::START && !session.said.iter().any(|said| said.cursors.contains(&cursor))
+                {
+                    // This container was taken out and begun anew while the peer went on talking with the old one.
+                    return Err(SyncError::Protocol { what: "a cursor that it was not told" });
+                }
                 self.take_cursor(peer, cursor)?;
             }
         }
