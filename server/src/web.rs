@@ -7,17 +7,19 @@ use crate::limits::{Hit, Pass};
 use crate::listener::Server;
 use crate::status::Answer;
 use crate::{metrics, status};
+use flate2::read::GzDecoder;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, FORWARDED, HeaderValue, SEC_WEBSOCKET_ACCEPT, SET_COOKIE,
-    UPGRADE,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, FORWARDED, HeaderValue,
+    IF_NONE_MATCH, SEC_WEBSOCKET_ACCEPT, SET_COOKIE, UPGRADE, VARY,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,8 +38,17 @@ const FAREWELL_TIME: Duration = Duration::from_secs(1);
 const FAREWELL: &str = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
                         content-type: text/plain\r\ncontent-length: 36\r\n\r\ntoo many connections; try again soon";
 
-/// Path, media type and bytes of each file of the pages.
-const FILES: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
+/// A file of the pages.
+struct Page {
+    path: &'static str,
+    /// Its media type.
+    kind: &'static str,
+    /// Its entity tag: another one stands for other bytes.
+    tag: &'static str,
+    gzip: &'static [u8],
+}
+
+const PAGES: &[Page] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 /// The demo page needs nothing from anywhere else.
 const PAGE_POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' ws: wss:; frame-ancestors 'none'";
 /// The status page needs even less.
@@ -162,10 +173,10 @@ async fn answer(server: &Server, request: &Request<Incoming>, from: SocketAddr) 
         "/metrics" if may_read_metrics(server, request, from) => {
             text(StatusCode::OK, metrics::MEDIA_TYPE, metrics::render(server).await)
         }
-        "/" => file("/index.html", PAGE_POLICY),
-        "/status" => file("/status/index.html", STATUS_POLICY),
-        path if path.starts_with("/status/") => file(path, STATUS_POLICY),
-        path => file(path, PAGE_POLICY),
+        "/" => file(request, "/index.html", PAGE_POLICY),
+        "/status" => file(request, "/status/index.html", STATUS_POLICY),
+        path if path.starts_with("/status/") => file(request, path, STATUS_POLICY),
+        path => file(request, path, PAGE_POLICY),
     }
 }
 
@@ -190,15 +201,34 @@ fn may_read_metrics(server: &Server, request: &Request<Incoming>, from: SocketAd
     }
 }
 
-fn file(path: &str, policy: &'static str) -> Response<Full<Bytes>> {
-    let Some((_, kind, bytes)) = FILES.iter().find(|(name, _, _)| *name == path) else {
+/// A file: nothing if the browser has it already, as gzip if it takes that (RFC 9110, sections 12.5.3 and 13.1.2).
+fn file(request: &Request<Incoming>, path: &str, policy: &'static str) -> Response<Full<Bytes>> {
+    let Some(Page { kind, tag, gzip, .. }) = PAGES.iter().find(|page| page.path == path) else {
         return plain(
             StatusCode::NOT_FOUND,
             "there is no such file; devices connect here with `piecewise join`\n",
         );
     };
-    let mut response = Response::new(Full::new(Bytes::from_static(bytes)));
+    let lists = |header, wanted: &str| {
+        let all = request.headers().get_all(header).into_iter().filter_map(|value| value.to_str().ok());
+        all.flat_map(|value| value.split(',')).any(|one| one.trim() == wanted)
+    };
+    let mut response = Response::new(Full::default());
+    if lists(IF_NONE_MATCH, tag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else if lists(ACCEPT_ENCODING, "gzip") {
+        *response.body_mut() = Full::new(Bytes::from_static(gzip));
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    } else {
+        let mut bytes = vec![];
+        if GzDecoder::new(*gzip).read_to_end(&mut bytes).is_err() {
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be unpacked\n");
+        }
+        *response.body_mut() = Full::new(Bytes::from(bytes));
+    }
     let headers = response.headers_mut();
+    headers.insert(ETAG, HeaderValue::from_static(tag));
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert("content-security-policy", HeaderValue::from_static(policy));

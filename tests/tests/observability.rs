@@ -138,6 +138,20 @@ fn the_status_page_ends_with_the_grant_and_is_for_nobody_else() {
 }
 
 #[test]
+fn a_page_is_sent_as_gzip_to_who_takes_it_and_only_once() {
+    let it = Setting::new(&[]);
+    let plain = get(&it.server.listen, "/status");
+    assert!(plain.body.starts_with("<!doctype html>") && plain.header("content-encoding").is_none());
+    let tag = plain.header("etag").expect("a tag");
+    let ask = |method, header: &str| request(&it.server.listen, method, "/status", &[header]);
+    let packed = ask("HEAD", "accept-encoding: gzip, br");
+    assert_eq!((packed.header("content-encoding"), packed.header("etag")), (Some("gzip"), Some(tag)));
+    let again = ask("GET", &format!("if-none-match: {tag}"));
+    assert_eq!((again.code, again.body.as_str()), (304, ""));
+    assert_eq!(ask("GET", "if-none-match: \"other\"").code, 200);
+}
+
+#[test]
 fn the_status_page_tells_who_is_connected_and_when_others_were_here_last() {
     let it = Setting::new(&[]);
     let device = it.device("home", "app/*=write");

@@ -61,7 +61,9 @@ fn main() {
     if let Some(rounds) = argument("--edits") {
         let mut bench = Bench::new(&folder.path().join("edits"), Key::Integer);
         bench.first_sync(rows);
-        println!("{}", median(bench.one_percent_each(rounds as usize, true)).as_millis());
+        let at_once = median(bench.one_percent_at_once(rounds as usize, true));
+        let in_turn = median(bench.one_percent_each(rounds as usize, true));
+        println!("at once {} ms, in turn {} ms", at_once.as_millis(), in_turn.as_millis());
         return;
     }
     let path = page_path();
@@ -78,7 +80,8 @@ fn main() {
     let mut bench = Bench::new(&folder.path().join("edits"), Key::Integer);
     bench.first_sync(rows);
     let nothing = bench.nothing_new();
-    let percent = median(bench.one_percent_each(ROUNDS, false));
+    let percent =
+        [bench.one_percent_at_once(ROUNDS, false), bench.one_percent_each(ROUNDS, false)].map(median);
     let live = bench.live();
     drop(bench);
     let big = (large > 0).then(|| Bench::new(&folder.path().join("large"), Key::Integer).first_sync(large));
@@ -99,7 +102,7 @@ fn main() {
 fn little_things(
     rows: u64,
     nothing: (Duration, u64),
-    percent: Duration,
+    [at_once, in_turn]: [Duration; 2],
     live: (Duration, Duration),
 ) -> String {
     let ms = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1000.0);
@@ -109,13 +112,15 @@ fn little_things(
 | what | measured | aim |
 |---|---|---|
 | nothing changed: `sync` | {}, {} B both ways | 20 ms, 1,024 B |
-| 1 % changed on one side, another 1 % on the other, three syncs | {} | 1,000 ms |
+| 1 % changed on one side, another 1 % on the other, until all three are equal: both come online at once (`watch`) | {} | 1,000 ms |
+| the same by three `sync`s one after another | {} | |
 | one row, `watch` to `watch`, commit to commit: p50 | {} | 5 ms |
 | p99 | {} | 20 ms |
 {BOUND}",
         ms(nothing.0),
         nothing.1,
-        ms(percent),
+        ms(at_once),
+        ms(in_turn),
         ms(live.0),
         ms(live.1),
     )
@@ -210,31 +215,70 @@ impl Bench {
         (median(times.collect()), bytes)
     }
 
-    /// The times until two files with 1 % of changes each are equal again; `aloud` says what each sync used.
+    /// The times until two files with 1 % of changes each are equal again, one sync after another; `aloud` says what each used.
     fn one_percent_each(&self, rounds: usize, aloud: bool) -> Vec<Duration> {
         let times = (0..rounds).map(|round| {
-            let edit = |file: &Path, rest: usize| {
-                let sql = format!(
-                    "UPDATE items SET amount = amount + 1, note = note || ' {round}' WHERE id % 100 = {rest}"
-                );
-                open(file).execute_batch(&sql).expect("an update");
-            };
-            edit(&self.files[0], round);
-            edit(&self.files[1], 50 + round);
+            self.edit_one_percent_each(round);
             let started = Instant::now();
             for n in [0, 1, 0] {
                 self.sync(n, aloud);
             }
             let elapsed = started.elapsed();
-            let sum = |f: &Path| {
-                open(f).query_row("SELECT sum(amount), sum(length(note)) FROM items", [], |r| {
-                    Ok((r.get::<_, f64>(0)?, r.get::<_, i64>(1)?))
-                })
-            };
-            assert_eq!(sum(&self.files[0]).expect("a sum"), sum(&self.files[1]).expect("a sum"));
+            self.must_be_equal();
             elapsed
         });
         times.collect()
+    }
+
+    /// The times until both files and the server are equal again if both devices come online at once, by `watch`.
+    fn one_percent_at_once(&self, rounds: usize, aloud: bool) -> Vec<Duration> {
+        let times = (0..rounds).map(|round| {
+            let files = [&self.files[0], &self.files[1], &self.server.file("bench")];
+            let roots = files.map(|file| open(file));
+            let root = |conn: &Connection| -> Vec<u8> {
+                let sql = "SELECT digest FROM piecewise_containers WHERE table_name = 'items'";
+                conn.query_row(sql, [], |row| row.get(0)).expect("a root")
+            };
+            let before = root(&roots[2]);
+            self.edit_one_percent_each(20 + round);
+            let (cpu, started) = (Cpu::of(self.server.pid()), Instant::now());
+            let watches = [0, 1].map(|n| self.devices[n].watch(&self.files[n]));
+            // Neither takes anything in before it has captured all of its own: so equal roots are those of all edits.
+            while root(&roots[2]) == before || roots.iter().any(|conn| root(conn) != root(&roots[2])) {
+                assert!(started.elapsed() < PATIENCE, "they do not become equal");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            let elapsed = started.elapsed();
+            if aloud {
+                let [a, b] = [0, 1].map(|n| Cpu::of(watches[n].pid()));
+                let server = Cpu::of(self.server.pid()) - cpu;
+                println!("at once: {} ms; devices {a}, {b}; server {server}", elapsed.as_millis());
+            }
+            watches.into_iter().for_each(|watch| assert_eq!(watch.stop(), 0));
+            self.must_be_equal();
+            elapsed
+        });
+        times.collect()
+    }
+
+    /// Changes 1 % of the rows in each file, spread over the table, others in each.
+    fn edit_one_percent_each(&self, round: usize) {
+        for (file, rest) in [(&self.files[0], round), (&self.files[1], 50 + round)] {
+            let sql = format!(
+                "UPDATE items SET amount = amount + 1, note = note || ' {round}' WHERE id % 100 = {rest}"
+            );
+            open(file).execute_batch(&sql).expect("an update");
+        }
+    }
+
+    fn must_be_equal(&self) {
+        let sums = [0, 1].map(|n| {
+            let sql = "SELECT sum(amount), sum(length(note)) FROM items";
+            let sums =
+                open(&self.files[n]).query_row(sql, [], |r| Ok((r.get::<_, f64>(0)?, r.get::<_, i64>(1)?)));
+            sums.expect("a sum")
+        });
+        assert_eq!(sums[0], sums[1]);
     }
 
     fn sync(&self, n: usize, aloud: bool) {
