@@ -126,10 +126,9 @@ impl Replica {
         let mut by_container: std::collections::BTreeMap<i64, Vec<Dirty>> = Default::default();
         for entry in &entries {
             let Some(user) = self.user_table(entry.container)? else { continue };
-            if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
-                let time = self.corrected(Timestamp(entry.time)).min(self.corrected(now));
-                by_container.entry(entry.container).or_default().push(Dirty { key, time });
-            }
+            let time = self.corrected(Timestamp(entry.time)).min(self.corrected(now));
+            let dirty = entry.keys(&user.table).map(|key| Dirty { key, time });
+            by_container.entry(entry.container).or_default().extend(dirty);
         }
         let mut captured = Captured { more, ..Captured::default() };
         for (no, dirty) in by_container {
@@ -560,9 +559,7 @@ impl Replica {
         let mut rows = vec![];
         for entry in &entries {
             let Some(user) = self.user_table(entry.container)? else { continue };
-            if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
-                rows.push((entry.container, key));
-            }
+            rows.extend(entry.keys(&user.table).map(|key| (entry.container, key)));
         }
         self.settle(rows)?;
         Ok(log::clear_after(&self.conn, last)?)

@@ -26,11 +26,13 @@ use crate::container::Container;
 use crate::history::History;
 use crate::id::{ContainerId, PeerId, ReplicaId, Timestamp};
 use crate::identity::Identity;
+use crate::store::schema::Kinds;
 use crate::store::{StoreError, layout};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
@@ -160,10 +162,14 @@ pub struct Replica {
     pub(crate) containers: Containers,
     pub(crate) history: History,
     pub(crate) schema_version: i64,
+    /// What kind of table each is by that schema, once it was asked for.
+    kinds: OnceCell<Kinds>,
     pub(crate) is_server: bool,
     clock_offset_ms: i64,
     /// Captured rows whose constraints are still to be looked at.
     pub(crate) unsettled: Vec<(i64, crate::key::RowKey)>,
+    /// Lists of containers that peers follow, by their digests, as they were told last.
+    pub(crate) followed: VecDeque<([u8; 32], BTreeSet<ContainerId>)>,
     touched: BTreeSet<i64>,
     changes: Changes,
     /// The state of our tables, as another program with this file open can change it.
@@ -230,9 +236,11 @@ impl Replica {
             containers: Containers::default(),
             history: History::default(),
             schema_version: -1,
+            kinds: OnceCell::new(),
             is_server: false,
             clock_offset_ms: 0,
             unsettled: vec![],
+            followed: VecDeque::new(),
             touched: BTreeSet::new(),
             changes: Changes::default(),
             generation: 0,
@@ -376,6 +384,11 @@ impl Replica {
             .collect();
         changed.into_iter().for_each(|no| self.note_changed(no));
         Ok(())
+    }
+
+    /// Whether a table is being gone through, so that a capture has something to do without a word from anybody.
+    pub fn is_scanning(&self) -> bool {
+        self.containers.scanning().next().is_some()
     }
 
     /// Marks a container whose feed changed in this transaction.

@@ -148,7 +148,7 @@ fn untrack_leaves_the_schema_as_it_was() {
     assert_ne!(net.query(n, schema), before);
     net.run(n, "INSERT INTO notes(id, title) VALUES (1, 'Milk')");
     net.sync(n);
-    net.replica(n).untrack("notes").unwrap();
+    net.replica(n).untrack(&["notes".to_owned()]).unwrap();
     assert_eq!(net.query(n, schema), before);
     assert_eq!(net.query(n, "SELECT title FROM notes"), ["Text(\"Milk\")"]);
 }
@@ -172,7 +172,7 @@ fn two_programs_that_sync_one_file_notice_what_the_other_did() {
     net.check_same(ALL);
     assert_eq!(net.query(0, "SELECT count(*), sum(done) FROM notes"), ["Integer(5) Integer(5)"]);
     assert_eq!(net.query(0, "SELECT a FROM extra"), ["Text(\"tracked by the other\")"]);
-    net.replica(1).untrack("extra").unwrap();
+    net.replica(1).untrack(&["extra".to_owned()]).unwrap();
     assert_eq!(other.capture(now).unwrap().rows, 0);
     assert_eq!(other.status().unwrap().tables.len(), 1);
 }

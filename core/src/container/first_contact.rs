@@ -45,9 +45,8 @@ impl Replica {
         let before = if self.containers[&no].prefer_local { self.corrected(now) } else { Timestamp(0) };
         let mut written = HashMap::new();
         for entry in log::times(&self.conn, no)? {
-            if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
-                written.insert(key, self.corrected(Timestamp(entry.time)).min(self.corrected(now)));
-            }
+            let time = self.corrected(Timestamp(entry.time)).min(self.corrected(now));
+            written.extend(entry.keys(&user.table).map(|key| (key, time)));
         }
         let time = |key: &RowKey| written.get(key).copied().unwrap_or(before);
         let dirty = differing.into_iter().map(|key| Dirty { time: time(&key), key });

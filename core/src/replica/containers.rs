@@ -25,11 +25,13 @@ pub(crate) enum Scan {
     Compare = 3,
     /// Bring every document into the table (it was made anew).
     Fill = 4,
+    /// The table is still to be made, together with others that come.
+    Make = 5,
 }
 
 impl Scan {
     pub(super) fn from_code(code: i64) -> Self {
-        [Self::No, Self::Meet, Self::Adopt, Self::Compare, Self::Fill]
+        [Self::No, Self::Meet, Self::Adopt, Self::Compare, Self::Fill, Self::Make]
             .into_iter()
             .find(|s| *s as i64 == code)
             .unwrap_or(Self::Compare)
@@ -89,6 +91,8 @@ pub(crate) struct Containers {
     children: HashMap<String, BTreeSet<i64>>,
     /// Those that have not met their counterpart.
     unmet: BTreeSet<i64>,
+    /// Those whose table is still to be made.
+    unmade: BTreeSet<i64>,
     /// Those with another scan to do.
     scanning: BTreeSet<i64>,
     /// Those on whose tables the application has triggers.
@@ -123,6 +127,10 @@ impl Containers {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
     }
 
     /// In the order of their ids.
@@ -161,6 +169,11 @@ impl Containers {
     /// Whether any has not met its counterpart.
     pub(crate) fn any_unmet(&self) -> bool {
         !self.unmet.is_empty()
+    }
+
+    /// Those whose table is still to be made.
+    pub(crate) fn unmade(&self) -> &BTreeSet<i64> {
+        &self.unmade
     }
 
     /// Those with a scan to do that can be done now.
@@ -220,6 +233,7 @@ impl Containers {
         match state.scan {
             Scan::No => false,
             Scan::Meet => self.unmet.insert(no),
+            Scan::Make => self.unmade.insert(no),
             Scan::Adopt | Scan::Compare | Scan::Fill => self.scanning.insert(no),
         };
         if state.surroundings.app_triggers {
@@ -238,6 +252,7 @@ impl Containers {
             }
         }
         self.unmet.remove(&no);
+        self.unmade.remove(&no);
         self.scanning.remove(&no);
         self.triggered.remove(&no);
         self.read_only.remove(&no);

@@ -171,6 +171,46 @@ impl Catalogue {
     }
 }
 
+/// What kind of table each is, read in one pass: SQLite looks through all of them even when it is asked for one.
+#[derive(Debug, Default)]
+pub(crate) struct Kinds(HashMap<String, Kind>);
+
+#[derive(Debug)]
+struct Kind {
+    name: String,
+    kind: String,
+    without_rowid: bool,
+    strict: bool,
+}
+
+impl Kinds {
+    /// Reads those of all tables and views.
+    pub(crate) fn read(conn: &Connection) -> Result<Self, StoreError> {
+        let mut stmt = conn
+            .prepare_cached("SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main'")?;
+        let read = |row: &Row<'_>| {
+            let name: String = row.get(0)?;
+            let (kind, without_rowid, strict) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((name.to_ascii_lowercase(), Kind { name, kind, without_rowid, strict }))
+        };
+        let kinds = stmt.query_map([], read)?;
+        Ok(Self(kinds.collect::<Result<_, _>>()?))
+    }
+
+    /// Whether there is a table or view of this name.
+    pub(crate) fn has(&self, table: &str) -> bool {
+        self.0.contains_key(&table.to_ascii_lowercase())
+    }
+
+    fn of(&self, conn: &Connection, table: &str) -> Result<&Kind, TrackRefusal> {
+        if let Some(kind) = self.0.get(&table.to_ascii_lowercase()) {
+            return Ok(kind);
+        }
+        let similar = user_tables(conn)?.into_iter().find(|t| is_similar(t, table));
+        Err(TrackRefusal::NoTable { table: table.to_owned(), similar })
+    }
+}
+
 /// The user's tables that could be tracked by their kind.
 pub fn user_tables(conn: &Connection) -> Result<Vec<String>, StoreError> {
     let mut stmt = conn.prepare(
@@ -183,11 +223,17 @@ pub fn user_tables(conn: &Connection) -> Result<Vec<String>, StoreError> {
 
 /// Reads a table's shape; refuses one that cannot be tracked.
 pub fn read_table(conn: &Connection, name: &str) -> Result<Table, TrackRefusal> {
+    read_known_table(conn, &Kinds::read(conn)?, name)
+}
+
+/// The same, where the kinds of all tables are known.
+pub(crate) fn read_known_table(conn: &Connection, kinds: &Kinds, name: &str) -> Result<Table, TrackRefusal> {
     let lower = name.to_ascii_lowercase();
     if lower.starts_with("sqlite_") || lower.starts_with("piecewise_") {
         return Err(TrackRefusal::Internal { table: name.to_owned() });
     }
-    let (name, kind, without_rowid, strict) = find(conn, name)?;
+    let Kind { name, kind, without_rowid, strict } = kinds.of(conn, name)?;
+    let (name, without_rowid, strict) = (name.clone(), *without_rowid, *strict);
     match kind.as_str() {
         "view" => return Err(TrackRefusal::View { table: name }),
         "virtual" | "shadow" => return Err(TrackRefusal::Virtual { table: name }),
@@ -239,20 +285,6 @@ pub(crate) fn warnings(conn: &Connection, table: &Table) -> Result<Vec<String>, 
         }
     }
     Ok(warnings)
-}
-
-fn find(conn: &Connection, name: &str) -> Result<(String, String, bool, bool), TrackRefusal> {
-    let sql = "SELECT name, type, wr, strict FROM pragma_table_list(?) WHERE schema = 'main'";
-    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
-    let found = conn.prepare_cached(sql)?.query_row([name], read).optional()?;
-    match found {
-        Some(found) => Ok(found),
-        None => {
-            let tables = user_tables(conn)?;
-            let similar = tables.into_iter().find(|t| is_similar(t, name));
-            Err(TrackRefusal::NoTable { table: name.to_owned(), similar })
-        }
-    }
 }
 
 fn is_similar(a: &str, b: &str) -> bool {
