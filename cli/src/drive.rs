@@ -298,7 +298,8 @@ impl<'a> Drive<'a> {
         };
         if moved {
             let (received, sent) = self.connection.bytes();
-            self.progress.show(&self.link.traffic(self.replica), &self.summary, received + sent);
+            let traffic = || self.link.traffic(self.replica);
+            self.progress.show(traffic, &self.summary, received + sent);
         }
         Ok(moved)
     }

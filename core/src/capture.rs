@@ -24,6 +24,10 @@ use std::sync::Arc;
 
 /// Log entries, or rows of a scan, looked at in one call.
 const ROWS_MAX: usize = 4096;
+/// Rows brought into a table from documents in one call, and rows looked at in one after which no other table's are.
+const FILL_ROWS: usize = 512;
+/// Tables scanned in one call.
+const SCANS_MAX: usize = 64;
 /// Changes in one segment.
 const SEGMENT_ROWS: usize = 1024;
 /// Bytes of plain frame at which a segment is closed.
@@ -90,17 +94,23 @@ impl Replica {
             return Ok(captured);
         }
         // Tables that others refer to first.
-        let next = self.containers.scanning().min_by_key(|c| (self.depth(c.no), c.no));
-        if let Some((no, scan)) = next.map(|c| (c.no, c.scan())) {
-            let scanned = match scan {
+        let mut tables: Vec<_> = self.containers.scanning().map(|c| (self.depth(c.no), c.no)).collect();
+        tables.sort_unstable();
+        let mut looked_at = 0;
+        for (_, no) in tables.into_iter().take(SCANS_MAX) {
+            let (scanned, rows) = match self.containers[&no].scan() {
                 Scan::Fill => self.fill(no, now)?,
                 // What may only be read here is what documents show.
                 Scan::Compare if self.containers[&no].is_read_only() => self.fill(no, now)?,
-                _ => self.scan(no, scan, now)?,
+                scan => self.scan(no, scan, now)?,
             };
             captured.rows += scanned.rows;
             captured.segments += scanned.segments;
             captured.more = true;
+            looked_at += rows;
+            if looked_at >= FILL_ROWS {
+                break;
+            }
         }
         self.settle_captured()?;
         Ok(captured)
@@ -412,11 +422,11 @@ impl Replica {
         Ok(holds::refuse(&self.conn, no, &row)?)
     }
 
-    /// Looks at the next rows of a table; at the end, at documents whose rows are gone.
-    fn scan(&mut self, no: i64, scan: Scan, now: Timestamp) -> Result<Captured, ReplicaError> {
+    /// Looks at the next rows of a table, and how many it looked at; at the end, at documents whose rows are gone.
+    fn scan(&mut self, no: i64, scan: Scan, now: Timestamp) -> Result<(Captured, usize), ReplicaError> {
         let Some(user) = self.user_table(no)? else {
             self.end_scan(no)?;
-            return Ok(Captured::default());
+            return Ok(Default::default());
         };
         let state = &self.containers[&no];
         let after = state.scan_after.clone();
@@ -429,14 +439,14 @@ impl Replica {
         }
         let keys = log::keys_after(&self.conn, &user, after.as_ref(), ROWS_MAX)?;
         let last = keys.last().cloned();
-        let full = keys.len() == ROWS_MAX;
+        let (looked_at, full) = (keys.len(), keys.len() == ROWS_MAX);
         let dirty = keys.into_iter().map(|key| Dirty { key, time }).collect();
         let mut captured = self.capture_rows(no, dirty)?;
         if full {
             if let Some(state) = self.containers.get_mut(&no) {
                 state.scan_after = last;
             }
-            return Ok(captured);
+            return Ok((captured, looked_at));
         }
         if scan == Scan::Compare {
             let gone = self.capture_gone(no, &user, time)?;
@@ -444,7 +454,7 @@ impl Replica {
             captured.segments += gone.segments;
         }
         self.end_scan(no)?;
-        Ok(captured)
+        Ok((captured, looked_at))
     }
 
     /// Captures as deleted what documents show and the table has not, unless that is suspiciously much.
@@ -472,15 +482,16 @@ impl Replica {
         self.capture_rows(no, live)
     }
 
-    /// Brings the next documents into a table that was made anew.
-    fn fill(&mut self, no: i64, now: Timestamp) -> Result<Captured, ReplicaError> {
+    /// Brings the next documents into a table that was made anew, and tells how many.
+    fn fill(&mut self, no: i64, now: Timestamp) -> Result<(Captured, usize), ReplicaError> {
         if self.containers[&no].scan_after.is_none() {
             // The table may have grown a column.
             self.describe(no, self.corrected(now))?;
         }
         let state = &self.containers[&no];
-        let keys = documents::keys_after(&self.conn, no, state.integer_keys, state.scan_after.as_ref(), 512)?;
-        let last = keys.last().cloned();
+        let after = state.scan_after.as_ref();
+        let keys = documents::keys_after(&self.conn, no, state.integer_keys, after, FILL_ROWS)?;
+        let (last, looked_at) = (keys.last().cloned(), keys.len());
         self.settle_quietly(keys.into_iter().map(|key| (no, key)).collect())?;
         match last {
             Some(last) => {
@@ -490,7 +501,7 @@ impl Replica {
             }
             None => self.end_scan(no)?,
         }
-        Ok(Captured::default())
+        Ok((Captured::default(), looked_at))
     }
 
     /// Writes what the container's description does not say yet about the table here.

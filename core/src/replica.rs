@@ -27,7 +27,7 @@ use crate::history::History;
 use crate::id::{ContainerId, PeerId, ReplicaId, Timestamp};
 use crate::identity::Identity;
 use crate::store::schema::Kinds;
-use crate::store::{StoreError, layout};
+use crate::store::{StoreError, layout, upgrade};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use sha2::{Digest, Sha256};
@@ -246,6 +246,7 @@ impl Replica {
             generation: 0,
             data_version: None,
         };
+        upgrade::upgrade(&replica.conn)?;
         replica.reload()?;
         Ok(replica)
     }

@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::{Connection, OptionalExtension, types::FromSql};
 
 /// The layout this version reads and writes.
-const FORMAT: i64 = 2;
+pub(crate) const FORMAT: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -27,14 +27,6 @@ CREATE TABLE piecewise_segments(
   peer INTEGER NOT NULL, peer_seq INTEGER NOT NULL, actor BLOB NOT NULL, outline BLOB, bytes BLOB NOT NULL);
 CREATE UNIQUE INDEX piecewise_segments_feed ON piecewise_segments(container, seq);
 CREATE UNIQUE INDEX piecewise_segments_id ON piecewise_segments(container, id);
-CREATE TABLE piecewise_log(
-  seq INTEGER PRIMARY KEY, container INTEGER,
-  time INTEGER DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)), k0, k1);
-CREATE TABLE piecewise_runs(
-  container INTEGER NOT NULL, key INTEGER NOT NULL, at INTEGER NOT NULL, count INTEGER NOT NULL,
-  PRIMARY KEY (container, key)) WITHOUT ROWID;
-CREATE TABLE piecewise_rows(
-  container INTEGER NOT NULL, key BLOB NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (container, key)) WITHOUT ROWID;
 CREATE TABLE piecewise_changes(
   container INTEGER NOT NULL, key BLOB NOT NULL, at INTEGER NOT NULL,
   PRIMARY KEY (container, key, at)) WITHOUT ROWID;
@@ -55,6 +47,18 @@ CREATE TABLE piecewise_refused(
   container INTEGER NOT NULL, key BLOB NOT NULL, reason INTEGER NOT NULL, time INTEGER NOT NULL,
   shown BLOB, kept BLOB,
   PRIMARY KEY (container, key)) WITHOUT ROWID;
+";
+
+/// What the earlier format had otherwise: the log that triggers write, and where the first change of each row is.
+pub(crate) const LOG_AND_ROWS: &str = "
+CREATE TABLE piecewise_log(
+  seq INTEGER PRIMARY KEY, container INTEGER,
+  time INTEGER DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)), k0, k1);
+CREATE TABLE piecewise_runs(
+  container INTEGER NOT NULL, key INTEGER NOT NULL, at INTEGER NOT NULL, count INTEGER NOT NULL,
+  PRIMARY KEY (container, key)) WITHOUT ROWID;
+CREATE TABLE piecewise_rows(
+  container INTEGER NOT NULL, key BLOB NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (container, key)) WITHOUT ROWID;
 ";
 
 const DROP: &str = "
@@ -79,6 +83,7 @@ pub(crate) fn exists(conn: &Connection) -> Result<bool, StoreError> {
 /// Creates our tables; call it in a transaction.
 pub(crate) fn create(conn: &Connection) -> Result<(), StoreError> {
     conn.execute_batch(TABLES)?;
+    conn.execute_batch(LOG_AND_ROWS)?;
     set_meta(conn, "format", FORMAT)
 }
 

@@ -32,6 +32,21 @@ impl Entry {
     }
 }
 
+/// The columns of the first `width` values of keys.
+pub(crate) fn columns(width: usize) -> String {
+    (0..width).map(|n| format!("k{n}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Makes room for entries with `width` values of keys.
+pub(crate) fn widen(conn: &Connection, width: usize) -> Result<(), StoreError> {
+    let sql = "SELECT count(*) - 3 FROM pragma_table_info('piecewise_log')";
+    let have: i64 = conn.query_row(sql, [], |row| row.get(0))?;
+    for n in have..width as i64 {
+        conn.execute_batch(&format!("ALTER TABLE piecewise_log ADD COLUMN k{n}"))?;
+    }
+    Ok(())
+}
+
 /// What leaves out entries of containers that have not met their counterpart.
 const OF_MET: &str =
     "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container AND c.scan = 1)";

@@ -6,9 +6,9 @@
 //! Every program that opens the file reads them all, so there are few of them and their texts are short.
 
 use super::StoreError;
-use super::index_terms;
 use super::schema_rows::{self, Trigger};
 use super::user_table::quote;
+use super::{index_terms, log};
 use crate::table::{Table, Unique, UniqueTerm};
 use rusqlite::Connection;
 use std::collections::BTreeSet;
@@ -31,7 +31,8 @@ pub(crate) const APPLYING: &str = "applying";
 /// Adds the triggers of containers to their tables.
 pub(crate) fn install(conn: &Connection, wanted: &[Wanted<'_>]) -> Result<(), StoreError> {
     let width = wanted.iter().map(|(_, table, _)| table.key_columns().len()).max();
-    widen_log(conn, width.unwrap_or(0))?;
+    // An update has a key before and one after.
+    log::widen(conn, 2 * width.unwrap_or(0))?;
     let all: Vec<_> = wanted.iter().flat_map(|(no, table, mode)| triggers(*no, table, *mode)).collect();
     schema_rows::create(conn, &all)
 }
@@ -49,16 +50,6 @@ pub(crate) fn are(installed: &[(String, String)], no: i64, table: &Table, mode: 
 pub(crate) fn remove(conn: &Connection, numbers: &BTreeSet<i64>) -> Result<(), StoreError> {
     let number = |name: &str| name.strip_prefix(PREFIX)?.split_once('_')?.0.parse().ok();
     schema_rows::drop_those(conn, |name| number(name).is_some_and(|no| numbers.contains(&no)))
-}
-
-/// Widens the log to two keys of `width` columns, side by side: an update has one before and one after.
-fn widen_log(conn: &Connection, width: usize) -> Result<(), StoreError> {
-    let sql = "SELECT count(*) - 3 FROM pragma_table_info('piecewise_log')";
-    let have: i64 = conn.query_row(sql, [], |row| row.get(0))?;
-    for n in have..2 * width as i64 {
-        conn.execute_batch(&format!("ALTER TABLE piecewise_log ADD COLUMN k{n}"))?;
-    }
-    Ok(())
 }
 
 const PREFIX: &str = "piecewise_";
@@ -127,12 +118,8 @@ fn null_guard(table: &Table) -> String {
     format!("SELECT RAISE(ABORT, '{}') WHERE {}; ", message.replace('\'', "''"), terms.join(" OR "))
 }
 
-fn columns(width: usize) -> String {
-    (0..width).map(|n| format!("k{n}")).collect::<Vec<_>>().join(", ")
-}
-
 fn log_row(no: i64, values: &[String]) -> String {
-    let columns = columns(values.len());
+    let columns = log::columns(values.len());
     format!("INSERT INTO piecewise_log(container, {columns}) VALUES ({no}, {});", values.join(", "))
 }
 
@@ -152,7 +139,7 @@ fn log_displaced(no: i64, table: &Table, unique: &Unique, keys: &[String]) -> Op
     (!terms.is_empty()).then(|| {
         format!(
             "INSERT INTO piecewise_log(container, {}) SELECT {no}, {} FROM {} WHERE {};",
-            columns(keys.len()),
+            log::columns(keys.len()),
             keys.join(", "),
             quote(&table.name),
             terms.join(" AND ")
@@ -168,8 +155,8 @@ fn new_row(table: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::layout;
     use crate::store::schema::read_table;
-    use crate::store::{layout, log};
     use crate::value::Value;
 
     fn tracked(sql: &str) -> Connection {
