@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 /// Log entries, or rows of a scan, looked at in one call.
 const ROWS_MAX: usize = 4096;
-/// Rows brought into a table from documents in one call, and rows looked at in one after which no other table's are.
+/// Rows brought into a table from documents in one call; once a scan has looked at so many, no other is gone on with.
 const FILL_ROWS: usize = 512;
 /// Tables scanned in one call.
 const SCANS_MAX: usize = 64;

@@ -42,6 +42,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS_MAX: usize = 256;
 /// Pages kept in memory: those of one batch of scattered rows.
 const CACHE_KIB: i64 = 16 << 10;
+/// In a file with more containers, the states behind their roots are read again each time.
+const ROOTS_KEPT: usize = 1000;
 /// Pages in the WAL at which they are brought into the file: each time costs two fsyncs.
 const CHECKPOINT_PAGES: i64 = 10_000;
 
@@ -340,6 +342,7 @@ impl Replica {
         let touched = std::mem::take(&mut self.touched);
         match done {
             Ok(value) => {
+                self.forget_roots(&touched);
                 touched.into_iter().for_each(|no| self.note_changed(no));
                 Ok(value)
             }
@@ -350,6 +353,15 @@ impl Replica {
                 self.history.clear();
                 self.reload()?;
                 Err(error)
+            }
+        }
+    }
+
+    /// Keeps the states behind roots in memory only where they are few: they are 2 KiB each.
+    fn forget_roots(&mut self, stored: &BTreeSet<i64>) {
+        if self.containers.len() > ROOTS_KEPT {
+            for no in stored {
+                self.containers.get_mut(no).into_iter().for_each(|state| state.feed.forget_root());
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::id::Timestamp;
 use crate::replica::Replica;
 
 /// Tables that are made at once, without waiting for more.
-const TOGETHER: usize = 1000;
+const TOGETHER: usize = 10_000;
 
 impl Link {
     /// Takes note of a container that something came for.

@@ -135,8 +135,8 @@ pub(crate) struct Seen {
     pub(crate) fingerprint: i64,
     /// Whether the application has triggers on it.
     pub(crate) app_triggers: bool,
-    /// Names and texts of our triggers on it.
-    pub(crate) triggers: Vec<(String, String)>,
+    /// Fingerprints of our triggers on it.
+    pub(crate) triggers: Vec<i64>,
 }
 
 impl Catalogue {
@@ -151,13 +151,12 @@ impl Catalogue {
                 (row.get_ref(0)?.as_str(), row.get_ref(1)?.as_str(), row.get_ref(3)?.as_str());
             let (Ok(kind), Ok(name), Ok(sql)) = (kind, name, sql) else { continue };
             let seen = catalogue.tables.entry(row.get(2)?).or_default();
-            let hash = Sha256::new().chain_update(name).chain_update([0]).chain_update(sql).finalize();
             // A sum, since the order in which they stand does not matter.
-            let part = i64::from_le_bytes(std::array::from_fn(|n| hash[n]));
+            let part = fingerprint(name, sql);
             seen.fingerprint = seen.fingerprint.wrapping_add(part);
             if kind == "trigger" {
                 match name.starts_with("piecewise_") {
-                    true => seen.triggers.push((name.to_owned(), sql.to_owned())),
+                    true => seen.triggers.push(part),
                     false => seen.app_triggers = true,
                 }
             }
@@ -169,6 +168,12 @@ impl Catalogue {
     pub(crate) fn of(&self, table: &str) -> &Seen {
         self.tables.get(&table.to_lowercase()).unwrap_or(&self.nothing)
     }
+}
+
+/// Stands for a thing of the schema by its name and text.
+pub(crate) fn fingerprint(name: &str, sql: &str) -> i64 {
+    let hash = Sha256::new().chain_update(name).chain_update([0]).chain_update(sql).finalize();
+    i64::from_le_bytes(std::array::from_fn(|n| hash[n]))
 }
 
 /// What kind of table each is, read in one pass: SQLite looks through all of them even when it is asked for one.

@@ -5,10 +5,9 @@
 //! delete trigger, so a BEFORE trigger notes the rows that hold the new row's unique values.
 //! Every program that opens the file reads them all, so there are few of them and their texts are short.
 
-use super::StoreError;
 use super::schema_rows::{self, Trigger};
 use super::user_table::quote;
-use super::{index_terms, log};
+use super::{StoreError, index_terms, log, schema};
 use crate::table::{Table, Unique, UniqueTerm};
 use rusqlite::Connection;
 use std::collections::BTreeSet;
@@ -37,13 +36,13 @@ pub(crate) fn install(conn: &Connection, wanted: &[Wanted<'_>]) -> Result<(), St
     schema_rows::create(conn, &all)
 }
 
-/// Whether these are just the triggers that the table should have.
+/// Whether these are the fingerprints of just the triggers that the table should have.
 ///
 /// A renamed table or column is spelled anew by SQLite; then they are made anew as well.
-pub(crate) fn are(installed: &[(String, String)], no: i64, table: &Table, mode: Mode) -> bool {
+pub(crate) fn are(installed: &[i64], no: i64, table: &Table, mode: Mode) -> bool {
     let expected = triggers(no, table, mode);
-    let is_there = |t: &Trigger| installed.iter().any(|(name, sql)| *name == t.name && *sql == t.sql);
-    expected.len() == installed.len() && expected.iter().all(is_there)
+    expected.len() == installed.len()
+        && expected.iter().all(|t| installed.contains(&schema::fingerprint(&t.name, &t.sql)))
 }
 
 /// Drops the triggers of containers.
