@@ -15,7 +15,7 @@ use crate::store::user_table::UserTable;
 use crate::store::{StoreError, documents, holds, layout, schema};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Tables above one another that are counted; schemas are not deeper.
@@ -251,7 +251,9 @@ impl Replica {
         let wanted: Vec<_> = tables.iter().map(|(no, user, mode)| (*no, &user.table, *mode)).collect();
         triggers::install(&self.conn, &wanted)?;
         self.note_schema()?;
-        let catalogue = Catalogue::read(&self.conn)?;
+        let names: HashSet<_> =
+            tables.iter().map(|(_, user, _)| user.table.name.to_ascii_lowercase()).collect();
+        let catalogue = Catalogue::read_of(&self.conn, |table| names.contains(table))?;
         for (no, user, _) in &tables {
             let seen = catalogue.of(&user.table.name);
             self.set_app_triggers(*no, seen.app_triggers)?;

@@ -142,11 +142,19 @@ pub(crate) struct Seen {
 impl Catalogue {
     /// Reads the schema.
     pub(crate) fn read(conn: &Connection) -> Result<Self, StoreError> {
+        Self::read_of(conn, |_| true)
+    }
+
+    /// Reads what it says of some tables, whose names are given in small letters.
+    pub(crate) fn read_of(conn: &Connection, wanted: impl Fn(&str) -> bool) -> Result<Self, StoreError> {
         let mut catalogue = Self::default();
         let mut stmt =
             conn.prepare("SELECT type, name, lower(tbl_name), coalesce(sql, '') FROM sqlite_master")?;
         let mut rows = stmt.query([])?;
         while let Some(row) = rows.next()? {
+            if !row.get_ref(2)?.as_str().is_ok_and(&wanted) {
+                continue;
+            }
             let (kind, name, sql) =
                 (row.get_ref(0)?.as_str(), row.get_ref(1)?.as_str(), row.get_ref(3)?.as_str());
             let (Ok(kind), Ok(name), Ok(sql)) = (kind, name, sql) else { continue };
@@ -166,7 +174,7 @@ impl Catalogue {
 
     /// What it says of a table.
     pub(crate) fn of(&self, table: &str) -> &Seen {
-        self.tables.get(&table.to_lowercase()).unwrap_or(&self.nothing)
+        self.tables.get(&table.to_ascii_lowercase()).unwrap_or(&self.nothing)
     }
 }
 
@@ -538,6 +546,21 @@ mod tests {
         assert_eq!(table.foreign_keys[0].on_delete, "CASCADE");
         assert_eq!(table.unique.len(), 1);
         assert!(table.without_rowid);
+    }
+
+    #[test]
+    fn the_catalogue_tells_tables_apart_as_sqlite_does() {
+        let conn = Connection::open_in_memory().unwrap();
+        let sql =
+            "CREATE TABLE Ärzte(id INTEGER PRIMARY KEY); CREATE TABLE ärzte(a, b); CREATE TABLE Other(a);
+                   CREATE TRIGGER mine AFTER INSERT ON Ärzte BEGIN SELECT 1; END";
+        conn.execute_batch(sql).unwrap();
+        let all = Catalogue::read(&conn).unwrap();
+        let known = [all.of("Ärzte"), all.of("ärzte"), all.of("oTHER")].map(|seen| seen.fingerprint);
+        assert!(!known.contains(&0) && known[0] != known[1]);
+        assert!(all.of("Ärzte").app_triggers && !all.of("ärzte").app_triggers);
+        let one = Catalogue::read_of(&conn, |table| table == "other").unwrap();
+        assert_eq!([one.of("Other").fingerprint, one.of("Ärzte").fingerprint], [known[2], 0]);
     }
 
     #[test]
