@@ -275,7 +275,7 @@ impl<'a> Drive<'a> {
     /// Does what can be done without waiting; false if there was nothing.
     fn step(&mut self) -> Result<bool, Failure> {
         let mut moved = false;
-        if self.dirty {
+        if self.dirty || self.replica.is_scanning() {
             let captured = self.replica.capture(now())?;
             self.summary.rows_captured += captured.rows;
             self.dirty = captured.more;
@@ -298,7 +298,8 @@ impl<'a> Drive<'a> {
         };
         if moved {
             let (received, sent) = self.connection.bytes();
-            self.progress.show(&self.link.traffic(self.replica), &self.summary, received + sent);
+            let traffic = || self.link.traffic(self.replica);
+            self.progress.show(traffic, &self.summary, received + sent);
         }
         Ok(moved)
     }

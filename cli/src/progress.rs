@@ -7,11 +7,15 @@ use std::time::Duration;
 
 /// Work shorter than this shows no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How often it is shown.
+const SHOW_EVERY: Duration = Duration::from_millis(100);
 
 /// A bar for one talk.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
+    /// When it was shown last.
+    shown: Duration,
 }
 
 impl Progress {
@@ -23,15 +27,17 @@ impl Progress {
         if wanted {
             bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         }
-        Self { bar }
+        Self { bar, shown: Duration::ZERO }
     }
 
-    /// Shows how far a talk has come.
-    pub(crate) fn show(&self, traffic: &Traffic, summary: &Summary, bytes: u64) {
+    /// Shows how far a talk has come. To count that takes longer, the more tables there are.
+    pub(crate) fn show(&mut self, traffic: impl FnOnce() -> Traffic, summary: &Summary, bytes: u64) {
         let elapsed = self.bar.elapsed();
-        if elapsed < PATIENCE || self.bar.is_hidden() {
+        if elapsed < PATIENCE || elapsed < self.shown + SHOW_EVERY || self.bar.is_hidden() {
             return;
         }
+        self.shown = elapsed;
+        let traffic = traffic();
         let done = traffic.sent_segments + summary.segments_received;
         self.bar.set_length(done + traffic.segments_to_send + traffic.segments_to_come);
         self.bar.set_position(done);

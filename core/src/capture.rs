@@ -29,6 +29,10 @@ use std::sync::Arc;
 
 /// Log entries, or rows of a scan, looked at in one call.
 const ROWS_MAX: usize = 4096;
+/// Rows brought into a table from documents in one call; once a scan has looked at so many, no other is gone on with.
+const FILL_ROWS: usize = 512;
+/// Tables scanned in one call.
+const SCANS_MAX: usize = 64;
 /// Changes in one segment.
 const SEGMENT_ROWS: usize = 1024;
 /// Bytes of plain frame at which a segment is closed.
@@ -91,16 +95,22 @@ impl Replica {
             return Ok(captured);
         }
         // Tables that others refer to first.
-        let next = self.containers.scanning().min_by_key(|c| (self.depth(c.no), c.no));
-        if let Some((no, scan)) = next.map(|c| (c.no, c.scan())) {
-            let scanned = match scan {
+        let mut tables: Vec<_> = self.containers.scanning().map(|c| (self.depth(c.no), c.no)).collect();
+        tables.sort_unstable();
+        let mut looked_at = 0;
+        for (_, no) in tables.into_iter().take(SCANS_MAX) {
+            let (scanned, rows) = match self.containers[&no].scan() {
                 Scan::Join => self.join(no, now)?,
                 Scan::Fill => self.fill(no, now)?,
-                _ => self.scan(no, scan, now)?,
+                scan => self.scan(no, scan, now)?,
             };
             captured.rows += scanned.rows;
             captured.segments += scanned.segments;
             captured.more = true;
+            looked_at += rows;
+            if looked_at >= FILL_ROWS {
+                break;
+            }
         }
         self.settle_captured()?;
         Ok(captured)
@@ -126,10 +136,9 @@ impl Replica {
         let mut by_container: std::collections::BTreeMap<i64, Vec<Dirty>> = Default::default();
         for entry in &entries {
             let Some(user) = self.user_table(entry.container)? else { continue };
-            if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
-                let time = self.corrected(Timestamp(entry.time)).min(self.corrected(now));
-                by_container.entry(entry.container).or_default().push(Dirty { key, time });
-            }
+            let time = self.corrected(Timestamp(entry.time)).min(self.corrected(now));
+            let dirty = entry.keys(&user.table).map(|key| Dirty { key, time });
+            by_container.entry(entry.container).or_default().extend(dirty);
         }
         let mut captured = Captured { more, ..Captured::default() };
         for (no, dirty) in by_container {
@@ -512,9 +521,7 @@ impl Replica {
         let mut rows = vec![];
         for entry in &entries {
             let Some(user) = self.user_table(entry.container)? else { continue };
-            if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
-                rows.push((entry.container, key));
-            }
+            rows.extend(entry.keys(&user.table).map(|key| (entry.container, key)));
         }
         self.settle(rows)?;
         Ok(log::clear_after(&self.conn, last)?)

@@ -245,8 +245,13 @@ impl<'r> Container<'r> {
     fn receive_have(&mut self, session: &mut Session, have: Have) -> Result<Received, SyncError> {
         if session.peer_no.is_none() {
             let peer = session.peer;
-            session.peer_no =
-                Some(self.replica.transaction(|r| Ok(segments::peer(&r.conn, &peer, &have.replica)?))?);
+            session.peer_no = match segments::known_peer(&self.replica.conn, &peer, &have.replica)? {
+                Some(no) => Some(no),
+                None => {
+                    let meet = |r: &mut Replica| Ok(segments::meet_peer(&r.conn, &peer, &have.replica)?);
+                    Some(self.replica.transaction(meet)?)
+                }
+            };
         }
         let first = session.heard.is_none();
         // Later words repeat this one, and what came since has proven more.
@@ -491,6 +496,7 @@ impl<'r> Container<'r> {
         let reached = |cursor: Option<&Cursor>, tip: &Cursor| cursor.unwrap_or(&Cursor::START) == tip;
         let (mine, theirs) =
             (reached(ours.first(), &heard.tip), reached(heard.cursors.first(), &state.feed.tip));
+        session.behind = !mine;
         if mine && state.scan() == Scan::Meet {
             let (no, now) = (self.no, session.now);
             self.replica.transaction(|r| {
@@ -547,11 +553,14 @@ impl Replica {
         let keeps = meets && self.has_rows_to_meet(no)?;
         let with_triggers = self.containers.any_triggers();
         self.quietly(|r| {
-            let taken = r.take_in(no, segment, origin, !keeps)?;
+            let mut taken = r.take_in(no, segment, origin, !keeps)?;
             received.rows += taken.rows;
             received.segments += u64::from(taken.is_new);
             if taken.description {
-                r.follow_description(no)?;
+                taken.unsettled.extend(r.follow_description(no)?);
+            }
+            if r.needs_its_table(no, taken.rows) {
+                taken.unsettled.extend(r.make_tables()?);
             }
             if meets && !keeps && taken.is_new {
                 r.meet_nothing(no, now)?;

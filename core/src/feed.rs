@@ -55,6 +55,12 @@ impl Feed {
         self.root = Some(root);
     }
 
+    /// Leaves the state behind the fingerprint on disk, where it is.
+    pub(crate) fn forget_root(&mut self) {
+        self.digest();
+        self.root = None;
+    }
+
     /// Adds a segment at the end; its position. The root must have been read.
     pub(crate) fn append(&mut self, id: &SegmentId) -> Cursor {
         self.tip = next(&self.tip, id);

@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! frame    kind u8, then
-//!   0 attach    initiator: version · database · follow (0 all, 1 list of container ids) · digest 32
-//!   1 attached  responder: 1 digests are equal, or 0: containers follow
+//!   0 attach    initiator: version · database · follow (0 all, 1 list of container ids, 2 digest of one 32) · digest 32
+//!   1 attached  responder: 1 digests are equal, or 0: containers follow, or 2: it asks for the list
 //!   2 containers  responder: last u8 · n LEB128 · n times (name · integer keys u8 · access u8 · root digest 32)
 //!   3 message   container id 32 · message
 //!   4 denied    responder: empty: the database; or container id 32 · 0 not granted, 1 quota, 2 intake stopped
@@ -16,6 +16,7 @@
 //!   9 intake    responder: 0 it takes segments in, or why it does not: 1 its disk is nearly full
 //!   10 rest     responder: it forgets this talk; whoever has something to say attaches anew
 //!   11 wake     responder, after a rest: there is news, attach anew
+//!   14 follow   initiator, asked for it: n LEB128 · n container ids
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
 
@@ -23,6 +24,7 @@ mod attach;
 mod comparing;
 mod intake;
 mod known;
+mod making;
 mod receipts;
 mod rest;
 mod traffic;
@@ -38,8 +40,9 @@ use crate::id::{ContainerId, PeerId, Timestamp};
 use crate::message::Message;
 use crate::replica::{Replica, ReplicaError};
 use crate::session::{Authority, Role, Session};
+use attach::Follow;
 use comparing::Comparing;
-use known::{Denial, Told, encode_list};
+use known::Denial;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -56,6 +59,7 @@ const RECEIPT: u8 = 8;
 const INTAKE: u8 = 9;
 const REST: u8 = 10;
 const WAKE: u8 = 11;
+const FOLLOW: u8 = 14;
 
 const NAME_LEN_MAX: usize = 512;
 const CONTAINERS_MAX: u64 = 1 << 20;
@@ -108,11 +112,19 @@ pub struct Link {
     role: Role,
     database: String,
     follow: Option<BTreeSet<ContainerId>>,
+    /// As the responder: the digest of the containers that it asked the peer to name, and of what the peer holds.
+    asked: Option<([u8; 32], [u8; 32])>,
     /// Whether both sides know what they share.
     attached: bool,
     sessions: BTreeMap<i64, Session>,
     /// Those of them that are not level.
     unlevel: BTreeSet<i64>,
+    /// Those of them whose peer has, or may have, what is not here yet.
+    behind: BTreeSet<i64>,
+    /// Containers whose tables are to be made together.
+    unmade: BTreeSet<i64>,
+    /// Whether anything came since this side had nothing to say.
+    heard: bool,
     /// What sessions have sent in all.
     sent: (u64, u64),
     /// Containers that the peer knows of: those up to a number, and more.
@@ -158,28 +170,20 @@ impl Link {
         authority: Arc<dyn Authority>,
         attach: Attach,
     ) -> Result<Self, LinkError> {
-        let follow = attach.follow.map(|ids| ids.into_iter().collect());
-        let mut link = Self::new(replica, peer, Role::Responder(authority), attach.database, follow);
-        link.attached = true;
-        if link.digest(replica) == attach.digest {
-            link.know_equal(replica);
-            link.outbox.push_back(vec![ATTACHED, 1]);
-            return Ok(link);
-        }
-        link.know_shared(replica, |_| true);
-        let access = link.access_now();
-        let told: Vec<_> = link
-            .shared(replica, &access)
-            .map(|c| Told::of(c, access(&c.name).unwrap_or(Access::Read)))
-            .collect();
-        link.outbox.push_back(vec![ATTACHED, 0]);
-        let mut lists = told.chunks(LIST_MAX).peekable();
-        if lists.peek().is_none() {
-            link.outbox.push_back(encode_list(&[], true));
-        }
-        while let Some(list) = lists.next() {
-            link.outbox.push_back(encode_list(list, lists.peek().is_none()));
-        }
+        let mut link = Self::new(replica, peer, Role::Responder(authority), attach.database, None);
+        link.follow = match attach.follow {
+            Follow::All => None,
+            Follow::These(ids) => Some(ids),
+            Follow::Digest(digest) => match link.followed(replica, &digest) {
+                Some(ids) => Some(ids),
+                None => {
+                    link.asked = Some((digest, attach.digest));
+                    link.outbox.push_back(vec![ATTACHED, 2]);
+                    return Ok(link);
+                }
+            },
+        };
+        link.answer(replica, &attach.digest);
         Ok(link)
     }
 
@@ -195,9 +199,13 @@ impl Link {
             role,
             database,
             follow,
+            asked: None,
             attached: false,
             sessions: BTreeMap::new(),
             unlevel: BTreeSet::new(),
+            behind: BTreeSet::new(),
+            unmade: BTreeSet::new(),
+            heard: false,
             known_to: 0,
             known: BTreeSet::new(),
             unsure: BTreeSet::new(),
@@ -234,6 +242,7 @@ impl Link {
         now: Timestamp,
     ) -> Result<Received, LinkError> {
         let mut r = Reader::new(frame);
+        self.heard = true;
         match r.u8()? {
             ATTACHED if !self.is_responder() => self.receive_attached(replica, &mut r)?,
             CONTAINERS if !self.is_responder() => self.receive_containers(replica, &mut r)?,
@@ -242,6 +251,7 @@ impl Link {
             INTAKE if !self.is_responder() => self.receive_intake(replica, &mut r)?,
             OPEN => self.receive_open(replica, &mut r)?,
             ASK if self.is_responder() => self.receive_ask(replica, &mut r)?,
+            FOLLOW if self.is_responder() => self.receive_followed(replica, &mut r)?,
             RECEIPT if self.is_responder() => self.receive_receipt(replica, &mut r, now)?,
             ROWS if !self.is_responder() => self.receive_rows(replica, &mut r)?,
             REST if !self.is_responder() => self.receive_rest(replica)?,
@@ -276,6 +286,20 @@ impl Link {
         if let Some(frame) = self.outbox.pop_front() {
             return Ok(Some(frame));
         }
+        if let Some(frame) = self.next_ready(replica, now)? {
+            return Ok(Some(frame));
+        }
+        if self.make_tables(replica, now)? {
+            self.look_for_changes(replica);
+            if let Some(frame) = self.next_ready(replica, now)? {
+                return Ok(Some(frame));
+            }
+        }
+        self.next_receipt(replica, now)
+    }
+
+    /// What the first of the containers that may have something to say says.
+    fn next_ready(&mut self, replica: &mut Replica, now: Timestamp) -> Result<Option<Vec<u8>>, LinkError> {
         while let Some(place) = self.ready.first().copied() {
             let no = place.1;
             match self.next_of(replica, no, now)? {
@@ -285,7 +309,7 @@ impl Link {
                 }
             }
         }
-        self.next_receipt(replica, now)
+        Ok(None)
     }
 
     fn is_responder(&self) -> bool {
@@ -331,6 +355,7 @@ impl Link {
         let session = self.session(no, now);
         let received = replica.container(&id).map(|mut c| c.receive(session, message)).transpose();
         self.note_level(no);
+        self.note_unmade(replica, no);
         self.owes_receipt |=
             !self.is_responder() && received.as_ref().is_ok_and(|r| r.is_some_and(|r| r.segments > 0));
         self.make_ready(replica, vec![no]);
@@ -350,12 +375,12 @@ impl Link {
         session
     }
 
-    /// Takes note of whether a session is level, after it spoke or heard.
+    /// Takes note of where a session stands, after it spoke or heard.
     fn note_level(&mut self, no: i64) {
-        match self.sessions.get(&no).is_none_or(Session::is_level) {
-            true => self.unlevel.remove(&no),
-            false => self.unlevel.insert(no),
-        };
+        let session = self.sessions.get(&no);
+        let note = |set: &mut BTreeSet<i64>, is: bool| if is { set.insert(no) } else { set.remove(&no) };
+        note(&mut self.unlevel, session.is_some_and(|s| !s.is_level()));
+        note(&mut self.behind, session.is_some_and(|s| s.behind));
     }
 
     fn next_of(

@@ -26,11 +26,13 @@ use crate::container::Container;
 use crate::history::History;
 use crate::id::{ContainerId, PeerId, ReplicaId, Timestamp};
 use crate::identity::Identity;
-use crate::store::{StoreError, layout};
+use crate::store::schema::Kinds;
+use crate::store::{StoreError, layout, upgrade};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,6 +42,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS_MAX: usize = 256;
 /// Pages kept in memory: those of one batch of scattered rows.
 const CACHE_KIB: i64 = 16 << 10;
+/// In a file with more containers, the states behind their roots are read again each time.
+const ROOTS_KEPT: usize = 1000;
 /// Pages in the WAL at which they are brought into the file: each time costs two fsyncs.
 const CHECKPOINT_PAGES: i64 = 10_000;
 
@@ -160,10 +164,14 @@ pub struct Replica {
     pub(crate) containers: Containers,
     pub(crate) history: History,
     pub(crate) schema_version: i64,
+    /// What kind of table each is by that schema, once it was asked for.
+    kinds: OnceCell<Kinds>,
     pub(crate) is_server: bool,
     clock_offset_ms: i64,
     /// Captured rows whose constraints are still to be looked at.
     pub(crate) unsettled: Vec<(i64, crate::key::RowKey)>,
+    /// Lists of containers that peers follow, by their digests, as they were told last.
+    pub(crate) followed: VecDeque<([u8; 32], BTreeSet<ContainerId>)>,
     touched: BTreeSet<i64>,
     changes: Changes,
     /// The state of our tables, as another program with this file open can change it.
@@ -230,14 +238,17 @@ impl Replica {
             containers: Containers::default(),
             history: History::default(),
             schema_version: -1,
+            kinds: OnceCell::new(),
             is_server: false,
             clock_offset_ms: 0,
             unsettled: vec![],
+            followed: VecDeque::new(),
             touched: BTreeSet::new(),
             changes: Changes::default(),
             generation: 0,
             data_version: None,
         };
+        upgrade::upgrade(&replica.conn)?;
         replica.reload()?;
         Ok(replica)
     }
@@ -331,6 +342,7 @@ impl Replica {
         let touched = std::mem::take(&mut self.touched);
         match done {
             Ok(value) => {
+                self.forget_roots(&touched);
                 touched.into_iter().for_each(|no| self.note_changed(no));
                 Ok(value)
             }
@@ -341,6 +353,15 @@ impl Replica {
                 self.history.clear();
                 self.reload()?;
                 Err(error)
+            }
+        }
+    }
+
+    /// Keeps the states behind roots in memory only where they are few: they are 2 KiB each.
+    fn forget_roots(&mut self, stored: &BTreeSet<i64>) {
+        if self.containers.len() > ROOTS_KEPT {
+            for no in stored {
+                self.containers.get_mut(no).into_iter().for_each(|state| state.feed.forget_root());
             }
         }
     }
@@ -379,6 +400,11 @@ impl Replica {
             .collect();
         changed.into_iter().for_each(|no| self.note_changed(no));
         Ok(())
+    }
+
+    /// Whether a table is being gone through, so that a capture has something to do without a word from anybody.
+    pub fn is_scanning(&self) -> bool {
+        self.containers.scanning().next().is_some()
     }
 
     /// Marks a container whose feed changed in this transaction.

@@ -88,6 +88,8 @@ pub struct Session {
     pub(crate) outbox: VecDeque<Message>,
     pub(crate) wanted: VecDeque<SegmentId>,
     pub(crate) level: bool,
+    /// Whether the peer has, or may have, what has not come here yet.
+    pub(crate) behind: bool,
     /// Whether segments wait, since a table to which this one refers is still being sent.
     pub(crate) holds_back: bool,
     /// Whether the peer takes no segments in: only that we have its own is told.
@@ -134,6 +136,7 @@ impl Session {
             outbox: VecDeque::new(),
             wanted: VecDeque::new(),
             level: false,
+            behind: true,
             holds_back: false,
             stopped: false,
             held_back: false,

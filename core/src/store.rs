@@ -1,7 +1,7 @@
 //! Store: all SQL. What it reads and writes in the user's file, and nothing else of the disk.
 //!
-//! `layout`, `segments`, `documents`, `holds` and `log` keep what is ours; `schema`, `index_terms`, `triggers`, `key_text`
-//! and `user_table` deal with what is the user's.
+//! `layout`, `upgrade`, `segments`, `documents`, `holds` and `log` keep what is ours; `schema`, `schema_rows`, `index_terms`,
+//! `triggers`, `key_text` and `user_table` deal with what is the user's.
 
 pub(crate) mod documents;
 pub(crate) mod holds;
@@ -11,8 +11,10 @@ pub(crate) mod layout;
 pub(crate) mod log;
 pub(crate) mod outbox;
 pub mod schema;
+pub(crate) mod schema_rows;
 pub(crate) mod segments;
 pub(crate) mod triggers;
+pub(crate) mod upgrade;
 pub(crate) mod user_table;
 
 use crate::bytes::DecodeError;

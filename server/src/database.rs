@@ -368,7 +368,7 @@ impl Worker {
             self.look_until = None;
         }
         let version = self.replica.data_version().ok();
-        if version != self.version {
+        if version != self.version || self.replica.is_scanning() {
             self.version = version;
             self.capture();
         }

@@ -148,9 +148,52 @@ fn untrack_leaves_the_schema_as_it_was() {
     assert_ne!(net.query(n, schema), before);
     net.run(n, "INSERT INTO notes(id, title) VALUES (1, 'Milk')");
     net.sync(n);
-    net.replica(n).untrack("notes").unwrap();
+    net.replica(n).untrack(&["notes".to_owned()]).unwrap();
     assert_eq!(net.query(n, schema), before);
     assert_eq!(net.query(n, "SELECT title FROM notes"), ["Text(\"Milk\")"]);
+}
+
+/// What makes a file with two tables, of an INTEGER key and of a TEXT key, one of format 1.
+const FORMAT_1: &str = "
+DROP TRIGGER piecewise_1_insert; DROP TRIGGER piecewise_1_update; DROP TRIGGER piecewise_1_delete;
+DROP TRIGGER piecewise_2_insert; DROP TRIGGER piecewise_2_update; DROP TRIGGER piecewise_2_delete;
+CREATE TABLE piecewise_rows_1(key INTEGER PRIMARY KEY, at INTEGER NOT NULL, count INTEGER NOT NULL);
+INSERT INTO piecewise_rows_1 SELECT key, at, count FROM piecewise_runs WHERE container = 1;
+CREATE TABLE piecewise_rows_2(key BLOB PRIMARY KEY NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO piecewise_rows_2 SELECT key, at FROM piecewise_rows WHERE container = 2;
+DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
+CREATE TABLE piecewise_log(seq INTEGER PRIMARY KEY, container INTEGER, time INTEGER, k0);
+CREATE TRIGGER piecewise_1_insert AFTER INSERT ON a BEGIN
+  INSERT INTO piecewise_log(container, time, k0) VALUES (1, 1700000000000, NEW.id); END;
+CREATE TRIGGER piecewise_2_move AFTER UPDATE OF id ON b WHEN OLD.id IS NOT NEW.id BEGIN
+  INSERT INTO piecewise_log(container, time, k0) VALUES (2, 1700000000000, OLD.id); END;
+UPDATE piecewise_meta SET value = 1 WHERE name = 'format';
+";
+
+#[test]
+fn a_file_of_format_1_is_brought_up_to_date_with_what_was_written_to_it() {
+    let schema = "CREATE TABLE a(id INTEGER PRIMARY KEY, x); CREATE TABLE b(id TEXT PRIMARY KEY, x);";
+    let mut net = Network::new(5, 2, schema, &TrackOptions::default());
+    net.run(1, "INSERT INTO a VALUES (1, 'a'), (2, 'b'), (9, 'c'); INSERT INTO b VALUES ('k', 1), ('l', 2)");
+    net.sync_all();
+    net.wait(1000);
+    net.stop(1);
+    net.run(1, FORMAT_1);
+    net.run(1, "INSERT INTO a VALUES (3, 'd'); UPDATE b SET id = 'm' WHERE id = 'k'");
+    net.sync_all();
+    let old =
+        "SELECT name FROM sqlite_master WHERE name GLOB 'piecewise_rows_*' OR name GLOB 'piecewise_*_move'";
+    assert_eq!(net.query(1, old), Vec::<String>::new());
+    net.run(1, "UPDATE a SET x = 'e' WHERE id = 9; DELETE FROM b WHERE id = 'l'");
+    net.run(2, "UPDATE a SET x = 'f' WHERE id = 2");
+    net.sync_all();
+    net.check_same("SELECT * FROM a ORDER BY id");
+    net.check_same("SELECT * FROM b ORDER BY id");
+    assert_eq!(
+        net.query(0, "SELECT group_concat(x, '') FROM (SELECT x FROM a ORDER BY id)"),
+        ["Text(\"afde\")"]
+    );
+    assert_eq!(net.query(0, "SELECT id FROM b"), ["Text(\"m\")"]);
 }
 
 #[test]
@@ -172,7 +215,7 @@ fn two_programs_that_sync_one_file_notice_what_the_other_did() {
     net.check_same(ALL);
     assert_eq!(net.query(0, "SELECT count(*), sum(done) FROM notes"), ["Integer(5) Integer(5)"]);
     assert_eq!(net.query(0, "SELECT a FROM extra"), ["Text(\"tracked by the other\")"]);
-    net.replica(1).untrack("extra").unwrap();
+    net.replica(1).untrack(&["extra".to_owned()]).unwrap();
     assert_eq!(other.capture(now).unwrap().rows, 0);
     assert_eq!(other.status().unwrap().tables.len(), 1);
 }

@@ -187,7 +187,7 @@ impl Simulation {
     fn track_anew(&mut self) {
         let n = self.any_client();
         let table = TABLES[self.below(TABLES.len() as u64) as usize];
-        let done = self.net.replica(n).untrack(table);
+        let done = self.net.replica(n).untrack(&[table.into()]);
         self.log.push(format!("machine {n} untracks {table}: {done:?}"));
         if self.net.rng.one_in(2) {
             self.log.push(format!("machine {n} tracks what is not tracked"));

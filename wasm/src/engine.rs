@@ -229,7 +229,7 @@ impl Engine {
 
     /// Ends that.
     pub fn untrack(&mut self, table: &str) -> Result<(), JsValue> {
-        Ok(self.replica.untrack(table).map_err(Fault::from)?)
+        Ok(self.replica.untrack(&[table.to_owned()]).map_err(Fault::from)?)
     }
 
     /// Captures what was written; whether there is more.

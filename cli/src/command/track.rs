@@ -94,14 +94,12 @@ fn check_columns(tables: &[String], args: &TrackArgs) -> Result<(), Failure> {
 pub(crate) fn untrack(args: &TablesArgs) -> Result<(), Failure> {
     let home = Home::open()?;
     let mut replica = open_bound(&home, &args.file)?;
-    let tables = match args.all {
+    let tables: Vec<_> = match args.all {
         true => replica.status()?.tables.into_iter().map(|t| t.table).collect(),
         false => args.tables.clone(),
     };
-    for table in &tables {
-        replica.untrack(table).map_err(|e| about(&args.file, e))?;
-        say!("{table} is no longer tracked");
-    }
+    replica.untrack(&tables).map_err(|e| about(&args.file, e))?;
+    tables.iter().for_each(|table| say!("{table} is no longer tracked"));
     Ok(())
 }
 

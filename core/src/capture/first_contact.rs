@@ -39,19 +39,20 @@ impl Replica {
         }
     }
 
-    /// Joins the next rows with their documents.
-    pub(super) fn join(&mut self, no: i64, now: Timestamp) -> Result<Captured, ReplicaError> {
+    /// Joins the next rows with their documents, and tells how many.
+    pub(super) fn join(&mut self, no: i64, now: Timestamp) -> Result<(Captured, usize), ReplicaError> {
         let state = &self.containers[&no];
         let Some(user) = self.user_table(no)? else {
             self.end_scan(no)?;
-            return Ok(Captured::default());
+            return Ok(Default::default());
         };
         let after = state.scan_after.clone();
         let keys = documents::keys_after(&self.conn, no, state.integer_keys, after.as_ref(), ROWS_MAX)?;
         let Some(last) = keys.last().cloned() else {
             self.set_scan(no, Scan::Adopt)?;
-            return Ok(Captured::default());
+            return Ok(Default::default());
         };
+        let looked_at = keys.len();
         let watchful = self.any_held_around(no)?;
         let (mut apart, mut unlike) = (HashMap::new(), vec![]);
         for key in keys {
@@ -74,7 +75,7 @@ impl Replica {
         }
         let captured = self.capture_apart(no, &user, apart, now)?;
         self.settle_quietly(unlike)?;
-        Ok(captured)
+        Ok((captured, looked_at))
     }
 
     /// Whether a document showed these values at any time, as far as the order tells in which its changes came.
@@ -111,9 +112,8 @@ impl Replica {
         let before = if self.containers[&no].prefer_local { now } else { Timestamp(0) };
         let mut written = HashMap::new();
         for entry in log::of(&self.conn, no)? {
-            if let Ok(key) = user.table.row_key(&entry.key_values(user.key_columns().len())) {
-                written.insert(key, self.corrected(Timestamp(entry.time)).min(now));
-            }
+            let time = self.corrected(Timestamp(entry.time)).min(now);
+            written.extend(entry.keys(&user.table).map(|key| (key, time)));
         }
         let time = |key: &RowKey| written.get(key).copied().unwrap_or(before);
         let mut dirty: Vec<_> = rows.keys().map(|key| Dirty { key: key.clone(), time: time(key) }).collect();

@@ -1,6 +1,6 @@
 //! Scan: a look at a whole table, some thousand rows at a time, when the log cannot tell what changed.
 
-use super::{Dirty, ROWS_MAX};
+use super::{Dirty, FILL_ROWS, ROWS_MAX};
 use crate::id::Timestamp;
 use crate::replica::{Captured, Replica, ReplicaError, Scan};
 use crate::store::user_table::UserTable;
@@ -13,11 +13,16 @@ const DELETE_SHARE: u64 = 10;
 const DELETE_FEW: u64 = 10;
 
 impl Replica {
-    /// Looks at the next rows of a table; at the end, at documents whose rows are gone.
-    pub(super) fn scan(&mut self, no: i64, scan: Scan, now: Timestamp) -> Result<Captured, ReplicaError> {
+    /// Looks at the next rows of a table, and how many it looked at; at the end, at documents whose rows are gone.
+    pub(super) fn scan(
+        &mut self,
+        no: i64,
+        scan: Scan,
+        now: Timestamp,
+    ) -> Result<(Captured, usize), ReplicaError> {
         let Some(user) = self.user_table(no)? else {
             self.end_scan(no)?;
-            return Ok(Captured::default());
+            return Ok(Default::default());
         };
         let state = &self.containers[&no];
         let after = state.scan_after.clone();
@@ -30,14 +35,14 @@ impl Replica {
         }
         let keys = log::keys_after(&self.conn, &user, after.as_ref(), ROWS_MAX)?;
         let last = keys.last().cloned();
-        let full = keys.len() == ROWS_MAX;
+        let (looked_at, full) = (keys.len(), keys.len() == ROWS_MAX);
         let dirty = keys.into_iter().map(|key| Dirty { key, time }).collect();
         let mut captured = self.capture_rows(no, dirty)?;
         if full {
             if let Some(state) = self.containers.get_mut(&no) {
                 state.scan_after = last;
             }
-            return Ok(captured);
+            return Ok((captured, looked_at));
         }
         if scan == Scan::Compare {
             let gone = self.capture_gone(no, &user, time)?;
@@ -45,7 +50,7 @@ impl Replica {
             captured.segments += gone.segments;
         }
         self.end_scan(no)?;
-        Ok(captured)
+        Ok((captured, looked_at))
     }
 
     /// Captures as deleted what documents show and the table has not, unless that is suspiciously much.
@@ -73,15 +78,16 @@ impl Replica {
         self.capture_rows(no, live)
     }
 
-    /// Brings the next documents into a table that was made anew.
-    pub(super) fn fill(&mut self, no: i64, now: Timestamp) -> Result<Captured, ReplicaError> {
+    /// Brings the next documents into a table that was made anew, and tells how many.
+    pub(super) fn fill(&mut self, no: i64, now: Timestamp) -> Result<(Captured, usize), ReplicaError> {
         if self.containers[&no].scan_after.is_none() {
             // The table may have grown a column.
             self.describe(no, self.corrected(now))?;
         }
         let state = &self.containers[&no];
-        let keys = documents::keys_after(&self.conn, no, state.integer_keys, state.scan_after.as_ref(), 512)?;
-        let last = keys.last().cloned();
+        let after = state.scan_after.as_ref();
+        let keys = documents::keys_after(&self.conn, no, state.integer_keys, after, FILL_ROWS)?;
+        let (last, looked_at) = (keys.last().cloned(), keys.len());
         self.settle_quietly(keys.into_iter().map(|key| (no, key)).collect())?;
         match last {
             Some(last) => {
@@ -91,6 +97,6 @@ impl Replica {
             }
             None => self.end_scan(no)?,
         }
-        Ok(Captured::default())
+        Ok((Captured::default(), looked_at))
     }
 }

@@ -97,11 +97,10 @@ impl Link {
         let is_read_only = |told: &Told| told.access == Access::Read;
         let rights_differ =
             |(no, told): &(i64, &Told)| replica.containers[no].is_read_only() != is_read_only(told);
-        let changed: Vec<_> = followed.iter().filter(|one| rights_differ(one)).collect();
+        let changed = followed.iter().filter(|one| rights_differ(one));
+        let changed: Vec<_> = changed.map(|(no, told)| (*no, is_read_only(told))).collect();
         if !changed.is_empty() {
-            replica.transaction(|r| {
-                changed.iter().try_for_each(|(no, told)| r.set_read_only(*no, is_read_only(told)))
-            })?;
+            replica.transaction(|r| r.set_read_only(&changed))?;
         }
         for (no, told) in followed {
             self.known.insert(no);
@@ -204,6 +203,7 @@ impl Link {
         if let Some(no) = replica.containers.with_id(&id).map(|c| c.no) {
             self.sessions.remove(&no);
             self.unlevel.remove(&no);
+            self.behind.remove(&no);
             self.ready.retain(|(_, n)| *n != no);
             self.denied.insert(no, denial);
         }

@@ -23,6 +23,8 @@ impl Link {
         self.owed.extend(receipts);
         self.sessions.clear();
         self.unlevel.clear();
+        self.behind.clear();
+        self.unmade.clear();
         self.ready.clear();
         self.outbox.clear();
         self.known.clear();

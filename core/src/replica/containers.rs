@@ -20,18 +20,20 @@ pub(crate) enum Scan {
     /// The counterpart has not been met: rows and log wait until all it has is here.
     Meet = 1,
     /// All it has is here: join its rows with those of the table. The log still waits.
-    Join = 5,
+    Join = 6,
     /// Take in the rows that no document knows (they were here before tracking).
     Adopt = 2,
     /// Compare every row (the triggers were missing for a while).
     Compare = 3,
     /// Bring every document into the table (it was made anew).
     Fill = 4,
+    /// The table is still to be made, together with others that come.
+    Make = 5,
 }
 
 impl Scan {
     pub(super) fn from_code(code: i64) -> Self {
-        [Self::No, Self::Meet, Self::Join, Self::Adopt, Self::Compare, Self::Fill]
+        [Self::No, Self::Meet, Self::Join, Self::Adopt, Self::Compare, Self::Fill, Self::Make]
             .into_iter()
             .find(|s| *s as i64 == code)
             .unwrap_or(Self::Compare)
@@ -97,6 +99,8 @@ pub(crate) struct Containers {
     children: HashMap<String, BTreeSet<i64>>,
     /// Those that have not met their counterpart, or are not joined with it.
     unmet: BTreeSet<i64>,
+    /// Those whose table is still to be made.
+    unmade: BTreeSet<i64>,
     /// Those with another scan to do.
     scanning: BTreeSet<i64>,
     /// Those on whose tables the application has triggers.
@@ -131,6 +135,10 @@ impl Containers {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
     }
 
     /// In the order of their ids.
@@ -169,6 +177,11 @@ impl Containers {
     /// Whether the log of any waits until it has met its counterpart.
     pub(crate) fn any_unmet(&self) -> bool {
         !self.unmet.is_empty()
+    }
+
+    /// Those whose table is still to be made.
+    pub(crate) fn unmade(&self) -> &BTreeSet<i64> {
+        &self.unmade
     }
 
     /// Those with a scan to do that can be done now.
@@ -229,6 +242,7 @@ impl Containers {
             Scan::No => false,
             Scan::Meet => self.unmet.insert(no),
             Scan::Join => self.unmet.insert(no) && self.scanning.insert(no),
+            Scan::Make => self.unmade.insert(no),
             Scan::Adopt | Scan::Compare | Scan::Fill => self.scanning.insert(no),
         };
         if state.surroundings.app_triggers {
@@ -247,6 +261,7 @@ impl Containers {
             }
         }
         self.unmet.remove(&no);
+        self.unmade.remove(&no);
         self.scanning.remove(&no);
         self.triggered.remove(&no);
         self.read_only.remove(&no);

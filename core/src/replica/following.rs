@@ -1,14 +1,22 @@
 //! Following: the file takes on what descriptions say, and tables that others made.
 
-use super::registry::{ColumnBinding, Follow};
+use super::registry::Follow;
 use super::{Replica, ReplicaError, Scan};
-use crate::change::Merge;
 use crate::container_name::{ContainerName, container_id};
 use crate::description::Description;
 use crate::id::PeerId;
+use crate::key::RowKey;
 use crate::message::Cursor;
-use crate::store::triggers;
-use crate::store::{schema, segments};
+use crate::store::{documents, schema, segments};
+use std::collections::BTreeMap;
+
+/// In a file with more containers, tables that others made are made together.
+const TABLES_ONE_BY_ONE: usize = 256;
+/// A table to which so many rows come at once, or so many segments in all, is made without waiting for others.
+const ROWS_THAT_WAIT: u64 = 1000;
+const SEGMENTS_THAT_WAIT: u64 = 64;
+/// Rows that are put at once into a table that is made after they came.
+const ROWS_AT_ONCE: usize = 64;
 
 impl Replica {
     /// Whether tables that others made are made here too.
@@ -49,57 +57,90 @@ impl Replica {
         })
     }
 
-    /// Brings the table here in line with the container's description: makes it, or adds columns.
+    /// Brings the table here in line with the container's description: makes it, or adds columns. Gives the rows that
+    /// are still to be settled in tables that were made.
     ///
     /// Call it in a transaction, with triggers off or on.
-    pub(crate) fn follow_description(&mut self, no: i64) -> Result<(), ReplicaError> {
-        let Some(description) = self.description(no)? else { return Ok(()) };
+    pub(crate) fn follow_description(&mut self, no: i64) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
+        let Some(description) = self.description(no)? else { return Ok(vec![]) };
         let state = &self.containers[&no];
         match self.user_table(no)? {
             None if self.follows_all() && !schema::table_exists(&self.conn, &state.table)? => {
-                self.make_table(no, &description)
+                self.set_scan(no, Scan::Make)?;
+                if self.containers.len() <= TABLES_ONE_BY_ONE { self.make_tables() } else { Ok(vec![]) }
             }
-            None => Ok(()),
+            None => Ok(vec![]),
             Some(user) => {
                 self.take_merges(no, &description)?;
                 let missing = description.columns_missing_in(&user.table);
                 if missing.is_empty() || !self.follows_all() {
-                    return Ok(());
+                    return Ok(vec![]);
                 }
                 let table = self.containers[&no].table.clone();
                 for column in missing {
                     self.conn.execute_batch(&description.add_column_sql(&table, &column)?)?;
                 }
-                self.read_user_table(no)?;
                 self.note_schema()?;
+                self.read_user_table(no)?;
                 // What else looks through the table fills the new columns at its end.
-                if self.containers[&no].scan() == Scan::No { self.set_scan(no, Scan::Fill) } else { Ok(()) }
+                if self.containers[&no].scan() == Scan::No {
+                    self.set_scan(no, Scan::Fill)?;
+                }
+                Ok(vec![])
             }
         }
     }
 
-    fn make_table(&mut self, no: i64, description: &Description) -> Result<(), ReplicaError> {
-        let table = self.containers[&no].table.clone();
-        for sql in description.create_table_sql(&table)? {
-            self.conn.execute_batch(&sql)?;
+    /// Whether so much has come for a table that is still to be made that it should wait for others no longer.
+    pub(crate) fn needs_its_table(&self, no: i64, rows: u64) -> bool {
+        let state = &self.containers[&no];
+        state.scan() == Scan::Make && (rows >= ROWS_THAT_WAIT || state.feed.count() > SEGMENTS_THAT_WAIT)
+    }
+
+    /// Makes all tables that are still to be made, together: each change of the schema costs time with its size.
+    /// Gives the rows that are still to be settled in them.
+    ///
+    /// Call it in a transaction with nothing to capture.
+    pub(crate) fn make_tables(&mut self) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
+        let mut made = BTreeMap::new();
+        for no in self.containers.unmade().clone() {
+            self.set_scan(no, Scan::No)?;
+            let Some(description) = self.description(no)? else { continue };
+            let table = self.containers[&no].table.clone();
+            if schema::table_exists(&self.conn, &table)? {
+                continue; // a program has made one meanwhile
+            }
+            for sql in description.create_table_sql(&table)? {
+                self.conn.execute_batch(&sql)?;
+            }
+            made.insert(no, description);
         }
-        let made = schema::read_table(&self.conn, &table)?;
-        let columns = made.columns.iter().map(|c| ColumnBinding {
-            name: c.name.clone(),
-            key: c.name.clone(),
-            merge: Merge::Register,
-            is_new: false,
-        });
-        let columns = columns.collect();
-        if let Some(state) = self.containers.get_mut(&no) {
-            state.columns = columns;
-        }
-        self.take_merges(no, description)?;
-        triggers::ensure_log(&self.conn, super::tracking::key_width(&made))?;
-        triggers::install(&self.conn, no, &made, super::registry::mode(&self.containers[&no]))?;
-        self.read_user_table(no)?;
         self.note_schema()?;
-        if self.containers[&no].feed.count() > 1 { self.set_scan(no, Scan::Fill) } else { Ok(()) }
+        for (no, description) in &made {
+            self.read_user_table(*no)?;
+            self.know_columns(*no)?;
+            self.take_merges(*no, description)?;
+        }
+        self.install_triggers(&made.keys().copied().collect())?;
+        let mut rows = vec![];
+        for no in made.into_keys() {
+            rows.extend(self.rows_of_new_table(no)?);
+        }
+        Ok(rows)
+    }
+
+    /// The rows that came before their table, if they are few; else they come into it bit by bit.
+    fn rows_of_new_table(&mut self, no: i64) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
+        let state = &self.containers[&no];
+        if state.feed.count() <= 1 {
+            return Ok(vec![]);
+        }
+        let keys = documents::keys_after(&self.conn, no, state.integer_keys, None, ROWS_AT_ONCE + 1)?;
+        if keys.len() > ROWS_AT_ONCE {
+            self.set_scan(no, Scan::Fill)?;
+            return Ok(vec![]);
+        }
+        Ok(keys.into_iter().map(|key| (no, key)).collect())
     }
 
     /// Takes the merge kinds of columns from the description.

@@ -224,13 +224,14 @@ impl Replica {
 
     /// How many rows a person should look at.
     pub fn attention(&self) -> Result<Attention, ReplicaError> {
-        let mut attention = Attention::default();
-        for (no, _) in self.chosen(None)? {
-            attention.held += holds::count(&self.conn, no)?;
-            attention.refused += holds::count_refused(&self.conn, no)?;
-            attention.conflicts += documents::count_in_conflict(&self.conn, no)?;
+        if self.binding.is_none() {
+            return Ok(Attention::default());
         }
-        Ok(attention)
+        Ok(Attention {
+            held: holds::count_all(&self.conn)?,
+            refused: holds::count_all_refused(&self.conn)?,
+            conflicts: documents::count_in_conflict(&self.conn)?,
+        })
     }
 
     /// The user's tables that could be tracked and are not.

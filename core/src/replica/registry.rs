@@ -9,12 +9,13 @@ use crate::feed::Feed;
 use crate::id::{ContainerId, PeerId, RealmId, ReplicaId, Seq};
 use crate::message::Cursor;
 use crate::root::{Root, RootDigest};
-use crate::store::schema::{Catalogue, TrackRefusal};
+use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
 use crate::store::triggers::{self, Mode};
 use crate::store::user_table::UserTable;
 use crate::store::{StoreError, documents, holds, layout, schema};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Tables above one another that are counted; schemas are not deeper.
@@ -75,11 +76,12 @@ impl ContainerState {
     fn look_at_table(
         &self,
         conn: &Connection,
+        kinds: &Kinds,
     ) -> Result<Option<(UserTable, Vec<ColumnBinding>)>, StoreError> {
-        if !self.has_table() {
+        if !self.has_table() || !kinds.has(&self.table) {
             return Ok(None);
         }
-        let mut table = match schema::read_table(conn, &self.table) {
+        let mut table = match schema::read_known_table(conn, kinds, &self.table) {
             Ok(table) => table,
             Err(TrackRefusal::Store(error)) => return Err(error),
             Err(_) => return Ok(None),
@@ -142,6 +144,7 @@ impl Replica {
         self.containers.clear();
         self.unsettled.clear();
         self.schema_version = -1;
+        self.kinds.take();
         if !layout::exists(&self.conn)? {
             return Ok(());
         }
@@ -181,6 +184,7 @@ impl Replica {
             return Ok(());
         }
         let catalogue = Catalogue::read(&self.conn)?;
+        self.kinds.take();
         self.containers.forget_tables();
         let changed: Vec<_> = self
             .containers
@@ -188,43 +192,94 @@ impl Replica {
             .filter(|c| c.fingerprint != Some(catalogue.of(&c.table).fingerprint))
             .map(|c| c.no)
             .collect();
+        let mut without = BTreeSet::new();
         for no in changed {
-            self.look_again(no, &catalogue)?;
+            if !self.look_again(no, &catalogue)? {
+                without.insert(no);
+            }
+        }
+        self.renew_triggers(&without)?;
+        for no in without {
+            if matches!(self.containers[&no].scan(), Scan::No | Scan::Fill) {
+                self.set_scan(no, Scan::Compare)?;
+            }
         }
         self.note_schema()
     }
 
-    /// Takes in how a table looks after its schema changed.
-    fn look_again(&mut self, no: i64, catalogue: &Catalogue) -> Result<(), ReplicaError> {
+    /// Takes in how a table looks after its schema changed; whether the triggers are as they should be.
+    fn look_again(&mut self, no: i64, catalogue: &Catalogue) -> Result<bool, ReplicaError> {
         self.read_user_table(no)?;
         let seen = catalogue.of(&self.containers[&no].table);
         self.set_app_triggers(no, seen.app_triggers)?;
-        let Some(user) = self.user_table(no)? else { return self.set_fingerprint(no, None) };
+        let Some(user) = self.user_table(no)? else {
+            self.set_fingerprint(no, None)?;
+            return Ok(true);
+        };
         let state = &self.containers[&no];
-        let mode = mode(state);
+        let are = triggers::are(&seen.triggers, no, &user.table, mode(state));
         if state.columns.iter().any(|c| c.is_new) && state.scan() == Scan::No {
             self.set_scan(no, Scan::Fill)?;
         }
-        if triggers::are(&seen.triggers, no, &user.table, mode) {
-            return self.set_fingerprint(no, Some(seen.fingerprint));
+        if are {
+            self.set_fingerprint(no, Some(seen.fingerprint))?;
         }
-        triggers::remove(&self.conn, no)?;
-        triggers::ensure_log(&self.conn, user.key_columns().len())?;
-        triggers::install(&self.conn, no, &user.table, mode)?;
-        if matches!(self.containers[&no].scan(), Scan::No | Scan::Fill) {
-            self.set_scan(no, Scan::Compare)?;
+        Ok(are)
+    }
+
+    /// Drops the triggers of containers, if they have any, and makes them anew. Call it in a transaction.
+    pub(super) fn renew_triggers(&mut self, numbers: &BTreeSet<i64>) -> Result<(), ReplicaError> {
+        if numbers.is_empty() {
+            return Ok(());
         }
-        self.set_fingerprint(no, None)
+        triggers::remove(&self.conn, numbers)?;
+        self.install_triggers(numbers)
+    }
+
+    /// Adds the triggers of containers to their tables: once for many of them, since the schema is read for it.
+    /// Call it in a transaction.
+    pub(super) fn install_triggers(&mut self, numbers: &BTreeSet<i64>) -> Result<(), ReplicaError> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let mut tables = vec![];
+        for no in numbers {
+            if let Some(user) = self.user_table(*no)? {
+                tables.push((*no, user, mode(&self.containers[no])));
+            }
+        }
+        let wanted: Vec<_> = tables.iter().map(|(no, user, mode)| (*no, &user.table, *mode)).collect();
+        triggers::install(&self.conn, &wanted)?;
+        self.note_schema()?;
+        let names: HashSet<_> =
+            tables.iter().map(|(_, user, _)| user.table.name.to_ascii_lowercase()).collect();
+        let catalogue = Catalogue::read_of(&self.conn, |table| names.contains(table))?;
+        for (no, user, _) in &tables {
+            let seen = catalogue.of(&user.table.name);
+            self.set_app_triggers(*no, seen.app_triggers)?;
+            self.set_fingerprint(*no, Some(seen.fingerprint))?;
+        }
+        Ok(())
     }
 
     /// The schema is as we have just made it.
     pub(super) fn note_schema(&mut self) -> Result<(), ReplicaError> {
         let version = schema::schema_version(&self.conn)?;
         if version != self.schema_version {
+            self.kinds.take();
             self.schema_version = version;
             layout::set_meta(&self.conn, "schema_version", version)?;
         }
         Ok(())
+    }
+
+    /// What kind of table each is.
+    pub(super) fn kinds(&self) -> Result<&Kinds, StoreError> {
+        if let Some(known) = self.kinds.get() {
+            return Ok(known);
+        }
+        let kinds = Kinds::read(&self.conn)?;
+        Ok(self.kinds.get_or_init(|| kinds))
     }
 
     /// The table of a container as it is now; None while there is none that fits.
@@ -233,14 +288,14 @@ impl Replica {
         if let Some(known) = state.user.get() {
             return Ok(known.clone());
         }
-        let user = state.look_at_table(&self.conn)?.map(|(user, _)| Arc::new(user));
+        let user = state.look_at_table(&self.conn, self.kinds()?)?.map(|(user, _)| Arc::new(user));
         Ok(state.user.get_or_init(|| user).clone())
     }
 
     /// Reads how the user's table looks now, and keeps what follows from it. Call it in a transaction.
     pub(crate) fn read_user_table(&mut self, no: i64) -> Result<(), ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(()) };
-        let (user, columns) = state.look_at_table(&self.conn)?.unzip();
+        let (user, columns) = state.look_at_table(&self.conn, self.kinds()?)?.unzip();
         if let Some(columns) = &columns {
             store_columns(&self.conn, no, columns)?;
         }
@@ -360,38 +415,50 @@ impl Replica {
                 state.feed.digest().0
             ])?;
         let no = self.conn.last_insert_rowid();
-        documents::create(&self.conn, no, integer_keys)?;
         self.containers.insert(ContainerState { no, ..state });
-        self.note_schema()?;
         self.touch(no);
         Ok(no)
     }
 
-    /// Takes a container out of the file; the last one takes our tables with it. Call it in a transaction.
-    pub(crate) fn remove_container(&mut self, no: i64) -> Result<(), ReplicaError> {
-        self.forget_container(no)?;
-        if self.containers.is_empty() {
+    /// Takes containers out of the file; the last one takes our tables with it. Call it in a transaction.
+    pub(crate) fn remove_containers(&mut self, numbers: &BTreeSet<i64>) -> Result<(), ReplicaError> {
+        if self.containers.numbers().all(|no| numbers.contains(&no)) {
+            triggers::remove(&self.conn, numbers)?;
             layout::drop(&self.conn)?;
+            self.containers.clear();
+            self.touched.clear();
+            self.history.clear();
             self.binding = None;
             return Ok(());
         }
+        self.forget_containers(numbers)?;
         self.note_schema()
     }
 
-    /// Takes a container out of the file. Call it in a transaction.
-    pub(crate) fn forget_container(&mut self, no: i64) -> Result<(), ReplicaError> {
-        triggers::remove(&self.conn, no)?;
-        documents::drop(&self.conn, no)?;
-        for table in
-            ["roots", "segments", "cursors", "acknowledged", "held", "claims", "refused", "unsettled"]
-        {
-            self.conn.execute(&format!("DELETE FROM piecewise_{table} WHERE container = ?"), [no])?;
+    /// Takes containers out of the file. Call it in a transaction.
+    pub(crate) fn forget_containers(&mut self, numbers: &BTreeSet<i64>) -> Result<(), ReplicaError> {
+        triggers::remove(&self.conn, numbers)?;
+        for no in numbers {
+            self.containers.remove(*no);
+            self.touched.remove(no);
+            documents::forget(&self.conn, *no)?;
+            for table in [
+                "roots",
+                "segments",
+                "cursors",
+                "acknowledged",
+                "held",
+                "claims",
+                "refused",
+                "unsettled",
+                "log",
+            ] {
+                let sql = format!("DELETE FROM piecewise_{table} WHERE container = ?");
+                self.conn.prepare_cached(&sql)?.execute([no])?;
+            }
+            self.conn.prepare_cached("DELETE FROM piecewise_containers WHERE no = ?")?.execute([no])?;
         }
-        self.conn.execute("DELETE FROM piecewise_containers WHERE no = ?", [no])?;
-        triggers::forget(&self.conn, no)?;
-        self.containers.remove(no);
-        self.touched.remove(&no);
-        // Its segments' numbers are given out again.
+        // Their segments' numbers are given out again.
         self.history.clear();
         Ok(())
     }
@@ -408,33 +475,39 @@ impl Replica {
 
     /// A scan has come to its end.
     pub(crate) fn end_scan(&mut self, no: i64) -> Result<(), ReplicaError> {
-        let Some(state) = self.containers.get_mut(&no) else { return Ok(()) };
+        let Some(state) = self.containers.get(&no) else { return Ok(()) };
         // A comparison does not write what documents have for new columns: that comes after it.
         let to_fill = state.scan != Scan::Fill && state.columns.iter().any(|c| c.is_new);
         if to_fill {
             return self.set_scan(no, Scan::Fill);
         }
-        state.columns.iter_mut().for_each(|c| c.is_new = false);
-        store_columns(&self.conn, no, &state.columns)?;
+        self.know_columns(no)?;
         self.set_scan(no, Scan::No)
     }
 
-    /// Makes a table read-only here, or writable again. Call it in a transaction.
-    pub(crate) fn set_read_only(&mut self, no: i64, read_only: bool) -> Result<(), ReplicaError> {
-        if self.containers.get(&no).is_none_or(|c| c.read_only == read_only) {
-            return Ok(());
+    /// What documents have for the table's columns is in it. Call it in a transaction.
+    pub(super) fn know_columns(&mut self, no: i64) -> Result<(), ReplicaError> {
+        let Some(state) = self.containers.get_mut(&no) else { return Ok(()) };
+        state.columns.iter_mut().for_each(|c| c.is_new = false);
+        Ok(store_columns(&self.conn, no, &state.columns)?)
+    }
+
+    /// Makes tables read-only here, or writable again. Call it in a transaction.
+    pub(crate) fn set_read_only(&mut self, wanted: &[(i64, bool)]) -> Result<(), ReplicaError> {
+        let mut changed = BTreeSet::new();
+        for (no, read_only) in wanted {
+            if self.containers.get(no).is_none_or(|c| c.read_only == *read_only) {
+                continue;
+            }
+            self.containers.change(*no, |state| state.read_only = *read_only);
+            self.conn
+                .prepare_cached("UPDATE piecewise_containers SET read_only = ? WHERE no = ?")?
+                .execute(params![read_only, no])?;
+            if self.user_table(*no)?.is_some() {
+                changed.insert(*no);
+            }
         }
-        self.containers.change(no, |state| state.read_only = read_only);
-        self.conn
-            .prepare_cached("UPDATE piecewise_containers SET read_only = ? WHERE no = ?")?
-            .execute(params![read_only, no])?;
-        if let Some(user) = self.user_table(no)? {
-            triggers::remove(&self.conn, no)?;
-            triggers::install(&self.conn, no, &user.table, mode(&self.containers[&no]))?;
-            self.set_fingerprint(no, None)?;
-            self.note_schema()?;
-        }
-        Ok(())
+        self.renew_triggers(&changed)
     }
 
     /// How many tables stand above this one: 0 refers to none. Tables that refer to each other in a

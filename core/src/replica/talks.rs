@@ -79,10 +79,11 @@ impl Replica {
     /// What is still to be done until this file and its server hold the same.
     pub fn waiting(&self) -> Result<Waiting, ReplicaError> {
         let mut waiting = Waiting { rows: 0, segments: 0, talk: self.last_talk()? };
-        if self.binding.is_some() {
-            waiting.rows = log::count(&self.conn)?;
+        if self.binding.is_none() {
+            return Ok(waiting);
         }
-        for no in self.containers.numbers() {
+        waiting.rows = log::count(&self.conn)?;
+        for no in segments::unacknowledged(&self.conn)? {
             waiting.segments += segments::count_unsent(&self.conn, no)?.0;
         }
         Ok(waiting)
@@ -104,7 +105,7 @@ impl Replica {
 
     /// Takes note that the server has everything.
     pub(crate) fn acknowledge_all(&mut self) -> Result<(), ReplicaError> {
-        if !segments::any_unacknowledged(&self.conn)? {
+        if segments::unacknowledged(&self.conn)?.is_empty() {
             return Ok(());
         }
         self.transaction(|r| Ok(segments::acknowledge_all(&r.conn)?))

@@ -5,11 +5,11 @@ use super::{Replica, ReplicaError, Scan};
 use crate::change::Merge;
 use crate::container_name::ContainerName;
 use crate::store::schema::TrackRefusal;
-use crate::store::triggers::{self, Mode};
 use crate::store::user_table::quote;
 use crate::store::{layout, schema};
 use crate::table::{Affinity, Table, TableKey};
 use rusqlite::{Connection, ErrorCode};
+use std::collections::BTreeSet;
 
 /// How a table is to be tracked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,44 +42,40 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         let database = self.binding.as_ref().ok_or(ReplicaError::NotBound)?.database.clone();
         self.transaction(|r| {
-            let catalogue = schema::Catalogue::read(&r.conn)?;
+            let mut begun = BTreeSet::new();
             for (table, options) in tables {
-                let plan = Plan::new(r, &database, table, options);
-                let warnings = match plan {
-                    Ok(plan) => Ok(r.begin_to_track(plan, &catalogue)?),
+                let warnings = match Plan::new(r, &database, table, options) {
+                    Ok(plan) => {
+                        let (no, warnings) = r.begin_to_track(plan)?;
+                        begun.insert(no);
+                        Ok(warnings)
+                    }
                     Err(refusal) => Err(refusal),
                 };
                 tell(table, warnings)?;
             }
-            Ok(())
+            r.install_triggers(&begun)
         })
     }
 
-    fn begin_to_track(
-        &mut self,
-        plan: Plan,
-        catalogue: &schema::Catalogue,
-    ) -> Result<Vec<String>, ReplicaError> {
+    /// Its triggers are still to be made.
+    fn begin_to_track(&mut self, plan: Plan) -> Result<(i64, Vec<String>), ReplicaError> {
         let Plan { table, name, columns, prefer_local } = plan;
         // What came for it before it had a table comes again, and meets the rows that are here.
         if let Some(no) = self.containers.of_table(&table.name).map(|c| c.no) {
-            self.forget_container(no)?;
+            self.forget_containers(&[no].into())?;
         }
-        triggers::ensure_log(&self.conn, key_width(&table))?;
         let integer_keys = matches!(table.key, TableKey::Rowid(_));
         let no = self.add_container(&name, integer_keys, columns, Scan::Meet)?;
-        triggers::install(&self.conn, no, &table, Mode::Capture)?;
-        self.note_schema()?;
         self.set_prefer_local(no, prefer_local)?;
-        self.set_app_triggers(no, catalogue.of(&table.name).app_triggers)?;
         self.read_user_table(no)?;
-        Ok(schema::warnings(&self.conn, &table)?)
+        Ok((no, schema::warnings(&self.conn, &table)?))
     }
 
-    /// Ends tracking a table: its rows stay, all that was added for it goes.
-    pub fn untrack(&mut self, table: &str) -> Result<(), ReplicaError> {
-        let no = self.number(table)?;
-        self.transaction(|r| r.remove_container(no))
+    /// Ends tracking tables: their rows stay, all that was added for them goes.
+    pub fn untrack(&mut self, tables: &[String]) -> Result<(), ReplicaError> {
+        let numbers = tables.iter().map(|table| self.number(table)).collect::<Result<_, _>>()?;
+        self.transaction(|r| r.remove_containers(&numbers))
     }
 
     /// Whether the file has our tables.
@@ -103,7 +99,7 @@ impl Plan {
         table: &str,
         options: &TrackOptions,
     ) -> Result<Self, ReplicaError> {
-        let table = schema::read_table(&replica.conn, table)?;
+        let table = schema::read_known_table(&replica.conn, replica.kinds()?, table)?;
         if replica.containers.of_table(&table.name).is_some_and(|c| c.has_table()) {
             return Err(ReplicaError::AlreadyTracked { table: table.name });
         }
@@ -136,13 +132,6 @@ fn check_writable(conn: &Connection, table: &Table) -> Result<(), TrackRefusal> 
         }
     }
     Ok(())
-}
-
-pub(crate) fn key_width(table: &Table) -> usize {
-    match &table.key {
-        TableKey::Rowid(_) => 1,
-        TableKey::Columns(columns) => columns.len(),
-    }
 }
 
 fn bindings(table: &Table, options: &TrackOptions) -> Result<Vec<ColumnBinding>, ReplicaError> {

@@ -1,9 +1,9 @@
 //! Documents on disk: for each row, in which segments its changes are.
 //!
-//! Each container has a table of its own, `piecewise_rows_N`, by key: where the first change of a row is.
-//! Rows with neighbouring INTEGER keys that came side by side in one segment share a line. The other
-//! changes of rows stand in `piecewise_changes`, so that an edit leaves the page of its row as it is; a
-//! description has all of its there. The hashes of a segment's changes stand together in
+//! By container and key: where the first change of a row is. Rows with neighbouring INTEGER keys that came
+//! side by side in one segment share a line of `piecewise_runs`; those with other keys have one each in
+//! `piecewise_rows`. The other changes of rows stand in `piecewise_changes`, so that an edit leaves the page
+//! of its row as it is; a description has all of its there. The hashes of a segment's changes stand together in
 //! `piecewise_hashes`. A change's bytes are nowhere but in its segment.
 
 use super::StoreError;
@@ -48,24 +48,16 @@ impl FromSql for At {
     }
 }
 
-/// Creates the table of a container's documents.
-pub(crate) fn create(conn: &Connection, container: i64, integer_keys: bool) -> Result<(), StoreError> {
-    let columns = match integer_keys {
-        true => "(key INTEGER PRIMARY KEY, at INTEGER NOT NULL, count INTEGER NOT NULL)",
-        false => "(key BLOB PRIMARY KEY NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID",
-    };
-    Ok(conn.execute_batch(&format!("CREATE TABLE piecewise_rows_{container}{columns}"))?)
-}
-
-/// Drops it, with all that is known of the container's documents.
-pub(crate) fn drop(conn: &Connection, container: i64) -> Result<(), StoreError> {
-    conn.execute_batch(&format!(
-        "DROP TABLE piecewise_rows_{container};
-         DELETE FROM piecewise_changes WHERE container = {container};
-         DELETE FROM piecewise_conflicts WHERE container = {container};
-         DELETE FROM piecewise_hashes WHERE segment IN
-           (SELECT no FROM piecewise_segments WHERE container = {container});"
-    ))?;
+/// Forgets all that is known of a container's documents.
+pub(crate) fn forget(conn: &Connection, container: i64) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "DELETE FROM piecewise_hashes WHERE segment IN (SELECT no FROM piecewise_segments WHERE container = ?)",
+    )?
+    .execute([container])?;
+    for table in ["runs", "rows", "changes", "conflicts"] {
+        let sql = format!("DELETE FROM piecewise_{table} WHERE container = ?");
+        conn.prepare_cached(&sql)?.execute([container])?;
+    }
     Ok(())
 }
 
@@ -124,10 +116,10 @@ impl Run {
 
     /// The run that begins at or before a key.
     fn before(conn: &Connection, container: i64, key: i64) -> Result<Option<Self>, StoreError> {
-        let mut stmt = conn.prepare_cached(&format!(
-            "SELECT key, at, count FROM piecewise_rows_{container} WHERE key <= ? ORDER BY key DESC LIMIT 1"
-        ))?;
-        Ok(stmt.query_row([key], Self::read).optional()?)
+        let mut stmt = conn.prepare_cached(
+            "SELECT key, at, count FROM piecewise_runs WHERE container = ? AND key <= ? ORDER BY key DESC LIMIT 1",
+        )?;
+        Ok(stmt.query_row([container, key], Self::read).optional()?)
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -135,8 +127,8 @@ impl Run {
     }
 
     fn write(&self, conn: &Connection, container: i64) -> Result<(), StoreError> {
-        let sql = format!("INSERT INTO piecewise_rows_{container} VALUES (?, ?, ?)");
-        conn.prepare_cached(&sql)?.execute(params![self.first, self.at, self.count])?;
+        let mut stmt = conn.prepare_cached("INSERT INTO piecewise_runs VALUES (?, ?, ?, ?)")?;
+        stmt.execute(params![container, self.first, self.at, self.count])?;
         Ok(())
     }
 }
@@ -163,8 +155,8 @@ impl<'c> Lines<'c> {
             KeyRef::Description => Ok(false),
             KeyRef::Integer(key) => self.knows_integer(key),
             KeyRef::Tuple(bytes) => {
-                let sql = || format!("SELECT 1 FROM piecewise_rows_{} WHERE key = ?", self.container);
-                Ok(kept(&mut self.find_tuple, self.conn, sql)?.exists([bytes])?)
+                let sql = "SELECT 1 FROM piecewise_rows WHERE container = ? AND key = ?";
+                Ok(kept(&mut self.find_tuple, self.conn, sql)?.exists(params![self.container, bytes])?)
             }
         }
     }
@@ -176,8 +168,11 @@ impl<'c> Lines<'c> {
         if Run::before(self.conn, self.container, key)?.is_some_and(|run| run.find(key).is_some()) {
             return Ok(true);
         }
-        let sql = format!("SELECT min(key) FROM piecewise_rows_{} WHERE key > ?", self.container);
-        let next = self.conn.prepare_cached(&sql)?.query_row([key], |row| row.get::<_, Option<i64>>(0))?;
+        let sql = "SELECT min(key) FROM piecewise_runs WHERE container = ? AND key > ?";
+        let next = self
+            .conn
+            .prepare_cached(sql)?
+            .query_row([self.container, key], |row| row.get::<_, Option<i64>>(0))?;
         self.free_to = Some(next.map_or(i64::MAX, |next| next - 1));
         Ok(false)
     }
@@ -206,9 +201,8 @@ impl<'c> Lines<'c> {
     }
 
     fn note_tuple(&mut self, key: &[u8], at: At) -> Result<bool, StoreError> {
-        let table = self.container;
-        let sql = || format!("INSERT INTO piecewise_rows_{table} VALUES (?, ?) ON CONFLICT DO NOTHING");
-        Ok(kept(&mut self.put_tuple, self.conn, sql)?.execute(params![key, at])? > 0)
+        let sql = "INSERT INTO piecewise_rows VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+        Ok(kept(&mut self.put_tuple, self.conn, sql)?.execute(params![self.container, key, at])? > 0)
     }
 
     /// Writes what is not written yet.
@@ -221,10 +215,10 @@ impl<'c> Lines<'c> {
 fn kept<'s, 'c>(
     place: &'s mut Option<CachedStatement<'c>>,
     conn: &'c Connection,
-    sql: impl FnOnce() -> String,
+    sql: &str,
 ) -> Result<&'s mut CachedStatement<'c>, StoreError> {
     if place.is_none() {
-        *place = Some(conn.prepare_cached(&sql())?);
+        *place = Some(conn.prepare_cached(sql)?);
     }
     Ok(place.as_mut().expect("it was put there just now"))
 }
@@ -235,8 +229,8 @@ pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Op
         RowKey::Description => Ok(None),
         RowKey::Integer(key) => Ok(Run::before(conn, container, *key)?.and_then(|run| run.find(*key))),
         RowKey::Tuple(bytes) => {
-            let sql = format!("SELECT at FROM piecewise_rows_{container} WHERE key = ?");
-            Ok(conn.prepare_cached(&sql)?.query_row([bytes], |row| row.get(0)).optional()?)
+            let sql = "SELECT at FROM piecewise_rows WHERE container = ? AND key = ?";
+            Ok(conn.prepare_cached(sql)?.query_row(params![container, bytes], |row| row.get(0)).optional()?)
         }
     }
 }
@@ -290,14 +284,14 @@ pub(crate) fn remove(conn: &Connection, container: i64, key: &RowKey, at: At) ->
 }
 
 fn remove_first(conn: &Connection, container: i64, key: &RowKey) -> Result<(), StoreError> {
-    let delete = |key: &RowKey| -> Result<(), StoreError> {
-        let sql = format!("DELETE FROM piecewise_rows_{container} WHERE key = ?");
-        conn.prepare_cached(&sql)?.execute([SqlKey(key)])?;
+    let delete = |table: &str, key: &RowKey| -> Result<(), StoreError> {
+        let sql = format!("DELETE FROM piecewise_{table} WHERE container = ? AND key = ?");
+        conn.prepare_cached(&sql)?.execute(params![container, SqlKey(key)])?;
         Ok(())
     };
-    let RowKey::Integer(key) = key else { return delete(key) };
+    let RowKey::Integer(key) = key else { return delete("rows", key) };
     let Some(run) = Run::before(conn, container, *key)? else { return Ok(()) };
-    delete(&RowKey::Integer(run.first))?;
+    delete("runs", &RowKey::Integer(run.first))?;
     let (before, behind) = (key.saturating_sub(run.first), run.last().saturating_sub(*key));
     let after = Run { first: key.saturating_add(1), at: run.at.plus(before).plus(1), count: behind };
     for part in [Run { count: before, ..run }, after] {
@@ -310,9 +304,13 @@ fn remove_first(conn: &Connection, container: i64, key: &RowKey) -> Result<(), S
 
 /// How many rows are known, deleted ones too.
 pub(crate) fn count(conn: &Connection, container: i64, integer_keys: bool) -> Result<u64, StoreError> {
-    let what = if integer_keys { "coalesce(sum(count), 0)" } else { "count(*)" };
-    let sql = format!("SELECT {what} FROM piecewise_rows_{container}");
-    Ok(conn.query_row(&sql, [], |row| row.get::<_, i64>(0))? as u64)
+    let what = if integer_keys {
+        "coalesce(sum(count), 0) FROM piecewise_runs"
+    } else {
+        "count(*) FROM piecewise_rows"
+    };
+    let mut stmt = conn.prepare_cached(&format!("SELECT {what} WHERE container = ?"))?;
+    Ok(stmt.query_row([container], |row| row.get::<_, i64>(0))? as u64)
 }
 
 /// Keys of rows that are known after a key, in key order, at most `limit`.
@@ -326,12 +324,13 @@ pub(crate) fn keys_after(
     if integer_keys {
         return integers_after(conn, container, after, limit);
     }
-    let from = after.map_or("", |_| "WHERE key > ?2");
-    let sql = format!("SELECT key FROM piecewise_rows_{container} {from} ORDER BY key LIMIT ?1");
+    let from = after.map_or("", |_| "AND key > ?3");
+    let sql = format!("SELECT key FROM piecewise_rows WHERE container = ?1 {from} ORDER BY key LIMIT ?2");
     let mut stmt = conn.prepare_cached(&sql)?;
-    stmt.raw_bind_parameter(1, limit as i64)?;
+    stmt.raw_bind_parameter(1, container)?;
+    stmt.raw_bind_parameter(2, limit as i64)?;
     if let Some(key) = after {
-        stmt.raw_bind_parameter(2, SqlKey(key))?;
+        stmt.raw_bind_parameter(3, SqlKey(key))?;
     }
     let (mut rows, mut keys) = (stmt.raw_query(), vec![]);
     while let Some(row) = rows.next()? {
@@ -352,9 +351,9 @@ fn integers_after(
         _ => i64::MIN,
     };
     let from = Run::before(conn, container, start)?.map_or(start, |run| run.first);
-    let sql = format!("SELECT key, at, count FROM piecewise_rows_{container} WHERE key >= ? ORDER BY key");
-    let mut stmt = conn.prepare_cached(&sql)?;
-    let (mut rows, mut keys) = (stmt.query([from])?, vec![]);
+    let sql = "SELECT key, at, count FROM piecewise_runs WHERE container = ? AND key >= ? ORDER BY key";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let (mut rows, mut keys) = (stmt.query([container, from])?, vec![]);
     while let Some(row) = rows.next()? {
         let run = Run::read(row)?;
         let run = run.first.max(start)..=run.last();
@@ -416,10 +415,10 @@ pub(crate) fn keys_in_conflict(
     })
 }
 
-/// How many rows have changes in conflict.
-pub(crate) fn count_in_conflict(conn: &Connection, container: i64) -> Result<u64, StoreError> {
-    let sql = "SELECT count(*) FROM piecewise_conflicts WHERE container = ?";
-    Ok(conn.prepare_cached(sql)?.query_row([container], |row| row.get::<_, i64>(0))? as u64)
+/// How many rows of all containers have changes in conflict.
+pub(crate) fn count_in_conflict(conn: &Connection) -> Result<u64, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT count(*) FROM piecewise_conflicts")?;
+    Ok(stmt.query_row([], |row| row.get::<_, i64>(0))? as u64)
 }
 
 #[cfg(test)]
@@ -427,10 +426,15 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    fn store(integer_keys: bool) -> Connection {
+    /// With rows of other containers beside those that are looked at.
+    fn store() -> Connection {
         let conn = Connection::open_in_memory().unwrap();
         super::super::layout::create(&conn).unwrap();
-        create(&conn, 1, integer_keys).unwrap();
+        for other in [0, 2] {
+            for key in [RowKey::Integer(i64::MIN), RowKey::Integer(12), RowKey::Tuple(vec![1, 2])] {
+                add(&conn, other, &key, At::new(9, 9)).unwrap();
+            }
+        }
         conn
     }
 
@@ -466,7 +470,7 @@ mod tests {
 
     #[test]
     fn each_row_of_a_shared_line_is_found_listed_and_removed_by_itself() {
-        let conn = store(true);
+        let conn = store();
         let mut expected: BTreeMap<i64, At> = BTreeMap::new();
         expected.extend(note(&conn, 1, 10..20));
         expected.extend(note(&conn, 2, (0..40).step_by(3)));
@@ -484,7 +488,7 @@ mod tests {
     #[test]
     fn the_second_change_of_a_row_takes_the_place_of_the_first() {
         for key in [RowKey::Integer(7), RowKey::Tuple(vec![1, 2])] {
-            let conn = store(matches!(key, RowKey::Integer(_)));
+            let conn = store();
             let places = [At::new(1, 0), At::new(2, 5), At::new(3, 1)];
             places.iter().for_each(|at| add(&conn, 1, &key, *at).unwrap());
             assert_eq!(changes(&conn, 1, &key).unwrap(), places);
@@ -498,7 +502,7 @@ mod tests {
 
     #[test]
     fn all_changes_of_a_description_are_kept() {
-        let conn = store(true);
+        let conn = store();
         let places = [At::new(1, 0), At::new(9, 0)];
         places.iter().for_each(|at| add(&conn, 1, &RowKey::Description, *at).unwrap());
         assert_eq!(changes(&conn, 1, &RowKey::Description).unwrap(), places);

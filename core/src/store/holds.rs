@@ -84,6 +84,12 @@ pub(crate) fn count(conn: &Connection, container: i64) -> Result<u64, StoreError
     Ok(stmt.query_row([container], |row| row.get::<_, i64>(0))? as u64)
 }
 
+/// How many rows of all containers are held.
+pub(crate) fn count_all(conn: &Connection) -> Result<u64, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT count(*) FROM piecewise_held")?;
+    Ok(stmt.query_row([], |row| row.get::<_, i64>(0))? as u64)
+}
+
 /// How many rows are held, by container; those without any are left out.
 pub(crate) fn counts(conn: &Connection) -> Result<HashMap<i64, u64>, StoreError> {
     let mut stmt =
@@ -216,6 +222,12 @@ pub(crate) fn forget_refused(
 pub(crate) fn count_refused(conn: &Connection, container: i64) -> Result<u64, StoreError> {
     let mut stmt = conn.prepare_cached("SELECT count(*) FROM piecewise_refused WHERE container = ?")?;
     Ok(stmt.query_row([container], |row| row.get::<_, i64>(0))? as u64)
+}
+
+/// How many rows of all containers are refused.
+pub(crate) fn count_all_refused(conn: &Connection) -> Result<u64, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT count(*) FROM piecewise_refused")?;
+    Ok(stmt.query_row([], |row| row.get::<_, i64>(0))? as u64)
 }
 
 /// Keeps captured rows that are still to be looked at.

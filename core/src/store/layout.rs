@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::{Connection, OptionalExtension, types::FromSql};
 
 /// The layout this version reads and writes.
-const FORMAT: i64 = 1;
+pub(crate) const FORMAT: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -49,13 +49,24 @@ CREATE TABLE piecewise_refused(
   PRIMARY KEY (container, key)) WITHOUT ROWID;
 ";
 
+/// What the earlier format had otherwise: the log that triggers write, and where the first change of each row is.
+pub(crate) const LOG_AND_ROWS: &str = "
+CREATE TABLE piecewise_log(
+  seq INTEGER PRIMARY KEY, container INTEGER,
+  time INTEGER DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)), k0, k1);
+CREATE TABLE piecewise_runs(
+  container INTEGER NOT NULL, key INTEGER NOT NULL, at INTEGER NOT NULL, count INTEGER NOT NULL,
+  PRIMARY KEY (container, key)) WITHOUT ROWID;
+CREATE TABLE piecewise_rows(
+  container INTEGER NOT NULL, key BLOB NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (container, key)) WITHOUT ROWID;
+";
+
 const DROP: &str = "
 DROP TABLE piecewise_meta; DROP TABLE piecewise_containers; DROP TABLE piecewise_roots; DROP TABLE piecewise_peers;
 DROP TABLE piecewise_cursors; DROP TABLE piecewise_acknowledged; DROP TABLE piecewise_segments; DROP TABLE piecewise_changes;
 DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_refused;
 DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox; DROP TABLE piecewise_hashes;
-DROP TABLE piecewise_conflicts;
-DROP TABLE IF EXISTS piecewise_log;
+DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
 ";
 
 /// Whether the file has our tables; an error if a later version wrote them.
@@ -72,6 +83,7 @@ pub(crate) fn exists(conn: &Connection) -> Result<bool, StoreError> {
 /// Creates our tables; call it in a transaction.
 pub(crate) fn create(conn: &Connection) -> Result<(), StoreError> {
     conn.execute_batch(TABLES)?;
+    conn.execute_batch(LOG_AND_ROWS)?;
     set_meta(conn, "format", FORMAT)
 }
 

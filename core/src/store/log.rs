@@ -4,8 +4,9 @@ use super::StoreError;
 use super::documents;
 use super::user_table::{UserTable, value};
 use crate::key::RowKey;
-use crate::value::{Value, ValueRef};
-use rusqlite::{CachedStatement, Connection, Statement};
+use crate::table::Table;
+use crate::value::Value;
+use rusqlite::{Connection, Statement};
 
 /// A row that was written.
 #[derive(Debug)]
@@ -13,28 +14,42 @@ pub(crate) struct Entry {
     pub(crate) seq: i64,
     pub(crate) container: i64,
     pub(crate) time: u64,
-    key: Vec<Value>,
+    values: Vec<Value>,
 }
 
 impl Entry {
-    /// The first `width` values of its key.
-    pub(crate) fn key_values(&self, width: usize) -> Vec<ValueRef<'_>> {
-        self.key.iter().take(width).map(Value::as_ref).collect()
+    /// The key of the row, and after an update the one it had before, if that is another.
+    pub(crate) fn keys(&self, table: &Table) -> impl Iterator<Item = RowKey> {
+        let width = table.key_columns().len();
+        let key = |n: usize| {
+            let values = self.values.iter().skip(n * width).take(width).map(Value::as_ref);
+            // What was no update has NULLs in place of a second key.
+            table.row_key(&values.collect::<Vec<_>>()).ok()
+        };
+        let now = key(0);
+        let before = key(1).filter(|before| Some(before) != now.as_ref());
+        now.into_iter().chain(before)
     }
 }
 
-/// A statement on the log; None while no table was ever tracked, so that there is no log.
-fn prepare<'c>(conn: &'c Connection, sql: &str) -> Result<Option<CachedStatement<'c>>, StoreError> {
-    match conn.prepare_cached(sql) {
-        Ok(stmt) => Ok(Some(stmt)),
-        Err(error) if error.to_string().contains("no such table") => Ok(None),
-        Err(error) => Err(error.into()),
+/// The columns of the first `width` values of keys.
+pub(crate) fn columns(width: usize) -> String {
+    (0..width).map(|n| format!("k{n}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Makes room for entries with `width` values of keys.
+pub(crate) fn widen(conn: &Connection, width: usize) -> Result<(), StoreError> {
+    let sql = "SELECT count(*) - 3 FROM pragma_table_info('piecewise_log')";
+    let have: i64 = conn.query_row(sql, [], |row| row.get(0))?;
+    for n in have..width as i64 {
+        conn.execute_batch(&format!("ALTER TABLE piecewise_log ADD COLUMN k{n}"))?;
     }
+    Ok(())
 }
 
 /// What leaves out entries of containers that have not met their counterpart, or are not joined with it.
 const OF_MET: &str =
-    "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container AND c.scan IN (1, 5))";
+    "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container AND c.scan IN (1, 6))";
 
 fn filter(skip_unmet: bool) -> String {
     if skip_unmet { format!(" AND {OF_MET}") } else { String::new() }
@@ -43,23 +58,20 @@ fn filter(skip_unmet: bool) -> String {
 /// Whether there is an entry; `skip_unmet`: of a container that has met its counterpart.
 pub(crate) fn any(conn: &Connection, skip_unmet: bool) -> Result<bool, StoreError> {
     let sql = format!("SELECT 1 FROM piecewise_log WHERE seq > 0{} LIMIT 1", filter(skip_unmet));
-    let Some(mut stmt) = prepare(conn, &sql)? else { return Ok(false) };
-    Ok(stmt.exists([])?)
+    Ok(conn.prepare_cached(&sql)?.exists([])?)
 }
 
 /// The first entries, at most `limit`; `skip_unmet`: of containers that have met their counterpart.
 pub(crate) fn read(conn: &Connection, skip_unmet: bool, limit: usize) -> Result<Vec<Entry>, StoreError> {
     let sql =
         format!("SELECT * FROM piecewise_log WHERE seq > 0{} ORDER BY seq LIMIT {limit}", filter(skip_unmet));
-    let Some(mut stmt) = prepare(conn, &sql)? else { return Ok(vec![]) };
-    entries(&mut stmt)
+    entries(&mut *conn.prepare_cached(&sql)?)
 }
 
 /// All entries after `last`.
 pub(crate) fn read_after(conn: &Connection, last: i64) -> Result<Vec<Entry>, StoreError> {
     let sql = format!("SELECT * FROM piecewise_log WHERE seq > {last} ORDER BY seq");
-    let Some(mut stmt) = prepare(conn, &sql)? else { return Ok(vec![]) };
-    entries(&mut stmt)
+    entries(&mut *conn.prepare_cached(&sql)?)
 }
 
 fn entries(stmt: &mut Statement<'_>) -> Result<Vec<Entry>, StoreError> {
@@ -68,10 +80,10 @@ fn entries(stmt: &mut Statement<'_>) -> Result<Vec<Entry>, StoreError> {
     while let Some(row) = rows.next()? {
         // Asked anew of each row: the log may have been widened since the statement was made.
         let width = row.as_ref().column_count();
-        let key =
+        let values =
             (3..width).map(|n| row.get_ref(n).map(|v| value(v).to_owned())).collect::<Result<_, _>>()?;
         let time = row.get::<_, Option<i64>>(2)?.unwrap_or(0).max(0) as u64;
-        found.push(Entry { seq: row.get(0)?, container: row.get(1)?, time, key });
+        found.push(Entry { seq: row.get(0)?, container: row.get(1)?, time, values });
     }
     Ok(found)
 }
@@ -79,8 +91,7 @@ fn entries(stmt: &mut Statement<'_>) -> Result<Vec<Entry>, StoreError> {
 /// The last entry's number.
 pub(crate) fn last(conn: &Connection) -> Result<i64, StoreError> {
     let sql = "SELECT coalesce(max(seq), 0) FROM piecewise_log";
-    let Some(mut stmt) = prepare(conn, sql)? else { return Ok(0) };
-    Ok(stmt.query_row([], |row| row.get(0))?)
+    Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 /// Removes entries up to `last`; `skip_unmet`: of containers that have met their counterpart.
@@ -99,16 +110,13 @@ pub(crate) fn clear_after(conn: &Connection, last: i64) -> Result<(), StoreError
 /// All entries of a container.
 pub(crate) fn of(conn: &Connection, container: i64) -> Result<Vec<Entry>, StoreError> {
     let sql = format!("SELECT * FROM piecewise_log WHERE container = {container} ORDER BY seq");
-    let Some(mut stmt) = prepare(conn, &sql)? else { return Ok(vec![]) };
-    entries(&mut stmt)
+    entries(&mut *conn.prepare_cached(&sql)?)
 }
 
 /// Whether there is an entry of a container.
 pub(crate) fn any_of(conn: &Connection, container: i64) -> Result<bool, StoreError> {
-    let Some(mut stmt) = prepare(conn, "SELECT 1 FROM piecewise_log WHERE container = ? LIMIT 1")? else {
-        return Ok(false);
-    };
-    Ok(stmt.exists([container])?)
+    let sql = "SELECT 1 FROM piecewise_log WHERE container = ? LIMIT 1";
+    Ok(conn.prepare_cached(sql)?.exists([container])?)
 }
 
 /// Keys of the table's rows after a key, in key order, at most `limit`.
@@ -155,17 +163,8 @@ pub(crate) fn keys_gone(
     }
 }
 
-/// Removes what the log says about rows of a container.
-pub(crate) fn forget(conn: &Connection, container: i64) -> Result<(), StoreError> {
-    let sql = format!("DELETE FROM piecewise_log WHERE container = {container}");
-    if let Some(mut stmt) = prepare(conn, &sql)? {
-        stmt.execute([])?;
-    }
-    Ok(())
-}
-
 /// How many entries there are.
 pub(crate) fn count(conn: &Connection) -> Result<u64, StoreError> {
-    let Some(mut stmt) = prepare(conn, "SELECT count(*) FROM piecewise_log")? else { return Ok(0) };
+    let mut stmt = conn.prepare_cached("SELECT count(*) FROM piecewise_log")?;
     Ok(stmt.query_row([], |row| row.get::<_, i64>(0))? as u64)
 }

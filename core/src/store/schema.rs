@@ -135,29 +135,36 @@ pub(crate) struct Seen {
     pub(crate) fingerprint: i64,
     /// Whether the application has triggers on it.
     pub(crate) app_triggers: bool,
-    /// Names and texts of our triggers on it.
-    pub(crate) triggers: Vec<(String, String)>,
+    /// Fingerprints of our triggers on it.
+    pub(crate) triggers: Vec<i64>,
 }
 
 impl Catalogue {
     /// Reads the schema.
     pub(crate) fn read(conn: &Connection) -> Result<Self, StoreError> {
+        Self::read_of(conn, |_| true)
+    }
+
+    /// Reads what it says of some tables, whose names are given in small letters.
+    pub(crate) fn read_of(conn: &Connection, wanted: impl Fn(&str) -> bool) -> Result<Self, StoreError> {
         let mut catalogue = Self::default();
         let mut stmt =
             conn.prepare("SELECT type, name, lower(tbl_name), coalesce(sql, '') FROM sqlite_master")?;
         let mut rows = stmt.query([])?;
         while let Some(row) = rows.next()? {
+            if !row.get_ref(2)?.as_str().is_ok_and(&wanted) {
+                continue;
+            }
             let (kind, name, sql) =
                 (row.get_ref(0)?.as_str(), row.get_ref(1)?.as_str(), row.get_ref(3)?.as_str());
             let (Ok(kind), Ok(name), Ok(sql)) = (kind, name, sql) else { continue };
             let seen = catalogue.tables.entry(row.get(2)?).or_default();
-            let hash = Sha256::new().chain_update(name).chain_update([0]).chain_update(sql).finalize();
             // A sum, since the order in which they stand does not matter.
-            let part = i64::from_le_bytes(std::array::from_fn(|n| hash[n]));
+            let part = fingerprint(name, sql);
             seen.fingerprint = seen.fingerprint.wrapping_add(part);
             if kind == "trigger" {
                 match name.starts_with("piecewise_") {
-                    true => seen.triggers.push((name.to_owned(), sql.to_owned())),
+                    true => seen.triggers.push(part),
                     false => seen.app_triggers = true,
                 }
             }
@@ -167,7 +174,53 @@ impl Catalogue {
 
     /// What it says of a table.
     pub(crate) fn of(&self, table: &str) -> &Seen {
-        self.tables.get(&table.to_lowercase()).unwrap_or(&self.nothing)
+        self.tables.get(&table.to_ascii_lowercase()).unwrap_or(&self.nothing)
+    }
+}
+
+/// Stands for a thing of the schema by its name and text.
+pub(crate) fn fingerprint(name: &str, sql: &str) -> i64 {
+    let hash = Sha256::new().chain_update(name).chain_update([0]).chain_update(sql).finalize();
+    i64::from_le_bytes(std::array::from_fn(|n| hash[n]))
+}
+
+/// What kind of table each is, read in one pass: SQLite looks through all of them even when it is asked for one.
+#[derive(Debug, Default)]
+pub(crate) struct Kinds(HashMap<String, Kind>);
+
+#[derive(Debug)]
+struct Kind {
+    name: String,
+    kind: String,
+    without_rowid: bool,
+    strict: bool,
+}
+
+impl Kinds {
+    /// Reads those of all tables and views.
+    pub(crate) fn read(conn: &Connection) -> Result<Self, StoreError> {
+        let mut stmt = conn
+            .prepare_cached("SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main'")?;
+        let read = |row: &Row<'_>| {
+            let name: String = row.get(0)?;
+            let (kind, without_rowid, strict) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((name.to_ascii_lowercase(), Kind { name, kind, without_rowid, strict }))
+        };
+        let kinds = stmt.query_map([], read)?;
+        Ok(Self(kinds.collect::<Result<_, _>>()?))
+    }
+
+    /// Whether there is a table or view of this name.
+    pub(crate) fn has(&self, table: &str) -> bool {
+        self.0.contains_key(&table.to_ascii_lowercase())
+    }
+
+    fn of(&self, conn: &Connection, table: &str) -> Result<&Kind, TrackRefusal> {
+        if let Some(kind) = self.0.get(&table.to_ascii_lowercase()) {
+            return Ok(kind);
+        }
+        let similar = user_tables(conn)?.into_iter().find(|t| is_similar(t, table));
+        Err(TrackRefusal::NoTable { table: table.to_owned(), similar })
     }
 }
 
@@ -183,11 +236,17 @@ pub fn user_tables(conn: &Connection) -> Result<Vec<String>, StoreError> {
 
 /// Reads a table's shape; refuses one that cannot be tracked.
 pub fn read_table(conn: &Connection, name: &str) -> Result<Table, TrackRefusal> {
+    read_known_table(conn, &Kinds::read(conn)?, name)
+}
+
+/// The same, where the kinds of all tables are known.
+pub(crate) fn read_known_table(conn: &Connection, kinds: &Kinds, name: &str) -> Result<Table, TrackRefusal> {
     let lower = name.to_ascii_lowercase();
     if lower.starts_with("sqlite_") || lower.starts_with("piecewise_") {
         return Err(TrackRefusal::Internal { table: name.to_owned() });
     }
-    let (name, kind, without_rowid, strict) = find(conn, name)?;
+    let Kind { name, kind, without_rowid, strict } = kinds.of(conn, name)?;
+    let (name, without_rowid, strict) = (name.clone(), *without_rowid, *strict);
     match kind.as_str() {
         "view" => return Err(TrackRefusal::View { table: name }),
         "virtual" | "shadow" => return Err(TrackRefusal::Virtual { table: name }),
@@ -239,20 +298,6 @@ pub(crate) fn warnings(conn: &Connection, table: &Table) -> Result<Vec<String>, 
         }
     }
     Ok(warnings)
-}
-
-fn find(conn: &Connection, name: &str) -> Result<(String, String, bool, bool), TrackRefusal> {
-    let sql = "SELECT name, type, wr, strict FROM pragma_table_list(?) WHERE schema = 'main'";
-    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
-    let found = conn.prepare_cached(sql)?.query_row([name], read).optional()?;
-    match found {
-        Some(found) => Ok(found),
-        None => {
-            let tables = user_tables(conn)?;
-            let similar = tables.into_iter().find(|t| is_similar(t, name));
-            Err(TrackRefusal::NoTable { table: name.to_owned(), similar })
-        }
-    }
 }
 
 fn is_similar(a: &str, b: &str) -> bool {
@@ -501,6 +546,21 @@ mod tests {
         assert_eq!(table.foreign_keys[0].on_delete, "CASCADE");
         assert_eq!(table.unique.len(), 1);
         assert!(table.without_rowid);
+    }
+
+    #[test]
+    fn the_catalogue_tells_tables_apart_as_sqlite_does() {
+        let conn = Connection::open_in_memory().unwrap();
+        let sql =
+            "CREATE TABLE Ärzte(id INTEGER PRIMARY KEY); CREATE TABLE ärzte(a, b); CREATE TABLE Other(a);
+                   CREATE TRIGGER mine AFTER INSERT ON Ärzte BEGIN SELECT 1; END";
+        conn.execute_batch(sql).unwrap();
+        let all = Catalogue::read(&conn).unwrap();
+        let known = [all.of("Ärzte"), all.of("ärzte"), all.of("oTHER")].map(|seen| seen.fingerprint);
+        assert!(!known.contains(&0) && known[0] != known[1]);
+        assert!(all.of("Ärzte").app_triggers && !all.of("ärzte").app_triggers);
+        let one = Catalogue::read_of(&conn, |table| table == "other").unwrap();
+        assert_eq!([one.of("Other").fingerprint, one.of("Ärzte").fingerprint], [known[2], 0]);
     }
 
     #[test]

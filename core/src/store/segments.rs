@@ -170,11 +170,19 @@ pub(crate) fn renumber(conn: &Connection, no: i64, cursor: &Cursor) -> Result<()
     Ok(())
 }
 
-/// The number of a peer's replica here, given on first sight.
-pub(crate) fn peer(conn: &Connection, key: &PeerId, replica: &ReplicaId) -> Result<i64, StoreError> {
-    let find = "SELECT no FROM piecewise_peers WHERE key = ? AND replica = ?";
-    let found = conn.prepare_cached(find)?.query_row(params![key.0, replica.0], |r| r.get(0)).optional()?;
-    if let Some(no) = found {
+/// The number of a peer's replica here, if it was met.
+pub(crate) fn known_peer(
+    conn: &Connection,
+    key: &PeerId,
+    replica: &ReplicaId,
+) -> Result<Option<i64>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT no FROM piecewise_peers WHERE key = ? AND replica = ?")?;
+    Ok(stmt.query_row(params![key.0, replica.0], |row| row.get(0)).optional()?)
+}
+
+/// The number of a peer's replica here, given on first sight. Call it in a transaction.
+pub(crate) fn meet_peer(conn: &Connection, key: &PeerId, replica: &ReplicaId) -> Result<i64, StoreError> {
+    if let Some(no) = known_peer(conn, key, replica)? {
         return Ok(no);
     }
     conn.execute("INSERT INTO piecewise_peers(key, replica) VALUES (?, ?)", params![key.0, replica.0])?;
@@ -267,9 +275,12 @@ pub(crate) fn acknowledge_all(conn: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether a feed goes beyond what a peer has said to have.
-pub(crate) fn any_unacknowledged(conn: &Connection) -> Result<bool, StoreError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM piecewise_containers c
-               LEFT JOIN piecewise_acknowledged a ON a.container = c.no WHERE c.seq > coalesce(a.seq, 0))";
-    Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+/// The containers whose feeds go beyond what a peer has said to have.
+pub(crate) fn unacknowledged(conn: &Connection) -> Result<Vec<i64>, StoreError> {
+    let sql =
+        "SELECT c.no FROM piecewise_containers c LEFT JOIN piecewise_acknowledged a ON a.container = c.no
+               WHERE c.seq > coalesce(a.seq, 0)";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let numbers = stmt.query_map([], |row| row.get(0))?;
+    Ok(numbers.collect::<Result<_, _>>()?)
 }

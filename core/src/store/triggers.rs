@@ -1,14 +1,16 @@
 //! Triggers: plain SQL that notes which rows the application writes.
 //!
-//! They append the key and the time to `piecewise_log`, in the application's own transaction; no function
+//! They append the key to `piecewise_log`, which adds the time, in the application's own transaction; no function
 //! of ours, nothing newer than SQLite 3.8. What REPLACE displaces through another UNIQUE index fires no
 //! delete trigger, so a BEFORE trigger notes the rows that hold the new row's unique values.
+//! Every program that opens the file reads them all, so there are few of them and their texts are short.
 
-use super::StoreError;
-use super::index_terms;
+use super::schema_rows::{self, Trigger};
 use super::user_table::quote;
+use super::{StoreError, index_terms, log, schema};
 use crate::table::{Table, Unique, UniqueTerm};
 use rusqlite::Connection;
+use std::collections::BTreeSet;
 
 /// What the triggers of a table do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,95 +21,58 @@ pub(crate) enum Mode {
     ReadOnly,
 }
 
+/// A container's table, and what its triggers shall do.
+pub(crate) type Wanted<'t> = (i64, &'t Table, Mode);
+
 /// The setting that is there while rows are applied with the application's triggers on.
 pub(crate) const APPLYING: &str = "applying";
 
-const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)";
-
-/// Makes the log, or widens it to keys of `width` columns.
-pub(crate) fn ensure_log(conn: &Connection, width: usize) -> Result<(), StoreError> {
-    conn.execute_batch(
-        "CREATE TABLE IF NOT EXISTS piecewise_log(seq INTEGER PRIMARY KEY, container INTEGER, time INTEGER, k0)",
-    )?;
-    let sql = "SELECT count(*) - 3 FROM pragma_table_info('piecewise_log')";
-    let have: i64 = conn.query_row(sql, [], |row| row.get(0))?;
-    for n in have..width as i64 {
-        conn.execute_batch(&format!("ALTER TABLE piecewise_log ADD COLUMN k{n}"))?;
-    }
-    Ok(())
+/// Adds the triggers of containers to their tables.
+pub(crate) fn install(conn: &Connection, wanted: &[Wanted<'_>]) -> Result<(), StoreError> {
+    let width = wanted.iter().map(|(_, table, _)| table.key_columns().len()).max();
+    // An update has a key before and one after.
+    log::widen(conn, 2 * width.unwrap_or(0))?;
+    let all: Vec<_> = wanted.iter().flat_map(|(no, table, mode)| triggers(*no, table, *mode)).collect();
+    schema_rows::create(conn, &all)
 }
 
-/// Adds the triggers of a container to its table.
-pub(crate) fn install(conn: &Connection, no: i64, table: &Table, mode: Mode) -> Result<(), StoreError> {
-    for (_, sql) in triggers(no, table, mode) {
-        conn.execute_batch(&sql)?;
-    }
-    Ok(())
-}
-
-/// Whether these are just the triggers that the table should have.
+/// Whether these are the fingerprints of just the triggers that the table should have.
 ///
 /// A renamed table or column is spelled anew by SQLite; then they are made anew as well.
-pub(crate) fn are(installed: &[(String, String)], no: i64, table: &Table, mode: Mode) -> bool {
+pub(crate) fn are(installed: &[i64], no: i64, table: &Table, mode: Mode) -> bool {
     let expected = triggers(no, table, mode);
-    expected.len() == installed.len() && expected.iter().all(|trigger| installed.contains(trigger))
+    expected.len() == installed.len()
+        && expected.iter().all(|t| installed.contains(&schema::fingerprint(&t.name, &t.sql)))
 }
 
-/// Drops the triggers of a container.
-pub(crate) fn remove(conn: &Connection, no: i64) -> Result<(), StoreError> {
-    for name in installed(conn, no)? {
-        conn.execute_batch(&format!("DROP TRIGGER {}", quote(&name)))?;
-    }
-    Ok(())
+/// Drops the triggers of containers.
+pub(crate) fn remove(conn: &Connection, numbers: &BTreeSet<i64>) -> Result<(), StoreError> {
+    let number = |name: &str| name.strip_prefix(PREFIX)?.split_once('_')?.0.parse().ok();
+    schema_rows::drop_those(conn, |name| number(name).is_some_and(|no| numbers.contains(&no)))
 }
 
-/// Removes what the log says of a container.
-pub(crate) fn forget(conn: &Connection, no: i64) -> Result<(), StoreError> {
-    super::log::forget(conn, no)
-}
+const PREFIX: &str = "piecewise_";
 
-fn installed(conn: &Connection, no: i64) -> Result<Vec<String>, StoreError> {
-    let sql = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name GLOB 'piecewise_' || ? || '_*'";
-    let mut stmt = conn.prepare_cached(sql)?;
-    let names = stmt.query_map([no], |row| row.get(0))?;
-    Ok(names.collect::<Result<_, _>>()?)
-}
-
-/// Names and texts of the triggers of a container.
-fn triggers(no: i64, table: &Table, mode: Mode) -> Vec<(String, String)> {
-    let name = |what: &str| format!("piecewise_{no}_{what}");
+/// The triggers of a container.
+fn triggers(no: i64, table: &Table, mode: Mode) -> Vec<Trigger> {
     let make = |what: &str, when: &str, body: &str| {
-        let text = format!(
-            "CREATE TRIGGER {} {when} ON {} BEGIN {body} END",
-            quote(&name(what)),
-            quote(&table.name)
-        );
-        (name(what), text)
+        let (name, on) = (format!("{PREFIX}{no}_{what}"), quote(&table.name));
+        let sql = format!("CREATE TRIGGER {name} {when} ON {on} BEGIN {body} END");
+        Trigger { name, table: table.name.clone(), sql }
     };
-    let keys = table.key_columns();
-    let key_names: Vec<_> = keys.iter().map(|n| quote(&table.columns[*n].name)).collect();
-    let refuse_null = null_guard(table);
-    let log_new = format!("{refuse_null}{}", log_row(no, &key_names, "NEW"));
-    let log_old = log_row(no, &key_names, "OLD");
+    let keys: Vec<_> = table.key_columns().iter().map(|n| quote(&table.columns[*n].name)).collect();
+    let of = |row: &'static str| keys.iter().map(move |key| format!("{row}.{key}"));
+    let (guard, no_null) = (guard(table, mode), null_guard(table));
+    let noted = |values: Vec<String>| log_row(no, &values);
+    let (inserted, deleted) = (noted(of("NEW").collect()), noted(of("OLD").collect()));
+    let updated = noted(of("NEW").chain(of("OLD")).collect());
     let mut all = vec![
-        make("insert", "AFTER INSERT", &log_new),
-        make("update", "AFTER UPDATE", &log_new),
-        make("delete", "AFTER DELETE", &log_old),
+        make("insert", "AFTER INSERT", &format!("{guard}{no_null}{inserted}")),
+        make("update", "AFTER UPDATE", &format!("{guard}{no_null}{updated}")),
+        make("delete", "AFTER DELETE", &format!("{guard}{deleted}")),
     ];
-    let differs: Vec<_> =
-        key_names.iter().map(|k| format!("OLD.{k} IS NOT NEW.{k} COLLATE BINARY")).collect();
-    let moved = format!("AFTER UPDATE OF {} ", key_names.join(", "));
-    all.push({
-        let text = format!(
-            "CREATE TRIGGER {} {moved}ON {} WHEN {} BEGIN {log_old} END",
-            quote(&name("move")),
-            quote(&table.name),
-            differs.join(" OR ")
-        );
-        (name("move"), text)
-    });
     for (n, unique) in table.unique.iter().enumerate() {
-        let Some(body) = log_displaced(no, table, unique, &key_names) else { continue };
+        let Some(body) = log_displaced(no, table, unique, &keys) else { continue };
         all.push(make(&format!("replace{n}"), "BEFORE INSERT", &body));
         all.push(make(
             &format!("displace{n}"),
@@ -115,22 +80,17 @@ fn triggers(no: i64, table: &Table, mode: Mode) -> Vec<(String, String)> {
             &body,
         ));
     }
-    if mode == Mode::ReadOnly {
-        // What the application's triggers do while rows are applied is noted as ever, and put back.
-        let message = format!("piecewise: table {} is read-only on this device", table.name);
-        let body = format!("SELECT RAISE(ABORT, '{}');", message.replace('\'', "''"));
-        for what in ["insert", "update", "delete"] {
-            let text = format!(
-                "CREATE TRIGGER {} BEFORE {} ON {} WHEN NOT EXISTS (SELECT 1 FROM piecewise_meta WHERE name = '{APPLYING}') \
-                 BEGIN {body} END",
-                quote(&name(&format!("guard_{what}"))),
-                what.to_uppercase(),
-                quote(&table.name)
-            );
-            all.push((name(&format!("guard_{what}")), text));
-        }
-    }
     all
+}
+
+/// Lets nothing be written but by apply. What the application's triggers do meanwhile is noted as ever, and put back.
+fn guard(table: &Table, mode: Mode) -> String {
+    if mode == Mode::Capture {
+        return String::new();
+    }
+    let message = format!("piecewise: table {} is read-only on this device", table.name);
+    let applying = format!("SELECT 1 FROM piecewise_meta WHERE name = '{APPLYING}'");
+    format!("SELECT RAISE(ABORT, '{}') WHERE NOT EXISTS ({applying}); ", message.replace('\'', "''"))
 }
 
 /// Of which columns an UPDATE has to be for a UNIQUE index to see it; empty for all, since generated columns
@@ -157,17 +117,9 @@ fn null_guard(table: &Table) -> String {
     format!("SELECT RAISE(ABORT, '{}') WHERE {}; ", message.replace('\'', "''"), terms.join(" OR "))
 }
 
-fn columns(width: usize) -> String {
-    (0..width).map(|n| format!("k{n}")).collect::<Vec<_>>().join(", ")
-}
-
-fn log_row(no: i64, keys: &[String], row: &str) -> String {
-    let values: Vec<_> = keys.iter().map(|k| format!("{row}.{k}")).collect();
-    format!(
-        "INSERT INTO piecewise_log(container, time, {}) VALUES ({no}, {NOW}, {});",
-        columns(keys.len()),
-        values.join(", ")
-    )
+fn log_row(no: i64, values: &[String]) -> String {
+    let columns = log::columns(values.len());
+    format!("INSERT INTO piecewise_log(container, {columns}) VALUES ({no}, {});", values.join(", "))
 }
 
 /// Notes the rows that hold the new row's values of a UNIQUE index. A partial index's condition is left out: a row
@@ -185,8 +137,8 @@ fn log_displaced(no: i64, table: &Table, unique: &Unique, keys: &[String]) -> Op
     let terms: Vec<_> = unique.columns.iter().enumerate().filter_map(term).collect();
     (!terms.is_empty()).then(|| {
         format!(
-            "INSERT INTO piecewise_log(container, time, {}) SELECT {no}, {NOW}, {} FROM {} WHERE {};",
-            columns(keys.len()),
+            "INSERT INTO piecewise_log(container, {}) SELECT {no}, {} FROM {} WHERE {};",
+            log::columns(keys.len()),
             keys.join(", "),
             quote(&table.name),
             terms.join(" AND ")
@@ -202,14 +154,16 @@ fn new_row(table: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::layout;
     use crate::store::schema::read_table;
+    use crate::value::Value;
 
     fn tracked(sql: &str) -> Connection {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(sql).unwrap();
+        layout::create(&conn).unwrap();
         let table = read_table(&conn, "t").unwrap();
-        ensure_log(&conn, table.key_columns().len()).unwrap();
-        install(&conn, 7, &table, Mode::Capture).unwrap();
+        install(&conn, &[(7, &table, Mode::Capture)]).unwrap();
         let seen = crate::store::schema::Catalogue::read(&conn).unwrap();
         assert!(are(&seen.of(&table.name).triggers, 7, &table, Mode::Capture));
         conn
@@ -219,8 +173,15 @@ mod tests {
     fn logged(conn: &Connection, sql: &str) -> Vec<String> {
         conn.execute_batch("DELETE FROM piecewise_log").unwrap();
         conn.execute_batch(sql).unwrap();
-        let mut stmt = conn.prepare("SELECT DISTINCT k0 || '' FROM piecewise_log ORDER BY 1").unwrap();
-        stmt.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        let table = read_table(conn, "t").unwrap();
+        let entries = log::read_after(conn, 0).unwrap();
+        let keys: BTreeSet<_> = entries.iter().flat_map(|e| e.keys(&table).collect::<Vec<_>>()).collect();
+        let text = |value: &Value| match value {
+            Value::Integer(i) => i.to_string(),
+            Value::Text(text) => text.clone(),
+            other => format!("{other:?}"),
+        };
+        keys.iter().map(|key| text(&table.key_values(key).unwrap()[0])).collect()
     }
 
     #[test]
@@ -277,9 +238,8 @@ mod tests {
         assert!(error.to_string().contains("NULL in its primary key"), "{error}");
         conn.execute("INSERT INTO t VALUES ('k', 1)", []).unwrap();
         let table = read_table(&conn, "t").unwrap();
-        remove(&conn, 7).unwrap();
-        conn.execute_batch("CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value)").unwrap();
-        install(&conn, 7, &table, Mode::ReadOnly).unwrap();
+        remove(&conn, &BTreeSet::from([7])).unwrap();
+        install(&conn, &[(7, &table, Mode::ReadOnly)]).unwrap();
         for sql in ["INSERT INTO t VALUES ('l', 1)", "UPDATE t SET a = 2", "DELETE FROM t"] {
             assert!(conn.execute(sql, []).unwrap_err().to_string().contains("read-only"), "{sql}");
         }

@@ -1,0 +1,157 @@
+//! Schema rows: many triggers made or dropped at once, as rows of SQLite's own table of the schema.
+//!
+//! For each CREATE and DROP, SQLite looks through the whole schema: for thousands of tables that takes hours. A
+//! trigger has no storage of its own, it is its row in `sqlite_master` and nothing else. So many of them are written
+//! there by the way that SQLite's documentation gives for such changes (`PRAGMA writable_schema`, a new
+//! `schema_version`), after SQLite has compiled each text, and are read before the transaction goes on. Few are made
+//! by plain SQL: to read the schema anew takes longer than that.
+
+use super::user_table::quote;
+use super::{StoreError, schema};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, Row};
+
+/// So many are made one by one.
+const ONE_BY_ONE_MAX: usize = 96;
+
+/// A trigger as it stands in the schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trigger {
+    pub(crate) name: String,
+    /// The table that it is on.
+    pub(crate) table: String,
+    pub(crate) sql: String,
+}
+
+/// Makes triggers. Call it in a transaction, and roll it back after an error.
+pub(crate) fn create(conn: &Connection, triggers: &[Trigger]) -> Result<(), StoreError> {
+    if triggers.len() <= ONE_BY_ONE_MAX {
+        return triggers.iter().try_for_each(|t| Ok(conn.execute_batch(&t.sql)?));
+    }
+    write(conn, || {
+        let mut insert = conn.prepare("INSERT INTO sqlite_master VALUES ('trigger', ?, ?, 0, ?)")?;
+        for Trigger { name, table, sql } in triggers {
+            drop(conn.prepare(sql)?); // an error where it could not be made
+            insert.execute([name, table, sql])?;
+        }
+        Ok(())
+    })
+}
+
+/// Drops the triggers with such names. Call it in a transaction, and roll it back after an error.
+pub(crate) fn drop_those(conn: &Connection, wanted: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+    let mut stmt = conn.prepare("SELECT rowid, name FROM sqlite_master WHERE type = 'trigger'")?;
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let mut found: Vec<(i64, String)> = stmt.query_map([], read)?.collect::<Result<_, _>>()?;
+    found.retain(|(_, name)| wanted(name));
+    if found.len() <= ONE_BY_ONE_MAX {
+        let sql = |name: &str| format!("DROP TRIGGER {}", quote(name));
+        return found.iter().try_for_each(|(_, name)| Ok(conn.execute_batch(&sql(name))?));
+    }
+    write(conn, || {
+        let mut delete = conn.prepare("DELETE FROM sqlite_master WHERE rowid = ?")?;
+        found.iter().try_for_each(|(rowid, _)| delete.execute([rowid]).map(drop))
+    })
+}
+
+/// Changes rows of the schema and has SQLite read it anew.
+fn write(conn: &Connection, work: impl FnOnce() -> rusqlite::Result<()>) -> Result<(), StoreError> {
+    let version = schema::schema_version(conn)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
+    let written = conn
+        .execute_batch("PRAGMA writable_schema = ON")
+        .and_then(|()| work())
+        .and_then(|()| conn.pragma_update(None, "schema_version", next(version)));
+    let reset = conn.execute_batch("PRAGMA writable_schema = RESET");
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    written.and(reset)?;
+    // A row that SQLite cannot read is an error here, and gone with the transaction.
+    conn.query_row("SELECT count(*) FROM sqlite_master WHERE rowid = 1", [], |_| Ok(()))?;
+    Ok(())
+}
+
+/// The version after this one; SQLite keeps it in 32 bits.
+fn next(version: i64) -> i64 {
+    i64::from((version as i32).wrapping_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLES: usize = ONE_BY_ONE_MAX + 1;
+
+    fn database() -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).unwrap();
+        conn.execute_batch("CREATE TABLE noted(x)").unwrap();
+        for n in 0..TABLES {
+            conn.execute_batch(&format!("CREATE TABLE \"t {n}\"(a)")).unwrap();
+        }
+        conn
+    }
+
+    fn triggers(body: &str) -> Vec<Trigger> {
+        let trigger = |n| Trigger {
+            name: format!("note_{n}"),
+            table: format!("t {n}"),
+            sql: format!("CREATE TRIGGER note_{n} AFTER INSERT ON \"t {n}\" BEGIN {body} END"),
+        };
+        (0..TABLES).map(trigger).collect()
+    }
+
+    fn schema(conn: &Connection) -> Vec<(String, String, i64, String)> {
+        let mut stmt =
+            conn.prepare("SELECT name, tbl_name, rootpage, sql FROM sqlite_master ORDER BY name").unwrap();
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+        stmt.query_map([], read).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn triggers_made_at_once_stand_in_the_schema_as_those_made_one_by_one_and_fire() {
+        let (at_once, one_by_one) = (database(), database());
+        let triggers = triggers("INSERT INTO noted VALUES (NEW.a);");
+        at_once.execute_batch("BEGIN").unwrap();
+        create(&at_once, &triggers).unwrap();
+        at_once.execute_batch("COMMIT").unwrap();
+        triggers.iter().for_each(|t| one_by_one.execute_batch(&t.sql).unwrap());
+        assert_eq!(schema(&at_once), schema(&one_by_one));
+        at_once.execute_batch("INSERT INTO \"t 0\" VALUES (1); INSERT INTO \"t 5\" VALUES (2)").unwrap();
+        let noted: i64 = at_once.query_row("SELECT sum(x) FROM noted", [], |row| row.get(0)).unwrap();
+        assert_eq!(noted, 3);
+        let health: String = at_once.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(health, "ok");
+        assert!(at_once.execute_batch("PRAGMA writable_schema = ON; DELETE FROM sqlite_master").is_err());
+    }
+
+    #[test]
+    fn triggers_dropped_at_once_leave_the_schema_as_it_was() {
+        let conn = database();
+        let before = schema(&conn);
+        create(&conn, &triggers("INSERT INTO noted VALUES (NEW.a);")).unwrap();
+        conn.execute_batch("CREATE TRIGGER other AFTER INSERT ON \"t 1\" BEGIN SELECT 1; END").unwrap();
+        drop_those(&conn, |name| name.starts_with("note_")).unwrap();
+        conn.execute_batch("INSERT INTO \"t 0\" VALUES (1); DROP TRIGGER other").unwrap();
+        assert_eq!(schema(&conn), before);
+        let noted: i64 = conn.query_row("SELECT count(*) FROM noted", [], |row| row.get(0)).unwrap();
+        assert_eq!(noted, 0);
+    }
+
+    #[test]
+    fn of_triggers_that_sqlite_cannot_make_nothing_is_left_after_a_rollback() {
+        let conn = database();
+        let before = schema(&conn);
+        let mut triggers = triggers("SELECT 1;");
+        triggers[TABLES - 1].sql = triggers[TABLES - 1].sql.replace("SELECT", "NONSENSE");
+        conn.execute_batch("BEGIN").unwrap();
+        create(&conn, &triggers).unwrap_err();
+        conn.execute_batch("ROLLBACK; INSERT INTO \"t 0\" VALUES (1)").unwrap();
+        assert_eq!(schema(&conn), before);
+    }
+
+    #[test]
+    fn the_version_of_a_schema_begins_anew_after_the_last() {
+        assert_eq!(next(i64::from(i32::MAX)), i64::from(i32::MIN));
+        assert_eq!(next(-1), 0);
+    }
+}
