@@ -1,5 +1,7 @@
 //! Many tables in one file: they come together, and what is done to all of them is done at once.
 
+#![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
+
 use piecewise_core::grant::Access;
 use piecewise_core::replica::{Follow, TrackOptions};
 use piecewise_tests::network::Network;
@@ -28,7 +30,7 @@ fn tables(numbers: impl Iterator<Item = usize>) -> String {
 fn rows(n: usize) -> usize {
     match n {
         8 => 2500,
-        _ if n % 50 == 0 => 200,
+        _ if n.is_multiple_of(50) => 200,
         _ => 3,
     }
 }
