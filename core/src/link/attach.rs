@@ -5,8 +5,8 @@ use super::{ATTACH, CONTAINERS_MAX, Link, LinkError, NAME_LEN_MAX, VERSION};
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::grant::Access;
 use crate::id::ContainerId;
-use crate::replica::{ContainerState, Replica, Scan};
-use sha2::{Digest, Sha256};
+use crate::replica::standing::{self, holding};
+use crate::replica::{ContainerState, Replica};
 
 /// What an initiator's first frame asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,15 +84,9 @@ impl Link {
     }
 
     pub(super) fn digest(&self, replica: &Replica) -> [u8; 32] {
-        let mut hash = Sha256::new().chain_update(b"piecewise containers\0");
-        for state in self.shared(replica, &self.access_now()) {
-            match state.scan() {
-                _ if !has_news(state) => {}
-                Scan::No => hash = hash.chain_update(state.id.0).chain_update(state.feed.digest().0),
-                _ => hash = hash.chain_update(state.id.0).chain_update([0xff; 32]),
-            }
-        }
-        hash.finalize().into()
+        let access = self.access_now();
+        let shared = self.shared(replica, &access).filter_map(|state| Some((&state.id, holding(state)?)));
+        standing::digest(shared).unwrap_or_else(standing::digest_of_none)
     }
 
     pub(super) fn receive_attached(
@@ -129,5 +123,5 @@ impl Link {
 
 /// Whether a container counts in the digest: one side may know of another that has nothing in it yet.
 pub(super) fn has_news(container: &ContainerState) -> bool {
-    container.feed.count() > 0 || container.scan() != Scan::No
+    holding(container).is_some()
 }

@@ -125,6 +125,10 @@ impl Containers {
         self.all.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// In the order of their ids.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = &ContainerState> {
         self.by_id.values().map(|no| &self.all[no])
