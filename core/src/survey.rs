@@ -215,6 +215,14 @@ impl Surveyor {
         }
     }
 
+    /// Both sides hold this of a database now: they talked of it.
+    pub fn agree(&mut self, database: &str, brief: Option<Brief>) {
+        match brief {
+            Some(brief) => drop(self.theirs.insert(database.to_owned(), brief)),
+            None => drop(self.theirs.remove(database)),
+        }
+    }
+
     /// Whether everything was told.
     pub fn is_done(&self) -> bool {
         self.done
@@ -227,6 +235,11 @@ impl Surveyor {
             None if self.differing[bucket_of(database)] => None,
             None => self.ours.get(database).copied(),
         }
+    }
+
+    /// Whether the server tells of a database.
+    pub fn covers(&self, database: &str) -> bool {
+        self.survey.covers(database)
     }
 
     /// The databases that the server has named.

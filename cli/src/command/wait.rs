@@ -51,7 +51,7 @@ async fn until_level(
         }
         match sync::once(home, replica, Progress::new(false)).await {
             Ok(done) => {
-                return if sync::tell_what_is_left_out(&done, replica) == 0 {
+                return if sync::tell_what_is_left_out(&done.left_out, replica) == 0 {
                     Ok(())
                 } else {
                     Err(left_out())

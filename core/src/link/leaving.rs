@@ -21,6 +21,11 @@ impl Leave {
         frame.first() == Some(&LEAVE)
     }
 
+    /// The last frame of an initiator that gives a talk up.
+    pub fn unfinished() -> Vec<u8> {
+        [&[LEAVE][..], &digest_of_none()].concat()
+    }
+
     /// Reads an initiator's last frame.
     pub fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(frame);
