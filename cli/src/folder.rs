@@ -1,12 +1,14 @@
 //! Folder: one SQLite file for each database, all of one server.
 //!
 //! `piecewise.toml` in it says which databases it follows; without that file it is a set of files that were tracked.
-//! `known` remembers what each file held, `talk` is one file that is open, `fleet` brings all of them and one connection
-//! together.
+//! `known` remembers what each file held, `talk` is one file that is open, `fleet` all of them; `voyage` brings them and one
+//! connection together.
 
 pub(crate) mod fleet;
 mod known;
+mod opening;
 mod talk;
+pub(crate) mod voyage;
 pub(crate) mod writes;
 
 use crate::home::{Home, KnownServer};

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc::OwnedPermit;
 
 /// Frames that wait for one connection.
 pub(crate) const OUTBOX_FRAMES: usize = 16;
@@ -248,25 +249,28 @@ impl Worker {
         self.pump();
         self.tell_log();
         let told = self.replica.log_entries(1).is_ok_and(|entries| entries.is_empty());
-        let quiet = |l: &Attached| l.link.is_level() && l.outbox.capacity() > 0;
-        if !told || self.look_until.is_some() || !self.links.values().all(quiet) {
+        if !told || self.look_until.is_some() || !self.links.values().all(|l| l.link.is_level()) {
             return false;
         }
+        // Other databases have the same way out: without a place in it for each of these words there is no rest.
+        let room = |l: &Attached| l.outbox.clone().try_reserve_owned().ok();
+        let Some(room) = self.links.values().map(room).collect::<Option<Vec<_>>>() else { return false };
         let links = std::mem::take(&mut self.links);
-        let rest = |(id, attached): (LinkId, Attached)| {
-            let _ = attached.outbox.try_send(Outgoing::Frame(id.1, Link::rest()));
+        let replica = &self.replica;
+        let rest = |((id, attached), room): ((LinkId, Attached), OwnedPermit<Outgoing>)| {
+            room.send(Outgoing::Frame(id.1, Link::rest()));
             Resting {
                 id,
                 unreceipted: attached.link.unreceipted(),
-                held: attached.link.held(&self.replica),
+                held: attached.link.held(replica),
                 outbox: attached.outbox.clone(),
                 woken: false,
             }
         };
         let mut links = Some(links);
-        let rested = self
-            .databases
-            .rest(&self.name, &self.inbox, || links.take().into_iter().flatten().map(rest).collect());
+        let rested = self.databases.rest(&self.name, &self.inbox, || {
+            links.take().into_iter().flatten().zip(room).map(rest).collect()
+        });
         let Some(command) = rested else { return true };
         self.links = links.take().unwrap_or_default();
         self.handle(command);

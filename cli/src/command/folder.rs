@@ -6,7 +6,8 @@ use crate::args::{CloneArgs, SyncArgs};
 use crate::connection::connect;
 use crate::drive::Summary;
 use crate::folder::Folder;
-use crate::folder::fleet::{Fleet, Told, Until, Voyage};
+use crate::folder::fleet::Fleet;
+use crate::folder::voyage::{Told, Until, Voyage};
 use crate::folder::writes::Writes;
 use crate::home::{Home, KnownServer};
 use crate::output::count;
@@ -40,7 +41,9 @@ fn once(home: &Home, folder: &Folder, quiet: bool, as_json: bool) -> Result<u8, 
         let mut connection = connect(home, fleet.server(), None).await?;
         let voyage = Voyage::new(&mut fleet, &mut connection, None, Progress::new(!quiet && !as_json))?;
         let told = |told: Told<'_>| match told {
-            Told::Folder(databases, summary) if !quiet => print(folder.path(), databases, summary, as_json),
+            Told::Folder(databases, summary, failed) if !quiet => {
+                print(folder.path(), databases, summary, &failed, as_json);
+            }
             _ => {}
         };
         voyage.run(Until::Level, told).await?;
@@ -82,21 +85,22 @@ async fn watch_once(
     let progress = Progress::new(!args.quiet && !as_json);
     let told = |told: Told<'_>| match told {
         _ if args.quiet => {}
-        Told::Folder(databases, summary) => print(path, databases, summary, as_json),
+        Told::Folder(databases, summary, failed) => print(path, databases, summary, &failed, as_json),
         Told::Database(database, summary) => print_line(database, summary, as_json),
     };
     Voyage::new(fleet, &mut connection, Some(writes), progress)?.run(Until::Lost, told).await
 }
 
 /// What was exchanged until all databases were level.
-fn print(folder: &Path, databases: usize, summary: &Summary, as_json: bool) {
+fn print(folder: &Path, databases: usize, summary: &Summary, failed: &[&str], as_json: bool) {
+    let folder = folder.display().to_string();
     if as_json {
-        let folder = folder.display().to_string();
-        return say!(
-            "{}",
-            json!({ "folder": folder, "databases": databases, "level": true, "moved": summary })
-        );
+        let level = failed.is_empty();
+        let told = json!({
+            "folder": folder, "databases": databases, "level": level, "failed": failed, "moved": summary,
+        });
+        return say!("{told}");
     }
     let databases = count(databases as u64, "database", "databases");
-    say!("{}", line(&format!("{}, {databases}", folder.display()), summary));
+    say!("{}", line(&format!("{folder}, {databases}"), summary));
 }

@@ -51,6 +51,8 @@ pub(super) struct Talk {
     pub(super) used: Instant,
     /// Whether it is being closed.
     closing: bool,
+    /// Whether there may be more to say than there was room for.
+    is_full: bool,
 }
 
 /// What one step came to.
@@ -93,6 +95,7 @@ impl Talk {
             to_note: true,
             used: Instant::now(),
             closing: false,
+            is_full: false,
         }
     }
 
@@ -180,8 +183,12 @@ impl Talk {
                 (false, true) => Stepped::Idle,
             });
         };
+        self.is_full = false;
         for _ in 0..FRAMES_AT_ONCE {
-            let Some(room) = connection.room() else { break };
+            let Some(room) = connection.room() else {
+                self.is_full = true;
+                break;
+            };
             let Some(frame) = link.next_frame(&mut self.replica, now())? else { break };
             self.summary.bytes_sent += frame.len() as u64;
             room.send(self.channel, frame);
@@ -248,6 +255,11 @@ impl Talk {
             let _ = self.replica.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
         }
         Ok(())
+    }
+
+    /// Whether there may be more to say than there was room for.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     pub(super) fn is_closing(&self) -> bool {
