@@ -37,9 +37,9 @@ pub(crate) enum Command {
     Sync(SyncArgs),
     /// Stay connected and exchange changes the moment they are made, of one file or all files of a folder.
     Watch(SyncArgs),
-    /// Show which tables sync, what waits on either side, and whether the file is caught up.
+    /// Show which tables sync, what waits on either side, and whether the file is caught up; of a folder, a line for each file.
     Status(ReadArgs),
-    /// Wait until the file and the server hold the same.
+    /// Wait until the file, or a folder's files, and the server hold the same.
     ///
     /// While a `watch` of the file runs, it is the one that talks; else this command does.
     Wait(WaitArgs),
@@ -181,7 +181,7 @@ pub(crate) struct SyncArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
-    /// The SQLite file.
+    /// The SQLite file, or a folder of such files.
     pub(crate) file: PathBuf,
     /// Wait until both hold the same, which is all there is to wait for so far.
     #[arg(long, required = true)]

@@ -321,6 +321,25 @@ fn a_watch_of_a_folder_goes_on_after_the_server_was_away() {
 }
 
 #[test]
+fn status_and_wait_know_folders() {
+    let it = Setting::new(2);
+    it.clone_all();
+    it.write(1, 1, "b");
+    let caught_up = || -> Vec<bool> {
+        let status = it.devices[1].json(&["status", text(&it.place(1))]);
+        assert_eq!(status["follows"], serde_json::json!(["d*"]));
+        status["files"].as_array().unwrap().iter().map(|file| file["caught_up"] == true).collect()
+    };
+    assert_eq!(caught_up(), [true, false]);
+    it.devices[1].must(["wait", text(&it.place(1)), "--until-level"]);
+    assert_eq!(caught_up(), [true, true]);
+    assert_eq!(query(&it.server.file("d1"), ALL).len(), 2);
+    std::fs::write(it.file(1, 0), "broken, for good, whatever one does about it").unwrap();
+    let said = it.devices[1].run(["wait", text(&it.place(1)), "--until-level"]);
+    assert!(said.code == 5 && said.err.contains("d0.db"), "{said}");
+}
+
+#[test]
 fn mistakes_about_folders_are_told() {
     let it = Setting::new(1);
     let said = it.devices[1].run(["sync", text(&it.place(1))]);

@@ -1,8 +1,9 @@
-//! `clone`, `sync` and `watch` of a folder: many databases over one connection.
+//! `clone`, `sync`, `watch`, `wait` and `status` of a folder: many databases over one connection.
 
 use super::block_on;
 use super::sync::{Patience, line, print_line, stop_signal};
-use crate::args::{CloneArgs, SyncArgs};
+use super::wait::describe;
+use crate::args::{CloneArgs, ReadArgs, SyncArgs, WaitArgs};
 use crate::connection::connect;
 use crate::drive::Summary;
 use crate::folder::Folder;
@@ -10,13 +11,14 @@ use crate::folder::fleet::Fleet;
 use crate::folder::voyage::{Told, Until, Voyage};
 use crate::folder::writes::Writes;
 use crate::home::{Home, KnownServer};
-use crate::output::count;
+use crate::output::{count, print_columns, print_json};
 use crate::progress::Progress;
-use crate::report::Failure;
+use crate::report::{Failure, code};
 use piecewise_core::survey::Pattern;
 use piecewise_server::say;
 use serde_json::json;
 use std::path::Path;
+use std::time::Duration;
 
 pub(crate) fn clone(home: &Home, args: &CloneArgs, server: &KnownServer) -> Result<u8, Failure> {
     let pattern: Pattern = args
@@ -37,21 +39,91 @@ pub(super) fn sync(home: &Home, args: &SyncArgs) -> Result<u8, Failure> {
 
 fn once(home: &Home, folder: &Folder, quiet: bool, as_json: bool) -> Result<u8, Failure> {
     let mut fleet = Fleet::new(folder, folder.server(home)?, home)?;
-    block_on(async {
-        let mut connection = connect(home, fleet.server(), None).await?;
-        let voyage = Voyage::new(&mut fleet, &mut connection, None, Progress::new(!quiet && !as_json))?;
-        let told = |told: Told<'_>| match told {
-            Told::Folder(databases, summary, failed) if !quiet => {
-                print(folder.path(), databases, summary, &failed, as_json);
-            }
-            _ => {}
-        };
-        voyage.run(Until::Level, told).await?;
-        connection.close().await;
-        Ok(())
-    })?;
+    block_on(talk_once(home, &mut fleet, quiet, as_json))?;
     fleet.tell_rest();
     Ok(fleet.code())
+}
+
+/// Talks until all files are level that can be.
+async fn talk_once(home: &Home, fleet: &mut Fleet<'_>, quiet: bool, as_json: bool) -> Result<(), Failure> {
+    let path = fleet.folder().path();
+    let mut connection = connect(home, fleet.server(), None).await?;
+    let voyage = Voyage::new(fleet, &mut connection, None, Progress::new(!quiet && !as_json))?;
+    let told = |told: Told<'_>| match told {
+        Told::Folder(databases, summary, failed) if !quiet => {
+            print(path, databases, summary, &failed, as_json)
+        }
+        _ => {}
+    };
+    voyage.run(Until::Level, told).await?;
+    connection.close().await;
+    Ok(())
+}
+
+/// Talks again and again until all files are level.
+pub(super) fn wait(home: &Home, args: &WaitArgs) -> Result<(), Failure> {
+    let folder = Folder::open(&args.file)?;
+    let mut fleet = Fleet::new(&folder, folder.server(home)?, home)?;
+    let time = args.timeout.map_or(Duration::MAX, Duration::from_secs);
+    let done = block_on(async {
+        let level = async {
+            let mut patience = Patience::default();
+            loop {
+                match talk_once(home, &mut fleet, true, false).await {
+                    Ok(()) if fleet.code() == 0 => return Ok(()),
+                    Ok(()) => patience.wait(fleet.failure()).await?,
+                    Err(failure) => patience.wait(failure).await?,
+                }
+            }
+        };
+        match tokio::time::timeout(time, level).await {
+            Ok(level) => level.map(|()| true),
+            Err(_) => Ok(false),
+        }
+    })?;
+    match done {
+        true => Ok(()),
+        false => Err(Failure::new("not level in time")
+            .hint("`piecewise status FOLDER` shows more")
+            .code(code::TIME_IS_UP)),
+    }
+}
+
+/// A line for each file that takes part in sync.
+pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<(), Failure> {
+    let folder = Folder::open(&args.file)?;
+    let (mut lines, mut told) =
+        (vec![["file", "database", "tables", "caught up"].map(str::to_owned).to_vec()], vec![]);
+    for file in folder.files()? {
+        let seen = super::open(home, &folder.path_of(&file)).and_then(|replica| {
+            let Some(binding) = replica.binding() else { return Ok(None) };
+            let tables = replica.overview(|_| true)?.containers.len();
+            Ok(Some((binding.database.clone(), tables, replica.waiting()?)))
+        });
+        let (database, tables, caught_up, why) = match seen {
+            Ok(None) => continue,
+            Ok(Some((database, tables, waiting))) => {
+                (database, tables, waiting.is_over(), describe(&waiting).join(", "))
+            }
+            Err(failure) => (String::new(), 0, false, failure.message),
+        };
+        let words = if caught_up { "yes".to_owned() } else { format!("no: {why}") };
+        lines.push(vec![file.clone(), database.clone(), tables.to_string(), words]);
+        told.push(json!({ "file": file, "database": database, "tables": tables, "caught_up": caught_up, "waits_for": why }));
+    }
+    let follow: Vec<_> = folder.patterns()?.iter().map(ToString::to_string).collect();
+    if args.output.json {
+        print_json(
+            &json!({ "folder": folder.path().display().to_string(), "follows": follow, "files": told }),
+        );
+        return Ok(());
+    }
+    match follow.is_empty() {
+        true => say!("follows no pattern: these files alone sync"),
+        false => say!("follows {}", follow.join(", ")),
+    }
+    print_columns(&lines);
+    Ok(())
 }
 
 pub(super) fn watch(home: &Home, args: &SyncArgs) -> Result<(), Failure> {

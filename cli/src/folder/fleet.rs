@@ -113,6 +113,13 @@ impl<'a> Fleet<'a> {
         self.failed.values().map(|failed| failed.code).next().unwrap_or(self.left_out)
     }
 
+    /// What keeps it from being level, if some files failed or tables are left out.
+    pub(crate) fn failure(&self) -> Failure {
+        let may_pass = !self.failed.is_empty() && self.failed.values().all(|failed| failed.retry.is_some());
+        let failure = Failure::new("not all files of the folder can become level").code(self.code());
+        Failure { may_pass, ..failure }
+    }
+
     /// Says how many errors were not told one by one.
     pub(crate) fn tell_rest(&self) {
         if self.told > ERRORS_TOLD {

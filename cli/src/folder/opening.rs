@@ -48,13 +48,14 @@ impl Voyage<'_, '_> {
     /// Opens a file, or makes it; None: it takes no part in sync.
     fn open(&mut self, file: &str) -> Result<Option<Talk>, Failure> {
         let path = self.fleet.folder.path_of(file);
-        let made = self.to_make.remove(file).or_else(|| self.expected(file));
+        let made = self.to_make.remove(file);
+        let expected = made.clone().or_else(|| self.expected(file));
         let state = FileState::of(&path);
         // A file that was begun and holds nothing is as good as none.
-        let create = made.is_some() && std::fs::metadata(&path).map_or(true, |found| found.len() == 0);
+        let create = expected.is_some() && std::fs::metadata(&path).map_or(true, |found| found.len() == 0);
         let identity = self.fleet.identity.clone();
         let mut replica = Replica::open(&path, create, identity, piecewise_server::chance())?;
-        if let Some(database) = &made
+        if let Some(database) = &expected
             && replica.binding().is_none()
         {
             if !replica.untracked()?.is_empty() {
@@ -205,6 +206,7 @@ impl Voyage<'_, '_> {
                 }
                 self.leave(channel, frames);
                 self.fleet.files.insert(file.to_owned(), known);
+                self.fleet.failed.remove(file);
                 self.fleet.changed = true;
                 self.done += 1;
             }

@@ -74,6 +74,7 @@ impl<'v, 'a> Voyage<'v, 'a> {
         progress: Progress,
     ) -> Result<Self, Failure> {
         fleet.look_at_folder()?;
+        fleet.left_out = 0;
         let surveyor = Surveyor::new(fleet.patterns()?, fleet.held()?);
         let mut voyage = Self {
             follow: fleet.folder.patterns()?,
