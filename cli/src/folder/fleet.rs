@@ -187,6 +187,12 @@ impl<'a> Fleet<'a> {
     }
 }
 
+impl Drop for Fleet<'_> {
+    fn drop(&mut self) {
+        self.save();
+    }
+}
+
 /// The realm of the first file that takes part in sync.
 fn first_realm(folder: &Folder, identity: &Identity) -> Result<RealmId, Failure> {
     let realm = |file: &String| {

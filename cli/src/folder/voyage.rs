@@ -104,7 +104,6 @@ impl<'v, 'a> Voyage<'v, 'a> {
         let result = self.talk(until, &mut told).await;
         self.fleet.talks.values_mut().for_each(Talk::cut);
         self.progress.finish();
-        self.fleet.save();
         result
     }
 
