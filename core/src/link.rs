@@ -28,6 +28,8 @@ mod known;
 mod leaving;
 mod receipts;
 mod rest;
+#[cfg(test)]
+mod tests;
 mod traffic;
 
 pub use attach::Attach;

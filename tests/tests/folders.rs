@@ -139,11 +139,15 @@ fn a_watch_brings_edits_new_tables_and_new_databases_by_itself() {
     it.until(&theirs, || it.rows(1, 1).len() == 2);
     it.write(1, 2, "b");
     it.until(&ours, || it.rows(0, 2).len() == 2);
-    // A table.
-    sql(&it.file(0, 0), "CREATE TABLE more(id TEXT PRIMARY KEY); INSERT INTO more VALUES ('x')");
-    it.devices[0].must(["track", text(&it.file(0, 0)), "more"]);
-    let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'more'";
-    it.until(&theirs, || query(&it.file(1, 0), tables) == ["Integer(1)"]);
+    // Tables, in files that a watch may just have looked into and be about to close.
+    for (n, table) in [(0, "more"), (1, "more"), (2, "more"), (0, "yet"), (1, "yet"), (2, "yet")] {
+        let writer = piecewise_tests::data::open(&it.file(0, n));
+        writer.execute_batch(&format!("CREATE TABLE {table}(id TEXT PRIMARY KEY)")).unwrap();
+        writer.execute_batch(&format!("INSERT INTO {table} VALUES ('x')")).unwrap();
+        it.devices[0].must(["track", text(&it.file(0, n)), table]);
+        let tables = format!("SELECT count(*) FROM sqlite_schema WHERE name = '{table}'");
+        it.until(&theirs, || query(&it.file(1, n), &tables) == ["Integer(1)"]);
+    }
     // A database.
     it.make(7);
     it.until(&theirs, || it.file(1, 7).exists() && it.rows(1, 7).len() == 1);

@@ -218,7 +218,8 @@ impl Talk {
         if self.look_until.is_some() || self.version.is_none() {
             let version = Some(self.replica.data_version()?);
             if std::mem::replace(&mut self.version, version) != version {
-                self.dirty = true;
+                // Not only rows: a table may have begun to take part.
+                (self.dirty, self.closing) = (true, false);
             }
         }
         if self.look_until.is_some_and(|until| until < Instant::now()) {

@@ -66,6 +66,10 @@ impl Attach {
 impl Link {
     /// Begins to talk: which containers both sides share, and which of them differ.
     pub(super) fn attach(&mut self, replica: &Replica) {
+        // After a rest there may be tables that were tracked meanwhile.
+        if let Some(follow) = &mut self.follow {
+            follow.extend(replica.containers.in_order().map(|c| c.id));
+        }
         let follow = self.follow.as_ref().map(|ids| ids.iter().copied().collect());
         let (database, digest) = (self.database.clone(), self.digest(replica));
         self.outbox.push_back(Attach { database, follow, digest }.encode());
