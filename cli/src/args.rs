@@ -20,19 +20,26 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Join a server with an invite that `piecewise-server invite` printed.
     Join(JoinArgs),
-    /// Make a new file with every table of a database that this device may see.
+    /// Make a new file with every table of a database that this device may see; or a folder of such files.
+    ///
+    /// In `piecewise clone 'tenant*' FOLDER` the star stands for any run of characters: the folder gets a file for each database
+    /// whose name fits, and goes on to follow such names: `sync FOLDER` and `watch FOLDER` make files for new ones, and
+    /// make one again that was removed. Which names a folder follows stands in its `piecewise.toml`.
     Clone(CloneArgs),
     /// Let tables of a file take part in sync.
     Track(TrackArgs),
     /// End that for tables; their rows stay, everything that was added goes.
     Untrack(TablesArgs),
     /// Exchange what changed with the server, once.
+    ///
+    /// Of a folder, all files that take part are synced over one connection. A file that fails is told of, and the others are synced
+    /// all the same; the exit code is then that of the first.
     Sync(SyncArgs),
-    /// Stay connected and exchange changes the moment they are made.
+    /// Stay connected and exchange changes the moment they are made, of one file or all files of a folder.
     Watch(SyncArgs),
-    /// Show which tables sync, what waits on either side, and whether the file is caught up.
+    /// Show which tables sync, what waits on either side, and whether the file is caught up; of a folder, a line for each file.
     Status(ReadArgs),
-    /// Wait until the file and the server hold the same.
+    /// Wait until the file, or a folder's files, and the server hold the same.
     ///
     /// While a `watch` of the file runs, it is the one that talks; else this command does.
     Wait(WaitArgs),
@@ -102,9 +109,9 @@ pub(crate) struct JoinArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CloneArgs {
-    /// The database's name on the server.
+    /// The database's name on the server; with *, several, for a folder.
     pub(crate) database: String,
-    /// The file to make.
+    /// The file to make, or the folder.
     pub(crate) file: PathBuf,
     /// Which server, if several were joined: a part of its address, or how its key begins.
     #[arg(long)]
@@ -163,7 +170,7 @@ pub(crate) struct TablesArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SyncArgs {
-    /// The SQLite file.
+    /// The SQLite file, or a folder of such files.
     pub(crate) file: PathBuf,
     /// Say nothing unless something is wrong.
     #[arg(long, short)]
@@ -174,7 +181,7 @@ pub(crate) struct SyncArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
-    /// The SQLite file.
+    /// The SQLite file, or a folder of such files.
     pub(crate) file: PathBuf,
     /// Wait until both hold the same, which is all there is to wait for so far.
     #[arg(long, required = true)]

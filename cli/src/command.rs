@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod clone;
 pub(crate) mod compare;
 pub(crate) mod conflicts;
+pub(crate) mod folder;
 pub(crate) mod held;
 pub(crate) mod history;
 pub(crate) mod identity;

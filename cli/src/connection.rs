@@ -33,8 +33,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// Frames that wait in each direction.
 const QUEUE: usize = 8;
-/// The channel of the one database that this side talks of.
-const CHANNEL: u64 = 1;
+/// The channel of a database, if this side talks of one alone; else that of the survey.
+pub(crate) const CHANNEL: u64 = 1;
 
 trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
@@ -47,8 +47,8 @@ type Source = Pin<Box<dyn Stream<Item = Result<Message, WsError>> + Send>>;
 pub(crate) struct Connection {
     /// The server's clock at the handshake.
     pub(crate) server_time: Timestamp,
-    /// Frames that came; an error is the last.
-    pub(crate) incoming: mpsc::Receiver<Result<Vec<u8>, Failure>>,
+    /// Frames that came, each with its channel; an error is the last.
+    pub(crate) incoming: mpsc::Receiver<Result<Frame, Failure>>,
     /// Frames to send.
     outgoing: mpsc::Sender<Frame>,
     witness: Option<JoinHandle<Result<LogTalk, Failure>>>,
@@ -73,7 +73,7 @@ impl Connection {
         (self.bytes.received.load(Ordering::Relaxed), self.bytes.sent.load(Ordering::Relaxed))
     }
 
-    /// Room for one more frame of the database, if there is some now.
+    /// Room for one more frame, if there is some now.
     pub(crate) fn room(&self) -> Option<Room<'_>> {
         self.outgoing.try_reserve().ok().map(Room)
     }
@@ -112,8 +112,8 @@ impl Connection {
 pub(crate) struct Room<'a>(mpsc::Permit<'a, Frame>);
 
 impl Room<'_> {
-    pub(crate) fn send(self, frame: Vec<u8>) {
-        self.0.send((CHANNEL, frame));
+    pub(crate) fn send(self, channel: u64, frame: Vec<u8>) {
+        self.0.send((channel, frame));
     }
 }
 
@@ -233,7 +233,7 @@ async fn next_binary(address: &str, socket: &mut Ws) -> Result<Vec<u8>, Failure>
 async fn read(
     mut source: Source,
     mut opener: Opener,
-    to_us: mpsc::Sender<Result<Vec<u8>, Failure>>,
+    to_us: mpsc::Sender<Result<Frame, Failure>>,
     to_log: mpsc::Sender<Vec<u8>>,
     bytes: Arc<Bytes>,
 ) {
@@ -256,13 +256,13 @@ async fn read(
             Err(error) => break drop(to_us.send(Err(lost(&error.to_string()))).await),
         };
         let heard = match frame {
-            Some((CHANNEL, frame)) => to_us.send(Ok(frame)).await.is_ok(),
             // Nobody listens once the log was met.
             Some((LOG_CHANNEL, frame)) => {
                 let _ = to_log.send(frame).await;
                 true
             }
-            _ => true,
+            Some(frame) => to_us.send(Ok(frame)).await.is_ok(),
+            None => true,
         };
         if !heard {
             break;

@@ -1,6 +1,6 @@
 //! Drive: brings a replica and a connection together until both sides hold the same, or for ever.
 
-use crate::connection::Connection;
+use crate::connection::{CHANNEL, Connection};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
@@ -35,6 +35,19 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
+    /// Adds what another talk brought.
+    pub(crate) fn add(&mut self, other: &Summary) {
+        self.rows_captured += other.rows_captured;
+        self.rows_sent += other.rows_sent;
+        self.segments_sent += other.segments_sent;
+        self.rows_received += other.rows_received;
+        self.segments_received += other.segments_received;
+        self.rows_refused += other.rows_refused;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        self.milliseconds = self.milliseconds.max(other.milliseconds);
+    }
+
     /// Whether rows went either way.
     pub(crate) fn moved(&self) -> bool {
         self.segments_sent + self.segments_received + self.rows_refused > 0
@@ -91,9 +104,9 @@ impl Writes {
 }
 
 /// What the system tells two files apart by.
-type FileIdentity = (u64, u64);
+pub(crate) type FileIdentity = (u64, u64);
 
-fn identity(file: &Path) -> Option<FileIdentity> {
+pub(crate) fn identity(file: &Path) -> Option<FileIdentity> {
     let metadata = std::fs::metadata(file).ok()?;
     #[cfg(unix)]
     return Some((
@@ -128,9 +141,20 @@ pub(crate) struct Drive<'a> {
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) summary: Summary,
-    /// Containers that the server does not grant, and those that would be more than this device may create.
+    pub(crate) left_out: LeftOut,
+}
+
+/// Containers that the server does not grant, and those that would be more than this device may create.
+#[derive(Debug)]
+pub(crate) struct LeftOut {
     pub(crate) not_granted: Vec<String>,
     pub(crate) over_quota: Vec<String>,
+}
+
+impl LeftOut {
+    pub(crate) fn of(link: &Link, replica: &Replica) -> Self {
+        Self { not_granted: link.not_granted(replica), over_quota: link.over_quota(replica) }
+    }
 }
 
 impl<'a> Drive<'a> {
@@ -165,12 +189,11 @@ impl<'a> Drive<'a> {
             }
             if self.link.is_level() && !self.dirty {
                 self.connection.witnessed().await?;
-                let not_granted = self.link.not_granted(self.replica);
-                let over_quota = self.link.over_quota(self.replica);
+                let left_out = LeftOut::of(&self.link, self.replica);
                 self.note()?;
                 let summary = self.summary();
                 self.progress.finish();
-                return Ok(Done { summary, not_granted, over_quota });
+                return Ok(Done { summary, left_out });
             }
             if let Some(stop) = self.link.stopped()
                 && !self.dirty
@@ -287,13 +310,13 @@ impl<'a> Drive<'a> {
                 Err(tokio::sync::mpsc::error::TryRecvError::Empty) => break,
                 Err(_) => return Err(lost()),
             };
-            self.take(&frame?)?;
+            self.take(&frame?.1)?;
             moved = true;
         }
         self.is_full = loop {
             let Some(room) = self.connection.room() else { break true };
             let Some(frame) = self.link.next_frame(self.replica, now())? else { break false };
-            room.send(frame);
+            room.send(CHANNEL, frame);
             moved = true;
         };
         if moved {
@@ -325,13 +348,13 @@ impl<'a> Drive<'a> {
             () = async { match writes { Some(writes) => writes.wait().await, None => std::future::pending().await } } => None,
         };
         match frame {
-            Some(frame) => self.take(&frame.ok_or_else(lost)??),
+            Some(frame) => self.take(&frame.ok_or_else(lost)??.1),
             None => Ok(()),
         }
     }
 }
 
-fn since(summary: &Summary, before: &Summary) -> Summary {
+pub(crate) fn since(summary: &Summary, before: &Summary) -> Summary {
     Summary {
         rows_captured: summary.rows_captured - before.rows_captured,
         rows_sent: summary.rows_sent - before.rows_sent,
@@ -345,13 +368,13 @@ fn since(summary: &Summary, before: &Summary) -> Summary {
     }
 }
 
-fn no_intake(stop: Stop) -> Failure {
+pub(crate) fn no_intake(stop: Stop) -> Failure {
     Failure::new(format!("the server takes nothing in now: {stop}"))
         .hint("changes made here stay, and go out at the next sync; on the server, make room or see --disk-reserve")
         .code(code::NO_INTAKE)
 }
 
-fn lost() -> Failure {
+pub(crate) fn lost() -> Failure {
     Failure::new("the connection was lost").code(code::UNREACHABLE)
 }
 

@@ -105,7 +105,12 @@ impl Home {
 
     /// The server of a realm.
     pub(crate) fn of_realm(&self, realm: &RealmId) -> Result<&KnownServer, Failure> {
-        self.servers.server.iter().find(|s| s.realm == realm.0).ok_or_else(|| {
+        self.of_realm_named(&realm.to_string())
+    }
+
+    /// The server of a realm, as its name prints.
+    pub(crate) fn of_realm_named(&self, realm: &str) -> Result<&KnownServer, Failure> {
+        self.servers.server.iter().find(|s| s.realm().to_string() == realm).ok_or_else(|| {
             Failure::new("this device has not joined the server that the file belongs to")
                 .hint("run `piecewise join INVITE`, or set PIECEWISE_HOME to the folder that was used before")
         })

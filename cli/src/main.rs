@@ -4,6 +4,7 @@ mod args;
 mod command;
 mod connection;
 mod drive;
+mod folder;
 mod home;
 mod output;
 mod progress;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<u8, Failure> {
     let done = match command {
         Command::Join(args) => command::join::run(&args),
-        Command::Clone(args) => command::clone::run(&args),
+        Command::Clone(args) => return command::clone::run(&args),
         Command::Track(args) => command::track::track(&args),
         Command::Untrack(args) => command::track::untrack(&args),
         Command::Sync(args) => return command::sync::sync(&args),

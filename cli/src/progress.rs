@@ -51,6 +51,17 @@ impl Progress {
         ));
     }
 
+    /// Shows how many of several talks are done.
+    pub(crate) fn count(&self, done: u64, all: u64, summary: &Summary) {
+        if self.bar.elapsed() < PATIENCE || self.bar.is_hidden() {
+            return;
+        }
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+        let rows = summary.rows_sent + summary.rows_received;
+        self.bar.set_message(format!("{done} of {all} databases · {} rows", HumanCount(rows)));
+    }
+
     /// Takes the bar away.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();

@@ -101,6 +101,7 @@ impl From<LinkError> for Failure {
             LinkError::Denied { database } => Self::new(message)
                 .hint(format!("ask for an invite: `piecewise-server invite --grant '{database}/*=write'`"))
                 .code(code::NOT_GRANTED),
+            LinkError::Ended { .. } => Self::new(message).may_pass(),
             LinkError::UnknownVersion { .. } => {
                 Self::new(message).hint("use the same version of piecewise on both sides")
             }

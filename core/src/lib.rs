@@ -5,6 +5,7 @@
 //!
 //! * [`replica`]: one SQLite file. [`container`]: one tracked table, and the two methods through which its
 //!   data passes. [`session`]: what it remembers of a talk. [`link`]: one database over one connection.
+//!   [`survey`]: many of them.
 //! * [`segment`]: the little piece that travels; [`frame`] its body. [`feed`] and [`root`]: which segments
 //!   a container has. [`ranges`]: how two sets of them are reconciled. [`message`]: what is said.
 //!   [`compare`]: a look at the tables themselves.
@@ -45,5 +46,6 @@ pub mod segment;
 pub mod session;
 pub mod store;
 pub mod supervisor_log;
+pub mod survey;
 pub mod table;
 pub mod value;

@@ -16,6 +16,8 @@
 //!   9 intake    responder: 0 it takes segments in, or why it does not: 1 its disk is nearly full
 //!   10 rest     responder: it forgets this talk; whoever has something to say attaches anew
 //!   11 wake     responder, after a rest: there is news, attach anew
+//!   12 leave    initiator: digest 32, of what it holds; the talk is over, and the connection stays
+//!   13 ended    responder: it cannot go on with this talk
 //!   14 follow   initiator, asked for it: n LEB128 · n container ids
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
@@ -24,13 +26,17 @@ mod attach;
 mod comparing;
 mod intake;
 mod known;
+mod leaving;
 mod making;
 mod receipts;
 mod rest;
+#[cfg(test)]
+mod tests;
 mod traffic;
 
 pub use attach::Attach;
 pub use intake::Stop;
+pub use leaving::Leave;
 pub use traffic::Traffic;
 
 use crate::bytes::{DecodeError, Reader};
@@ -59,6 +65,8 @@ const RECEIPT: u8 = 8;
 const INTAKE: u8 = 9;
 const REST: u8 = 10;
 const WAKE: u8 = 11;
+const LEAVE: u8 = 12;
+const ENDED: u8 = 13;
 const FOLLOW: u8 = 14;
 
 const NAME_LEN_MAX: usize = 512;
@@ -94,6 +102,12 @@ pub enum LinkError {
     /// The server does not have the database, or grants nothing in it.
     #[error("the server has no database {database} for this device")]
     Denied {
+        /// The database.
+        database: String,
+    },
+    /// The server cannot go on with this talk.
+    #[error("the server ended the talk about database {database}; its log says more")]
+    Ended {
         /// The database.
         database: String,
     },
@@ -258,6 +272,9 @@ impl Link {
             // One may come late, after this side has attached by itself.
             WAKE if !self.is_responder() && self.at_rest => self.attach(replica),
             WAKE if !self.is_responder() => {}
+            ENDED if !self.is_responder() => {
+                return Err(LinkError::Ended { database: self.database.clone() });
+            }
             _ => return Err(LinkError::Protocol { what: "a frame of an unknown kind" }),
         }
         Ok(Received::default())

@@ -8,6 +8,7 @@ mod following;
 mod reading;
 mod refusals;
 mod registry;
+pub(crate) mod standing;
 mod supervised;
 mod talks;
 mod tracking;
@@ -19,6 +20,7 @@ pub use reading::{
     TableStatus, Written,
 };
 pub use registry::{Binding, Follow};
+pub use standing::Standing;
 pub use talks::{Overview, OverviewOf, Talk, Waiting};
 pub use tracking::TrackOptions;
 
@@ -46,6 +48,8 @@ const CACHE_KIB: i64 = 16 << 10;
 const ROOTS_KEPT: usize = 1000;
 /// Pages in the WAL at which they are brought into the file: each time costs two fsyncs.
 const CHECKPOINT_PAGES: i64 = 10_000;
+/// A clock's offset is written down when it has moved by so much.
+const OFFSET_MOVED_MS: u64 = 250;
 
 /// Why something could not be done with a replica.
 #[derive(Debug, thiserror::Error)]
@@ -297,11 +301,15 @@ impl Replica {
         &mut self.conn
     }
 
-    /// How far the server's clock is ahead of ours, learnt at the handshake.
+    /// How far the server's clock is ahead of ours, learnt at the handshake. Writes nothing unless it has moved.
     pub fn set_clock_offset(&mut self, server: Timestamp, here: Timestamp) -> Result<(), ReplicaError> {
-        self.clock_offset_ms = server.0 as i64 - here.0 as i64;
-        if self.binding.is_some() {
-            let offset = self.clock_offset_ms;
+        let offset = server.0 as i64 - here.0 as i64;
+        self.clock_offset_ms = offset;
+        if self.binding.is_none() {
+            return Ok(());
+        }
+        let written = layout::meta::<i64>(&self.conn, "clock_offset_ms")?;
+        if written.is_none_or(|written| written.abs_diff(offset) > OFFSET_MOVED_MS) {
             self.transaction(|r| Ok(layout::set_meta(&r.conn, "clock_offset_ms", offset)?))?;
         }
         Ok(())

@@ -4,8 +4,9 @@
 //! a moment after the write that announces it, so whoever is told looks again for a short while.
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long after a write to look for its commit.
 pub const SETTLE: Duration = Duration::from_millis(20);
@@ -59,17 +60,122 @@ impl Commits {
     }
 }
 
-/// How a SQLite file and its WAL look from outside: equal means that nobody wrote them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileState([Option<(u64, SystemTime)>; 2]);
+/// A file's times tell of a write once the clock has moved on by so much: where they are kept in nanoseconds, by the
+/// ticks of the system's clock; where only whole seconds are kept, by two of them.
+const GRAIN: Duration = Duration::from_millis(20);
+const COARSE_GRAIN: Duration = Duration::from_millis(2500);
+
+/// How a SQLite file and its WAL look from outside: equal means that nobody wrote them, if it [`settled`](Self::settles_in)
+/// before the look. A WAL that is empty counts as none, for the last to close a file takes it away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileState {
+    file: Option<Look>,
+    wal: Option<Look>,
+}
+
+/// One file: which it is, its length, when its content and when anything of it changed, in nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Look {
+    identity: (u64, u64),
+    len: u64,
+    modified: i64,
+    changed: i64,
+}
 
 impl FileState {
     /// How they look now.
     pub fn of(file: &Path) -> Self {
         let wal = PathBuf::from(format!("{}-wal", file.display()));
-        Self([file, &wal].map(|path| {
-            let metadata = std::fs::metadata(path).ok()?;
-            Some((metadata.len(), metadata.modified().ok()?))
-        }))
+        Self { file: Look::at(file), wal: Look::at(&wal).filter(|wal| wal.len > 0) }
+    }
+
+    /// After how long a look will tell every further write apart from those before it.
+    pub fn settles_in(&self, now: SystemTime) -> Duration {
+        let now = nanos_since_epoch(now);
+        let of = |look: &Look| {
+            let last = look.modified.max(look.changed);
+            let grain = if last % 1_000_000_000 == 0 { COARSE_GRAIN } else { GRAIN };
+            last.saturating_add(grain.as_nanos() as i64)
+                .saturating_sub(now)
+                .clamp(0, COARSE_GRAIN.as_nanos() as i64)
+        };
+        let nanos = self.file.iter().chain(&self.wal).map(of).max().unwrap_or(0);
+        Duration::from_nanos(nanos as u64)
+    }
+
+    /// Whether there is a file.
+    pub fn exists(&self) -> bool {
+        self.file.is_some()
+    }
+}
+
+impl Look {
+    fn at(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let nanos =
+                |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+            Some(Self {
+                identity: (metadata.dev(), metadata.ino()),
+                len: metadata.len(),
+                modified: nanos(metadata.mtime(), metadata.mtime_nsec()),
+                changed: nanos(metadata.ctime(), metadata.ctime_nsec()),
+            })
+        }
+        #[cfg(not(unix))]
+        {
+            let modified = nanos_since_epoch(metadata.modified().ok()?);
+            Some(Self { identity: (0, 0), len: metadata.len(), modified, changed: modified })
+        }
+    }
+}
+
+fn nanos_since_epoch(time: SystemTime) -> i64 {
+    let nanos = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    i64::try_from(nanos).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::Connection;
+
+    fn look(modified: i64) -> FileState {
+        FileState { file: Some(Look { identity: (1, 2), len: 3, modified, changed: modified }), wal: None }
+    }
+
+    #[test]
+    fn a_look_tells_further_writes_apart_once_the_clock_has_moved_on() {
+        let at = |ms: u64| UNIX_EPOCH + Duration::from_millis(ms);
+        let fine = look(5_000_000_001);
+        assert!(fine.settles_in(at(5_001)) > Duration::from_millis(18));
+        assert_eq!(fine.settles_in(at(5_021)), Duration::ZERO);
+        let coarse = look(5_000_000_000);
+        assert_eq!(coarse.settles_in(at(5_021)), Duration::from_millis(2479));
+        assert_eq!(coarse.settles_in(at(7_500)), Duration::ZERO);
+    }
+
+    #[test]
+    fn closing_a_file_whose_wal_is_empty_leaves_its_look_and_a_commit_changes_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.db");
+        let open = || {
+            let conn = Connection::open(&path).expect("it opens");
+            conn.pragma_update(None, "journal_mode", "wal").expect("a pragma");
+            conn
+        };
+        let conn = open();
+        conn.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES (1); PRAGMA wal_checkpoint(TRUNCATE)")
+            .expect("it is written");
+        let left = FileState::of(&path);
+        drop(conn);
+        assert_eq!(FileState::of(&path), left);
+        let other = open();
+        assert_eq!(other.query_row("SELECT a FROM t", [], |r| r.get::<_, i64>(0)), Ok(1));
+        assert_eq!(FileState::of(&path), left);
+        other.execute_batch("UPDATE t SET a = 2").expect("it is written");
+        assert_ne!(FileState::of(&path), left);
     }
 }

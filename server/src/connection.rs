@@ -10,13 +10,15 @@ use futures_util::{SinkExt, StreamExt};
 use piecewise_core::channel::{Channel, LOG_CHANNEL, Opener, on_channel, split_channel};
 use piecewise_core::handshake::{RefuseReason, Responder};
 use piecewise_core::id::PeerId;
-use piecewise_core::link::{Attach, Link};
+use piecewise_core::link::{Attach, Leave, Link};
 use piecewise_core::supervisor_log::talk::LogMessage;
+use piecewise_core::survey::Survey;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{
     Error as WsError, Message,
@@ -149,8 +151,15 @@ where
     let Channel { peer, mut sealer, opener } = channel;
     let (mut sink, mut stream) = socket.split();
     let (outbox, mut outgoing) = tokio::sync::mpsc::channel(OUTBOX_FRAMES);
-    let mut router =
-        Router { server: server.clone(), peer, number, opener, channels: HashMap::new(), outbox };
+    let mut router = Router {
+        server: server.clone(),
+        peer,
+        number,
+        opener,
+        channels: HashMap::new(),
+        survey: None,
+        outbox,
+    };
     let backlog: Backlog = server.backlog.of_connection();
     let mut ping = tokio::time::interval(PING_EVERY);
     let mut look = tokio::time::interval(LOOK_EVERY);
@@ -160,9 +169,10 @@ where
             message = stream.next() => match message.transpose()? {
                 Some(Message::Binary(frame)) => {
                     let room = backlog.room(frame.len()).await;
-                    if let Some(answer) = router.route(&frame, room)? {
-                        in_time(server, sink.send(Message::binary(sealer.seal(&answer)?))).await?;
+                    for answer in router.route(&frame, room)? {
+                        in_time(server, sink.feed(Message::binary(sealer.seal(&answer)?))).await?;
                     }
+                    in_time(server, sink.flush()).await?;
                 }
                 Some(Message::Close(_)) | None => return Ok(()),
                 Some(Message::Text(_)) => return Err(ConnectionError::Protocol("a text frame")),
@@ -181,6 +191,9 @@ where
                 }
                 in_time(server, sink.flush()).await?;
                 router.has_room();
+            },
+            () = router.has_news() => if let Some(news) = router.news() {
+                in_time(server, sink.send(Message::binary(sealer.seal(&news)?))).await?;
             },
             _ = ping.tick() => in_time(server, sink.send(Message::Ping(Default::default()))).await?,
             _ = look.tick() => if server.supervisor.grants(&peer).is_empty() {
@@ -217,18 +230,21 @@ struct Router {
     opener: Opener,
     /// The database of each channel, and the way to its thread.
     channels: HashMap<u64, (String, Sender<Command>)>,
+    /// The channel on which many databases are asked about, and who tells that there is news.
+    survey: Option<(u64, Arc<Notify>)>,
     outbox: tokio::sync::mpsc::Sender<Outgoing>,
 }
 
 impl Drop for Router {
     fn drop(&mut self) {
+        self.server.databases.surveys().end(self.number);
         self.server.databases.detach(self.number, self.channels.values().map(|(name, _)| name));
     }
 }
 
 impl Router {
-    /// Brings a frame where it belongs; what to answer at once, if anything.
-    fn route(&mut self, sealed: &[u8], room: Room) -> Result<Option<Vec<u8>>, ConnectionError> {
+    /// Brings a frame where it belongs; what to answer at once.
+    fn route(&mut self, sealed: &[u8], room: Room) -> Result<Vec<Vec<u8>>, ConnectionError> {
         let plain = self.opener.open(sealed)?;
         let (channel, frame) =
             split_channel(&plain).map_err(|_| ConnectionError::Protocol("a frame without a channel"))?;
@@ -236,7 +252,14 @@ impl Router {
             let message = LogMessage::decode(frame)
                 .map_err(|_| ConnectionError::Protocol("words about the log that cannot be read"))?;
             let answer = self.server.supervisor.log_answer(&self.peer, message)?;
-            return Ok(answer.map(|answer| on_channel(channel, &answer.encode())));
+            return Ok(answer.map(|answer| on_channel(channel, &answer.encode())).into_iter().collect());
+        }
+        if Survey::begins(frame) {
+            return self.survey(channel, frame);
+        }
+        if Leave::ends(frame) {
+            self.leave(channel, frame)?;
+            return Ok(vec![]);
         }
         let id = (self.number, channel);
         if !Attach::begins(frame) {
@@ -245,7 +268,7 @@ impl Router {
             };
             // A database that rests has told the link so; what crossed that word is said again after an attach.
             let _ = commands.send(Command::Frame { id, frame: frame.to_vec(), room });
-            return Ok(None);
+            return Ok(vec![]);
         }
         let attach =
             Attach::decode(frame).map_err(|_| ConnectionError::Protocol("an attach that cannot be read"))?;
@@ -261,10 +284,46 @@ impl Router {
         let (name, outbox) = (attach.database.clone(), self.outbox.clone());
         let attach = || self.server.databases.attach(id, self.peer, attach, outbox);
         let Some(commands) = granted.then(attach).flatten() else {
-            return Ok(Some(on_channel(channel, &Link::denied())));
+            return Ok(vec![on_channel(channel, &Link::denied())]);
         };
         self.channels.insert(channel, (name, commands));
-        Ok(None)
+        Ok(vec![])
+    }
+
+    /// Answers a question about many databases; there will be news on its channel.
+    fn survey(&mut self, channel: u64, frame: &[u8]) -> Result<Vec<Vec<u8>>, ConnectionError> {
+        let survey =
+            Survey::decode(frame).map_err(|_| ConnectionError::Protocol("a survey that cannot be read"))?;
+        let told = Arc::new(Notify::new());
+        self.survey = Some((channel, told.clone()));
+        let grants = self.server.supervisor.grants(&self.peer);
+        let answer = self.server.databases.surveys().begin(self.number, survey, &grants, told);
+        Ok(answer.into_iter().map(|frame| on_channel(channel, &frame)).collect())
+    }
+
+    /// Waits until there is news.
+    async fn has_news(&self) {
+        match &self.survey {
+            Some((_, told)) => told.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn news(&self) -> Option<Vec<u8>> {
+        let (channel, _) = self.survey.as_ref()?;
+        let grants = self.server.supervisor.grants(&self.peer);
+        let news = self.server.databases.surveys().news(self.number, &grants)?;
+        Some(on_channel(*channel, &news))
+    }
+
+    /// The peer ends the talk on a channel.
+    fn leave(&mut self, channel: u64, frame: &[u8]) -> Result<(), ConnectionError> {
+        let leave =
+            Leave::decode(frame).map_err(|_| ConnectionError::Protocol("an end that cannot be read"))?;
+        if let Some((name, _)) = self.channels.remove(&channel) {
+            self.server.databases.leave((self.number, channel), &name, leave.digest);
+        }
+        Ok(())
     }
 
     fn has_room(&self) {

@@ -4,13 +4,13 @@
 //! connection says that it has some again.
 
 use crate::backlog::Room;
-use crate::commits::{FALLBACK, LOOK_EVERY, SETTLE};
+use crate::commits::{FALLBACK, FileState, LOOK_EVERY, SETTLE};
 use crate::databases::{Databases, Resting};
 use crate::disk::Disk;
 use crate::metrics::Meter;
 use crate::report::Ask;
 use crate::supervisor::Supervisor;
-use piecewise_core::container::Received;
+use piecewise_core::container::{Received, SyncError};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Attach, Link, LinkError, Stop};
 use piecewise_core::replica::{Binding, Follow, Replica, ReplicaError};
@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc::OwnedPermit;
 
 /// Frames that wait for one connection.
 pub(crate) const OUTBOX_FRAMES: usize = 16;
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Frame { id: LinkId, frame: Vec<u8>, room: Room },
     /// A connection has room again.
     Room { connection: u64 },
+    /// A link's peer has left it, and held this.
+    Leave { id: LinkId, held: [u8; 32] },
     /// A connection is gone.
     Detach { connection: u64 },
     /// Somebody wrote to the file.
@@ -95,6 +98,7 @@ impl Database {
         if replica.binding() != Some(&binding) {
             replica.bind(binding)?;
         }
+        databases.surveys().opened(name, &replica);
         let (commands, inbox) = channel();
         let worker = Worker {
             name: name.to_owned(),
@@ -116,7 +120,7 @@ impl Database {
         let thread = std::thread::Builder::new().name(format!("db {name}")).spawn(move || {
             // A defect in the talk about one database ends the connections that talk of it, and nothing else.
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run())) {
-                Ok(End::Rests) => databases.has_left(&file),
+                Ok(End::Rests(left)) => databases.has_left(&file, left),
                 Ok(End::Stopped) => {}
                 Err(_) => {
                     tracing::error!(
@@ -141,6 +145,7 @@ impl Database {
 }
 
 struct Attached {
+    channel: u64,
     link: Link,
     peer: PeerId,
     outbox: tokio::sync::mpsc::Sender<Outgoing>,
@@ -150,7 +155,7 @@ struct Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let _ = self.outbox.try_send(Outgoing::Close);
+            let _ = self.outbox.try_send(Outgoing::Frame(self.channel, Link::ended()));
         }
     }
 }
@@ -179,8 +184,8 @@ struct Worker {
 #[derive(PartialEq, Eq)]
 enum End {
     Stopped,
-    /// The file is closed until somebody needs it.
-    Rests,
+    /// The file is closed until somebody needs it; how it looks, if nobody wrote it while it was being closed.
+    Rests(Option<FileState>),
 }
 
 impl Worker {
@@ -204,7 +209,7 @@ impl Worker {
                     }
                     if may_rest && self.rest() {
                         self.close_file();
-                        return End::Rests;
+                        return End::Rests(self.left());
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -222,6 +227,17 @@ impl Worker {
         End::Stopped
     }
 
+    /// How the file looks, if nobody has written it since it was looked into last.
+    fn left(&self) -> Option<FileState> {
+        let path = self.databases.path(&self.name);
+        let settles = FileState::of(&path).settles_in(SystemTime::now());
+        if settles < SETTLE * 2 {
+            std::thread::sleep(settles); // until the clock tells a later write apart
+        }
+        let left = FileState::of(&path);
+        (self.replica.data_version().ok() == self.version).then_some(left)
+    }
+
     fn close_file(&self) {
         let checkpoint = self.replica.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
         tracing::info!(database = self.name, checkpoint = checkpoint.is_ok(), "closed");
@@ -233,24 +249,28 @@ impl Worker {
         self.pump();
         self.tell_log();
         let told = self.replica.log_entries(1).is_ok_and(|entries| entries.is_empty());
-        let quiet = |l: &Attached| l.link.is_level() && l.outbox.capacity() > 0;
-        if !told || self.look_until.is_some() || !self.links.values().all(quiet) {
+        if !told || self.look_until.is_some() || !self.links.values().all(|l| l.link.is_level()) {
             return false;
         }
+        // Other databases have the same way out: without a place in it for each of these words there is no rest.
+        let room = |l: &Attached| l.outbox.clone().try_reserve_owned().ok();
+        let Some(room) = self.links.values().map(room).collect::<Option<Vec<_>>>() else { return false };
         let links = std::mem::take(&mut self.links);
-        let rest = |(id, attached): (LinkId, Attached)| {
-            let _ = attached.outbox.try_send(Outgoing::Frame(id.1, Link::rest()));
+        let replica = &self.replica;
+        let rest = |((id, attached), room): ((LinkId, Attached), OwnedPermit<Outgoing>)| {
+            room.send(Outgoing::Frame(id.1, Link::rest()));
             Resting {
                 id,
                 unreceipted: attached.link.unreceipted(),
+                held: attached.link.held(replica),
                 outbox: attached.outbox.clone(),
                 woken: false,
             }
         };
         let mut links = Some(links);
-        let rested = self
-            .databases
-            .rest(&self.name, &self.inbox, || links.take().into_iter().flatten().map(rest).collect());
+        let rested = self.databases.rest(&self.name, &self.inbox, || {
+            links.take().into_iter().flatten().zip(room).map(rest).collect()
+        });
         let Some(command) = rested else { return true };
         self.links = links.take().unwrap_or_default();
         self.handle(command);
@@ -291,6 +311,12 @@ impl Worker {
                     .range_mut((connection, 0)..=(connection, u64::MAX))
                     .for_each(|(_, l)| l.full = false);
             }
+            Command::Leave { id, held } => {
+                // What changes from now on is news as well: the link is gone.
+                if self.links.remove(&id).is_some_and(|left| left.link.held(&self.replica) != held) {
+                    self.databases.surveys().tell(id.0, &self.name);
+                }
+            }
             Command::Detach { connection } => self.links.retain(|id, _| id.0 != connection),
             Command::Written => self.look_until = Some(Instant::now() + SETTLE),
             Command::Wake | Command::Rest | Command::Shutdown => {}
@@ -321,11 +347,11 @@ impl Worker {
                 tracing::info!(database = self.name, peer = peer.short(), "attached");
                 link.set_intake(self.stop);
                 link.expect_receipts(unreceipted, crate::now());
-                self.links.insert(id, Attached { link, peer, outbox, full: false });
+                self.links.insert(id, Attached { channel: id.1, link, peer, outbox, full: false });
             }
             Err(error) => {
                 report(&self.name, &peer, &error);
-                let _ = outbox.try_send(Outgoing::Close);
+                self.databases.deliver(&outbox, last_word(id.1, &error));
             }
         }
     }
@@ -358,7 +384,7 @@ impl Worker {
     fn drop_link(&mut self, id: LinkId, error: &LinkError) {
         if let Some(attached) = self.links.remove(&id) {
             report(&self.name, &attached.peer, error);
-            let _ = attached.outbox.try_send(Outgoing::Close);
+            self.databases.deliver(&attached.outbox, last_word(id.1, error));
         }
     }
 
@@ -448,6 +474,8 @@ impl Worker {
         if self.replica.changed_end() != self.seen {
             self.seen = self.replica.changed_end();
             self.databases.wake(&self.name);
+            let attached = |c| self.links.range((c, 0)..=(c, u64::MAX)).next().is_some();
+            self.databases.surveys().changed(&self.name, &self.replica, attached);
         }
         // What a first contact made ready, such as a table to fill.
         if let Ok(captured) = self.replica.capture(crate::now())
@@ -455,6 +483,17 @@ impl Worker {
         {
             self.look_until = Some(Instant::now() + LOOK_EVERY);
         }
+    }
+}
+
+/// What a connection is told when a talk cannot go on; the connection ends as well if its peer does not follow the protocol.
+fn last_word(channel: u64, error: &LinkError) -> Outgoing {
+    use SyncError::{Gap, RepairFailed, Replica};
+    match error {
+        LinkError::Replica(_) | LinkError::Sync { source: Replica(_) | Gap | RepairFailed, .. } => {
+            Outgoing::Frame(channel, Link::ended())
+        }
+        _ => Outgoing::Close,
     }
 }
 

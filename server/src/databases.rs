@@ -9,6 +9,7 @@ use crate::database::{Command, Database, LinkId, Outgoing};
 use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::supervisor::Supervisor;
+use crate::surveys::Surveys;
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Attach, Link};
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ pub(crate) struct Databases {
     supervisor: Arc<Supervisor>,
     metrics: Arc<Metrics>,
     disk: Arc<Disk>,
+    surveys: Surveys,
     open_max: usize,
     state: Mutex<State>,
     /// Told whenever one has begun to rest.
@@ -49,8 +51,16 @@ struct Slot {
     /// When it was attached to, or found busy, last.
     used: u64,
     resting: Vec<Resting>,
-    /// How the files were when it was closed.
-    left: Option<FileState>,
+    left: Left,
+}
+
+/// How a database's files were when it was closed.
+#[derive(Default)]
+enum Left {
+    #[default]
+    BeingClosed,
+    /// None: somebody had written them since they were looked into.
+    Closed(Option<FileState>),
 }
 
 /// A link at rest.
@@ -59,6 +69,8 @@ pub(crate) struct Resting {
     pub(crate) outbox: tokio::sync::mpsc::Sender<Outgoing>,
     /// What was delivered to it and not receipted, by container.
     pub(crate) unreceipted: Vec<(i64, u64)>,
+    /// What the peer held.
+    pub(crate) held: [u8; 32],
     /// Whether it was told of news.
     pub(crate) woken: bool,
 }
@@ -82,8 +94,8 @@ impl Databases {
         open_max: usize,
     ) -> Arc<Self> {
         let (state, commits, rested) = (Mutex::default(), Mutex::default(), Condvar::new());
-        let runtime = Handle::current();
-        Arc::new(Self { supervisor, metrics, disk, open_max, state, rested, commits, runtime })
+        let (runtime, surveys) = (Handle::current(), Surveys::default());
+        Arc::new(Self { supervisor, metrics, disk, surveys, open_max, state, rested, commits, runtime })
     }
 
     /// Listens for writes by other programs, and opens every database once, for what was written meanwhile.
@@ -189,17 +201,17 @@ impl Databases {
         state.open -= 1;
         let slot = state.slots.entry(name.to_owned()).or_default();
         slot.open = None;
-        slot.left = None;
+        slot.left = Left::BeingClosed;
         slot.resting.extend(links());
         self.rested.notify_all();
         None
     }
 
-    /// The files of a database that rests are closed.
-    pub(crate) fn has_left(self: &Arc<Self>, name: &str) {
+    /// The files of a database that rests are closed, and looked like this; None: somebody wrote them meanwhile.
+    pub(crate) fn has_left(self: &Arc<Self>, name: &str, left: Option<FileState>) {
         let mut state = self.state();
         if let Some(slot) = state.slots.get_mut(name).filter(|slot| slot.open.is_none()) {
-            slot.left = Some(FileState::of(&self.path(name)));
+            slot.left = Left::Closed(left);
         }
         // What was written while it was being closed was not heard.
         drop(state);
@@ -222,11 +234,29 @@ impl Databases {
         // They stay here until they have attached.
         for resting in slot.resting.iter_mut().filter(|resting| !resting.woken) {
             resting.woken = true;
-            let frame = Outgoing::Frame(resting.id.1, Link::wake());
-            if let Err(TrySendError::Full(frame)) = resting.outbox.try_send(frame) {
-                let outbox = resting.outbox.clone();
-                self.runtime.spawn(async move { outbox.send(frame).await });
+            self.deliver(&resting.outbox, Outgoing::Frame(resting.id.1, Link::wake()));
+        }
+    }
+
+    /// Gives a connection something to send, once it has room.
+    pub(crate) fn deliver(&self, outbox: &tokio::sync::mpsc::Sender<Outgoing>, what: Outgoing) {
+        if let Err(TrySendError::Full(what)) = outbox.try_send(what) {
+            let outbox = outbox.clone();
+            self.runtime.spawn(async move { outbox.send(what).await });
+        }
+    }
+
+    /// A link's peer has left it, and held this. What it missed is told as news of the database.
+    pub(crate) fn leave(&self, id: LinkId, name: &str, held: [u8; 32]) {
+        let mut state = self.state();
+        let Some(slot) = state.slots.get_mut(name) else { return };
+        if let Some(place) = slot.resting.iter().position(|resting| resting.id == id) {
+            let rested = slot.resting.swap_remove(place);
+            if rested.woken || rested.held != held {
+                self.surveys.tell(id.0, name);
             }
+        } else if let Some(database) = &slot.open {
+            let _ = database.commands.send(Command::Leave { id, held });
         }
     }
 
@@ -262,6 +292,10 @@ impl Databases {
         &self.metrics
     }
 
+    pub(crate) fn surveys(&self) -> &Surveys {
+        &self.surveys
+    }
+
     pub(crate) fn disk(&self) -> &Arc<Disk> {
         &self.disk
     }
@@ -280,8 +314,8 @@ impl Databases {
             return;
         }
         let as_left = slot.is_some_and(|slot| match &slot.left {
-            None => true, // it is being closed
-            Some(left) => *left == FileState::of(&self.path(name)),
+            Left::BeingClosed => true,
+            Left::Closed(left) => *left == Some(FileState::of(&self.path(name))),
         });
         if !as_left && !state.stopping && self.path(name).exists() {
             self.open(&mut state, name);

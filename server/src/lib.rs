@@ -1,6 +1,7 @@
 //! Piecewise server: the side that accepts connections and keeps every table in a SQLite file.
 //!
-//! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `databases` knows which files are open, `database` is one with its thread;
+//! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `databases` knows which files are open, `database` is one with its thread, `surveys`
+//! answers for all of them;
 //! `supervisor` knows who may do what; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs.
 //! `limits`, `disk`, `backlog` and `ledger` keep what peers take within bounds; `metrics`, `report` and `status` tell how it goes;
 //! `say` writes what people read.
@@ -22,6 +23,7 @@ mod report;
 pub mod say;
 mod status;
 pub mod supervisor;
+mod surveys;
 mod tls;
 mod upkeep;
 mod web;

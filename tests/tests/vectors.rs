@@ -11,6 +11,7 @@ use piecewise_core::id::{
 use piecewise_core::identity::Identity;
 use piecewise_core::invite::Invite;
 use piecewise_core::key::encode_tuple;
+use piecewise_core::link::Leave;
 use piecewise_core::message::{Accepted, Cursor, Have, Message, Refusal, RefusalReason, Segments};
 use piecewise_core::ranges::{Range, RangeKind};
 use piecewise_core::root::Root;
@@ -19,6 +20,7 @@ use piecewise_core::supervisor_log::entry::{Place, sign_receipt};
 use piecewise_core::supervisor_log::note::Checkpoint;
 use piecewise_core::supervisor_log::tree::{Edge, leaf_hash};
 use piecewise_core::supervisor_log::{Entry, Event};
+use piecewise_core::survey::{Brief, Named, Survey, Surveyor, Word};
 use piecewise_core::value::{Value, ValueRef};
 use std::path::Path;
 
@@ -130,6 +132,21 @@ fn messages_keep_their_bytes_and_come_back_from_them() {
         check(name, &bytes);
         assert_eq!(Message::decode(&bytes).as_ref(), Ok(&message), "{name}");
     }
+}
+
+#[test]
+fn surveys_keep_their_bytes() {
+    let named = |names: &[(&str, u8)]| -> Named {
+        names.iter().map(|(name, n)| ((*name).to_owned(), Brief([*n; 16]))).collect()
+    };
+    let patterns = ["tenant*", "shop"].map(|text| text.parse().expect("a pattern"));
+    let ours = named(&[("shop", 1), ("tenant1", 2), ("tenant2", 3)]);
+    let survey = Surveyor::new(patterns.into(), ours).survey();
+    check("survey", &survey);
+    let asked = Survey::decode(&survey).expect("a survey");
+    check("survey-answer", &asked.answer(named(&[("shop", 1), ("tenant1", 4), ("tenant9", 5)])).concat());
+    check("survey-news", &Word::News(named(&[("tenant1", 6)])).encode());
+    check("leave", &Leave::unfinished());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `clone`: a new file with every table of a database that one may see.
+//! `clone`: a new file with every table of a database that one may see; or a folder with many, see `folder`.
 
 use super::{about, block_on};
 use crate::args::CloneArgs;
@@ -11,9 +11,12 @@ use piecewise_core::replica::{Binding, Follow, Replica};
 use piecewise_server::say;
 use std::path::Path;
 
-pub(crate) fn run(args: &CloneArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &CloneArgs) -> Result<u8, Failure> {
     let home = Home::open()?;
     let server = home.choose(args.server.as_deref())?;
+    if args.database.contains('*') || args.file.is_dir() {
+        return super::folder::clone(&home, args, server);
+    }
     if args.file.exists() {
         return Err(Failure::new(format!("{} exists already", args.file.display()))
             .hint("name a new file; to connect an existing one, use `piecewise track`")
@@ -57,7 +60,7 @@ pub(crate) fn run(args: &CloneArgs) -> Result<(), Failure> {
             say!("there are no tables yet; those that others make will come with `piecewise sync`");
         }
     }
-    Ok(())
+    Ok(0)
 }
 
 /// Takes away a file that was made here and holds nothing.

@@ -46,7 +46,7 @@ async fn compare(home: &Home, replica: &mut Replica, tables: &[String]) -> Resul
             connection.close().await;
             return Ok(found);
         }
-        let frame = connection.incoming.recv().await.ok_or_else(lost)??;
+        let (_, frame) = connection.incoming.recv().await.ok_or_else(lost)??;
         link.receive(replica, &frame, now())?;
     }
 }

@@ -1,7 +1,7 @@
 //! `status`: which tables sync, what waits on either side, whether the file is caught up.
 
-use super::open;
 use super::wait::describe;
+use super::{folder, open};
 use crate::args::ReadArgs;
 use crate::home::{Home, KnownServer};
 use crate::output::{ago, print_columns, print_json, time};
@@ -26,6 +26,9 @@ struct Seen {
 
 pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
     let home = Home::open()?;
+    if args.file.is_dir() {
+        return folder::status(&home, args);
+    }
     let replica = open(&home, &args.file)?;
     let server = replica.binding().and_then(|b| home.of_realm(&b.realm).ok());
     let log = |server: &KnownServer| witness::load(&witness::path(home.folder(), &server.key()));

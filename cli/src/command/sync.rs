@@ -1,8 +1,8 @@
 //! `sync` and `watch`: exchange what changed, once or for ever.
 
-use super::{block_on, connect_for, open_bound};
+use super::{block_on, connect_for, folder, open_bound};
 use crate::args::SyncArgs;
-use crate::drive::{Done, Drive, Summary, Writes, back_off};
+use crate::drive::{Done, Drive, LeftOut, Summary, Writes, back_off};
 use crate::home::Home;
 use crate::output::{bytes, count, print_json};
 use crate::progress::Progress;
@@ -18,6 +18,9 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 
 pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
     let home = Home::open()?;
+    if args.file.is_dir() {
+        return folder::sync(&home, args);
+    }
     let mut replica = open_bound(&home, &args.file)?;
     let database = database(&replica)?;
     let started = Instant::now();
@@ -29,7 +32,7 @@ pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
         print_summary(&database, &summary, args.output.json);
     }
     tell_what_waits(args, &mut replica)?;
-    Ok(tell_what_is_left_out(&done, &replica))
+    Ok(tell_what_is_left_out(&done.left_out, &replica))
 }
 
 /// Talks once, until both sides hold the same.
@@ -41,22 +44,22 @@ pub(super) async fn once(home: &Home, replica: &mut Replica, progress: Progress)
 }
 
 /// Tells of tables that the server does not take; the exit code.
-pub(super) fn tell_what_is_left_out(done: &Done, replica: &Replica) -> u8 {
-    for table in &done.over_quota {
+pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica) -> u8 {
+    for table in &left.over_quota {
         tell!("error: the server makes no table {table}: this device has created as many there as it may");
     }
-    if !done.over_quota.is_empty() {
+    if !left.over_quota.is_empty() {
         tell!("hint: their rows wait here; on the server, see --containers-per-peer");
     }
-    for table in &done.not_granted {
+    for table in &left.not_granted {
         tell!("error: the server does not grant {table} to this device");
     }
-    if let Some(table) = done.not_granted.first() {
+    if let Some(table) = left.not_granted.first() {
         let device = replica.author().short();
         tell!("hint: on the server, run `piecewise-server grant {device} '{table}=write'`");
         return code::NOT_GRANTED;
     }
-    if done.over_quota.is_empty() { 0 } else { code::NO_INTAKE }
+    if left.over_quota.is_empty() { 0 } else { code::NO_INTAKE }
 }
 
 /// A file that is watched.
@@ -76,6 +79,9 @@ impl Watched {
 
 pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
     let home = Home::open()?;
+    if args.file.is_dir() {
+        return folder::watch(&home, args);
+    }
     let opened = match Watched::open(&home, args) {
         Ok(watched) => Some(watched),
         // Locked for long: the watch waits for its turn.
@@ -93,23 +99,44 @@ pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
 
 async fn watch_for_ever(args: &SyncArgs, home: &Home, mut opened: Option<Watched>) -> Result<(), Failure> {
     let mut writes = Writes::of(&args.file);
-    let mut attempt = 0;
+    let mut patience = Patience::default();
     loop {
-        let started = Instant::now();
         let Err(failure) = watch_once(args, home, &mut opened, &mut writes).await else { continue };
         if let Some(watched) = &mut opened {
             note_lost(&mut watched.replica)?;
         }
+        patience.wait(failure).await?;
+    }
+}
+
+/// Waits between attempts, longer each time until one was good.
+#[derive(Debug)]
+pub(super) struct Patience {
+    started: Instant,
+    attempt: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { started: Instant::now(), attempt: 0 }
+    }
+}
+
+impl Patience {
+    /// Waits after an attempt that failed, if that may pass.
+    pub(super) async fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
         if !failure.may_pass {
             return Err(failure);
         }
-        if started.elapsed() > GOOD_AFTER {
-            attempt = 0;
+        if self.started.elapsed() > GOOD_AFTER {
+            self.attempt = 0;
         }
-        let wait = back_off(attempt);
-        attempt += 1;
+        let wait = back_off(self.attempt);
+        self.attempt += 1;
         tell!("{}; trying again in {:.1} s", failure.message, wait.as_secs_f64());
         tokio::time::sleep(wait).await;
+        self.started = Instant::now();
+        Ok(())
     }
 }
 
@@ -148,7 +175,7 @@ async fn watch_once(
         .await
 }
 
-async fn stop_signal() {
+pub(super) async fn stop_signal() {
     #[cfg(unix)]
     if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         tokio::select! {
@@ -173,14 +200,14 @@ pub(crate) fn print_summary(database: &str, summary: &Summary, as_json: bool) {
 }
 
 /// What one exchange of a watch brought, on one line.
-fn print_line(database: &str, summary: &Summary, as_json: bool) {
+pub(super) fn print_line(database: &str, summary: &Summary, as_json: bool) {
     match as_json {
         true => say!("{}", json!({ "database": database, "level": true, "moved": summary })),
         false => say!("{}", line(database, summary)),
     }
 }
 
-fn line(database: &str, s: &Summary) -> String {
+pub(super) fn line(database: &str, s: &Summary) -> String {
     let part = |rows: u64, segments: u64| {
         format!("{} in {}", count(rows, "row", "rows"), count(segments, "segment", "segments"))
     };

@@ -1,6 +1,6 @@
 //! `wait`: until a file and its server hold the same.
 
-use super::{block_on, open, sync};
+use super::{block_on, folder, open, sync};
 use crate::args::WaitArgs;
 use crate::drive::{Writes, back_off};
 use crate::home::Home;
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 pub(crate) fn run(args: &WaitArgs) -> Result<(), Failure> {
     let home = Home::open()?;
+    if args.file.is_dir() {
+        return folder::wait(&home, args);
+    }
     let mut replica = open(&home, &args.file)?;
     replica.binding().ok_or(ReplicaError::NotBound)?;
     let mut last = None;
@@ -51,7 +54,7 @@ async fn until_level(
         }
         match sync::once(home, replica, Progress::new(false)).await {
             Ok(done) => {
-                return if sync::tell_what_is_left_out(&done, replica) == 0 {
+                return if sync::tell_what_is_left_out(&done.left_out, replica) == 0 {
                     Ok(())
                 } else {
                     Err(left_out())

@@ -5,7 +5,8 @@ use super::{ATTACH, ATTACHED, CONTAINERS_MAX, FOLLOW, LIST_MAX, Link, LinkError,
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::grant::Access;
 use crate::id::ContainerId;
-use crate::replica::{ContainerState, Replica, Scan};
+use crate::replica::standing::{self, holding};
+use crate::replica::{ContainerState, Replica};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
@@ -82,6 +83,10 @@ impl Attach {
 impl Link {
     /// Begins to talk: which containers both sides share, and which of them differ.
     pub(super) fn attach(&mut self, replica: &Replica) {
+        // After a rest there may be tables that were tracked meanwhile.
+        if let Some(follow) = &mut self.follow {
+            follow.extend(replica.containers.in_order().map(|c| c.id));
+        }
         let follow = match &self.follow {
             None => Follow::All,
             Some(ids) if ids.len() <= IDS_AT_ONCE => Follow::These(ids.clone()),
@@ -168,15 +173,9 @@ impl Link {
     }
 
     pub(super) fn digest(&self, replica: &Replica) -> [u8; 32] {
-        let mut hash = Sha256::new().chain_update(b"piecewise containers\0");
-        for state in self.shared(replica, &self.access_now()) {
-            match state.scan() {
-                _ if !has_news(state) => {}
-                Scan::No => hash = hash.chain_update(state.id.0).chain_update(state.feed.digest().0),
-                _ => hash = hash.chain_update(state.id.0).chain_update([0xff; 32]),
-            }
-        }
-        hash.finalize().into()
+        let access = self.access_now();
+        let shared = self.shared(replica, &access).filter_map(|state| Some((&state.id, holding(state)?)));
+        standing::digest(shared).unwrap_or_else(standing::digest_of_none)
     }
 
     pub(super) fn receive_attached(
@@ -217,7 +216,7 @@ impl Link {
 
 /// Whether a container counts in the digest: one side may know of another that has nothing in it yet.
 pub(super) fn has_news(container: &ContainerState) -> bool {
-    container.feed.count() > 0 || container.scan() != Scan::No
+    holding(container).is_some()
 }
 
 fn put_ids(ids: &BTreeSet<ContainerId>, out: &mut Vec<u8>) {

@@ -1,0 +1,178 @@
+//! `clone`, `sync`, `watch`, `wait` and `status` of a folder: many databases over one connection.
+
+use super::block_on;
+use super::sync::{Patience, line, print_line, stop_signal};
+use super::wait::describe;
+use crate::args::{CloneArgs, ReadArgs, SyncArgs, WaitArgs};
+use crate::connection::connect;
+use crate::drive::Summary;
+use crate::folder::Folder;
+use crate::folder::fleet::Fleet;
+use crate::folder::voyage::{Told, Until, Voyage};
+use crate::folder::writes::Writes;
+use crate::home::{Home, KnownServer};
+use crate::output::{count, print_columns, print_json};
+use crate::progress::Progress;
+use crate::report::{Failure, code};
+use piecewise_core::survey::Pattern;
+use piecewise_server::say;
+use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+
+pub(crate) fn clone(home: &Home, args: &CloneArgs, server: &KnownServer) -> Result<u8, Failure> {
+    let pattern: Pattern = args
+        .database
+        .parse()
+        .map_err(|e| Failure::new(format!("{e}")).hint("such as `piecewise clone 'tenant*' FOLDER`"))?;
+    if args.file.exists() && !args.file.is_dir() {
+        return Err(Failure::new(format!("{} is a file", args.file.display()))
+            .hint("name a folder: each database gets a file in it"));
+    }
+    let folder = Folder::follow(&args.file, &pattern, server)?;
+    once(home, &folder, false, args.output.json)
+}
+
+pub(super) fn sync(home: &Home, args: &SyncArgs) -> Result<u8, Failure> {
+    once(home, &Folder::open(&args.file)?, args.quiet, args.output.json)
+}
+
+fn once(home: &Home, folder: &Folder, quiet: bool, as_json: bool) -> Result<u8, Failure> {
+    let mut fleet = Fleet::new(folder, folder.server(home)?, home)?;
+    block_on(talk_once(home, &mut fleet, quiet, as_json))?;
+    fleet.tell_rest();
+    Ok(fleet.code())
+}
+
+/// Talks until all files are level that can be.
+async fn talk_once(home: &Home, fleet: &mut Fleet<'_>, quiet: bool, as_json: bool) -> Result<(), Failure> {
+    let path = fleet.folder().path();
+    let mut connection = connect(home, fleet.server(), None).await?;
+    let voyage = Voyage::new(fleet, &mut connection, None, Progress::new(!quiet && !as_json))?;
+    let told = |told: Told<'_>| match told {
+        Told::Folder(databases, summary, failed) if !quiet => {
+            print(path, databases, summary, &failed, as_json)
+        }
+        _ => {}
+    };
+    voyage.run(Until::Level, told).await?;
+    connection.close().await;
+    Ok(())
+}
+
+/// Talks again and again until all files are level.
+pub(super) fn wait(home: &Home, args: &WaitArgs) -> Result<(), Failure> {
+    let folder = Folder::open(&args.file)?;
+    let mut fleet = Fleet::new(&folder, folder.server(home)?, home)?;
+    let time = args.timeout.map_or(Duration::MAX, Duration::from_secs);
+    let done = block_on(async {
+        let level = async {
+            let mut patience = Patience::default();
+            loop {
+                match talk_once(home, &mut fleet, true, false).await {
+                    Ok(()) if fleet.code() == 0 => return Ok(()),
+                    Ok(()) => patience.wait(fleet.failure()).await?,
+                    Err(failure) => patience.wait(failure).await?,
+                }
+            }
+        };
+        match tokio::time::timeout(time, level).await {
+            Ok(level) => level.map(|()| true),
+            Err(_) => Ok(false),
+        }
+    })?;
+    match done {
+        true => Ok(()),
+        false => Err(Failure::new("not level in time")
+            .hint("`piecewise status FOLDER` shows more")
+            .code(code::TIME_IS_UP)),
+    }
+}
+
+/// A line for each file that takes part in sync.
+pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<(), Failure> {
+    let folder = Folder::open(&args.file)?;
+    let (mut lines, mut told) =
+        (vec![["file", "database", "tables", "caught up"].map(str::to_owned).to_vec()], vec![]);
+    for file in folder.files()? {
+        let seen = super::open(home, &folder.path_of(&file)).and_then(|replica| {
+            let Some(binding) = replica.binding() else { return Ok(None) };
+            let tables = replica.overview(|_| true)?.containers.len();
+            Ok(Some((binding.database.clone(), tables, replica.waiting()?)))
+        });
+        let (database, tables, caught_up, why) = match seen {
+            Ok(None) => continue,
+            Ok(Some((database, tables, waiting))) => {
+                (database, tables, waiting.is_over(), describe(&waiting).join(", "))
+            }
+            Err(failure) => (String::new(), 0, false, failure.message),
+        };
+        let words = if caught_up { "yes".to_owned() } else { format!("no: {why}") };
+        lines.push(vec![file.clone(), database.clone(), tables.to_string(), words]);
+        told.push(json!({ "file": file, "database": database, "tables": tables, "caught_up": caught_up, "waits_for": why }));
+    }
+    let follow: Vec<_> = folder.patterns()?.iter().map(ToString::to_string).collect();
+    if args.output.json {
+        print_json(
+            &json!({ "folder": folder.path().display().to_string(), "follows": follow, "files": told }),
+        );
+        return Ok(());
+    }
+    match follow.is_empty() {
+        true => say!("follows no pattern: these files alone sync"),
+        false => say!("follows {}", follow.join(", ")),
+    }
+    print_columns(&lines);
+    Ok(())
+}
+
+pub(super) fn watch(home: &Home, args: &SyncArgs) -> Result<(), Failure> {
+    let folder = Folder::open(&args.file)?;
+    let mut fleet = Fleet::new(&folder, folder.server(home)?, home)?;
+    block_on(async {
+        let watching = async {
+            // Begun before the first look, so that nothing is missed in between.
+            let mut writes = Writes::of(folder.path());
+            let mut patience = Patience::default();
+            loop {
+                let Err(failure) = watch_once(home, &mut fleet, &mut writes, args).await else { continue };
+                patience.wait(failure).await?;
+            }
+        };
+        tokio::select! {
+            result = watching => result,
+            () = stop_signal() => Ok(()),
+        }
+    })
+}
+
+async fn watch_once(
+    home: &Home,
+    fleet: &mut Fleet<'_>,
+    writes: &mut Writes,
+    args: &SyncArgs,
+) -> Result<(), Failure> {
+    let (as_json, path) = (args.output.json, fleet.folder().path());
+    let mut connection = connect(home, fleet.server(), None).await?;
+    let progress = Progress::new(!args.quiet && !as_json);
+    let told = |told: Told<'_>| match told {
+        _ if args.quiet => {}
+        Told::Folder(databases, summary, failed) => print(path, databases, summary, &failed, as_json),
+        Told::Database(database, summary) => print_line(database, summary, as_json),
+    };
+    Voyage::new(fleet, &mut connection, Some(writes), progress)?.run(Until::Lost, told).await
+}
+
+/// What was exchanged until all databases were level.
+fn print(folder: &Path, databases: usize, summary: &Summary, failed: &[&str], as_json: bool) {
+    let folder = folder.display().to_string();
+    if as_json {
+        let level = failed.is_empty();
+        let told = json!({
+            "folder": folder, "databases": databases, "level": level, "failed": failed, "moved": summary,
+        });
+        return say!("{told}");
+    }
+    let databases = count(databases as u64, "database", "databases");
+    say!("{}", line(&format!("{folder}, {databases}"), summary));
+}

@@ -1,0 +1,314 @@
+//! Talk: one file of a folder while it is open, from the first look into it until it is closed again.
+//!
+//! What was written to it is captured first. If it is not in step with the server then, it is talked of over a channel of
+//! its own; once both sides are level it can be left. Closing takes a moment: what is noted of the file has to be told apart from
+//! whatever is written to it next, see `FileState`.
+
+use super::known::{Known, Part};
+use crate::connection::Connection;
+use crate::drive::{FileIdentity, Summary, identity, no_intake};
+use crate::report::Failure;
+use piecewise_core::link::Link;
+use piecewise_core::replica::{self, Binding, Replica, Standing};
+use piecewise_core::survey::Brief;
+use piecewise_server::commits::{FileState, SETTLE};
+use piecewise_server::now;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Frames of one file before others have their turn.
+const FRAMES_AT_ONCE: usize = 8;
+/// How often at most a file that stays open notes that both are level.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// What takes longer, where times are kept in whole seconds, is waited for by those who are patient.
+const SETTLE_MAX: Duration = Duration::from_millis(100);
+
+/// A file that is open.
+pub(super) struct Talk {
+    path: PathBuf,
+    identity: Option<FileIdentity>,
+    pub(super) replica: Replica,
+    pub(super) binding: Binding,
+    /// The talk and its channel, once there is something to talk of.
+    link: Option<Link>,
+    channel: u64,
+    /// Whether there may be something to capture.
+    dirty: bool,
+    /// Until when to look for a commit that was heard of.
+    look_until: Option<Instant>,
+    version: Option<i64>,
+    /// What the server held when the talk began.
+    cause: Option<Brief>,
+    /// What has moved since it was told.
+    pub(super) summary: Summary,
+    /// What the link had sent when that was told.
+    sent_before: (u64, u64),
+    /// Whether anything moved since the talk began, and whether that was noted in the file.
+    moved: bool,
+    noted: Option<Instant>,
+    to_note: bool,
+    /// When something happened last.
+    pub(super) used: Instant,
+    /// Whether it is being closed.
+    closing: bool,
+    /// Whether there may be more to say than there was room for.
+    is_full: bool,
+}
+
+/// What one step came to.
+pub(super) enum Stepped {
+    /// There was something to do.
+    Moved,
+    /// There is nothing to do now.
+    Idle,
+    /// What was written is captured; nothing was talked yet.
+    Looked,
+}
+
+/// What came of closing a file.
+pub(super) enum Closing {
+    /// It is closed; what is known of it, if that can be noted, and the last frames of its talk.
+    Closed { known: Option<Known>, frames: Vec<Vec<u8>> },
+    /// It has to be tried again.
+    Later(Box<Talk>),
+    /// It could not be looked at any more.
+    Failed(Failure),
+}
+
+impl Talk {
+    pub(super) fn new(path: PathBuf, replica: Replica, binding: Binding) -> Self {
+        Self {
+            identity: identity(&path),
+            path,
+            replica,
+            binding,
+            link: None,
+            channel: 0,
+            dirty: true,
+            look_until: None,
+            version: None,
+            cause: None,
+            summary: Summary::default(),
+            sent_before: (0, 0),
+            moved: false,
+            noted: None,
+            to_note: true,
+            used: Instant::now(),
+            closing: false,
+            is_full: false,
+        }
+    }
+
+    pub(super) fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
+    }
+
+    /// The channel that it is talked over, if it is.
+    pub(super) fn channel(&self) -> Option<u64> {
+        self.link.as_ref().map(|_| self.channel)
+    }
+
+    /// Begins to talk over a channel, with a server that held this.
+    pub(super) fn begin(&mut self, channel: u64, theirs: Option<Brief>) -> Result<(), Failure> {
+        self.link = Some(Link::initiator(&mut self.replica, self.binding.server)?);
+        (self.channel, self.cause, self.moved) = (channel, theirs, false);
+        (self.sent_before, self.to_note) = ((0, 0), true);
+        Ok(())
+    }
+
+    /// The connection is lost, or the talk given up. If both sides were not level, the file must not say so.
+    pub(super) fn cut(&mut self) {
+        if self.link.is_some() && !self.is_quiet() {
+            let _ = self.note(false);
+        }
+        self.link = None;
+        (self.dirty, self.closing) = (true, false);
+    }
+
+    /// Somebody wrote to the file.
+    pub(super) fn heard(&mut self) {
+        self.look_until = Some(Instant::now() + SETTLE);
+    }
+
+    /// Looks into the file once, in case the system forgot to tell.
+    pub(super) fn look_again(&mut self) {
+        self.dirty = true;
+    }
+
+    /// Whether a commit is looked for, so that one has to come back soon.
+    pub(super) fn is_looking(&self) -> bool {
+        self.look_until.is_some()
+    }
+
+    /// Whether another file is at its place by now, or none.
+    pub(super) fn is_replaced(&self) -> bool {
+        identity(&self.path) != self.identity
+    }
+
+    /// Whether both sides are level and nothing is to be done here.
+    pub(super) fn is_quiet(&self) -> bool {
+        let quiet = self.link.as_ref().is_none_or(|link| link.is_quiet(&self.replica));
+        quiet && !self.dirty && self.look_until.is_none()
+    }
+
+    /// Takes in a frame.
+    pub(super) fn receive(&mut self, frame: &[u8]) -> Result<(), Failure> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let received = link.receive(&mut self.replica, frame, now())?;
+        self.summary.rows_received += received.rows;
+        self.summary.segments_received += received.segments;
+        self.summary.rows_refused += received.refused;
+        self.summary.bytes_received += frame.len() as u64;
+        self.moved |= received.segments + received.refused > 0;
+        // A first contact may have made rows ready to be captured.
+        (self.dirty, self.closing, self.used) = (true, false, Instant::now());
+        Ok(())
+    }
+
+    /// Does what can be done without waiting.
+    pub(super) fn step(&mut self, connection: &Connection) -> Result<Stepped, Failure> {
+        self.look()?;
+        let mut moved = false;
+        if self.dirty {
+            let captured = self.replica.capture(now())?;
+            self.summary.rows_captured += captured.rows;
+            self.dirty = captured.more;
+            moved = captured.rows > 0 || captured.more;
+            self.closing &= !moved;
+        }
+        let Some(link) = &mut self.link else {
+            return Ok(match (self.dirty, self.closing) {
+                (true, _) => Stepped::Moved,
+                (false, false) => Stepped::Looked,
+                (false, true) => Stepped::Idle,
+            });
+        };
+        self.is_full = false;
+        for _ in 0..FRAMES_AT_ONCE {
+            let Some(room) = connection.room() else {
+                self.is_full = true;
+                break;
+            };
+            let Some(frame) = link.next_frame(&mut self.replica, now())? else { break };
+            self.summary.bytes_sent += frame.len() as u64;
+            room.send(self.channel, frame);
+            (moved, self.closing) = (true, false);
+        }
+        let traffic = link.traffic(&self.replica);
+        let (rows, segments) =
+            (traffic.sent_rows - self.sent_before.0, traffic.sent_segments - self.sent_before.1);
+        self.sent_before = (traffic.sent_rows, traffic.sent_segments);
+        self.summary.rows_sent += rows;
+        self.summary.segments_sent += segments;
+        self.moved |= segments > 0;
+        if moved {
+            (self.used, self.to_note) = (Instant::now(), true);
+        }
+        if let Some(stop) = self.link.as_ref().and_then(Link::stopped)
+            && self.link.as_ref().is_some_and(Link::waits_for_intake)
+        {
+            self.note(false)?;
+            return Err(no_intake(stop));
+        }
+        Ok(if moved { Stepped::Moved } else { Stepped::Idle })
+    }
+
+    /// Looks whether somebody has committed.
+    fn look(&mut self) -> Result<(), Failure> {
+        if self.look_until.is_some() || self.version.is_none() {
+            let version = Some(self.replica.data_version()?);
+            if std::mem::replace(&mut self.version, version) != version {
+                // Not only rows: a table may have begun to take part.
+                (self.dirty, self.closing) = (true, false);
+            }
+        }
+        if self.look_until.is_some_and(|until| until < Instant::now()) {
+            self.look_until = None;
+        }
+        Ok(())
+    }
+
+    /// Notes in the file that both sides are level, unless that was done a moment ago.
+    pub(super) fn note_level(&mut self) -> Result<(), Failure> {
+        let recent = self.noted.is_some_and(|at| at.elapsed() < NOTE_EVERY);
+        match self.to_note && !recent && self.link.is_some() {
+            true => self.note(true),
+            false => Ok(()),
+        }
+    }
+
+    fn note(&mut self, level: bool) -> Result<(), Failure> {
+        let link = self.link.as_ref();
+        let segments_to_come = link.map_or(0, |link| link.traffic(&self.replica).segments_to_come);
+        let stopped = link.and_then(Link::stopped);
+        self.replica.note_talk(&replica::Talk { time: now(), level, segments_to_come, stopped })?;
+        (self.to_note, self.noted) = (!level, Some(Instant::now()));
+        Ok(())
+    }
+
+    /// Begins to close a file that is quiet: what is in its WAL comes into the file.
+    pub(super) fn close_soon(&mut self) -> Result<(), Failure> {
+        if !std::mem::replace(&mut self.closing, true) {
+            if self.to_note && self.link.is_some() {
+                self.note(true)?;
+            }
+            // If others have it open, it is for the last of them to do.
+            let _ = self.replica.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        }
+        Ok(())
+    }
+
+    /// Whether there may be more to say than there was room for.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Closes the file, if what it holds can be noted now: nobody has written it, and the clock has moved on. Who is not
+    /// `patient` does without a note where that takes long.
+    pub(super) fn close(mut self, patient: bool) -> Closing {
+        let known = match self.try_close(patient) {
+            Ok(None) => return Closing::Later(Box::new(self)),
+            Ok(Some(known)) => known,
+            Err(failure) => return Closing::Failed(failure),
+        };
+        match self.link.take().map(|link| link.leave(&mut self.replica)).transpose() {
+            Ok(frames) => Closing::Closed { known, frames: frames.unwrap_or_default() },
+            Err(error) => Closing::Failed(error.into()),
+        }
+    }
+
+    fn try_close(&mut self, patient: bool) -> Result<Option<Option<Known>>, Failure> {
+        let state = FileState::of(&self.path);
+        let settles = state.settles_in(SystemTime::now());
+        if settles > Duration::ZERO && (patient || settles < SETTLE_MAX) {
+            return Ok(None);
+        }
+        let part = self.part()?;
+        // After the look from outside: so that no commit that it does not show is missed.
+        if Some(self.replica.data_version()?) != self.version {
+            (self.closing, self.version) = (false, None);
+            return Ok(None);
+        }
+        let known = Known { state, part: Some(part) };
+        Ok(Some((settles == Duration::ZERO).then_some(known)))
+    }
+
+    /// What the file holds, and how it stands with the server.
+    pub(super) fn part(&self) -> Result<Part, Failure> {
+        let standing = Standing::of(&self.replica);
+        let held = standing.digest(|_| true).map(|digest| Brief::of(&digest).0);
+        let met = self.cause.map(|brief| brief.0).filter(|met| !self.moved && Some(*met) != held);
+        let level = self.replica.waiting()?.is_over() && standing.is_settled();
+        let (database, realm) = (self.binding.database.clone(), self.binding.realm.0);
+        Ok(Part { database, realm, held, level, met })
+    }
+
+    /// Whether the talk moved anything either way.
+    pub(super) fn has_moved(&self) -> bool {
+        self.moved
+    }
+}

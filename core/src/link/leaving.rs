@@ -1,0 +1,65 @@
+//! Leaving: an initiator that talks of many databases ends the talk about one, and keeps the connection.
+//!
+//! It says what it holds, so that what crossed its word is not lost: if that is not what the responder holds, the
+//! responder says that there is news, see `survey`. A responder may end a talk as well, when it cannot go on with it.
+
+use super::{ENDED, LEAVE, Link, LinkError};
+use crate::bytes::{DecodeError, Reader};
+use crate::replica::Replica;
+use crate::replica::standing::{digest, digest_of_none, holding};
+
+/// The last frame of an initiator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leave {
+    /// What it holds.
+    pub digest: [u8; 32],
+}
+
+impl Leave {
+    /// Whether a frame is an initiator's last.
+    pub fn ends(frame: &[u8]) -> bool {
+        frame.first() == Some(&LEAVE)
+    }
+
+    /// The last frame of an initiator that gives a talk up.
+    pub fn unfinished() -> Vec<u8> {
+        [&[LEAVE][..], &digest_of_none()].concat()
+    }
+
+    /// Reads an initiator's last frame.
+    pub fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(frame);
+        if r.u8()? != LEAVE {
+            return Err(DecodeError::Invalid { what: "the end of a talk" });
+        }
+        let digest = r.array()?;
+        r.finish()?;
+        Ok(Self { digest })
+    }
+}
+
+impl Link {
+    /// As the initiator: whether there is nothing to say, be the talk level or at rest.
+    pub fn is_quiet(&self, replica: &Replica) -> bool {
+        self.is_level() || (self.at_rest && self.outbox.is_empty() && replica.changed_end() == self.seen)
+    }
+
+    /// As the initiator: the last frames of a talk that is quiet. Whatever comes for it afterwards is to be let pass.
+    pub fn leave(mut self, replica: &mut Replica) -> Result<Vec<Vec<u8>>, LinkError> {
+        let mut frames = if self.at_rest { vec![] } else { self.receipts(replica)? };
+        let shared = replica.containers.in_order().filter(|c| !self.denied.contains_key(&c.no));
+        let held = digest(shared.filter_map(|c| Some((&c.id, holding(c)?)))).unwrap_or_else(digest_of_none);
+        frames.push([&[LEAVE][..], &held].concat());
+        Ok(frames)
+    }
+
+    /// As the responder: what the peer holds once it has all that is here for it.
+    pub fn held(&self, replica: &Replica) -> [u8; 32] {
+        self.digest(replica)
+    }
+
+    /// The frame by which a responder ends a talk that it cannot go on with.
+    pub fn ended() -> Vec<u8> {
+        vec![ENDED]
+    }
+}

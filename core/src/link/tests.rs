@@ -1,0 +1,123 @@
+//! Two ends of a link, and the frames between them.
+
+use super::*;
+use crate::grant::Grant;
+use crate::id::{PeerId, RealmId, Timestamp};
+use crate::identity::Identity;
+use crate::replica::{Binding, Follow, Standing, TrackOptions};
+use crate::session::Authority;
+use rusqlite::Connection;
+use std::sync::Arc;
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+const SERVER: [u8; 32] = [1; 32];
+
+struct Everything;
+
+impl Authority for Everything {
+    fn grants(&self, _: &PeerId) -> Arc<[Grant]> {
+        "**=admin".parse().into_iter().collect()
+    }
+}
+
+fn replica(seed: [u8; 32], follow: Follow) -> Replica {
+    let conn = Connection::open_in_memory().expect("memory");
+    let mut replica = Replica::from_connection(conn, Identity::from_seed(seed), seed).expect("a replica");
+    let server = Identity::from_seed(SERVER).peer_id();
+    let binding = Binding { database: "shop".into(), realm: RealmId([7; 16]), server, follow };
+    replica.bind(binding).expect("it is bound");
+    replica
+}
+
+fn server() -> Replica {
+    replica(SERVER, Follow::All).into_server()
+}
+
+/// A device with these tables, a row in each.
+fn device(seed: [u8; 32], tables: &[&str]) -> Replica {
+    let mut replica = replica(seed, Follow::Tracked);
+    tables.iter().for_each(|table| track(&mut replica, table));
+    replica
+}
+
+fn track(replica: &mut Replica, table: &str) {
+    let sql = format!("CREATE TABLE {table}(id TEXT PRIMARY KEY); INSERT INTO {table} VALUES ('a')");
+    replica.connection().execute_batch(&sql).expect("a table");
+    let tables = [(table.to_owned(), TrackOptions::default())];
+    replica.track_all(&tables, |_, done| done.map(drop)).expect("it is tracked");
+}
+
+/// Talks until both sides are level; both ends.
+fn talk(server: &mut Replica, client: &mut Replica) -> (Link, Link) {
+    let near = Link::initiator(client, server.author()).expect("a link");
+    go_on(server, client, near)
+}
+
+/// An initiator attaches, and talks until both sides are level.
+fn go_on(server: &mut Replica, client: &mut Replica, mut near: Link) -> (Link, Link) {
+    let first = near.next_frame(client, NOW).expect("a frame").expect("it begins");
+    let attach = Attach::decode(&first).expect("an attach");
+    let mut far = Link::responder(server, client.author(), Arc::new(Everything), attach).expect("a link");
+    let mut moved = true;
+    while moved {
+        moved = client.capture(NOW).expect("a capture").segments > 0;
+        while let Some(frame) = near.next_frame(client, NOW).expect("a frame") {
+            far.receive(server, &frame, NOW).expect("it is taken");
+            moved = true;
+        }
+        while let Some(frame) = far.next_frame(server, NOW).expect("a frame") {
+            near.receive(client, &frame, NOW).expect("it is taken");
+            moved = true;
+        }
+    }
+    assert!(near.is_quiet(client) && far.is_level());
+    (near, far)
+}
+
+fn left(near: Link, client: &mut Replica) -> [u8; 32] {
+    let frames = near.leave(client).expect("it leaves");
+    Leave::decode(frames.last().expect("a last word")).expect("an end").digest
+}
+
+#[test]
+fn who_leaves_holds_what_the_other_side_holds_until_something_is_written_there() {
+    let (mut server, mut client) = (server(), device([2; 32], &["notes", "tags"]));
+    let (near, far) = talk(&mut server, &mut client);
+    let left = left(near, &mut client);
+    assert_eq!(left, far.held(&server));
+    let mut standing = Standing::of(&server);
+    assert_eq!(standing.digest(|_| true), Some(left));
+    server.connection().execute("INSERT INTO notes VALUES ('b')", []).expect("a row");
+    server.capture(NOW).expect("a capture");
+    assert_ne!(left, far.held(&server));
+    standing.keep_up(&server);
+    assert_eq!(standing.digest(|_| true), Some(far.held(&server)));
+    assert_eq!(standing.digest(|_| true), Standing::of(&server).digest(|_| true));
+}
+
+#[test]
+fn what_one_may_not_see_does_not_count_and_neither_does_what_one_does_not_follow() {
+    let (mut server, mut both) = (server(), device([2; 32], &["notes", "tags"]));
+    talk(&mut server, &mut both);
+    let standing = Standing::of(&server);
+    let mut one = device([3; 32], &["tags"]);
+    let (near, far) = talk(&mut server, &mut one);
+    let left = left(near, &mut one);
+    assert_eq!(left, far.held(&server));
+    assert_ne!(Some(left), standing.digest(|_| true));
+    assert_eq!(Some(left), standing.digest(|name| name == "shop/tags"));
+    assert_eq!(standing.digest(|_| false), None);
+}
+
+#[test]
+fn a_table_that_is_tracked_while_a_link_rests_is_talked_of() {
+    let (mut server, mut client) = (server(), device([2; 32], &["notes"]));
+    let (mut near, _) = talk(&mut server, &mut client);
+    near.receive(&mut client, &Link::rest(), NOW).expect("it rests");
+    track(&mut client, "tags");
+    go_on(&mut server, &mut client, near);
+    assert_eq!(Standing::of(&server).digest(|_| true), Standing::of(&client).digest(|_| true));
+    let rows: i64 =
+        server.connection().query_row("SELECT count(*) FROM tags", [], |r| r.get(0)).expect("the table");
+    assert_eq!(rows, 1);
+}
