@@ -182,6 +182,9 @@ impl<'r> Container<'r> {
 
     fn say_have(&mut self, session: &mut Session) -> Result<Message, SyncError> {
         let have = self.have(session)?;
+        if session.proven.is_none() {
+            session.offered.extend(&have.cursors);
+        }
         session.said = Some(have.clone());
         self.look_around(session)?;
         Ok(Message::Have(have))
@@ -262,12 +265,14 @@ impl<'r> Container<'r> {
                 Accepted::None => Some(Cursor::START),
             };
             if let (Accepted::From(cursor), Some(peer)) = (have.accepted, session.peer_no) {
-                if cursor != Cursor::START && !session.said.iter().any(|said| said.cursors.contains(&cursor))
-                {
+                if cursor != Cursor::START && !session.offered.contains(&cursor) {
                     // This container was taken out and begun anew while the peer went on talking with the old one.
                     return Err(SyncError::Protocol { what: "a cursor that it was not told" });
                 }
                 self.take_cursor(peer, cursor)?;
+            }
+            if session.proven.is_some() {
+                session.offered = vec![];
             }
         }
         if let Some(peer) = session.peer_no {

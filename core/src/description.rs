@@ -259,6 +259,11 @@ impl Description {
         self.columns.iter().find(|c| c.name == column).map(|c| c.merge)
     }
 
+    /// Its columns with their merge kinds, in the order in which the table is made.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = (&str, Merge)> {
+        self.columns.iter().map(|c| (c.name.as_str(), c.merge))
+    }
+
     /// Columns that it has and the table has not.
     pub fn columns_missing_in(&self, table: &Table) -> Vec<String> {
         let has = |name: &str| table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));

@@ -71,6 +71,8 @@ pub struct Session {
     /// The peer's number here, once it has said which replica it is.
     pub(crate) peer_no: Option<i64>,
     pub(crate) said: Option<Have>,
+    /// Cursors told to the peer, until it has answered which is good.
+    pub(crate) offered: Vec<Cursor>,
     pub(crate) heard: Option<Have>,
     /// What we answered to their cursors.
     pub(crate) accepted: Accepted,
@@ -124,6 +126,7 @@ impl Session {
             now: Timestamp(0),
             peer_no: None,
             said: None,
+            offered: vec![],
             heard: None,
             accepted: Accepted::NotYet,
             proven: None,

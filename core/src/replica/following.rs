@@ -1,14 +1,15 @@
 //! Following: the file takes on what descriptions say, and tables that others made.
 
-use super::registry::Follow;
+use super::registry::{ColumnBinding, Follow};
 use super::{Replica, ReplicaError, Scan};
+use crate::change::Merge;
 use crate::container_name::{ContainerName, container_id};
 use crate::description::Description;
 use crate::id::PeerId;
 use crate::key::RowKey;
 use crate::message::Cursor;
 use crate::store::{documents, schema, segments};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// In a file with more containers, tables that others made are made together.
 const TABLES_ONE_BY_ONE: usize = 256;
@@ -102,7 +103,7 @@ impl Replica {
     ///
     /// Call it in a transaction with nothing to capture.
     pub(crate) fn make_tables(&mut self) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
-        let mut made = BTreeMap::new();
+        let mut made = BTreeSet::new();
         for no in self.containers.unmade().clone() {
             self.set_scan(no, Scan::No)?;
             let Some(description) = self.description(no)? else { continue };
@@ -113,17 +114,22 @@ impl Replica {
             for sql in description.create_table_sql(&table)? {
                 self.conn.execute_batch(&sql)?;
             }
-            made.insert(no, description);
+            let binding = |(name, merge): (&str, Merge)| {
+                let name = name.to_owned();
+                ColumnBinding { key: name.clone(), name, merge, is_new: false }
+            };
+            if let Some(state) = self.containers.get_mut(&no) {
+                state.columns = description.columns().map(binding).collect();
+            }
+            made.insert(no);
         }
         self.note_schema()?;
-        for (no, description) in &made {
+        for no in &made {
             self.read_user_table(*no)?;
-            self.know_columns(*no)?;
-            self.take_merges(*no, description)?;
         }
-        self.install_triggers(&made.keys().copied().collect())?;
+        self.install_triggers(&made)?;
         let mut rows = vec![];
-        for no in made.into_keys() {
+        for no in made {
             rows.extend(self.rows_of_new_table(no)?);
         }
         Ok(rows)
