@@ -252,6 +252,19 @@ fn a_file_in_the_place_of_a_database_is_left_alone_and_told_of() {
 }
 
 #[test]
+fn a_file_may_have_another_name_than_its_database() {
+    let it = Setting::new(2);
+    let file = it.place(1).join("mine.sqlite");
+    sql(&file, &format!("{NOTES}; INSERT INTO notes VALUES ('z', 'from 1')"));
+    it.devices[1].must(["track", text(&file), "notes", "--as", "d0"]);
+    it.clone_all();
+    assert!(it.file(1, 1).exists() && !it.file(1, 0).exists());
+    it.sync(0);
+    assert_eq!(query(&file, ALL), it.rows(0, 0));
+    assert_eq!(it.rows(0, 0).len(), 2);
+}
+
+#[test]
 fn tables_that_a_device_may_not_see_do_not_count() {
     let it = Setting::new(2);
     sql(&it.file(0, 0), "CREATE TABLE secret(id TEXT PRIMARY KEY); INSERT INTO secret VALUES ('x')");

@@ -34,6 +34,11 @@ impl Voyage<'_, '_> {
             let Some(file) = self.queue.pop_front() else { break };
             self.queued.remove(&file);
             opened = true;
+            // One of another name may have turned out to be of the database.
+            if self.to_make.get(&file).is_some_and(|database| self.has_file_of(database)) {
+                self.to_make.remove(&file);
+                continue;
+            }
             if let Some(talk) = self.fleet.talks.get_mut(&file) {
                 talk.look_again();
                 continue;

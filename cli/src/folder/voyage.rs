@@ -247,9 +247,8 @@ impl<'v, 'a> Voyage<'v, 'a> {
 
     /// Lets a file be made for a database that has none, if the folder follows it.
     fn make_if_followed(&mut self, database: &str) {
-        let is_open = self.fleet.talks.values().any(|talk| talk.binding.database == database);
         let followed = self.follow.iter().any(|pattern| pattern.covers(database));
-        if is_open || !followed || !self.fleet.files_of(database).is_empty() {
+        if !followed || self.has_file_of(database) {
             return;
         }
         let Some(file) = file_for(database) else { return };
@@ -258,6 +257,12 @@ impl<'v, 'a> Voyage<'v, 'a> {
             self.to_make.insert(file.clone(), database.to_owned());
             self.enqueue(&file);
         }
+    }
+
+    /// Whether a file is known to be of this database, whatever its name.
+    pub(super) fn has_file_of(&self, database: &str) -> bool {
+        let is_open = self.fleet.talks.values().any(|talk| talk.binding.database == database);
+        is_open || !self.fleet.files_of(database).is_empty()
     }
 
     fn enqueue(&mut self, file: &str) {
