@@ -60,7 +60,8 @@ fn go_on(server: &mut Replica, client: &mut Replica, mut near: Link) -> (Link, L
     let mut far = Link::responder(server, client.author(), Arc::new(Everything), attach).expect("a link");
     let mut moved = true;
     while moved {
-        moved = client.capture(NOW).expect("a capture").segments > 0;
+        let captured = client.capture(NOW).expect("a capture");
+        moved = captured.more || captured.segments > 0;
         while let Some(frame) = near.next_frame(client, NOW).expect("a frame") {
             far.receive(server, &frame, NOW).expect("it is taken");
             moved = true;
