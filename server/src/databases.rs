@@ -5,9 +5,10 @@
 //! there is news, and wakes the database when it has something to say; both by attaching anew, which is one round trip.
 
 use crate::commits::{Commits, FileState};
-use crate::database::{Command, Database, LinkId, Outgoing};
+use crate::database::{Command, Database, LinkId};
 use crate::disk::Disk;
 use crate::metrics::Metrics;
+use crate::outbox::{Outbox, Outgoing};
 use crate::supervisor::Supervisor;
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Attach, Link};
@@ -17,7 +18,6 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::error::TrySendError;
 
 /// How long to wait for a database to rest before one more is opened all the same.
 const REST_TIME: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ struct Slot {
 /// A link at rest.
 pub(crate) struct Resting {
     pub(crate) id: LinkId,
-    pub(crate) outbox: tokio::sync::mpsc::Sender<Outgoing>,
+    pub(crate) outbox: Outbox,
     /// What was delivered to it and not receipted, by container.
     pub(crate) unreceipted: Vec<(i64, u64)>,
     /// Whether it was told of news.
@@ -114,7 +114,7 @@ impl Databases {
         id: LinkId,
         peer: PeerId,
         attach: Attach,
-        outbox: tokio::sync::mpsc::Sender<Outgoing>,
+        outbox: Outbox,
     ) -> Option<Sender<Command>> {
         let mut state = self.state();
         let commands = self.open(&mut state, &attach.database)?;
@@ -222,8 +222,8 @@ impl Databases {
         // They stay here until they have attached.
         for resting in slot.resting.iter_mut().filter(|resting| !resting.woken) {
             resting.woken = true;
-            let frame = Outgoing::Frame(resting.id.1, Link::wake());
-            if let Err(TrySendError::Full(frame)) = resting.outbox.try_send(frame) {
+            let frame = Outgoing::Frame(resting.id.1, Link::wake().into());
+            if let Err(frame) = resting.outbox.try_send(frame) {
                 let outbox = resting.outbox.clone();
                 self.runtime.spawn(async move { outbox.send(frame).await });
             }
@@ -272,7 +272,7 @@ impl Databases {
 
     /// A file in the folder was written.
     fn heard_of(self: &Arc<Self>, file: &str) {
-        let Some(name) = database_of(file) else { return };
+        let Some(name) = database_of(file) else { return self.supervisor.heard_of(file) };
         let mut state = self.state();
         let slot = state.slots.get(name);
         if let Some(open) = slot.and_then(|slot| slot.open.as_ref()) {
