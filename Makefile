@@ -44,7 +44,7 @@ bench: setup wasm ## Whole-process figures; writes BENCHMARKS.md
 	target/release/bench BENCHMARKS.md
 	target/release/many BENCHMARKS.md --tables 1000
 	target/release/many BENCHMARKS.md --databases 100 --tables 10 --split
-	ulimit -n $$(ulimit -H -n) && target/release/crowd BENCHMARKS.md --clients 3000
+	ulimit -n $$(ulimit -H -n) && target/release/crowd BENCHMARKS.md --clients 10000
 	node tests/browser/bench.mjs write
 
 bench-browser: setup wasm ## Figures of the browser build; puts them into BENCHMARKS.md

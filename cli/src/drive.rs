@@ -316,7 +316,7 @@ impl<'a> Drive<'a> {
         self.is_full = loop {
             let Some(room) = self.connection.room() else { break true };
             let Some(frame) = self.link.next_frame(self.replica, now())? else { break false };
-            room.send(CHANNEL, frame);
+            room.send(CHANNEL, frame.to_vec());
             moved = true;
         };
         if moved {

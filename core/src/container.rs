@@ -6,6 +6,7 @@
 //! reconciled (`Ranges`, `Want`) and the talk goes on from there.
 
 mod repair;
+mod sending;
 
 use crate::change::Action;
 use crate::grant::Access;
@@ -23,12 +24,9 @@ use std::sync::Arc;
 
 /// Segments are put into one message up to about this many bytes.
 const MESSAGE_BYTES: usize = 512 << 10;
-/// Bytes sent and not acknowledged, for each container.
-const WINDOW_BYTES: usize = 4 << 20;
-/// What a message without segments counts as.
-const EMPTY_BYTES: usize = 64;
-/// Lines of the feed looked at for one message.
-const LINES: usize = 256;
+/// A word that only moves the cursor is written down at first, and then once it has moved so far. A session that begins
+/// from an earlier one costs the peer a look at as many lines of its feed, none of which it has to send again.
+const KEEP_EVERY: u64 = 64;
 /// How far a segment's time may be ahead of the server's clock.
 const AHEAD_MS_MAX: u64 = 10 * 60 * 1000;
 
@@ -128,7 +126,7 @@ impl<'r> Container<'r> {
         if let Some(message) = self.next_segments(session)? {
             return Ok(Some(message));
         }
-        if self.has_news(session)? {
+        if self.has_news(session) {
             return self.say_have(session).map(Some);
         }
         self.look_around(session)?;
@@ -157,7 +155,7 @@ impl<'r> Container<'r> {
     fn have(&self, session: &Session) -> Result<Have, SyncError> {
         let state = &self.replica.containers[&self.no];
         let cursors = match session.peer_no {
-            Some(peer) => segments::cursors(&self.replica.conn, self.no, peer)?,
+            Some(_) => session.cursors.clone(),
             None => self.replica.cursors_of_key(self.no, &session.peer)?,
         };
         Ok(Have {
@@ -170,14 +168,10 @@ impl<'r> Container<'r> {
         })
     }
 
-    fn has_news(&self, session: &Session) -> Result<bool, SyncError> {
-        let Some(said) = &session.said else { return Ok(true) };
-        let state = &self.replica.containers[&self.no];
-        if said.tip != state.feed.tip || said.accepted != session.accepted {
-            return Ok(true);
-        }
-        let have = self.have(session)?;
-        Ok(said.cursors.first() != have.cursors.first())
+    fn has_news(&self, session: &Session) -> bool {
+        let Some(said) = &session.said else { return true };
+        let moved = session.peer_no.is_some() && said.cursors.first() != session.cursors.first();
+        moved || said.tip != self.replica.containers[&self.no].feed.tip || said.accepted != session.accepted
     }
 
     fn say_have(&mut self, session: &mut Session) -> Result<Message, SyncError> {
@@ -190,71 +184,21 @@ impl<'r> Container<'r> {
         Ok(Message::Have(have))
     }
 
-    /// The next part of the feed that the peer does not have.
-    fn next_segments(&mut self, session: &mut Session) -> Result<Option<Message>, SyncError> {
-        let (Some(mut sent), Some(proven)) = (session.sent, session.proven) else { return Ok(None) };
-        if session.holds_back || session.is_in_repair() || session.in_flight_bytes() >= WINDOW_BYTES {
-            return Ok(None);
-        }
-        if session.stopped && session.in_flight.iter().any(|(_, bytes)| *bytes > EMPTY_BYTES) {
-            session.held_back = true;
-            return Ok(None); // the peer may have let it pass
-        }
-        if let Some(reach) = session.after_repair.take() {
-            session.sent = Some(reach);
-            return Ok(Some(Message::Segments(Segments { from: Cursor::START, reach, segments: vec![] })));
-        }
-        let conn = &self.replica.conn;
-        if segments::hash_at(conn, self.no, sent.seq)? != Some(sent.hash) {
-            // Segments were taken out of the feed: go back to what the peer is known to have.
-            sent = self.common(session)?.unwrap_or(Cursor::START);
-        }
-        let from = sent;
-        let (mut bytes, mut parts) = (0, vec![]);
-        'lines: loop {
-            let lines = segments::after(conn, self.no, sent.seq, LINES)?;
-            let count = lines.len();
-            for line in lines {
-                let theirs = Some(line.origin.peer) == session.peer_no && line.origin.seq <= proven.seq;
-                session.held_back = !theirs && session.stopped;
-                if session.held_back {
-                    break 'lines;
-                }
-                if !theirs {
-                    let segment = segments::bytes(conn, line.no)?;
-                    if bytes > 0 && bytes + segment.len() > MESSAGE_BYTES {
-                        break 'lines;
-                    }
-                    bytes += segment.len();
-                    parts.push(segment);
-                }
-                sent = line.cursor;
-            }
-            if count < LINES || bytes >= MESSAGE_BYTES {
-                break;
-            }
-        }
-        session.sent = Some(sent);
-        if sent == from {
-            return Ok(None);
-        }
-        session.in_flight.push_back((sent, bytes + EMPTY_BYTES));
-        session.count_sent(&parts);
-        Ok(Some(Message::Segments(Segments { from, reach: sent, segments: parts })))
-    }
-
     // ---- what we hear
 
     fn receive_have(&mut self, session: &mut Session, have: Have) -> Result<Received, SyncError> {
         if session.peer_no.is_none() {
             let peer = session.peer;
-            session.peer_no = match segments::known_peer(&self.replica.conn, &peer, &have.replica)? {
-                Some(no) => Some(no),
+            let no = match segments::known_peer(&self.replica.conn, &peer, &have.replica)? {
+                Some(no) => no,
                 None => {
                     let meet = |r: &mut Replica| Ok(segments::meet_peer(&r.conn, &peer, &have.replica)?);
-                    Some(self.replica.transaction(meet)?)
+                    self.replica.transaction(meet)?
                 }
             };
+            session.peer_no = Some(no);
+            session.cursors = segments::cursors(&self.replica.conn, self.no, no)?;
+            session.kept = *session.reached();
         }
         let first = session.heard.is_none();
         // Later words repeat this one, and what came since has proven more.
@@ -264,26 +208,22 @@ impl<'r> Container<'r> {
                 Accepted::From(cursor) => Some(cursor),
                 Accepted::None => Some(Cursor::START),
             };
-            if let (Accepted::From(cursor), Some(peer)) = (have.accepted, session.peer_no) {
+            if let Accepted::From(cursor) = have.accepted {
                 if cursor != Cursor::START && !session.offered.contains(&cursor) {
                     // This container was taken out and begun anew while the peer went on talking with the old one.
                     return Err(SyncError::Protocol { what: "a cursor that it was not told" });
                 }
-                self.take_cursor(peer, cursor)?;
+                // Whatever else was noted is of another copy.
+                self.take_cursor(session, cursor)?;
             }
             if session.proven.is_some() {
                 session.offered = vec![];
             }
         }
-        if let Some(peer) = session.peer_no {
-            let cursors = segments::cursors(&self.replica.conn, self.no, peer)?;
-            let is_before_tip = |c: &&Cursor| c.seq < have.tip.seq || **c == have.tip;
-            let good = cursors.iter().find(is_before_tip).copied().unwrap_or(Cursor::START);
-            if cursors.first().is_some_and(|first| *first != good) {
-                // What came after this was taken back, because it was refused.
-                self.take_cursor(peer, good)?;
-            }
-        }
+        let is_before_tip = |c: &&Cursor| c.seq < have.tip.seq || **c == have.tip;
+        let good = session.cursors.iter().find(is_before_tip).copied().unwrap_or(Cursor::START);
+        // What came after this was taken back, because it was refused.
+        self.take_cursor(session, good)?;
         let repair_asked = have.accepted == Accepted::None;
         session.heard = Some(have);
         let common = self.common(session)?;
@@ -299,13 +239,20 @@ impl<'r> Container<'r> {
         Ok(Received::default())
     }
 
-    /// The peer has found this one of our cursors good: whatever else was noted for it is of another copy.
-    fn take_cursor(&mut self, peer: i64, cursor: Cursor) -> Result<(), SyncError> {
-        let no = self.no;
-        if segments::cursors(&self.replica.conn, no, peer)?.first().unwrap_or(&Cursor::START) == &cursor {
+    /// We have come this far in the peer's feed, and no further.
+    fn take_cursor(&mut self, session: &mut Session, cursor: Cursor) -> Result<(), SyncError> {
+        if *session.reached() == cursor {
             return Ok(());
         }
-        Ok(self.replica.transaction(|r| Ok(segments::set_cursor(&r.conn, no, peer, &cursor)?))?)
+        let kept = session.kept.seq;
+        let is_due = kept == Seq(0) || cursor.seq <= kept || cursor.seq.0 >= kept.0 + KEEP_EVERY;
+        if let Some(peer) = session.peer_no.filter(|_| is_due) {
+            let no = self.no;
+            self.replica.transaction(|r| Ok(segments::set_cursor(&r.conn, no, peer, &cursor)?))?;
+            session.kept = cursor;
+        }
+        session.note_cursor(cursor);
+        Ok(())
     }
 
     /// Decides from the peer's first words where to go on.
@@ -321,9 +268,7 @@ impl<'r> Container<'r> {
     fn common(&self, session: &Session) -> Result<Option<Cursor>, SyncError> {
         let Some(heard) = &session.heard else { return Ok(None) };
         for cursor in &heard.cursors {
-            if cursor.seq > Seq(0)
-                && segments::hash_at(&self.replica.conn, self.no, cursor.seq)? == Some(cursor.hash)
-            {
+            if cursor.seq > Seq(0) && self.is_in_feed(cursor)? {
                 return Ok(Some(*cursor));
             }
         }
@@ -335,12 +280,15 @@ impl<'r> Container<'r> {
             return Err(SyncError::Protocol { what: "segments before a first word" });
         };
         let moves = message.reach != Cursor::START;
-        if moves && message.from != Cursor::START {
-            let cursors = segments::cursors(&self.replica.conn, self.no, peer)?;
-            let reached = cursors.first().map_or(Seq(0), |c| c.seq);
-            if message.from.seq > reached {
-                return Err(SyncError::Gap);
+        if moves && message.from.seq > session.reached().seq {
+            return Err(SyncError::Gap);
+        }
+        if message.segments.is_empty() {
+            if moves {
+                self.take_cursor(session, message.reach)?;
+                session.prove(message.reach);
             }
+            return Ok(Received::default());
         }
         let mut checked = vec![];
         for bytes in &message.segments {
@@ -349,16 +297,11 @@ impl<'r> Container<'r> {
         session.received_segments += checked.len() as u64;
         let origin = Origin { peer, seq: if moves { message.reach.seq } else { Seq(0) } };
         let now = session.now;
-        // A word that only moves the cursor overwrites nothing: what is here may be captured bit by bit, and go out
-        // beside that.
-        let brings = !checked.is_empty();
-        while brings && self.replica.capture(now)?.more {}
+        while self.replica.capture(now)?.more {}
         let (no, from, refusals) = (self.no, session.peer, &mut session.refusals);
         let mut stored = vec![];
         let received = self.replica.transaction(|r| {
-            if brings {
-                r.capture_all(now)?;
-            }
+            r.capture_all(now)?;
             let mut received = Received::default();
             for segment in checked {
                 match segment {
@@ -386,8 +329,10 @@ impl<'r> Container<'r> {
         if let Role::Responder(authority) = &session.role {
             stored.iter().for_each(|(author, bytes)| authority.stored(author, *bytes));
         }
-        if moves && let Some(proven) = &mut session.proven {
-            *proven = if message.reach.seq > proven.seq { message.reach } else { *proven };
+        if moves {
+            session.note_cursor(message.reach);
+            session.kept = message.reach;
+            session.prove(message.reach);
         }
         Ok(received)
     }
@@ -455,9 +400,10 @@ impl<'r> Container<'r> {
         &mut self,
         session: &mut Session,
     ) -> Result<Option<(Cursor, [u8; 64])>, SyncError> {
-        let Some(peer) = session.peer_no.filter(|_| session.received_segments > 0) else { return Ok(None) };
-        session.received_segments = 0;
-        let reach = segments::cursors(&self.replica.conn, self.no, peer)?.first().copied();
+        if std::mem::take(&mut session.received_segments) == 0 {
+            return Ok(None);
+        }
+        let reach = session.cursors.first().copied();
         let id = self.replica.containers[&self.no].id;
         Ok(reach.map(|reach| (reach, sign_receipt(&self.replica.identity, &id, &reach))))
     }
@@ -472,13 +418,14 @@ impl<'r> Container<'r> {
         let (peer, container) = (session.peer, self.replica.place(self.no));
         check_receipt(&peer, &container.id, &reach, &receipt)
             .map_err(|_| SyncError::Protocol { what: "a receipt that it did not sign" })?;
-        if segments::hash_at(&self.replica.conn, self.no, reach.seq)? != Some(reach.hash) {
+        if !self.is_in_feed(&reach)? {
             return Ok(()); // of a feed that this server had before it was restored
         }
         let segments =
             session.sent_segments - std::mem::replace(&mut session.receipted, session.sent_segments);
-        let event = || Event::Delivered { container, peer, segments, reach, receipt: Some(receipt) };
-        Ok(self.replica.transaction(|r| r.tell_log(session.now, event))?)
+        let event = Event::Delivered { container, peer, segments, reach, receipt: Some(receipt) };
+        self.replica.note_receipt(session.now, event);
+        Ok(())
     }
 
     /// A place in our feed, after the segments at `places` were taken out of it.
@@ -493,14 +440,10 @@ impl<'r> Container<'r> {
     // ---- whether both are level
 
     fn look_around(&mut self, session: &mut Session) -> Result<(), SyncError> {
-        let (Some(said), Some(heard), Some(peer)) = (&session.said, &session.heard, session.peer_no) else {
-            return Ok(());
-        };
+        let (Some(said), Some(heard)) = (&session.said, &session.heard) else { return Ok(()) };
         let state = &self.replica.containers[&self.no];
-        let ours = segments::cursors(&self.replica.conn, self.no, peer)?;
-        let reached = |cursor: Option<&Cursor>, tip: &Cursor| cursor.unwrap_or(&Cursor::START) == tip;
-        let (mine, theirs) =
-            (reached(ours.first(), &heard.tip), reached(heard.cursors.first(), &state.feed.tip));
+        let mine = *session.reached() == heard.tip;
+        let theirs = *heard.cursors.first().unwrap_or(&Cursor::START) == state.feed.tip;
         session.behind = !mine;
         if mine && state.scan() == Scan::Meet {
             let (no, now) = (self.no, session.now);
@@ -512,7 +455,7 @@ impl<'r> Container<'r> {
             return Ok(());
         }
         let quiet = session.repair.is_none() && session.outbox.is_empty() && session.wanted.is_empty();
-        let current = said.tip == state.feed.tip && said.cursors.first() == ours.first();
+        let current = said.tip == state.feed.tip && said.cursors.first() == session.cursors.first();
         let done = session.after_repair.is_none() && state.scan() == Scan::No;
         if !(mine && theirs && quiet && current && done) {
             session.level = false;

@@ -5,7 +5,7 @@
 //!
 //! * [`replica`]: one SQLite file. [`container`]: one tracked table, and the two methods through which its
 //!   data passes. [`session`]: what it remembers of a talk. [`link`]: one database over one connection.
-//!   [`survey`]: many of them.
+//!   [`survey`]: many of them. `fan_out`: what many are told alike.
 //! * [`segment`]: the little piece that travels; [`frame`] its body. [`feed`] and [`root`]: which segments
 //!   a container has. [`ranges`]: how two sets of them are reconciled. [`message`]: what is said.
 //!   [`compare`]: a look at the tables themselves.
@@ -26,6 +26,7 @@ pub mod container;
 pub mod container_name;
 pub mod description;
 pub mod document;
+mod fan_out;
 pub mod feed;
 pub mod frame;
 pub mod grant;

@@ -285,23 +285,23 @@ impl Link {
         &mut self,
         replica: &mut Replica,
         now: Timestamp,
-    ) -> Result<Option<Vec<u8>>, LinkError> {
+    ) -> Result<Option<Arc<[u8]>>, LinkError> {
         if let Some(frame) = self.outbox.pop_front() {
-            return Ok(Some(frame));
+            return Ok(Some(frame.into()));
         }
         if self.at_rest && replica.changed_end() != self.seen {
             self.attach(replica);
-            return Ok(self.outbox.pop_front());
+            return Ok(self.outbox.pop_front().map(Arc::from));
         }
         if !self.attached {
             return Ok(None);
         }
         if let Some(comparing) = &mut self.comparing {
-            return comparing.next_ask(replica);
+            return Ok(comparing.next_ask(replica)?.map(Arc::from));
         }
         self.look_for_changes(replica);
         if let Some(frame) = self.outbox.pop_front() {
-            return Ok(Some(frame));
+            return Ok(Some(frame.into()));
         }
         if let Some(frame) = self.next_ready(replica, now)? {
             return Ok(Some(frame));
@@ -312,11 +312,11 @@ impl Link {
                 return Ok(Some(frame));
             }
         }
-        self.next_receipt(replica, now)
+        Ok(self.next_receipt(replica, now)?.map(Arc::from))
     }
 
     /// What the first of the containers that may have something to say says.
-    fn next_ready(&mut self, replica: &mut Replica, now: Timestamp) -> Result<Option<Vec<u8>>, LinkError> {
+    fn next_ready(&mut self, replica: &mut Replica, now: Timestamp) -> Result<Option<Arc<[u8]>>, LinkError> {
         while let Some(place) = self.ready.first().copied() {
             let no = place.1;
             match self.next_of(replica, no, now)? {
@@ -379,10 +379,7 @@ impl Link {
         // Those that refer to it may have waited for it.
         let children = replica.containers.get(&no).map(|c| replica.containers.children_of(&c.table));
         self.make_ready(replica, children.into_iter().flatten().collect());
-        received.map(Option::unwrap_or_default).map_err(|source| LinkError::Sync {
-            container: replica.containers.get(&no).map(|c| c.name.clone()).unwrap_or_default(),
-            source,
-        })
+        received.map(Option::unwrap_or_default).map_err(|source| sync_error(replica, no, source))
     }
 
     fn session(&mut self, no: i64, now: Timestamp) -> &mut Session {
@@ -405,10 +402,8 @@ impl Link {
         replica: &mut Replica,
         no: i64,
         now: Timestamp,
-    ) -> Result<Option<Vec<u8>>, LinkError> {
-        let Some((id, name)) = replica.containers.get(&no).map(|c| (c.id, c.name.clone())) else {
-            return Ok(None);
-        };
+    ) -> Result<Option<Arc<[u8]>>, LinkError> {
+        let Some(id) = replica.containers.get(&no).map(|c| c.id) else { return Ok(None) };
         let waits = replica.containers.parents_of(no).any(|parent| {
             let tip = replica.containers.get(&parent).map(|c| c.feed.tip);
             self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip))
@@ -421,13 +416,8 @@ impl Link {
         let (rows, segments) = (session.sent_rows - before.0, session.sent_segments - before.1);
         self.sent = (self.sent.0 + rows, self.sent.1 + segments);
         self.note_level(no);
-        let message = message.map_err(|source| LinkError::Sync { container: name, source })?.flatten();
-        Ok(message.map(|message| {
-            let mut frame = vec![MESSAGE];
-            frame.extend_from_slice(&id.0);
-            message.encode(&mut frame);
-            frame
-        }))
+        let message = message.map_err(|source| sync_error(replica, no, source))?.flatten();
+        Ok(message.map(|message| replica.fan_out.frame(&message, || encode(&id, &message))))
     }
 
     /// Lets containers say what they have to say, if the peer knows of them or may.
@@ -444,4 +434,17 @@ impl Link {
             self.seen = end;
         }
     }
+}
+
+/// The frame of a container's message.
+fn encode(id: &ContainerId, message: &Message) -> Vec<u8> {
+    let mut frame = vec![MESSAGE];
+    frame.extend_from_slice(&id.0);
+    message.encode(&mut frame);
+    frame
+}
+
+fn sync_error(replica: &Replica, no: i64, source: SyncError) -> LinkError {
+    let container = replica.containers.get(&no).map(|c| c.name.clone()).unwrap_or_default();
+    LinkError::Sync { container, source }
 }

@@ -25,6 +25,7 @@ pub use talks::{Overview, OverviewOf, Talk, Waiting};
 pub use tracking::TrackOptions;
 
 use crate::container::Container;
+use crate::fan_out::FanOut;
 use crate::history::History;
 use crate::id::{ContainerId, PeerId, ReplicaId, Timestamp};
 use crate::identity::Identity;
@@ -178,6 +179,10 @@ pub struct Replica {
     pub(crate) followed: VecDeque<([u8; 32], BTreeSet<ContainerId>)>,
     touched: BTreeSet<i64>,
     changes: Changes,
+    /// Of a server: entries for the log about receipts, which are written together.
+    receipts: Vec<Vec<u8>>,
+    /// Of a server: what went to several peers.
+    pub(crate) fan_out: FanOut,
     /// The state of our tables, as another program with this file open can change it.
     generation: i64,
     /// When the file was looked at last for commits of other connections.
@@ -249,6 +254,8 @@ impl Replica {
             followed: VecDeque::new(),
             touched: BTreeSet::new(),
             changes: Changes::default(),
+            receipts: vec![],
+            fan_out: FanOut::default(),
             generation: 0,
             data_version: None,
         };
@@ -428,6 +435,11 @@ impl Replica {
         }
         changes.order.insert(changes.end, no);
         changes.end += 1;
+    }
+
+    /// All links have been asked for what they have to say: what is large and was kept for several of them is let go.
+    pub fn let_go(&mut self) {
+        self.fan_out.let_go();
     }
 
     /// Where the record of changed containers ends now: grows whenever there may be something to say.

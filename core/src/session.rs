@@ -4,7 +4,7 @@
 
 use crate::grant::{Access, Grant, access};
 use crate::id::{PeerId, SegmentId, Timestamp};
-use crate::message::{Accepted, Cursor, Have, Message, Refusal};
+use crate::message::{Accepted, CURSORS_MAX, Cursor, Have, Message, Refusal};
 use crate::ranges::SortedIds;
 use std::collections::VecDeque;
 use std::fmt;
@@ -70,6 +70,10 @@ pub struct Session {
     pub(crate) now: Timestamp,
     /// The peer's number here, once it has said which replica it is.
     pub(crate) peer_no: Option<i64>,
+    /// How far we have come in the peer's feed, newest first, once it is known which replica it is.
+    pub(crate) cursors: Vec<Cursor>,
+    /// The newest of them that was on disk.
+    pub(crate) kept: Cursor,
     pub(crate) said: Option<Have>,
     /// Cursors told to the peer, until it has answered which is good.
     pub(crate) offered: Vec<Cursor>,
@@ -125,6 +129,8 @@ impl Session {
             role,
             now: Timestamp(0),
             peer_no: None,
+            cursors: vec![],
+            kept: Cursor::START,
             said: None,
             offered: vec![],
             heard: None,
@@ -165,6 +171,27 @@ impl Session {
         let asked = self.accepted == Accepted::None
             || self.heard.as_ref().is_some_and(|h| h.accepted == Accepted::None);
         self.repair.is_some() || (asked && self.repairs == 0)
+    }
+
+    /// How far we have come in the peer's feed.
+    pub(crate) fn reached(&self) -> &Cursor {
+        self.cursors.first().unwrap_or(&Cursor::START)
+    }
+
+    /// Notes how far we have come, as `store` does: what was noted beyond that, or too long ago, is forgotten.
+    pub(crate) fn note_cursor(&mut self, cursor: Cursor) {
+        self.cursors.retain(|noted| noted.seq < cursor.seq);
+        if cursor != Cursor::START {
+            self.cursors.insert(0, cursor);
+        }
+        self.cursors.truncate(CURSORS_MAX);
+    }
+
+    /// The peer's feed is proven to be as we got it up to here.
+    pub(crate) fn prove(&mut self, reach: Cursor) {
+        if let Some(proven) = self.proven.as_mut().filter(|proven| proven.seq < reach.seq) {
+            *proven = reach;
+        }
     }
 
     /// Takes note of segments that go to the peer.

@@ -201,6 +201,9 @@ pub struct InviteArgs {
     /// For how long the invite is good, in hours.
     #[arg(long, default_value_t = 24, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=8760))]
     pub expires: u64,
+    /// How many invites to make, one on each line.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub count: u32,
     /// The server's address, if it is not the one it last listened on.
     #[arg(long, value_name = "URL")]
     pub address: Option<String>,

@@ -1,10 +1,12 @@
 //! Connection: one WebSocket, from the handshake to its end.
 
+use crate::admission::Applicant;
 use crate::backlog::{Backlog, Room};
-use crate::database::{Command, OUTBOX_FRAMES, Outgoing};
+use crate::database::Command;
 use crate::ledger::Presence;
 use crate::limits::Hit;
 use crate::listener::Server;
+use crate::outbox::{Outbox, Outgoing, outbox};
 use crate::web::Arrival;
 use futures_util::{SinkExt, StreamExt};
 use piecewise_core::channel::{Channel, LOG_CHANNEL, Opener, on_channel, split_channel};
@@ -29,9 +31,8 @@ use tokio_tungstenite::tungstenite::{
 const READ_TIME: Duration = Duration::from_secs(300);
 /// The longest message of a stranger.
 const STRANGER_MESSAGE_MAX: usize = 64 << 10;
-/// How often a silent connection is asked whether it lives, and its rights are looked at.
+/// How often a silent connection is asked whether it lives.
 const PING_EVERY: Duration = Duration::from_secs(20);
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Channels of one connection.
 const CHANNELS_MAX: usize = 16_384;
 /// Bytes read ahead: small, for there may be many idle connections.
@@ -54,6 +55,10 @@ pub(crate) enum ConnectionError {
     TooSlow,
     #[error("it does not read what is sent to it")]
     Stalled,
+    #[error("what it may do has changed")]
+    RightsChanged,
+    #[error("whether it may come in could not be told")]
+    NotDecided,
     #[error("it left before it proved who it is")]
     Left,
     #[error("it does not follow the protocol: {0}")]
@@ -110,7 +115,8 @@ where
     socket.send(Message::binary(answer)).await?;
     let hello = next_binary(socket).await?.ok_or(ConnectionError::Left)?;
     let claim = waiting.receive(&hello)?;
-    match supervisor.admit(&claim.peer, &claim.name, claim.invite, crate::now())? {
+    let applicant = Applicant { peer: claim.peer, name: claim.name.clone(), invite: claim.invite };
+    match server.admission.admit(applicant).await.ok_or(ConnectionError::NotDecided)? {
         Ok(()) => {
             let (channel, welcome) = claim.accept()?;
             socket.send(Message::binary(welcome)).await?;
@@ -150,7 +156,7 @@ where
 {
     let Channel { peer, mut sealer, opener } = channel;
     let (mut sink, mut stream) = socket.split();
-    let (outbox, mut outgoing) = tokio::sync::mpsc::channel(OUTBOX_FRAMES);
+    let (outbox, mut outgoing) = outbox();
     let mut router = Router {
         server: server.clone(),
         peer,
@@ -162,7 +168,8 @@ where
     };
     let backlog: Backlog = server.backlog.of_connection();
     let mut ping = tokio::time::interval(PING_EVERY);
-    let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut changes = server.supervisor.rights.changes();
+    let rights = server.supervisor.grants(&peer);
     let mut stop = server.stopping();
     loop {
         tokio::select! {
@@ -187,18 +194,21 @@ where
                     };
                     let sealed = sealer.seal(&on_channel(channel, &frame))?;
                     in_time(server, sink.feed(Message::binary(sealed))).await?;
-                    next = outgoing.try_recv().ok();
+                    next = outgoing.try_recv();
                 }
                 in_time(server, sink.flush()).await?;
-                router.has_room();
+                if outgoing.was_full() {
+                    router.has_room();
+                }
             },
             () = router.has_news() => if let Some(news) = router.news() {
                 in_time(server, sink.send(Message::binary(sealer.seal(&news)?))).await?;
             },
             _ = ping.tick() => in_time(server, sink.send(Message::Ping(Default::default()))).await?,
-            _ = look.tick() => if server.supervisor.grants(&peer).is_empty() {
+            // Somebody's rights. A device whose own have changed attaches anew, and finds what it may do now.
+            _ = changes.changed() => if server.supervisor.grants(&peer) != rights {
                 let _ = sink.close().await;
-                return Err(ConnectionError::Refused(RefuseReason::Revoked));
+                return Err(ConnectionError::RightsChanged);
             },
             _ = stop.changed() => {
                 let _ = sink.close().await;
@@ -232,7 +242,7 @@ struct Router {
     channels: HashMap<u64, (String, Sender<Command>)>,
     /// The channel on which many databases are asked about, and who tells that there is news.
     survey: Option<(u64, Arc<Notify>)>,
-    outbox: tokio::sync::mpsc::Sender<Outgoing>,
+    outbox: Outbox,
 }
 
 impl Drop for Router {
@@ -279,6 +289,7 @@ impl Router {
         if known.is_none() && self.channels.len() >= CHANNELS_MAX {
             return Err(ConnectionError::Protocol("too many channels"));
         }
+        self.server.supervisor.look();
         let grants = self.server.supervisor.grants(&self.peer);
         let granted = grants.iter().any(|g| g.pattern.covers_database(&attach.database));
         let (name, outbox) = (attach.database.clone(), self.outbox.clone());

@@ -1,13 +1,15 @@
 //! Database: one SQLite file, the thread that owns it, and the links of all connections to it.
 //!
 //! The thread never waits for a connection: a link whose connection has no room is left alone until the
-//! connection says that it has some again.
+//! connection says that it has some again. It asks only links that may have something to say: those that heard
+//! something, and all of them once a table has changed.
 
 use crate::backlog::Room;
 use crate::commits::{FALLBACK, FileState, LOOK_EVERY, SETTLE};
 use crate::databases::{Databases, Resting};
 use crate::disk::Disk;
 use crate::metrics::Meter;
+use crate::outbox::{Outbox, Outgoing};
 use crate::report::Ask;
 use crate::supervisor::Supervisor;
 use piecewise_core::container::{Received, SyncError};
@@ -15,15 +17,13 @@ use piecewise_core::id::PeerId;
 use piecewise_core::link::{Attach, Link, LinkError, Stop};
 use piecewise_core::replica::{Binding, Follow, Replica, ReplicaError};
 use piecewise_core::session::Authority;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::OwnedPermit;
 
-/// Frames that wait for one connection.
-pub(crate) const OUTBOX_FRAMES: usize = 16;
 /// Entries brought into the log in one transaction.
 const LOG_ENTRIES_AT_ONCE: usize = 1024;
 /// How often: each time costs an fsync, since only then the outbox may forget them.
@@ -43,7 +43,7 @@ pub(crate) enum Command {
         id: LinkId,
         peer: PeerId,
         attach: Attach,
-        outbox: tokio::sync::mpsc::Sender<Outgoing>,
+        outbox: Outbox,
         /// What was delivered before a rest and not receipted.
         unreceipted: Vec<(i64, u64)>,
     },
@@ -67,13 +67,14 @@ pub(crate) enum Command {
     Shutdown,
 }
 
-/// What a connection is given to send.
-#[derive(Debug)]
-pub(crate) enum Outgoing {
-    /// A frame on a channel.
-    Frame(u64, Vec<u8>),
-    /// The connection has to end.
-    Close,
+impl Command {
+    /// The bytes of a frame in it.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Frame { frame, .. } => frame.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// A database that is open.
@@ -110,6 +111,7 @@ impl Database {
             replica,
             inbox,
             links: BTreeMap::new(),
+            line: VecDeque::new(),
             version: None,
             look_until: None,
             log_told: Instant::now(),
@@ -148,14 +150,15 @@ struct Attached {
     channel: u64,
     link: Link,
     peer: PeerId,
-    outbox: tokio::sync::mpsc::Sender<Outgoing>,
-    full: bool,
+    outbox: Outbox,
+    /// Whether it stands in line to say something.
+    in_line: bool,
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let _ = self.outbox.try_send(Outgoing::Frame(self.channel, Link::ended()));
+            let _ = self.outbox.try_send(Outgoing::Frame(self.channel, Link::ended().into()));
         }
     }
 }
@@ -166,6 +169,8 @@ struct Worker {
     replica: Replica,
     inbox: Receiver<Command>,
     links: BTreeMap<LinkId, Attached>,
+    /// Links that may have something to say.
+    line: VecDeque<LinkId>,
     version: Option<i64>,
     look_until: Option<Instant>,
     /// When the supervisor's log was told last, and whether something may have happened since.
@@ -176,7 +181,7 @@ struct Worker {
     /// Why nothing is taken in.
     stop: Option<Stop>,
     databases: Arc<Databases>,
-    /// How many changes links at rest were woken for.
+    /// How many changes all links were asked for, and those at rest woken for.
     seen: u64,
 }
 
@@ -253,12 +258,12 @@ impl Worker {
             return false;
         }
         // Other databases have the same way out: without a place in it for each of these words there is no rest.
-        let room = |l: &Attached| l.outbox.clone().try_reserve_owned().ok();
+        let room = |l: &Attached| l.outbox.owned_place();
         let Some(room) = self.links.values().map(room).collect::<Option<Vec<_>>>() else { return false };
         let links = std::mem::take(&mut self.links);
         let replica = &self.replica;
         let rest = |((id, attached), room): ((LinkId, Attached), OwnedPermit<Outgoing>)| {
-            room.send(Outgoing::Frame(id.1, Link::rest()));
+            room.send(Outgoing::Frame(id.1, Link::rest().into()));
             Resting {
                 id,
                 unreceipted: attached.link.unreceipted(),
@@ -279,19 +284,23 @@ impl Worker {
 
     /// Handles a command and those behind it; false to stop.
     fn handle_some(&mut self, first: Command) -> bool {
-        let (mut next, mut commands, mut bytes) = (Some(first), 0, 0);
-        while let Some(command) = next {
-            match &command {
-                Command::Shutdown => return false,
-                Command::Frame { frame, .. } => bytes += frame.len(),
-                _ => {}
-            }
-            self.handle(command);
-            commands += 1;
-            let enough = commands >= COMMANDS_AT_ONCE || bytes >= BYTES_AT_ONCE;
-            next = if enough { None } else { self.inbox.try_recv().ok() };
+        let (mut bytes, mut commands) = (first.bytes(), vec![first]);
+        while commands.len() < COMMANDS_AT_ONCE && bytes < BYTES_AT_ONCE {
+            let Ok(command) = self.inbox.try_recv() else { break };
+            bytes += command.bytes();
+            commands.push(command);
         }
-        true
+        // Whatever came after a revocation is handled after this.
+        self.authority.look();
+        let mut goes_on = true;
+        for command in commands {
+            goes_on &= !matches!(command, Command::Shutdown);
+            self.handle(command);
+        }
+        if let Err(error) = self.replica.keep_receipts() {
+            tracing::error!(database = self.name, %error, "receipts cannot be written down; it is tried again");
+        }
+        goes_on
     }
 
     fn handle(&mut self, command: Command) {
@@ -307,9 +316,8 @@ impl Worker {
                 ask.answer(&self.name, &self.replica, self.links.values().map(|l| (l.peer, &l.link)));
             }
             Command::Room { connection } => {
-                self.links
-                    .range_mut((connection, 0)..=(connection, u64::MAX))
-                    .for_each(|(_, l)| l.full = false);
+                let theirs = self.links.range_mut((connection, 0)..=(connection, u64::MAX));
+                theirs.for_each(|(id, attached)| attached.stand_in(&mut self.line, *id));
             }
             Command::Leave { id, held } => {
                 // What changes from now on is news as well: the link is gone.
@@ -330,6 +338,7 @@ impl Worker {
             self.links.retain(|_, attached| {
                 attached.link.set_intake(stop) || attached.outbox.try_send(Outgoing::Close).is_err()
             });
+            self.line_up_all();
         }
     }
 
@@ -338,7 +347,7 @@ impl Worker {
         id: LinkId,
         peer: PeerId,
         attach: Attach,
-        outbox: tokio::sync::mpsc::Sender<Outgoing>,
+        outbox: Outbox,
         unreceipted: Vec<(i64, u64)>,
     ) {
         let authority: Arc<dyn Authority> = self.authority.clone();
@@ -347,7 +356,9 @@ impl Worker {
                 tracing::info!(database = self.name, peer = peer.short(), "attached");
                 link.set_intake(self.stop);
                 link.expect_receipts(unreceipted, crate::now());
-                self.links.insert(id, Attached { channel: id.1, link, peer, outbox, full: false });
+                let mut attached = Attached { channel: id.1, link, peer, outbox, in_line: false };
+                attached.stand_in(&mut self.line, id);
+                self.links.insert(id, attached);
             }
             Err(error) => {
                 report(&self.name, &peer, &error);
@@ -361,6 +372,7 @@ impl Worker {
         let Some(attached) = self.links.get_mut(&id) else { return };
         let started = Instant::now();
         let received = attached.link.receive(&mut self.replica, frame, crate::now());
+        attached.stand_in(&mut self.line, id);
         self.meter.received(
             frame.len(),
             received.as_ref().unwrap_or(&Received::default()),
@@ -441,42 +453,44 @@ impl Worker {
         }
     }
 
-    /// Lets every link with room say what it has to say.
-    fn pump(&mut self) {
-        let mut failed = vec![];
-        loop {
-            let mut said = false;
-            for (id, attached) in &mut self.links {
-                if attached.full {
-                    continue;
-                }
-                let Ok(permit) = attached.outbox.try_reserve() else {
-                    attached.full = true;
-                    continue;
-                };
-                match attached.link.next_frame(&mut self.replica, crate::now()) {
-                    Ok(Some(frame)) => {
-                        self.meter.sent(frame.len(), attached.link.take_sent());
-                        permit.send(Outgoing::Frame(id.1, frame));
-                        said = true;
-                    }
-                    Ok(None) => {}
-                    Err(error) => failed.push((*id, error)),
-                }
-            }
-            for (id, error) in failed.drain(..) {
-                self.drop_link(id, &error);
-            }
-            if !said {
-                break;
-            }
-        }
-        if self.replica.changed_end() != self.seen {
-            self.seen = self.replica.changed_end();
+    /// Once a table has changed, all links may have something to say, and those at rest attach anew.
+    fn notice_changes(&mut self) {
+        let end = self.replica.changed_end();
+        if std::mem::replace(&mut self.seen, end) != end {
+            self.line_up_all();
             self.databases.wake(&self.name);
             let attached = |c| self.links.range((c, 0)..=(c, u64::MAX)).next().is_some();
             self.databases.surveys().changed(&self.name, &self.replica, attached);
         }
+    }
+
+    /// All links may have something to say.
+    fn line_up_all(&mut self) {
+        self.links.iter_mut().for_each(|(id, attached)| attached.stand_in(&mut self.line, *id));
+    }
+
+    /// Lets links say what they have to say, one frame each in turn, for as long as their connections have room.
+    fn pump(&mut self) {
+        loop {
+            self.notice_changes();
+            let Some(id) = self.line.pop_front() else { break };
+            let Some(attached) = self.links.get_mut(&id) else { continue };
+            attached.in_line = false;
+            let Some(place) = attached.outbox.place() else { continue };
+            match attached.link.next_frame(&mut self.replica, crate::now()) {
+                Ok(Some(frame)) => {
+                    self.meter.sent(frame.len(), attached.link.take_sent());
+                    place.send(Outgoing::Frame(id.1, frame));
+                    attached.stand_in(&mut self.line, id);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    drop(place);
+                    self.drop_link(id, &error);
+                }
+            }
+        }
+        self.replica.let_go();
         // What a first contact made ready, such as a table to fill.
         if let Ok(captured) = self.replica.capture(crate::now())
             && (captured.more || captured.segments > 0)
@@ -491,9 +505,17 @@ fn last_word(channel: u64, error: &LinkError) -> Outgoing {
     use SyncError::{Gap, RepairFailed, Replica};
     match error {
         LinkError::Replica(_) | LinkError::Sync { source: Replica(_) | Gap | RepairFailed, .. } => {
-            Outgoing::Frame(channel, Link::ended())
+            Outgoing::Frame(channel, Link::ended().into())
         }
         _ => Outgoing::Close,
+    }
+}
+
+impl Attached {
+    fn stand_in(&mut self, line: &mut VecDeque<LinkId>, id: LinkId) {
+        if !std::mem::replace(&mut self.in_line, true) {
+            line.push_back(id);
+        }
     }
 }
 

@@ -5,9 +5,10 @@
 //! there is news, and wakes the database when it has something to say; both by attaching anew, which is one round trip.
 
 use crate::commits::{Commits, FileState};
-use crate::database::{Command, Database, LinkId, Outgoing};
+use crate::database::{Command, Database, LinkId};
 use crate::disk::Disk;
 use crate::metrics::Metrics;
+use crate::outbox::{Outbox, Outgoing};
 use crate::supervisor::Supervisor;
 use crate::surveys::Surveys;
 use piecewise_core::id::PeerId;
@@ -18,7 +19,6 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::error::TrySendError;
 
 /// How long to wait for a database to rest before one more is opened all the same.
 const REST_TIME: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ enum Left {
 /// A link at rest.
 pub(crate) struct Resting {
     pub(crate) id: LinkId,
-    pub(crate) outbox: tokio::sync::mpsc::Sender<Outgoing>,
+    pub(crate) outbox: Outbox,
     /// What was delivered to it and not receipted, by container.
     pub(crate) unreceipted: Vec<(i64, u64)>,
     /// What the peer held.
@@ -126,7 +126,7 @@ impl Databases {
         id: LinkId,
         peer: PeerId,
         attach: Attach,
-        outbox: tokio::sync::mpsc::Sender<Outgoing>,
+        outbox: Outbox,
     ) -> Option<Sender<Command>> {
         let mut state = self.state();
         let commands = self.open(&mut state, &attach.database)?;
@@ -234,13 +234,13 @@ impl Databases {
         // They stay here until they have attached.
         for resting in slot.resting.iter_mut().filter(|resting| !resting.woken) {
             resting.woken = true;
-            self.deliver(&resting.outbox, Outgoing::Frame(resting.id.1, Link::wake()));
+            self.deliver(&resting.outbox, Outgoing::Frame(resting.id.1, Link::wake().into()));
         }
     }
 
     /// Gives a connection something to send, once it has room.
-    pub(crate) fn deliver(&self, outbox: &tokio::sync::mpsc::Sender<Outgoing>, what: Outgoing) {
-        if let Err(TrySendError::Full(what)) = outbox.try_send(what) {
+    pub(crate) fn deliver(&self, outbox: &Outbox, what: Outgoing) {
+        if let Err(what) = outbox.try_send(what) {
             let outbox = outbox.clone();
             self.runtime.spawn(async move { outbox.send(what).await });
         }
@@ -306,7 +306,7 @@ impl Databases {
 
     /// A file in the folder was written.
     fn heard_of(self: &Arc<Self>, file: &str) {
-        let Some(name) = database_of(file) else { return };
+        let Some(name) = database_of(file) else { return self.supervisor.heard_of(file) };
         let mut state = self.state();
         let slot = state.slots.get(name);
         if let Some(open) = slot.and_then(|slot| slot.open.as_ref()) {

@@ -3,8 +3,10 @@
 //! It is kept in memory and written down once a second in one transaction; after a crash the last second may be missing.
 
 use crate::limits::{Hit, Limits};
+use crate::log::keep_cosignatures;
 use crate::metrics::Hits;
 use piecewise_core::id::{PeerId, Timestamp};
+use piecewise_core::supervisor_log::note::Cosignature;
 use rusqlite::{Connection, params};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -98,17 +100,21 @@ impl Ledger {
         state.unwritten.insert(*peer);
     }
 
-    /// Writes down what changed since the last time.
-    pub(crate) fn write(&self, conn: &mut Connection) -> Result<(), rusqlite::Error> {
+    /// Writes down what changed since the last time, and what peers cosigned.
+    pub(crate) fn write(
+        &self,
+        conn: &mut Connection,
+        cosigned: &HashMap<PeerId, (u64, Cosignature)>,
+    ) -> Result<(), rusqlite::Error> {
         let changed: Vec<_> = {
             let mut state = self.state();
             let peers = std::mem::take(&mut state.unwritten);
             peers.into_iter().filter_map(|peer| Some((peer, *state.accounts.get(&peer)?))).collect()
         };
-        if changed.is_empty() {
+        if changed.is_empty() && cosigned.is_empty() {
             return Ok(());
         }
-        let written = put(conn, &changed);
+        let written = put(conn, &changed, cosigned);
         if written.is_err() {
             self.state().unwritten.extend(changed.iter().map(|(peer, _)| *peer));
         }
@@ -116,7 +122,11 @@ impl Ledger {
     }
 }
 
-fn put(conn: &mut Connection, accounts: &[(PeerId, Account)]) -> Result<(), rusqlite::Error> {
+fn put(
+    conn: &mut Connection,
+    accounts: &[(PeerId, Account)],
+    cosigned: &HashMap<PeerId, (u64, Cosignature)>,
+) -> Result<(), rusqlite::Error> {
     let tx = conn.transaction()?;
     let mut stmt = tx.prepare_cached("REPLACE INTO accounts VALUES (?, ?, ?, ?)")?;
     for (peer, account) in accounts {
@@ -124,6 +134,7 @@ fn put(conn: &mut Connection, accounts: &[(PeerId, Account)]) -> Result<(), rusq
         stmt.execute(params![peer.0, account.seen.0 as i64, containers, bytes])?;
     }
     drop(stmt);
+    keep_cosignatures(&tx, cosigned.values())?;
     tx.commit()
 }
 
@@ -154,11 +165,12 @@ mod tests {
     fn what_was_written_down_is_read_again_without_connections() {
         let mut conn = Connection::open_in_memory().expect("a database");
         conn.execute_batch(TABLE).expect("a table");
+        conn.execute_batch(crate::log::TABLES).expect("tables");
         let ledger = Ledger::read(&conn).expect("it reads");
         let peer = PeerId([7; 32]);
         ledger
             .change(&peer, |a| *a = Account { seen: Timestamp(5), containers: 2, bytes: 99, connections: 1 });
-        ledger.write(&mut conn).expect("it is written");
+        ledger.write(&mut conn, &HashMap::new()).expect("it is written");
         let again = Ledger::read(&conn).expect("it reads again");
         assert_eq!(again.account(&peer), Account { connections: 0, ..ledger.account(&peer) });
         assert_eq!((ledger.connected(), again.connected()), (1, 0));

@@ -1,11 +1,12 @@
 //! Piecewise server: the side that accepts connections and keeps every table in a SQLite file.
 //!
-//! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `databases` knows which files are open, `database` is one with its thread, `surveys`
-//! answers for all of them;
-//! `supervisor` knows who may do what; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs.
+//! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `databases` knows which files are open, `database` is one with its thread, `outbox` what it gives a connection to send,
+//! `surveys` answers for all of them;
+//! `supervisor` knows who may do what, `rights` has it at hand, `admission` lets devices in; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs.
 //! `limits`, `disk`, `backlog` and `ledger` keep what peers take within bounds; `metrics`, `report` and `status` tell how it goes;
 //! `say` writes what people read.
 
+mod admission;
 pub mod audit;
 mod backlog;
 pub mod commits;
@@ -19,7 +20,9 @@ pub mod limits;
 pub mod listener;
 pub mod log;
 mod metrics;
+mod outbox;
 mod report;
+mod rights;
 pub mod say;
 mod status;
 pub mod supervisor;

@@ -1,5 +1,6 @@
 //! Listener: accepts sockets until it is told to stop; knows which databases are open.
 
+use crate::admission::Admission;
 use crate::backlog::Backlog;
 use crate::config::{MetricsFor, ServeConfig};
 use crate::databases::Databases;
@@ -33,6 +34,7 @@ pub struct Server {
     pub(crate) gate: Arc<Gate>,
     pub(crate) disk: Arc<Disk>,
     pub(crate) backlog: Backlog,
+    pub(crate) admission: Admission,
     https: bool,
     pub(crate) databases: Arc<Databases>,
     connections: AtomicU64,
@@ -55,6 +57,7 @@ impl Server {
         let open_max = config.limits.open_databases;
         let databases = Databases::new(supervisor.clone(), metrics.clone(), disk.clone(), open_max);
         let server = Self {
+            admission: Admission::of(supervisor.clone()),
             supervisor,
             metrics,
             databases,

@@ -5,7 +5,7 @@
 //! restored from an old backup does not continue it, which is noticed at the next start, or as soon as a client shows a
 //! newer note. Then nothing is signed until the operator declares a new origin.
 
-use crate::supervisor::{Supervisor, SupervisorError};
+use crate::supervisor::{State, Supervisor, SupervisorError};
 use piecewise_core::id::{PeerId, RealmId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
 use piecewise_core::supervisor_log::note::{Checkpoint, Cosignature, LogKey, Note};
@@ -184,13 +184,16 @@ impl Supervisor {
             let reason = "the log does not continue the checkpoint that was signed last";
             halt(&tx, reason)?;
             report_halted(reason);
-            return Ok(tx.commit()?);
+            tx.commit()?;
+            state.told = None;
+            return Ok(());
         }
         let size = size(&tx)?;
         let root = tree::root(&Rows(&tx), size)?;
         let note = Checkpoint { origin: status.key.origin, size, root }.sign(&self.log_key);
         set(&tx, "log_note", note.to_string())?;
         tx.commit()?;
+        state.told = None;
         state.notes.push_back(note.clone());
         if state.notes.len() > NOTES_KEPT {
             state.notes.pop_front();
@@ -214,10 +217,26 @@ impl Supervisor {
         set(&tx, "log_number", number)?;
         tx.execute("DELETE FROM settings WHERE name IN ('log_note', 'log_halted')", [])?;
         tx.commit()?;
-        state.edge = None;
+        (state.edge, state.told) = (None, None);
         drop(state);
         self.log_sign()?;
         Ok(key)
+    }
+
+    /// What is told of the log now, but for a proof. It is signed once, not for each who asks.
+    fn told(&self, state: &mut State) -> Result<Told, SupervisorError> {
+        let version = state.data_version()?;
+        if let Some((at, told)) = &state.told
+            && *at == version
+        {
+            return Ok(told.clone());
+        }
+        let status = self.status_of(&state.conn)?;
+        let statement = sign_statement(&self.identity, &status.key);
+        let note = status.note.filter(|_| status.halted.is_none());
+        let told = Told { log: status.key, statement, note, proof: vec![] };
+        state.told = Some((version, told.clone()));
+        Ok(told)
     }
 
     /// Answers a client about the log; None: there is nothing to say.
@@ -229,45 +248,44 @@ impl Supervisor {
         if message == LogMessage::AskStatus {
             return Ok(Some(LogMessage::StatusLink(self.status_link_for(peer)?)));
         }
-        let state = self.state();
-        let conn = &state.conn;
+        let mut state = self.state();
         Ok(match message {
             LogMessage::Ask { origin, size, root } => {
-                let status = self.status_of(conn)?;
-                let note = status.note.filter(|_| status.halted.is_none());
-                let known = origin == status.key.origin;
-                if let Some(checkpoint) = note.as_ref().map(|n| &n.checkpoint)
+                let told = self.told(&mut state)?;
+                let known = origin == told.log.origin;
+                if let Some(checkpoint) = told.note.as_ref().map(|n| &n.checkpoint)
                     && known
                     && (checkpoint.size, checkpoint.root) == (size, root)
                 {
                     return Ok(Some(LogMessage::Same));
                 }
-                let proof = match &note {
+                let proof = match &told.note {
                     Some(note) if known && size <= note.checkpoint.size => {
-                        tree::consistency(&Rows(conn), size, note.checkpoint.size)?
+                        tree::consistency(&Rows(&state.conn), size, note.checkpoint.size)?
                     }
                     _ => vec![],
                 };
-                let statement = sign_statement(&self.identity, &status.key);
-                Some(LogMessage::Told(Told { log: status.key, statement, note, proof }))
+                Some(LogMessage::Told(Told { proof, ..told }))
             }
             LogMessage::Cosigned(cosignature) => {
                 let signed = state.notes.iter().rev().find(|n| n.check_cosignature(&cosignature).is_ok());
-                if let Some(note) = signed.filter(|_| cosignature.witness == *peer) {
-                    keep_cosignature(conn, note.checkpoint.size, &cosignature)?;
+                if let Some(size) = signed.filter(|_| cosignature.witness == *peer).map(|n| n.checkpoint.size)
+                {
+                    state.cosigned.insert(*peer, (size, cosignature));
                 }
                 None
             }
-            LogMessage::Prove { segment, size } => Some(prove(conn, segment, size)?),
+            LogMessage::Prove { segment, size } => Some(prove(&state.conn, segment, size)?),
             LogMessage::Alarm(note) => {
-                let status = self.status_of(conn)?;
+                let status = self.status_of(&state.conn)?;
                 if note.verify(&status.key).is_ok()
                     && status.halted.is_none()
-                    && !continues(conn, &note.checkpoint)?
+                    && !continues(&state.conn, &note.checkpoint)?
                 {
                     let reason =
                         format!("client {} has a checkpoint that the log does not continue", peer.short());
-                    halt(conn, &reason)?;
+                    halt(&state.conn, &reason)?;
+                    state.told = None;
                     report_halted(&reason);
                 }
                 None
@@ -297,12 +315,18 @@ fn report_halted(reason: &str) {
     );
 }
 
-fn keep_cosignature(conn: &Connection, size: u64, c: &Cosignature) -> Result<(), rusqlite::Error> {
+/// Writes cosignatures down.
+pub(crate) fn keep_cosignatures<'c>(
+    conn: &Connection,
+    cosigned: impl Iterator<Item = &'c (u64, Cosignature)>,
+) -> Result<(), rusqlite::Error> {
     let sql = "INSERT INTO cosignatures VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT DO UPDATE SET size = ?2, seconds = ?3, signature = ?4 WHERE size <= ?2";
-    conn.prepare_cached(sql)?
-        .execute(params![c.witness.0, size as i64, c.seconds as i64, c.signature])
-        .map(drop)
+    let mut stmt = conn.prepare_cached(sql)?;
+    for (size, c) in cosigned {
+        stmt.execute(params![c.witness.0, *size as i64, c.seconds as i64, c.signature])?;
+    }
+    Ok(())
 }
 
 /// The proof that a leaf says the segment was accepted, in the log as it was at `size`.

@@ -142,7 +142,8 @@ fn invite(args: &InviteArgs) -> Result<(), Failure> {
     })?;
     let now = piecewise_server::now();
     let expires = Timestamp(now.0 + args.expires * 3_600_000);
-    say!("{}", supervisor.invite(&grants, &address, piecewise_server::chance(), now, expires)?);
+    let invites = supervisor.invites(args.count as usize, &grants, &address, now, expires)?;
+    invites.iter().for_each(|invite| say!("{invite}"));
     Ok(())
 }
 

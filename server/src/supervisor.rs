@@ -1,26 +1,31 @@
 //! Supervisor: who is known, who may do what, and the server's own key. One SQLite file, `supervisor.db`.
 //!
-//! All SQL about peers, grants and invites is here. Commands such as `invite` write the file while the
-//! server runs; the server notices at the next question.
+//! All SQL about them is here, in `rights` and in `admission`. Commands such as `revoke` write the file while the server runs. It hears of
+//! that and looks, and it looks before it takes anything in, so that what comes after a revocation is refused.
 
 use crate::ledger::{self, Ledger};
 use crate::limits::Hit;
+use crate::rights::Rights;
 use crate::{log, status};
 use piecewise_core::grant::Grant;
-use piecewise_core::handshake::RefuseReason;
 use piecewise_core::id::{PeerId, RealmId, Timestamp};
 use piecewise_core::identity::Identity;
 use piecewise_core::invite::Invite;
 use piecewise_core::session::Authority;
-use piecewise_core::supervisor_log::note::Note;
+use piecewise_core::supervisor_log::note::{Cosignature, Note};
+use piecewise_core::supervisor_log::talk::Told;
 use piecewise_core::supervisor_log::tree::Edge;
 use piecewise_core::supervisor_log::{Entry, Event};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use std::collections::{HashMap, VecDeque};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
+
+/// The file, in the data folder.
+const FILE: &str = "supervisor.db";
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS settings(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -70,19 +75,33 @@ pub struct Supervisor {
     pub realm: RealmId,
     pub(crate) log_key: Identity,
     pub(crate) ledger: Ledger,
+    pub(crate) rights: Rights,
     folder: PathBuf,
     state: Mutex<State>,
+    /// Told when somebody has written the file, perhaps this process.
+    pub(crate) written: Notify,
 }
 
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) conn: Connection,
-    version: i64,
-    grants: HashMap<PeerId, Arc<[Grant]>>,
+    /// The version of the file when rights were read; None: they have to be read anew.
+    version: Option<i64>,
     /// The right edge of the log, as it was after the last append here.
     pub(crate) edge: Option<Edge>,
     /// Notes signed lately.
     pub(crate) notes: VecDeque<Note>,
+    /// What is told of the log to whoever asks, and the version of the file that it was read from.
+    pub(crate) told: Option<(i64, Told)>,
+    /// Cosignatures, with the sizes of the log that they are of, to be written down.
+    pub(crate) cosigned: HashMap<PeerId, (u64, Cosignature)>,
+}
+
+impl State {
+    /// Changes whenever another process has written the file.
+    pub(crate) fn data_version(&self) -> Result<i64, rusqlite::Error> {
+        self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+    }
 }
 
 /// A device that joined.
@@ -109,7 +128,7 @@ impl Supervisor {
         };
         make_private_folder(folder).map_err(file(folder))?;
         let identity = read_or_make_key(&folder.join("server.key"))?;
-        let path = folder.join("supervisor.db");
+        let path = folder.join(FILE);
         let conn = Connection::open(&path)?;
         restrict(&path).map_err(file(&path))?;
         conn.busy_timeout(Duration::from_secs(5))?;
@@ -121,14 +140,25 @@ impl Supervisor {
         let ledger = Ledger::read(&conn)?;
         conn.execute("INSERT OR IGNORE INTO settings VALUES ('realm', randomblob(16))", [])?;
         let realm = conn.query_row("SELECT value FROM settings WHERE name = 'realm'", [], |r| r.get(0))?;
-        let state = State { conn, version: -1, grants: HashMap::new(), edge: None, notes: VecDeque::new() };
+        let state = State {
+            conn,
+            version: None,
+            edge: None,
+            notes: VecDeque::new(),
+            told: None,
+            cosigned: HashMap::new(),
+        };
         let (log_key, folder) = (log::key(folder)?, folder.to_owned());
-        Ok(Self { identity, realm: RealmId(realm), log_key, ledger, folder, state: Mutex::new(state) })
+        let (realm, rights, state) = (RealmId(realm), Rights::default(), Mutex::new(state));
+        let written = Notify::new();
+        let supervisor = Self { identity, realm, log_key, ledger, rights, folder, state, written };
+        supervisor.look();
+        Ok(supervisor)
     }
 
     /// Opens the data folder of a server that has run.
     pub fn existing(folder: &Path) -> Result<Self, SupervisorError> {
-        match folder.join("supervisor.db").exists() {
+        match folder.join(FILE).exists() {
             true => Self::open(folder),
             false => Err(SupervisorError::NoServer { path: folder.to_owned() }),
         }
@@ -154,89 +184,80 @@ impl Supervisor {
     ) -> Result<Invite, SupervisorError> {
         let (server, realm) = (self.identity.peer_id(), self.realm);
         let invite = Invite { address: address.to_owned(), server, realm, secret };
-        let list: Vec<_> = grants.iter().map(Grant::to_string).collect();
-        let (secret_hash, grants) = (invite.secret_hash(), list.join("\n"));
-        self.logged(now, |tx| {
-            tx.execute(
-                "INSERT INTO invites(hash, grants, expires) VALUES (?, ?, ?)",
-                params![secret_hash, grants, expires.0 as i64],
-            )?;
-            Ok(Some(Event::Invited { secret_hash, expires, grants }))
-        })?;
+        self.keep_invites(std::slice::from_ref(&invite), grants, now, expires)?;
         Ok(invite)
     }
 
-    /// Does something that the log shall tell of, in one transaction; false if there was nothing to do.
+    /// Makes so many invites, each with a secret of its own.
+    pub fn invites(
+        &self,
+        count: usize,
+        grants: &[Grant],
+        address: &str,
+        now: Timestamp,
+        expires: Timestamp,
+    ) -> Result<Vec<Invite>, SupervisorError> {
+        let (server, realm) = (self.identity.peer_id(), self.realm);
+        let secrets = std::iter::repeat_with(crate::chance).take(count);
+        let invites = secrets.map(|secret| Invite { address: address.to_owned(), server, realm, secret });
+        let invites: Vec<_> = invites.collect();
+        self.keep_invites(&invites, grants, now, expires)?;
+        Ok(invites)
+    }
+
+    fn keep_invites(
+        &self,
+        invites: &[Invite],
+        grants: &[Grant],
+        now: Timestamp,
+        expires: Timestamp,
+    ) -> Result<(), SupervisorError> {
+        let list: Vec<_> = grants.iter().map(Grant::to_string).collect();
+        let grants = list.join("\n");
+        let kept = self.logged(now, None, |tx| {
+            let mut stmt = tx.prepare("INSERT INTO invites(hash, grants, expires) VALUES (?, ?, ?)")?;
+            let keep = |invite: &Invite| {
+                let secret_hash = invite.secret_hash();
+                stmt.execute(params![secret_hash, grants, expires.0 as i64])?;
+                Ok(Event::Invited { secret_hash, expires, grants: grants.clone() })
+            };
+            invites.iter().map(keep).collect()
+        });
+        kept.map(drop)
+    }
+
+    /// Does something that the log shall tell of, in one transaction; false if there was nothing to do. `of` is the device
+    /// whose rights it changes.
     fn logged(
         &self,
         now: Timestamp,
-        work: impl FnOnce(&Connection) -> Result<Option<Event>, rusqlite::Error>,
+        of: Option<&PeerId>,
+        work: impl FnOnce(&Connection) -> Result<Vec<Event>, rusqlite::Error>,
     ) -> Result<bool, SupervisorError> {
         let mut state = self.state();
-        state.version = -1;
         let tx = state.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let Some(event) = work(&tx)? else { return Ok(false) };
-        let entry = Entry { time: now, event }.encode();
-        log::append(&tx, &mut None, std::iter::once(&entry[..]))?;
+        let events = work(&tx)?;
+        if events.is_empty() {
+            return Ok(false);
+        }
+        append(&tx, now, events)?;
         tx.commit()?;
+        if let Some(peer) = of {
+            self.rights.read_of(&state.conn, peer)?;
+        }
         Ok(true)
-    }
-
-    /// Decides whether a device is let in; an invite is used up in the same step.
-    pub fn admit(
-        &self,
-        peer: &PeerId,
-        name: &str,
-        invite: Option<[u8; 32]>,
-        now: Timestamp,
-    ) -> Result<Result<(), RefuseReason>, SupervisorError> {
-        let mut state = self.state();
-        let tx = state.conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let revoked: Option<bool> = tx
-            .query_row("SELECT revoked IS NOT NULL FROM peers WHERE key = ?", [peer.0], |r| r.get(0))
-            .optional()?;
-        if revoked == Some(true) {
-            return Ok(Err(RefuseReason::Revoked));
-        }
-        let Some(hash) = invite else {
-            return Ok(if revoked.is_some() { Ok(()) } else { Err(RefuseReason::Unknown) });
-        };
-        let used = tx.execute(
-            "UPDATE invites SET used_by = ?1 WHERE hash = ?2 AND used_by IS NULL AND expires > ?3",
-            params![peer.0, hash, now.0 as i64],
-        )?;
-        if used == 0 {
-            return Ok(Err(RefuseReason::BadInvite));
-        }
-        tx.execute(
-            "INSERT INTO peers(key, name, joined) VALUES (?1, ?2, ?3) ON CONFLICT(key) DO UPDATE SET name = ?2",
-            params![peer.0, name, now.0 as i64],
-        )?;
-        let grants: String =
-            tx.query_row("SELECT grants FROM invites WHERE hash = ?", [hash], |r| r.get(0))?;
-        for grant in grants.lines().filter_map(|g| g.parse::<Grant>().ok()) {
-            tx.execute(
-                "REPLACE INTO grants VALUES (?, ?, ?)",
-                params![peer.0, grant.pattern.as_str(), grant.access.to_string()],
-            )?;
-        }
-        let event = Event::Joined { peer: *peer, name: name.to_owned(), secret_hash: hash };
-        log::append(&tx, &mut None, std::iter::once(&Entry { time: now, event }.encode()[..]))?;
-        tx.commit()?;
-        state.version = -1;
-        Ok(Ok(()))
     }
 
     /// Devices that joined.
     pub fn peers(&self) -> Result<Vec<Peer>, SupervisorError> {
-        let mut state = self.state();
-        state.refresh()?;
+        self.look();
+        let state = self.state();
         let mut stmt =
             state.conn.prepare("SELECT key, name, joined, revoked IS NOT NULL FROM peers ORDER BY joined")?;
         let rows = stmt.query_map([], |r| {
             let key = PeerId(r.get(0)?);
             let joined = Timestamp(r.get::<_, i64>(2)? as u64);
-            let grants = state.grants.get(&key).map(|grants| grants.to_vec()).unwrap_or_default();
+            let grants = self.rights.of(&key).to_vec();
             Ok(Peer { key, name: r.get(1)?, joined, revoked: r.get(3)?, grants })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -244,68 +265,73 @@ impl Supervisor {
 
     /// Takes all rights from a device; false if it is not known.
     pub fn revoke(&self, peer: &PeerId, now: Timestamp) -> Result<bool, SupervisorError> {
-        self.logged(now, |tx| {
+        self.logged(now, Some(peer), |tx| {
             let sql = "UPDATE peers SET revoked = ? WHERE key = ? AND revoked IS NULL";
             let done = tx.execute(sql, params![now.0 as i64, peer.0])? > 0;
-            Ok(done.then_some(Event::Revoked { peer: *peer }))
+            Ok(done.then_some(Event::Revoked { peer: *peer }).into_iter().collect())
         })
     }
 
     /// Gives a device a grant, in place of one with the same pattern; false if it is not known.
     pub fn grant(&self, peer: &PeerId, grant: &Grant, now: Timestamp) -> Result<bool, SupervisorError> {
-        self.logged(now, |tx| {
+        self.logged(now, Some(peer), |tx| {
             let sql = "REPLACE INTO grants SELECT key, ?2, ?3 FROM peers WHERE key = ?1";
             let done =
                 tx.execute(sql, params![peer.0, grant.pattern.as_str(), grant.access.to_string()])? > 0;
-            Ok(done.then(|| Event::Granted { peer: *peer, grant: grant.to_string() }))
+            let event = || Event::Granted { peer: *peer, grant: grant.to_string() };
+            Ok(done.then(event).into_iter().collect())
         })
     }
 
     /// Takes a grant from a device; false if it had none of this pattern.
     pub fn ungrant(&self, peer: &PeerId, pattern: &str, now: Timestamp) -> Result<bool, SupervisorError> {
-        self.logged(now, |tx| {
+        self.logged(now, Some(peer), |tx| {
             let sql = "DELETE FROM grants WHERE key = ? AND pattern = ?";
             let done = tx.execute(sql, params![peer.0, pattern])? > 0;
-            Ok(done.then(|| Event::Ungranted { peer: *peer, grant: pattern.to_owned() }))
+            let event = || Event::Ungranted { peer: *peer, grant: pattern.to_owned() };
+            Ok(done.then(event).into_iter().collect())
         })
     }
 
-    /// What a device may do; nothing if it is unknown or revoked.
-    pub fn grants(&self, peer: &PeerId) -> Arc<[Grant]> {
-        if *peer == self.identity.peer_id() {
-            return "**=admin".parse().into_iter().collect();
+    /// A file of the folder was written; "": it is not known which.
+    pub(crate) fn heard_of(&self, file: &str) {
+        if file.is_empty() || file.starts_with(FILE) {
+            self.written.notify_one();
         }
+    }
+
+    /// Reads the rights of devices anew if another process wrote the file since the last look.
+    pub fn look(&self) {
+        if let Err(error) = self.try_look() {
+            tracing::error!(%error, "grants cannot be read; nothing is granted");
+            self.state().version = None;
+            self.rights.clear();
+        }
+    }
+
+    fn try_look(&self) -> Result<(), rusqlite::Error> {
         let mut state = self.state();
-        match state.refresh() {
-            Ok(()) => state.grants.get(peer).cloned().unwrap_or_default(),
-            Err(error) => {
-                tracing::error!(%error, "grants cannot be read; nothing is granted");
-                Arc::default()
-            }
+        let version = state.data_version()?;
+        if state.version != Some(version) {
+            self.rights.read(&state.conn)?;
+            state.version = Some(version);
+        }
+        Ok(())
+    }
+
+    /// What a device may do; nothing if it is unknown or revoked. As it was at the last look.
+    pub fn grants(&self, peer: &PeerId) -> Arc<[Grant]> {
+        match *peer == self.identity.peer_id() {
+            true => "**=admin".parse().into_iter().collect(),
+            false => self.rights.of(peer),
         }
     }
 }
 
-impl State {
-    fn refresh(&mut self) -> Result<(), rusqlite::Error> {
-        let version = self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |r| r.get(0))?;
-        if version == self.version {
-            return Ok(());
-        }
-        let mut grants: HashMap<PeerId, Vec<Grant>> = HashMap::new();
-        let sql = "SELECT g.key, g.pattern || '=' || g.access FROM grants g JOIN peers p USING (key)
-                   WHERE p.revoked IS NULL";
-        let mut stmt = self.conn.prepare_cached(sql)?;
-        let mut rows = stmt.query([])?;
-        while let Some(row) = rows.next()? {
-            if let Ok(grant) = row.get::<_, String>(1)?.parse() {
-                grants.entry(PeerId(row.get(0)?)).or_default().push(grant);
-            }
-        }
-        self.grants = grants.into_iter().map(|(peer, grants)| (peer, grants.into())).collect();
-        self.version = version;
-        Ok(())
-    }
+/// Brings events into the log; call it in a transaction.
+pub(crate) fn append(tx: &Connection, now: Timestamp, events: Vec<Event>) -> Result<(), rusqlite::Error> {
+    let entries: Vec<_> = events.into_iter().map(|event| Entry { time: now, event }.encode()).collect();
+    log::append(tx, &mut None, entries.iter().map(|entry| &entry[..]))
 }
 
 impl Authority for Supervisor {
@@ -378,6 +404,7 @@ fn restrict(path: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use piecewise_core::grant::Access;
+    use piecewise_core::handshake::RefuseReason;
 
     const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -419,6 +446,7 @@ mod tests {
         assert!(supervisor.access(&peer, "shop/orders").is_some());
         let other = Supervisor::open(folder.path()).expect("it opens twice");
         assert!(other.revoke(&peer, NOW).expect("it is revoked"));
+        supervisor.look();
         assert_eq!(supervisor.access(&peer, "shop/orders"), None);
         assert_eq!(supervisor.admit(&peer, "", None, NOW).expect("an answer"), Err(RefuseReason::Revoked));
     }

@@ -1,5 +1,7 @@
-//! Upkeep: what a server does once a second: look at the disk, let databases rest, write the ledger down.
+//! Upkeep: what a server does once a second: look at the disk, let databases rest, write the ledger down; and look whether
+//! rights have changed, which it hears of as well.
 
+use crate::commits::SETTLE;
 use crate::database::Command;
 use crate::limits::Hit;
 use crate::listener::Server;
@@ -17,8 +19,15 @@ pub(crate) async fn run(server: Arc<Server>) {
     loop {
         tokio::select! {
             _ = tick.tick() => {}
+            () = server.supervisor.written.notified() => {
+                // The commit can be seen a moment after the write that tells of it.
+                tokio::time::sleep(SETTLE).await;
+                server.supervisor.look();
+                continue;
+            }
             _ = stop.changed() => return,
         }
+        server.supervisor.look();
         look_at_disk(&server, &mut stopped);
         server.databases.trim();
         server.write_ledger();
@@ -47,11 +56,13 @@ fn look_at_disk(server: &Server, before: &mut Option<Stop>) {
 }
 
 impl Server {
-    /// Writes down what is known of peers.
+    /// Writes down what is known of peers, and their cosignatures: one transaction for all of them.
     pub(crate) fn write_ledger(&self) {
         let mut state = self.supervisor.state();
-        if let Err(error) = self.supervisor.ledger.write(&mut state.conn) {
+        let cosigned = std::mem::take(&mut state.cosigned);
+        if let Err(error) = self.supervisor.ledger.write(&mut state.conn, &cosigned) {
             tracing::error!(%error, "what is known of peers cannot be written down; it is tried again");
+            state.cosigned = cosigned;
         }
     }
 }

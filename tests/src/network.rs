@@ -289,9 +289,9 @@ impl Network {
                     continue;
                 }
                 if faults.repeat.is_some_and(|one_in| self.rng.one_in(one_in)) {
-                    line.under_way[n].push_back(frame.clone());
+                    line.under_way[n].push_back(frame.to_vec());
                 }
-                line.under_way[n].push_back(frame);
+                line.under_way[n].push_back(frame.to_vec());
             }
         }
         for n in 0..2 {

@@ -37,7 +37,7 @@ async fn compare(home: &Home, replica: &mut Replica, tables: &[String]) -> Resul
     let lost = || Failure::new("the connection was lost").code(code::UNREACHABLE);
     loop {
         while let Some(frame) = link.next_frame(replica, now())? {
-            if !connection.send(frame).await {
+            if !connection.send(frame.to_vec()).await {
                 return Err(lost());
             }
         }

@@ -191,7 +191,7 @@ impl Talk {
             };
             let Some(frame) = link.next_frame(&mut self.replica, now())? else { break };
             self.summary.bytes_sent += frame.len() as u64;
-            room.send(self.channel, frame);
+            room.send(self.channel, frame.to_vec());
             (moved, self.closing) = (true, false);
         }
         let traffic = link.traffic(&self.replica);

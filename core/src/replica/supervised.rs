@@ -59,6 +59,23 @@ impl Replica {
         Ok(())
     }
 
+    /// Tells the log of a receipt, in the next [`Self::keep_receipts`].
+    pub(crate) fn note_receipt(&mut self, time: Timestamp, event: Event) {
+        if self.is_server {
+            self.receipts.push(Entry { time, event }.encode());
+        }
+    }
+
+    /// Writes down the receipts that came, for the log: one transaction for all of them.
+    pub fn keep_receipts(&mut self) -> Result<(), ReplicaError> {
+        if self.receipts.is_empty() {
+            return Ok(());
+        }
+        self.transaction(|r| Ok(r.receipts.iter().try_for_each(|entry| outbox::put(&r.conn, entry))?))?;
+        self.receipts.clear();
+        Ok(())
+    }
+
     /// Tells the log that a segment entered.
     pub(crate) fn tell_log_of(&self, no: i64, segment: &Segment, peer: i64) -> Result<(), ReplicaError> {
         if !self.is_server {

@@ -64,6 +64,7 @@ impl Supervisor {
 
     /// The secret of a link for a peer who asks; None if it administers nothing.
     pub(crate) fn status_link_for(&self, peer: &PeerId) -> Result<Option<[u8; 32]>, SupervisorError> {
+        self.look();
         if !administers_any(&self.grants(peer)) {
             return Ok(None);
         }
@@ -100,6 +101,7 @@ impl Supervisor {
             stmt.query_row(params![hash(secret), now.0 as i64], |row| row.get(0).map(PeerId)).optional()
         };
         let peer = found(&self.state())?;
+        self.look();
         Ok(peer.map(|peer| self.grants(&peer)).filter(|grants| administers_any(grants)))
     }
 

@@ -178,11 +178,7 @@ impl Crowd {
             rows: String::new(),
             server_rows: String::new(),
         };
-        crowd.row(&format!(
-            "| an invite made, on the server, of {} | {} |",
-            crowd.secrets.len(),
-            time(invited)
-        ));
+        crowd.row(&format!("| {} invites made | {} |", crowd.secrets.len(), time(invited)));
         crowd
     }
 
@@ -190,6 +186,7 @@ impl Crowd {
         let board = Board::new();
         let (file, _watch) = self.database("crowd");
         self.look("before");
+        let before = self.usage();
         let mut tasks = JoinSet::new();
         let started = Instant::now();
         self.seat(&mut tasks, &board, "crowd", self.clients).await;
@@ -201,6 +198,8 @@ impl Crowd {
             time(took)
         ));
         self.failed(&board);
+        let each = self.usage().memory_kib.saturating_sub(before.memory_kib) as f64 / self.clients as f64;
+        self.row(&format!("| the server's memory for each of them | {each:.1} KiB |"));
         self.look("all connected");
         self.idle("idle").await;
         self.edits(&file, &board, "one edit").await;
@@ -375,7 +374,7 @@ The server's process:
             let body: String =
                 (0..UNREAD_BYTES / 16).map(|_| format!("{:016x}", vocabulary.rng.number())).collect();
             board.forget();
-            writer.execute("UPDATE notes SET body = ? WHERE id = 1", params![body]).expect("an update");
+            writer.execute("INSERT INTO notes(body) VALUES (?)", params![body]).expect("a row");
             let started = Instant::now();
             let all = || board.arrivals().len() as u64 >= READERS;
             wait_until(all, || board.arrivals().len() as u64).await;
@@ -407,20 +406,16 @@ The server's process:
     }
 }
 
-/// Makes invites in the data folder of a server that does not run yet; the time of one.
+/// Makes invites in the data folder of a server that does not run yet; how long that took.
 fn invite(data: &Path, count: u64) -> (Vec<[u8; 32]>, Duration) {
     let supervisor = Supervisor::open(data).expect("a data folder");
     let grants: Vec<Grant> = vec!["*/*=write".parse().expect("a grant")];
     let now = piecewise_server::now();
     let expires = Timestamp(now.0 + 86_400_000);
     let started = Instant::now();
-    let secrets = (0..count).map(|_| {
-        let secret = piecewise_server::chance();
-        supervisor.invite(&grants, "ws://127.0.0.1", secret, now, expires).expect("an invite");
-        secret
-    });
-    let secrets = secrets.collect();
-    (secrets, started.elapsed() / count as u32)
+    let invites =
+        supervisor.invites(count as usize, &grants, "ws://127.0.0.1", now, expires).expect("invites");
+    (invites.into_iter().map(|invite| invite.secret).collect(), started.elapsed())
 }
 
 /// Waits until something is so; if it does not become so, says how far it came.

@@ -1,0 +1,100 @@
+//! Sending: the parts of the feed that a peer lacks, a window full at a time.
+//!
+//! Those who are as far as each other lack the same. A server keeps what it made for one of them for the next, see `fan_out`.
+
+use super::{Container, MESSAGE_BYTES, SyncError};
+use crate::message::{Cursor, Message, Segments};
+use crate::session::Session;
+use crate::store::segments;
+
+/// Bytes sent and not acknowledged, for each container.
+const WINDOW_BYTES: usize = 4 << 20;
+/// What a message without segments counts as.
+const EMPTY_BYTES: usize = 64;
+/// Lines of the feed looked at for one message.
+const LINES: usize = 256;
+
+impl Container<'_> {
+    /// The next part of the feed that the peer does not have.
+    pub(super) fn next_segments(&mut self, session: &mut Session) -> Result<Option<Message>, SyncError> {
+        let (Some(mut sent), Some(proven)) = (session.sent, session.proven) else { return Ok(None) };
+        if session.holds_back || session.is_in_repair() || session.in_flight_bytes() >= WINDOW_BYTES {
+            return Ok(None);
+        }
+        if session.stopped && session.in_flight.iter().any(|(_, bytes)| *bytes > EMPTY_BYTES) {
+            session.held_back = true;
+            return Ok(None); // the peer may have let it pass
+        }
+        if let Some(reach) = session.after_repair.take() {
+            session.sent = Some(reach);
+            return Ok(Some(Message::Segments(Segments { from: Cursor::START, reach, segments: vec![] })));
+        }
+        if sent == self.replica.containers[&self.no].feed.tip {
+            return Ok(None);
+        }
+        if !self.is_in_feed(&sent)? {
+            // Segments were taken out of the feed: go back to what the peer is known to have.
+            sent = self.common(session)?.unwrap_or(Cursor::START);
+        }
+        if let Some(part) = self.replica.fan_out.find(self.no, &sent, session.peer_no)
+            && !session.stopped
+            && self.is_in_feed(&part.reach)?
+        {
+            return Ok(Some(Self::sending(session, part.clone())));
+        }
+        let conn = &self.replica.conn;
+        let from = sent;
+        let (mut bytes, mut parts, mut origins, mut all) = (0, vec![], vec![], true);
+        'lines: loop {
+            let lines = segments::after(conn, self.no, sent.seq, LINES)?;
+            let count = lines.len();
+            for line in lines {
+                let theirs = Some(line.origin.peer) == session.peer_no && line.origin.seq <= proven.seq;
+                session.held_back = !theirs && session.stopped;
+                if session.held_back {
+                    break 'lines;
+                }
+                if !theirs {
+                    let segment = segments::bytes(conn, line.no)?;
+                    if bytes > 0 && bytes + segment.len() > MESSAGE_BYTES {
+                        break 'lines;
+                    }
+                    bytes += segment.len();
+                    parts.push(segment);
+                    if !origins.contains(&line.origin.peer) {
+                        origins.push(line.origin.peer);
+                    }
+                }
+                all &= !theirs;
+                sent = line.cursor;
+            }
+            if count < LINES || bytes >= MESSAGE_BYTES {
+                break;
+            }
+        }
+        if sent == from {
+            session.sent = Some(sent);
+            return Ok(None);
+        }
+        let part = Segments { from, reach: sent, segments: parts };
+        if all && self.replica.is_server {
+            self.replica.fan_out.keep(self.no, part.clone(), origins);
+        }
+        Ok(Some(Self::sending(session, part)))
+    }
+
+    /// Takes note of a part of the feed that goes to the peer.
+    fn sending(session: &mut Session, part: Segments) -> Message {
+        let bytes = part.segments.iter().map(|segment| segment.len()).sum::<usize>();
+        session.sent = Some(part.reach);
+        session.in_flight.push_back((part.reach, bytes + EMPTY_BYTES));
+        session.count_sent(&part.segments);
+        Message::Segments(part)
+    }
+
+    /// Whether our feed proves a cursor.
+    pub(super) fn is_in_feed(&self, cursor: &Cursor) -> Result<bool, SyncError> {
+        let tip = &self.replica.containers[&self.no].feed.tip;
+        Ok(cursor == tip || segments::hash_at(&self.replica.conn, self.no, cursor.seq)? == Some(cursor.hash))
+    }
+}
