@@ -145,7 +145,7 @@ pub(crate) struct Done {
 }
 
 /// Containers that the server does not grant, and those that would be more than this device may create.
-#[derive(Debug)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeftOut {
     pub(crate) not_granted: Vec<String>,
     pub(crate) over_quota: Vec<String>,
@@ -207,13 +207,15 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// Talks for as long as the connection lives; `on_level` hears what moved each time both are level.
+    /// Talks for as long as the connection lives; `on_level` hears what moved each time both are level, `on_left_out` which
+    /// tables are left out each time that changes.
     pub(crate) async fn live(
         mut self,
         writes: &mut Writes,
         mut on_level: impl FnMut(&Summary, &Replica),
+        on_left_out: impl Fn(&LeftOut, &Replica),
     ) -> Result<(), Failure> {
-        let mut told = Summary::default();
+        let (mut told, mut told_left_out) = (Summary::default(), LeftOut::default());
         let mut first = true;
         loop {
             if writes.any(self.replica)? {
@@ -234,6 +236,11 @@ impl<'a> Drive<'a> {
                     on_level(&since(&summary, &told), self.replica);
                     (told, first) = (summary, false);
                     self.started = Instant::now();
+                }
+                let left_out = LeftOut::of(&self.link, self.replica);
+                if left_out != told_left_out {
+                    on_left_out(&left_out, self.replica);
+                    told_left_out = left_out;
                 }
             }
             self.wait(Some(writes)).await?;

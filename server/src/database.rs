@@ -197,6 +197,7 @@ impl Worker {
     fn run(mut self) -> End {
         tracing::info!(database = self.name, "open");
         self.capture();
+        self.notice_changes();
         loop {
             let wait = if self.look_until.is_some() {
                 LOOK_EVERY

@@ -83,6 +83,22 @@ fn a_table_granted_to_a_device_that_is_connected_appears_there_by_itself() {
 }
 
 #[test]
+fn a_device_that_loses_one_of_its_tables_while_it_is_connected_goes_on_with_the_other() {
+    let it = Setting::new();
+    let (device, key, copy) = it.with_copy("app/*=write");
+    assert_eq!(it.server.run("grant", &[&key, "app/b=write"]).code, 0);
+    let watch = device.watch(&copy);
+    assert_eq!(it.server.run("ungrant", &[&key, "app/*=write"]).code, 0);
+    it.server.wait_for_log("what it may do has changed");
+    watch.wait_for_error("the server does not grant app/a to this device");
+    it.write("UPDATE a SET v = 'after'; UPDATE b SET v = 'after'");
+    until("it hears of b", || query(&copy, "SELECT v FROM b") == ["Text(\"after\")"]);
+    sql(&copy, "INSERT INTO b VALUES ('2', 'theirs')");
+    until("b is sent", || query(&it.server.file("app"), "SELECT count(*) FROM b") == ["Integer(2)"]);
+    assert_eq!(query(&copy, "SELECT v FROM a"), ["Text(\"x\")"]);
+}
+
+#[test]
 fn devices_whose_rights_stay_keep_their_connection_when_another_s_change() {
     let it = Setting::new();
     let (device, _, copy) = it.with_copy("app/*=write");

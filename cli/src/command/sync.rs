@@ -166,13 +166,15 @@ async fn watch_once(
     let (mut connection, server) = connect_for(home, replica).await?;
     let progress = Progress::new(!args.quiet && !args.output.json);
     let drive = Drive::new(replica, &mut connection, server, progress)?;
-    drive
-        .live(writes, |summary, _| {
-            if !args.quiet {
-                print_line(&database, summary, args.output.json);
-            }
-        })
-        .await
+    let on_level = |summary: &Summary, _: &Replica| {
+        if !args.quiet {
+            print_line(&database, summary, args.output.json);
+        }
+    };
+    let on_left_out = |left_out: &LeftOut, replica: &Replica| {
+        tell_what_is_left_out(left_out, replica);
+    };
+    drive.live(writes, on_level, on_left_out).await
 }
 
 pub(super) async fn stop_signal() {

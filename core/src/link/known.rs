@@ -164,7 +164,11 @@ impl Link {
                 Some(_) => None,
             };
             match (denial, &self.role) {
-                (Some(denial), _) => self.deny(&id, denial),
+                (Some(denial), _) => {
+                    // The peer goes on about it until it hears that.
+                    self.denied.extend(replica.containers.with_id(&id).map(|c| (c.no, denial)));
+                    self.deny(&id, denial);
+                }
                 (None, Role::Responder(authority)) if !exists => {
                     authority.created(&self.peer);
                     opened.push((id, told));
