@@ -167,6 +167,7 @@ where
         outbox,
     };
     let backlog: Backlog = server.backlog.of_connection();
+    let freed = outgoing.freed();
     let mut ping = tokio::time::interval(PING_EVERY);
     let mut changes = server.supervisor.rights.changes();
     let rights = server.supervisor.grants(&peer);
@@ -200,6 +201,9 @@ where
                 if outgoing.was_full() {
                     router.has_room();
                 }
+            },
+            () = freed.notified() => if outgoing.was_full() {
+                router.has_room();
             },
             () = router.has_news() => if let Some(news) = router.news() {
                 in_time(server, sink.send(Message::binary(sealer.seal(&news)?))).await?;

@@ -9,7 +9,7 @@ use crate::commits::{FALLBACK, FileState, LOOK_EVERY, SETTLE};
 use crate::databases::{Databases, Resting};
 use crate::disk::Disk;
 use crate::metrics::Meter;
-use crate::outbox::{Outbox, Outgoing};
+use crate::outbox::{Outbox, Outgoing, Place};
 use crate::report::Ask;
 use crate::supervisor::Supervisor;
 use piecewise_core::container::{Received, SyncError};
@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::mpsc::OwnedPermit;
 
 /// Entries brought into the log in one transaction.
 const LOG_ENTRIES_AT_ONCE: usize = 1024;
@@ -259,11 +258,11 @@ impl Worker {
             return false;
         }
         // Other databases have the same way out: without a place in it for each of these words there is no rest.
-        let room = |l: &Attached| l.outbox.owned_place();
+        let room = |l: &Attached| l.outbox.place();
         let Some(room) = self.links.values().map(room).collect::<Option<Vec<_>>>() else { return false };
         let links = std::mem::take(&mut self.links);
         let replica = &self.replica;
-        let rest = |((id, attached), room): ((LinkId, Attached), OwnedPermit<Outgoing>)| {
+        let rest = |((id, attached), room): ((LinkId, Attached), Place)| {
             room.send(Outgoing::Frame(id.1, Link::rest().into()));
             Resting {
                 id,
