@@ -42,8 +42,8 @@ sim: ## Many seeds of the simulator; SEED=7 replays one, RUNS=1000 sets how many
 bench: setup wasm ## Whole-process figures; writes BENCHMARKS.md
 	$(CARGO) build -q --release --workspace
 	target/release/bench BENCHMARKS.md
-	target/release/many BENCHMARKS.md --tables 1000
-	target/release/many BENCHMARKS.md --databases 100 --tables 10 --split
+	target/release/many BENCHMARKS.md --tables 10000
+	target/release/many BENCHMARKS.md --databases 1000 --tables 10
 	ulimit -n $$(ulimit -H -n) && target/release/crowd BENCHMARKS.md --clients 10000
 	node tests/browser/bench.mjs write
 
