@@ -7,13 +7,12 @@ use piecewise_server::disk::Disk;
 use piecewise_server::supervisor::Supervisor;
 use piecewise_tests::data::{query, sql};
 use piecewise_tests::http::{figure, get};
-use piecewise_tests::process::{Device, PATIENCE, Said, Server, text};
+use piecewise_tests::process::{Device, Said, Server, text, until};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 use tempfile::TempDir;
 
 struct Setting {
@@ -61,15 +60,6 @@ impl Setting {
 fn failed(said: &Said, code: i32, error: &str) {
     assert_eq!(said.code, code, "{said}");
     assert!(said.err.contains(error), "no {error:?} in: {said}");
-}
-
-/// Tries until it is so; each try takes its own time.
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "never: {what}");
-    }
 }
 
 #[test]

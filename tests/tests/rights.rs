@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
 
 use piecewise_tests::data::{query, sql};
-use piecewise_tests::process::{Device, PATIENCE, Server, text};
+use piecewise_tests::process::{Device, Server, text, until};
 use std::path::PathBuf;
-use std::time::Instant;
 use tempfile::TempDir;
 
 struct Setting {
@@ -44,14 +43,6 @@ impl Setting {
     fn write(&self, statement: &str) {
         sql(&self.file, statement);
         self.writer.must(["sync", text(&self.file)]);
-    }
-}
-
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "never: {what}");
     }
 }
 
