@@ -475,21 +475,15 @@ impl Replica {
 
     /// A scan has come to its end.
     pub(crate) fn end_scan(&mut self, no: i64) -> Result<(), ReplicaError> {
-        let Some(state) = self.containers.get(&no) else { return Ok(()) };
+        let Some(state) = self.containers.get_mut(&no) else { return Ok(()) };
         // A comparison does not write what documents have for new columns: that comes after it.
         let to_fill = state.scan != Scan::Fill && state.columns.iter().any(|c| c.is_new);
         if to_fill {
             return self.set_scan(no, Scan::Fill);
         }
-        self.know_columns(no)?;
-        self.set_scan(no, Scan::No)
-    }
-
-    /// What documents have for the table's columns is in it. Call it in a transaction.
-    pub(super) fn know_columns(&mut self, no: i64) -> Result<(), ReplicaError> {
-        let Some(state) = self.containers.get_mut(&no) else { return Ok(()) };
         state.columns.iter_mut().for_each(|c| c.is_new = false);
-        Ok(store_columns(&self.conn, no, &state.columns)?)
+        store_columns(&self.conn, no, &state.columns)?;
+        self.set_scan(no, Scan::No)
     }
 
     /// Makes tables read-only here, or writable again. Call it in a transaction.
