@@ -6,8 +6,10 @@ use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Link, Stop};
 use piecewise_core::replica::{Replica, Talk};
-use piecewise_server::commits::{Commits, FALLBACK, LOOK_EVERY, SETTLE};
+use piecewise_server::checkpoints::Checkpoints;
+use piecewise_server::commits::{Commits, Lookout};
 use piecewise_server::now;
+use piecewise_server::turns::Turns;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,7 +63,7 @@ pub(crate) struct Writes {
     /// Which file it is, whatever is at its path later.
     identity: Option<FileIdentity>,
     heard: Arc<Notify>,
-    look_until: Option<Instant>,
+    lookout: Lookout,
     version: Option<i64>,
     _commits: Option<Commits>,
 }
@@ -73,7 +75,7 @@ impl Writes {
         // Without news from the operating system the file is looked at each second.
         let commits = Commits::watch(file, move || tell.notify_one()).ok();
         let (file, identity) = (file.to_owned(), identity(file));
-        Self { file, identity, heard, look_until: None, version: None, _commits: commits }
+        Self { file, identity, heard, lookout: Lookout::default(), version: None, _commits: commits }
     }
 
     /// Whether another file is at the path by now, or none.
@@ -83,10 +85,9 @@ impl Writes {
 
     /// Waits until there may be something new.
     pub(crate) async fn wait(&mut self) {
-        let wait = if self.look_until.is_some() { LOOK_EVERY } else { FALLBACK };
         tokio::select! {
-            () = self.heard.notified() => self.look_until = Some(Instant::now() + SETTLE),
-            () = tokio::time::sleep(wait) => {}
+            () = self.heard.notified() => self.lookout.hear(),
+            () = tokio::time::sleep(self.lookout.wait()) => {}
         }
     }
 
@@ -94,9 +95,6 @@ impl Writes {
     pub(crate) fn any(&mut self, replica: &Replica) -> Result<bool, Failure> {
         if self.is_replaced() {
             return Err(Failure::new("the file was replaced by another; it is opened anew").may_pass());
-        }
-        if self.look_until.is_some_and(|until| until < Instant::now()) {
-            self.look_until = None;
         }
         let version = Some(replica.data_version()?);
         Ok(std::mem::replace(&mut self.version, version) != version)
@@ -135,6 +133,8 @@ pub(crate) struct Drive<'a> {
     apart_since: Option<Instant>,
     /// Segments that had gone either way when the file was told last.
     moved_before: u64,
+    turns: Turns,
+    _checkpoints: Checkpoints,
 }
 
 /// What a talk that ended with both sides level has left to tell.
@@ -166,6 +166,7 @@ impl<'a> Drive<'a> {
     ) -> Result<Self, Failure> {
         replica.set_clock_offset(connection.server_time, now())?;
         let link = Link::initiator(replica, server)?;
+        let checkpoints = Checkpoints::beside(replica)?;
         Ok(Self {
             replica,
             connection,
@@ -178,6 +179,8 @@ impl<'a> Drive<'a> {
             noted: None,
             moved_before: 0,
             apart_since: None,
+            turns: Turns::with_application(),
+            _checkpoints: checkpoints,
         })
     }
 
@@ -306,12 +309,20 @@ impl<'a> Drive<'a> {
     fn step(&mut self) -> Result<bool, Failure> {
         let mut moved = false;
         if self.dirty || self.replica.is_scanning() {
-            let captured = self.replica.capture(now())?;
+            let captured = self.turns.take(self.replica, |replica| replica.capture(now()))?;
             self.summary.rows_captured += captured.rows;
             self.dirty = captured.more;
             moved = captured.rows > 0 || captured.more;
         }
-        for _ in 0..FRAMES_AT_ONCE {
+        // What comes in may have to wait until everything here is captured. So while there is more to capture, what
+        // is captured goes out first, as far as the window lets it: then the server works on it meanwhile.
+        let sent = self.dirty && self.send()?;
+        let frames = match self.dirty {
+            true if sent => 0,
+            true => 1,
+            false => FRAMES_AT_ONCE,
+        };
+        for _ in 0..frames {
             let frame = match self.connection.incoming.try_recv() {
                 Ok(frame) => frame,
                 Err(tokio::sync::mpsc::error::TryRecvError::Empty) => break,
@@ -320,12 +331,7 @@ impl<'a> Drive<'a> {
             self.take(&frame?.1)?;
             moved = true;
         }
-        self.is_full = loop {
-            let Some(room) = self.connection.room() else { break true };
-            let Some(frame) = self.link.next_frame(self.replica, now())? else { break false };
-            room.send(CHANNEL, frame.to_vec());
-            moved = true;
-        };
+        moved |= self.send()? || sent;
         if moved {
             let (received, sent) = self.connection.bytes();
             let traffic = || self.link.traffic(self.replica);
@@ -334,8 +340,21 @@ impl<'a> Drive<'a> {
         Ok(moved)
     }
 
+    /// Sends what there is to say, as far as there is room; false if there was nothing.
+    fn send(&mut self) -> Result<bool, Failure> {
+        let mut sent = false;
+        self.is_full = loop {
+            let Some(room) = self.connection.room() else { break true };
+            let Some(frame) = self.link.next_frame(self.replica, now())? else { break false };
+            room.send(CHANNEL, frame.to_vec());
+            sent = true;
+        };
+        Ok(sent)
+    }
+
     fn take(&mut self, frame: &[u8]) -> Result<(), Failure> {
-        let received = self.link.receive(self.replica, frame, now())?;
+        let link = &mut self.link;
+        let received = self.turns.take(self.replica, |replica| link.receive(replica, frame, now()))?;
         self.summary.rows_received += received.rows;
         self.summary.segments_received += received.segments;
         self.summary.rows_refused += received.refused;

@@ -6,7 +6,10 @@
 //! One call does at most a few segments, so that the write lock is never held for long.
 
 mod first_contact;
+mod pace;
 mod scan;
+
+pub(crate) use pace::Pace;
 
 use crate::change::{Change, Merge};
 use crate::document::View;
@@ -27,8 +30,6 @@ use crate::value::{Value, ValueRef};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Log entries, or rows of a scan, looked at in one call.
-const ROWS_MAX: usize = 4096;
 /// Rows brought into a table from documents in one call; once a scan has looked at so many, no other is gone on with.
 const FILL_ROWS: usize = 512;
 /// Tables scanned in one call.
@@ -101,6 +102,8 @@ impl Replica {
         for (_, no) in tables.into_iter().take(SCANS_MAX) {
             let (scanned, rows) = match self.containers[&no].scan() {
                 Scan::Join => self.join(no, now)?,
+                Scan::Count => self.count_gone(no)?,
+                Scan::Delete => self.delete_gone(no, now)?,
                 Scan::Fill => self.fill(no, now)?,
                 scan => self.scan(no, scan, now)?,
             };
@@ -130,9 +133,10 @@ impl Replica {
     fn capture_log(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
         // The log of a container waits until its counterpart has been met.
         let skip_unmet = self.containers.any_unmet();
-        let entries = log::read(&self.conn, skip_unmet, ROWS_MAX)?;
+        let limit = self.pace.next();
+        let entries = log::read(&self.conn, skip_unmet, limit)?;
         let Some(last) = entries.last().map(|e| e.seq) else { return Ok(Captured::default()) };
-        let more = entries.len() == ROWS_MAX;
+        let more = entries.len() == limit;
         let mut by_container: std::collections::BTreeMap<i64, Vec<Dirty>> = Default::default();
         for entry in &entries {
             let Some(user) = self.user_table(entry.container)? else { continue };
@@ -176,6 +180,7 @@ impl Replica {
         let mut rest = batch;
         while let Some(row) = rest.first() {
             let done = if any_refused { 0 } else { self.push_fresh_rows(user, rest, pen)? };
+            self.pace.new_rows(done);
             for row in &rest[..done] {
                 if must_settle || self.is_orphan(user, &row.key)? {
                     self.unsettled.push((pen.no, row.key.clone()));
@@ -265,6 +270,7 @@ impl Replica {
         must_settle: bool,
         pen: &mut Pen,
     ) -> Result<(), ReplicaError> {
+        self.pace.known_rows(1);
         let now = user.read(&self.conn, key)?;
         let size: usize = now.iter().flatten().map(|v| v.as_ref().byte_len()).sum();
         if size > ROW_LEN_MAX || is_too_long(key) {
@@ -288,6 +294,7 @@ impl Replica {
             let blocked = self.blocked_by(pen.no, key, user, before)?;
             self.unsettled.extend(blocked.into_iter().map(|held| (pen.no, held)));
         }
+        self.pace.change();
         pen.writer.push(KeyRef::from(key), &change);
         pen.time = pen.time.max(*time);
         pen.captured.rows += 1;
@@ -421,7 +428,9 @@ impl Replica {
         let count = writer.len();
         let container = self.containers[&pen.no].id;
         let nonce = self.nonce();
-        let mut segment = Segment::seal(&self.identity, container, nonce, pen.time, count, writer.finish())
+        let frame = writer.finish();
+        self.pace.frame(frame.len());
+        let mut segment = Segment::seal(&self.identity, container, nonce, pen.time, count, frame)
             .map_err(StoreError::from)?;
         if self.is_server {
             segment = segment.accept(&self.identity, pen.time);

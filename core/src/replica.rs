@@ -24,6 +24,7 @@ pub use standing::Standing;
 pub use talks::{Overview, OverviewOf, Talk, Waiting};
 pub use tracking::TrackOptions;
 
+use crate::capture::Pace;
 use crate::container::Container;
 use crate::fan_out::FanOut;
 use crate::history::History;
@@ -168,6 +169,7 @@ pub struct Replica {
     pub(crate) binding: Option<Binding>,
     pub(crate) containers: Containers,
     pub(crate) history: History,
+    pub(crate) pace: Pace,
     pub(crate) schema_version: i64,
     /// What kind of table each is by that schema, once it was asked for.
     kinds: OnceCell<Kinds>,
@@ -246,6 +248,7 @@ impl Replica {
             binding: None,
             containers: Containers::default(),
             history: History::default(),
+            pace: Pace::default(),
             schema_version: -1,
             kinds: OnceCell::new(),
             is_server: false,

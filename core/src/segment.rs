@@ -143,10 +143,15 @@ pub struct Segment {
     plain: Vec<u8>,
 }
 
+/// How many changes a stored segment has.
+pub(crate) fn change_count(bytes: &[u8]) -> u32 {
+    let field = bytes.get(ACTOR_FIELDS_LEN - 4..ACTOR_FIELDS_LEN).and_then(|b| b.try_into().ok());
+    field.map_or(0, u32::from_be_bytes)
+}
+
 /// How many rows of the table a stored segment changes. A description always travels alone.
 pub(crate) fn row_count(bytes: &Arc<[u8]>) -> u64 {
-    let field = bytes.get(ACTOR_FIELDS_LEN - 4..ACTOR_FIELDS_LEN).and_then(|b| b.try_into().ok());
-    match field.map_or(0, u32::from_be_bytes) {
+    match change_count(bytes) {
         1 => {
             let (id, actor) = (SegmentId([0; 32]), Actor([0; Actor::LEN]));
             u64::from(!Segment::open_stored(bytes.clone(), id, actor).is_ok_and(|s| s.is_description()))

@@ -6,14 +6,45 @@
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long after a write to look for its commit.
+/// How long after a write its commit is expected.
 pub const SETTLE: Duration = Duration::from_millis(20);
-/// How often to look in that time.
-pub const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// How often to look for it at first.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How often to look when nothing was heard, in case the operating system forgot to tell.
 pub const FALLBACK: Duration = Duration::from_secs(1);
+
+/// When to look for a commit, after a write was heard of.
+///
+/// As a rule it is there at once. But whoever commits may be held up on the way, so the looks go on, further and further
+/// apart: none comes later than an eighth of the time that it took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lookout {
+    heard: Option<Instant>,
+}
+
+impl Lookout {
+    /// A write was heard of.
+    pub fn hear(&mut self) {
+        self.heard = Some(Instant::now());
+    }
+
+    /// After how long to look again.
+    pub fn wait(&self) -> Duration {
+        self.heard.map_or(FALLBACK, |heard| (heard.elapsed() / 8).clamp(LOOK_EVERY, FALLBACK))
+    }
+
+    /// Whether a commit is expected any moment.
+    pub fn is_expecting(&self) -> bool {
+        self.heard.is_some_and(|heard| heard.elapsed() < SETTLE)
+    }
+
+    /// Whether a look is worth it although nobody asks for one.
+    pub fn is_looking(&self) -> bool {
+        self.heard.is_some_and(|heard| heard.elapsed() < FALLBACK)
+    }
+}
 
 /// How long to let further writes gather after one was told.
 const REST: Duration = Duration::from_millis(1);

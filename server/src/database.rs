@@ -5,13 +5,15 @@
 //! something, and all of them once a table has changed.
 
 use crate::backlog::Room;
-use crate::commits::{FALLBACK, FileState, LOOK_EVERY, SETTLE};
+use crate::checkpoints::Checkpoints;
+use crate::commits::{FileState, Lookout, SETTLE};
 use crate::databases::{Databases, Resting};
 use crate::disk::Disk;
 use crate::metrics::Meter;
 use crate::outbox::{Outbox, Outgoing, Place};
 use crate::report::Ask;
 use crate::supervisor::Supervisor;
+use crate::turns::Turns;
 use piecewise_core::container::{Received, SyncError};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Attach, Link, LinkError, Stop};
@@ -98,6 +100,7 @@ impl Database {
         if replica.binding() != Some(&binding) {
             replica.bind(binding)?;
         }
+        let checkpoints = Checkpoints::beside(&mut replica)?;
         databases.surveys().opened(name, &replica);
         let (commands, inbox) = channel();
         let worker = Worker {
@@ -108,11 +111,13 @@ impl Database {
             databases: databases.clone(),
             seen: replica.changed_end(),
             replica,
+            checkpoints,
+            turns: Turns::with_visitors(),
             inbox,
             links: BTreeMap::new(),
             line: VecDeque::new(),
             version: None,
-            look_until: None,
+            lookout: Lookout::default(),
             log_told: Instant::now(),
             untold: true,
             stop: None,
@@ -166,12 +171,14 @@ struct Worker {
     name: String,
     authority: Arc<Supervisor>,
     replica: Replica,
+    checkpoints: Checkpoints,
+    turns: Turns,
     inbox: Receiver<Command>,
     links: BTreeMap<LinkId, Attached>,
     /// Links that may have something to say.
     line: VecDeque<LinkId>,
     version: Option<i64>,
-    look_until: Option<Instant>,
+    lookout: Lookout,
     /// When the supervisor's log was told last, and whether something may have happened since.
     log_told: Instant,
     untold: bool,
@@ -198,13 +205,8 @@ impl Worker {
         self.capture();
         self.notice_changes();
         loop {
-            let wait = if self.look_until.is_some() {
-                LOOK_EVERY
-            } else if self.untold {
-                LOG_EVERY
-            } else {
-                FALLBACK
-            };
+            let wait = self.lookout.wait();
+            let wait = if self.untold { wait.min(LOG_EVERY) } else { wait };
             match self.inbox.recv_timeout(wait) {
                 Ok(command) => {
                     let may_rest = matches!(command, Command::Rest);
@@ -244,6 +246,7 @@ impl Worker {
     }
 
     fn close_file(&self) {
+        self.checkpoints.finish();
         let checkpoint = self.replica.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
         tracing::info!(database = self.name, checkpoint = checkpoint.is_ok(), "closed");
     }
@@ -254,7 +257,7 @@ impl Worker {
         self.pump();
         self.tell_log();
         let told = self.replica.log_entries(1).is_ok_and(|entries| entries.is_empty());
-        if !told || self.look_until.is_some() || !self.links.values().all(|l| l.link.is_level()) {
+        if !told || self.lookout.is_expecting() || !self.links.values().all(|l| l.link.is_level()) {
             return false;
         }
         // Other databases have the same way out: without a place in it for each of these words there is no rest.
@@ -326,7 +329,7 @@ impl Worker {
                 }
             }
             Command::Detach { connection } => self.links.retain(|id, _| id.0 != connection),
-            Command::Written => self.look_until = Some(Instant::now() + SETTLE),
+            Command::Written => self.lookout.hear(),
             Command::Wake | Command::Rest | Command::Shutdown => {}
         }
     }
@@ -371,7 +374,9 @@ impl Worker {
         self.look_at_disk();
         let Some(attached) = self.links.get_mut(&id) else { return };
         let started = Instant::now();
-        let received = attached.link.receive(&mut self.replica, frame, crate::now());
+        let link = &mut attached.link;
+        let received =
+            self.turns.take(&mut self.replica, |replica| link.receive(replica, frame, crate::now()));
         attached.stand_in(&mut self.line, id);
         self.meter.received(
             frame.len(),
@@ -402,9 +407,6 @@ impl Worker {
 
     /// Captures what other programs wrote, if any did.
     fn look_for_writes(&mut self) {
-        if self.look_until.is_some_and(|until| until < Instant::now()) {
-            self.look_until = None;
-        }
         let version = self.replica.data_version().ok();
         if version != self.version || self.replica.is_scanning() {
             self.version = version;
@@ -415,7 +417,7 @@ impl Worker {
     fn capture(&mut self) {
         loop {
             let started = Instant::now();
-            match self.replica.capture(crate::now()) {
+            match self.turns.take(&mut self.replica, |replica| replica.capture(crate::now())) {
                 Ok(captured) => {
                     self.meter.captured(captured.rows, started.elapsed());
                     if captured.rows > 0 {
@@ -495,7 +497,7 @@ impl Worker {
         if let Ok(captured) = self.replica.capture(crate::now())
             && (captured.more || captured.segments > 0)
         {
-            self.look_until = Some(Instant::now() + LOOK_EVERY);
+            self.lookout.hear();
         }
     }
 }

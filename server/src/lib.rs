@@ -2,13 +2,15 @@
 //!
 //! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `databases` knows which files are open, `database` is one with its thread, `outbox` what it gives a connection to send,
 //! `surveys` answers for all of them;
-//! `supervisor` knows who may do what, `rights` has it at hand, `admission` lets devices in; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs.
+//! `supervisor` knows who may do what, `rights` has it at hand, `admission` lets devices in; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs,
+//! `turns` lets them have the write lock as well, `checkpoints` brings what was written from the WAL into the file.
 //! `limits`, `disk`, `backlog` and `ledger` keep what peers take within bounds; `metrics`, `report` and `status` tell how it goes;
 //! `say` writes what people read.
 
 mod admission;
 pub mod audit;
 mod backlog;
+pub mod checkpoints;
 pub mod commits;
 pub mod config;
 mod connection;
@@ -28,6 +30,7 @@ mod status;
 pub mod supervisor;
 mod surveys;
 mod tls;
+pub mod turns;
 mod upkeep;
 mod web;
 

@@ -167,8 +167,25 @@ CREATE TRIGGER piecewise_1_insert AFTER INSERT ON a BEGIN
   INSERT INTO piecewise_log(container, time, k0) VALUES (1, 1700000000000, NEW.id); END;
 CREATE TRIGGER piecewise_2_move AFTER UPDATE OF id ON b WHEN OLD.id IS NOT NEW.id BEGIN
   INSERT INTO piecewise_log(container, time, k0) VALUES (2, 1700000000000, OLD.id); END;
+ALTER TABLE piecewise_containers DROP COLUMN scan_after;
 UPDATE piecewise_meta SET value = 1 WHERE name = 'format';
 ";
+
+#[test]
+fn a_file_of_format_2_is_brought_up_to_date() {
+    let mut net = notes(2);
+    net.run(1, "INSERT INTO notes(id, title) VALUES (1, 'a')");
+    net.sync_all();
+    net.stop(1);
+    net.run(
+        1,
+        "ALTER TABLE piecewise_containers DROP COLUMN scan_after;
+         UPDATE piecewise_meta SET value = 2 WHERE name = 'format'; UPDATE notes SET title = 'b'",
+    );
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(2, "SELECT title FROM notes"), ["Text(\"b\")"]);
+}
 
 #[test]
 fn a_file_of_format_1_is_brought_up_to_date_with_what_was_written_to_it() {

@@ -11,8 +11,9 @@ use crate::report::Failure;
 use piecewise_core::link::Link;
 use piecewise_core::replica::{self, Binding, Replica, Standing};
 use piecewise_core::survey::Brief;
-use piecewise_server::commits::{FileState, SETTLE};
+use piecewise_server::commits::{FileState, Lookout};
 use piecewise_server::now;
+use piecewise_server::turns::Turns;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,10 +33,11 @@ pub(super) struct Talk {
     /// The talk and its channel, once there is something to talk of.
     link: Option<Link>,
     channel: u64,
+    turns: Turns,
     /// Whether there may be something to capture.
     dirty: bool,
-    /// Until when to look for a commit that was heard of.
-    look_until: Option<Instant>,
+    /// When to look for a commit that was heard of.
+    lookout: Lookout,
     version: Option<i64>,
     /// What the server held when the talk began.
     cause: Option<Brief>,
@@ -84,8 +86,9 @@ impl Talk {
             binding,
             link: None,
             channel: 0,
+            turns: Turns::with_application(),
             dirty: true,
-            look_until: None,
+            lookout: Lookout::default(),
             version: None,
             cause: None,
             summary: Summary::default(),
@@ -127,7 +130,7 @@ impl Talk {
 
     /// Somebody wrote to the file.
     pub(super) fn heard(&mut self) {
-        self.look_until = Some(Instant::now() + SETTLE);
+        self.lookout.hear();
     }
 
     /// Looks into the file once, in case the system forgot to tell.
@@ -135,9 +138,9 @@ impl Talk {
         self.dirty = true;
     }
 
-    /// Whether a commit is looked for, so that one has to come back soon.
-    pub(super) fn is_looking(&self) -> bool {
-        self.look_until.is_some()
+    /// After how long to come back and look for a commit, if one is looked for.
+    pub(super) fn looks_in(&self) -> Option<Duration> {
+        self.lookout.is_looking().then(|| self.lookout.wait())
     }
 
     /// Whether another file is at its place by now, or none.
@@ -148,13 +151,13 @@ impl Talk {
     /// Whether both sides are level and nothing is to be done here.
     pub(super) fn is_quiet(&self) -> bool {
         let quiet = self.link.as_ref().is_none_or(|link| link.is_quiet(&self.replica));
-        quiet && !self.dirty && self.look_until.is_none()
+        quiet && !self.dirty && !self.lookout.is_expecting()
     }
 
     /// Takes in a frame.
     pub(super) fn receive(&mut self, frame: &[u8]) -> Result<(), Failure> {
         let Some(link) = &mut self.link else { return Ok(()) };
-        let received = link.receive(&mut self.replica, frame, now())?;
+        let received = self.turns.take(&mut self.replica, |replica| link.receive(replica, frame, now()))?;
         self.summary.rows_received += received.rows;
         self.summary.segments_received += received.segments;
         self.summary.rows_refused += received.refused;
@@ -170,7 +173,7 @@ impl Talk {
         self.look()?;
         let mut moved = false;
         if self.dirty {
-            let captured = self.replica.capture(now())?;
+            let captured = self.turns.take(&mut self.replica, |replica| replica.capture(now()))?;
             self.summary.rows_captured += captured.rows;
             self.dirty = captured.more;
             moved = captured.rows > 0 || captured.more;
@@ -215,15 +218,12 @@ impl Talk {
 
     /// Looks whether somebody has committed.
     fn look(&mut self) -> Result<(), Failure> {
-        if self.look_until.is_some() || self.version.is_none() {
+        if self.lookout.is_looking() || self.version.is_none() {
             let version = Some(self.replica.data_version()?);
             if std::mem::replace(&mut self.version, version) != version {
                 // Not only rows: a table may have begun to take part.
                 (self.dirty, self.closing) = (true, false);
             }
-        }
-        if self.look_until.is_some_and(|until| until < Instant::now()) {
-            self.look_until = None;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::drive::{Summary, lost};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::survey::{Pattern, Surveyor};
-use piecewise_server::commits::{FALLBACK, FileState, LOOK_EVERY};
+use piecewise_server::commits::{FALLBACK, FileState};
 use piecewise_server::tell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -353,13 +353,9 @@ impl<'v, 'a> Voyage<'v, 'a> {
 
     /// Waits until there may be something to do.
     async fn wait(&mut self) -> Result<(), Failure> {
-        let is_looking = self.fleet.talks.values().any(Talk::is_looking);
+        let looks = self.fleet.talks.values().filter_map(Talk::looks_in);
         let is_closing = self.fleet.talks.values().any(Talk::is_closing);
-        let pause = match (is_looking, is_closing) {
-            (true, _) => LOOK_EVERY,
-            (_, true) => CLOSING_EVERY,
-            _ => FALLBACK,
-        };
+        let pause = looks.chain(is_closing.then_some(CLOSING_EVERY)).min().unwrap_or(FALLBACK);
         let outgoing = self.connection.outgoing();
         let is_full = !self.outbox.is_empty() || self.fleet.talks.values().any(Talk::is_full);
         let frame = tokio::select! {

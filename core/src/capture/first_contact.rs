@@ -5,7 +5,7 @@
 //! costs nothing. Any other was written apart: it becomes an insert beside the document, from before tracking or from
 //! when the log tells that it was written. What no document knows is taken in after that, by a scan.
 
-use super::{Dirty, ROWS_MAX, is_same};
+use super::{Dirty, is_same};
 use crate::document::Document;
 use crate::id::Timestamp;
 use crate::key::RowKey;
@@ -47,12 +47,14 @@ impl Replica {
             return Ok(Default::default());
         };
         let after = state.scan_after.clone();
-        let keys = documents::keys_after(&self.conn, no, state.integer_keys, after.as_ref(), ROWS_MAX)?;
+        let limit = self.pace.next();
+        let keys = documents::keys_after(&self.conn, no, state.integer_keys, after.as_ref(), limit)?;
         let Some(last) = keys.last().cloned() else {
             self.set_scan(no, Scan::Adopt)?;
             return Ok(Default::default());
         };
         let looked_at = keys.len();
+        self.pace.known_rows(looked_at);
         let watchful = self.any_held_around(no)?;
         let (mut apart, mut unlike) = (HashMap::new(), vec![]);
         for key in keys {
@@ -70,9 +72,7 @@ impl Replica {
             }
             unlike.push((no, key));
         }
-        if let Some(state) = self.containers.get_mut(&no) {
-            state.scan_after = Some(last);
-        }
+        self.set_scan_after(no, last)?;
         let captured = self.capture_apart(no, &user, apart, now)?;
         self.settle_quietly(unlike)?;
         Ok((captured, looked_at))

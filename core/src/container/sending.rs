@@ -4,6 +4,7 @@
 
 use super::{Container, MESSAGE_BYTES, SyncError};
 use crate::message::{Cursor, Message, Segments};
+use crate::segment::change_count;
 use crate::session::Session;
 use crate::store::segments;
 
@@ -11,6 +12,11 @@ use crate::store::segments;
 const WINDOW_BYTES: usize = 4 << 20;
 /// What a message without segments counts as.
 const EMPTY_BYTES: usize = 64;
+/// What a message costs its receiver at most, who holds the write lock for all of it: counted in rows inserted, some 3 µs each.
+const MESSAGE_WORK: u32 = 8192;
+/// What a segment costs beside its rows, and a change that is no plain first insert.
+const SEGMENT_WORK: u32 = 64;
+const EDIT_WORK: u32 = 8;
 /// Lines of the feed looked at for one message.
 const LINES: usize = 256;
 
@@ -44,7 +50,7 @@ impl Container<'_> {
         }
         let conn = &self.replica.conn;
         let from = sent;
-        let (mut bytes, mut parts, mut origins, mut all) = (0, vec![], vec![], true);
+        let (mut bytes, mut work, mut parts, mut origins, mut all) = (0, 0_u32, vec![], vec![], true);
         'lines: loop {
             let lines = segments::after(conn, self.no, sent.seq, LINES)?;
             let count = lines.len();
@@ -56,7 +62,10 @@ impl Container<'_> {
                 }
                 if !theirs {
                     let segment = segments::bytes(conn, line.no)?;
-                    if bytes > 0 && bytes + segment.len() > MESSAGE_BYTES {
+                    let change_work = if line.is_plain { 1 } else { EDIT_WORK };
+                    let changes = change_count(&segment).saturating_mul(change_work);
+                    work = changes.saturating_add(SEGMENT_WORK).saturating_add(work);
+                    if bytes > 0 && (bytes + segment.len() > MESSAGE_BYTES || work > MESSAGE_WORK) {
                         break 'lines;
                     }
                     bytes += segment.len();

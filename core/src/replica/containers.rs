@@ -25,6 +25,10 @@ pub(crate) enum Scan {
     Adopt = 2,
     /// Compare every row (the triggers were missing for a while).
     Compare = 3,
+    /// Every row was compared: count the documents that have none.
+    Count = 7,
+    /// They are few enough to be believed: their rows were deleted.
+    Delete = 8,
     /// Bring every document into the table (it was made anew).
     Fill = 4,
     /// The table is still to be made, together with others that come.
@@ -33,7 +37,8 @@ pub(crate) enum Scan {
 
 impl Scan {
     pub(super) fn from_code(code: i64) -> Self {
-        [Self::No, Self::Meet, Self::Join, Self::Adopt, Self::Compare, Self::Fill, Self::Make]
+        use Scan::{Adopt, Compare, Count, Delete, Fill, Join, Make, Meet, No};
+        [No, Meet, Join, Adopt, Compare, Count, Delete, Fill, Make]
             .into_iter()
             .find(|s| *s as i64 == code)
             .unwrap_or(Self::Compare)
@@ -62,6 +67,8 @@ pub(crate) struct ContainerState {
     pub(crate) feed: Feed,
     /// How far a scan has come: the key it goes on after.
     pub(crate) scan_after: Option<crate::key::RowKey>,
+    /// Documents counted so far, and those of them whose rows are gone.
+    pub(crate) counted: (u64, u64),
     /// The schema of the table when it was looked at last.
     pub(super) fingerprint: Option<i64>,
     /// The table as it is now, once it was asked for; None while there is none.
@@ -243,7 +250,7 @@ impl Containers {
             Scan::Meet => self.unmet.insert(no),
             Scan::Join => self.unmet.insert(no) && self.scanning.insert(no),
             Scan::Make => self.unmade.insert(no),
-            Scan::Adopt | Scan::Compare | Scan::Fill => self.scanning.insert(no),
+            _ => self.scanning.insert(no),
         };
         if state.surroundings.app_triggers {
             self.triggered.insert(no);

@@ -7,6 +7,7 @@ use crate::container_name::{ContainerName, container_id};
 use crate::description::Description;
 use crate::feed::Feed;
 use crate::id::{ContainerId, PeerId, RealmId, ReplicaId, Seq};
+use crate::key::RowKey;
 use crate::message::Cursor;
 use crate::root::{Root, RootDigest};
 use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
@@ -200,8 +201,11 @@ impl Replica {
         }
         self.renew_triggers(&without)?;
         for no in without {
-            if matches!(self.containers[&no].scan(), Scan::No | Scan::Fill) {
-                self.set_scan(no, Scan::Compare)?;
+            // A scan that had come some way has not seen what was written there meanwhile.
+            match self.containers[&no].scan() {
+                Scan::Meet | Scan::Make => {}
+                Scan::Join => self.set_scan(no, Scan::Join)?,
+                _ => self.set_scan(no, Scan::Compare)?,
             }
         }
         self.note_schema()
@@ -392,6 +396,7 @@ impl Replica {
             columns,
             feed: Feed::default(),
             scan_after: None,
+            counted: (0, 0),
             fingerprint: None,
             user: OnceCell::new(),
             read_only: false,
@@ -466,10 +471,23 @@ impl Replica {
     /// Notes a scan to do, or that it is done.
     pub(crate) fn set_scan(&mut self, no: i64, scan: Scan) -> Result<(), ReplicaError> {
         self.conn
-            .prepare_cached("UPDATE piecewise_containers SET scan = ? WHERE no = ?")?
+            .prepare_cached("UPDATE piecewise_containers SET scan = ?, scan_after = NULL WHERE no = ?")?
             .execute(params![scan as i64, no])?;
-        self.containers.change(no, |state| (state.scan, state.scan_after) = (scan, None));
+        self.containers.change(no, |state| {
+            (state.scan, state.scan_after, state.counted) = (scan, None, (0, 0));
+        });
         self.touch(no);
+        Ok(())
+    }
+
+    /// Notes how far a scan has come: it goes on from there, even if the process dies.
+    pub(crate) fn set_scan_after(&mut self, no: i64, key: RowKey) -> Result<(), ReplicaError> {
+        self.conn
+            .prepare_cached("UPDATE piecewise_containers SET scan_after = ? WHERE no = ?")?
+            .execute(params![documents::key_bytes(&key), no])?;
+        if let Some(state) = self.containers.get_mut(&no) {
+            state.scan_after = Some(key);
+        }
         Ok(())
     }
 
@@ -581,24 +599,28 @@ pub(crate) fn store_columns(conn: &Connection, no: i64, columns: &[ColumnBinding
 fn read_containers(conn: &Connection) -> Result<Vec<ContainerState>, StoreError> {
     let mut stmt = conn.prepare(
         "SELECT no, id, name, table_name, integer_keys, read_only, scan, prefer_local, columns, parents, app_triggers,
-           fingerprint, seq, hash, digest
+           fingerprint, seq, hash, digest, scan_after
          FROM piecewise_containers",
     )?;
     let rows = stmt.query_map([], |row| {
         let parents: String = row.get(9)?;
         let tip = Cursor { seq: Seq(row.get::<_, i64>(12)? as u64), hash: row.get(13)? };
+        let integer_keys = row.get(4)?;
+        let after: Option<Vec<u8>> = row.get(15)?;
         Ok(ContainerState {
             no: row.get(0)?,
             id: ContainerId(row.get(1)?),
             name: row.get(2)?,
             table: row.get(3)?,
-            integer_keys: row.get(4)?,
+            integer_keys,
             read_only: row.get(5)?,
             scan: Scan::from_code(row.get(6)?),
             prefer_local: row.get(7)?,
             columns: columns_from_text(&row.get::<_, String>(8)?),
             feed: Feed::unread(tip, RootDigest(row.get(14)?)),
-            scan_after: None,
+            // What cannot be read is gone through anew.
+            scan_after: after.and_then(|after| documents::key_from_bytes(&after, integer_keys).ok()),
+            counted: (0, 0),
             fingerprint: row.get(11)?,
             user: OnceCell::new(),
             surroundings: Surroundings {

@@ -302,17 +302,6 @@ fn remove_first(conn: &Connection, container: i64, key: &RowKey) -> Result<(), S
     Ok(())
 }
 
-/// How many rows are known, deleted ones too.
-pub(crate) fn count(conn: &Connection, container: i64, integer_keys: bool) -> Result<u64, StoreError> {
-    let what = if integer_keys {
-        "coalesce(sum(count), 0) FROM piecewise_runs"
-    } else {
-        "count(*) FROM piecewise_rows"
-    };
-    let mut stmt = conn.prepare_cached(&format!("SELECT {what} WHERE container = ?"))?;
-    Ok(stmt.query_row([container], |row| row.get::<_, i64>(0))? as u64)
-}
-
 /// Keys of rows that are known after a key, in key order, at most `limit`.
 pub(crate) fn keys_after(
     conn: &Connection,
@@ -457,7 +446,6 @@ mod tests {
         for key in -1..40 {
             assert_eq!(find(conn, 1, &RowKey::Integer(key)).unwrap(), expected.get(&key).copied(), "{key}");
         }
-        assert_eq!(count(conn, 1, true).unwrap(), expected.len() as u64);
         let (mut listed, mut after) = (vec![], None);
         loop {
             let keys = keys_after(conn, 1, true, after.as_ref(), 3).unwrap();
@@ -506,6 +494,5 @@ mod tests {
         let places = [At::new(1, 0), At::new(9, 0)];
         places.iter().for_each(|at| add(&conn, 1, &RowKey::Description, *at).unwrap());
         assert_eq!(changes(&conn, 1, &RowKey::Description).unwrap(), places);
-        assert_eq!(count(&conn, 1, true).unwrap(), 0);
     }
 }

@@ -6,14 +6,14 @@ use super::StoreError;
 use rusqlite::{Connection, OptionalExtension, types::FromSql};
 
 /// The layout this version reads and writes.
-pub(crate) const FORMAT: i64 = 2;
+pub(crate) const FORMAT: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE piecewise_containers(
   no INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, table_name TEXT NOT NULL UNIQUE,
-  integer_keys INTEGER NOT NULL, read_only INTEGER NOT NULL, scan INTEGER NOT NULL, prefer_local INTEGER NOT NULL,
-  columns TEXT NOT NULL, parents TEXT NOT NULL, app_triggers INTEGER NOT NULL, fingerprint INTEGER,
+  integer_keys INTEGER NOT NULL, read_only INTEGER NOT NULL, scan INTEGER NOT NULL, scan_after BLOB,
+  prefer_local INTEGER NOT NULL, columns TEXT NOT NULL, parents TEXT NOT NULL, app_triggers INTEGER NOT NULL, fingerprint INTEGER,
   seq INTEGER NOT NULL, hash BLOB NOT NULL, digest BLOB NOT NULL);
 CREATE TABLE piecewise_roots(container INTEGER PRIMARY KEY, root BLOB NOT NULL);
 CREATE TABLE piecewise_peers(
@@ -49,7 +49,7 @@ CREATE TABLE piecewise_refused(
   PRIMARY KEY (container, key)) WITHOUT ROWID;
 ";
 
-/// What the earlier format had otherwise: the log that triggers write, and where the first change of each row is.
+/// What format 1 had otherwise: the log that triggers write, and where the first change of each row is.
 pub(crate) const LOG_AND_ROWS: &str = "
 CREATE TABLE piecewise_log(
   seq INTEGER PRIMARY KEY, container INTEGER,

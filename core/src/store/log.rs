@@ -1,7 +1,6 @@
 //! The log of writes that triggers keep, and the ways to go through all keys of a table.
 
 use super::StoreError;
-use super::documents;
 use super::user_table::{UserTable, value};
 use crate::key::RowKey;
 use crate::table::Table;
@@ -138,29 +137,6 @@ pub(crate) fn keys_after(
         keys.extend(user.row_key(row)?);
     }
     Ok(keys)
-}
-
-/// Keys of documents that have no row in the table.
-pub(crate) fn keys_gone(
-    conn: &Connection,
-    container: i64,
-    user: &UserTable,
-) -> Result<Vec<RowKey>, StoreError> {
-    let mut gone = vec![];
-    let mut after = None;
-    let mut select = user.select(conn)?;
-    loop {
-        let keys = documents::keys_after(conn, container, user.has_integer_key(), after.as_ref(), 4096)?;
-        let Some(last) = keys.last().cloned() else { return Ok(gone) };
-        for key in keys {
-            user.bind_key(&mut select, 1, &key)?;
-            let mut rows = select.raw_query();
-            if rows.next()?.is_none() {
-                gone.push(key);
-            }
-        }
-        after = Some(last);
-    }
 }
 
 /// How many entries there are.

@@ -33,9 +33,11 @@ pub(crate) struct FeedLine {
     pub(crate) cursor: Cursor,
     pub(crate) id: SegmentId,
     pub(crate) origin: Origin,
+    /// Whether all its changes are plain first inserts.
+    pub(crate) is_plain: bool,
 }
 
-const LINE: &str = "no, seq, hash, id, peer, peer_seq";
+const LINE: &str = "no, seq, hash, id, peer, peer_seq, outline IS NOT NULL";
 
 fn line(row: &Row<'_>) -> rusqlite::Result<FeedLine> {
     Ok(FeedLine {
@@ -43,6 +45,7 @@ fn line(row: &Row<'_>) -> rusqlite::Result<FeedLine> {
         cursor: Cursor { seq: Seq(row.get::<_, i64>(1)? as u64), hash: row.get(2)? },
         id: SegmentId(row.get(3)?),
         origin: Origin { peer: row.get(4)?, seq: Seq(row.get::<_, i64>(5)? as u64) },
+        is_plain: row.get(6)?,
     })
 }
 

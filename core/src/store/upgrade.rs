@@ -1,33 +1,44 @@
 //! Upgrade: the tables of ours that an earlier version made become those of this one.
 //!
 //! Format 1 had a table of rows for each container, a log without a time of its own, and triggers that fitted both. The
-//! triggers are made anew at the next transaction, as after a migration that dropped them.
+//! triggers are made anew at the next transaction, as after a migration that dropped them. Format 2 did not know how far
+//! the scan of a table had come.
 
 use super::{StoreError, layout, log, schema_rows};
 use rusqlite::Connection;
 
 /// Brings a file up to date, if it has tables of ours that are older.
 pub(crate) fn upgrade(conn: &Connection) -> Result<(), StoreError> {
-    if !is_of_format_1(conn)? {
+    if !is_older(conn)? {
         return Ok(());
     }
     conn.execute_batch("BEGIN IMMEDIATE")?;
-    let done = from_1(conn).and_then(|()| Ok(conn.execute_batch("COMMIT")?));
+    let done = from_older(conn).and_then(|()| Ok(conn.execute_batch("COMMIT")?));
     if done.is_err() {
         conn.execute_batch("ROLLBACK")?;
     }
     done
 }
 
-fn is_of_format_1(conn: &Connection) -> Result<bool, StoreError> {
-    Ok(super::schema::table_exists(conn, "piecewise_meta")?
-        && layout::meta::<i64>(conn, "format")? == Some(1))
+fn format(conn: &Connection) -> Result<Option<i64>, StoreError> {
+    if super::schema::table_exists(conn, "piecewise_meta")? { layout::meta(conn, "format") } else { Ok(None) }
+}
+
+fn is_older(conn: &Connection) -> Result<bool, StoreError> {
+    Ok(matches!(format(conn)?, Some(1 | 2)))
+}
+
+fn from_older(conn: &Connection) -> Result<(), StoreError> {
+    match format(conn)? {
+        Some(1) => from_1(conn)?,
+        Some(2) => {}
+        _ => return Ok(()), // another program was faster
+    }
+    conn.execute_batch("ALTER TABLE piecewise_containers ADD COLUMN scan_after BLOB")?;
+    layout::set_meta(conn, "format", layout::FORMAT)
 }
 
 fn from_1(conn: &Connection) -> Result<(), StoreError> {
-    if !is_of_format_1(conn)? {
-        return Ok(()); // another program was faster
-    }
     schema_rows::drop_those(conn, |name| name.starts_with("piecewise_"))?;
     let keys = "SELECT count(*) - 3 FROM pragma_table_info('piecewise_log')";
     let keys: i64 = conn.query_row(keys, [], |row| row.get(0))?;
@@ -53,6 +64,5 @@ fn from_1(conn: &Connection) -> Result<(), StoreError> {
         ))?;
     }
     conn.execute_batch("UPDATE piecewise_containers SET fingerprint = NULL")?;
-    layout::set_meta(conn, "schema_version", -1)?;
-    layout::set_meta(conn, "format", layout::FORMAT)
+    layout::set_meta(conn, "schema_version", -1)
 }

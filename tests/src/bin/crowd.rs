@@ -13,7 +13,7 @@ use piecewise_tests::client::{Client, Ended, Known, Watcher};
 use piecewise_tests::measure::{Times, Usage, argument, page_path, time};
 use piecewise_tests::page;
 use piecewise_tests::process::{Device, Server, Watch, text};
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
@@ -207,6 +207,11 @@ impl Crowd {
         self.silent_reader().await;
         self.look("after the silent client");
         self.restart(&board).await;
+        let (times, _) = self.edit(&open(&file), &board, "the first after the restart").await;
+        self.row(&format!(
+            "| and until an edit has reached them all, whose `watch` waits longer and longer between attempts | {} |",
+            time(times.percentile(100))
+        ));
         self.idle("idle after the restart").await;
         self.edits(&file, &board, "one edit after the restart").await;
         self.look("at the end");
@@ -308,19 +313,8 @@ The server's process:
         let (mut median, mut p99, mut worst, mut level) = (vec![], vec![], vec![], vec![]);
         let before = self.usage().cpu;
         for n in 0..EDITS {
-            board.forget();
-            board.is_held.send_replace(true);
-            let sql = "UPDATE notes SET body = ? WHERE id = 1";
-            writer.execute(sql, [format!("{what} {n}")]).expect("an update");
-            let started = Instant::now();
-            wait_until(|| board.frames.load(Relaxed) >= self.clients, || board.frames.load(Relaxed)).await;
-            board.is_held.send_replace(false);
-            let all_level = || {
-                board.arrivals().len() as u64 >= self.clients && board.levels.load(Relaxed) >= self.clients
-            };
-            wait_until(all_level, || board.levels.load(Relaxed)).await;
-            level.push(started.elapsed());
-            let times: Times = board.arrivals().iter().map(|came| *came - started).collect();
+            let (times, acknowledged) = self.edit(&writer, board, &format!("{what} {n}")).await;
+            level.push(acknowledged);
             median.push(times.median());
             p99.push(times.percentile(99));
             worst.push(times.percentile(100));
@@ -332,6 +326,21 @@ The server's process:
         self.row(&format!("| the last client | {} |", times(worst)));
         self.row(&format!("| all have taken it in and said so | {} |", times(level)));
         self.row(&format!("| the server's CPU for an edit | {} |", time(cpu)));
+    }
+
+    /// One edit: when each client had it, and when all have said so.
+    async fn edit(&self, writer: &Connection, board: &Board, body: &str) -> (Times, Duration) {
+        board.forget();
+        board.is_held.send_replace(true);
+        writer.execute("UPDATE notes SET body = ? WHERE id = 1", [body]).expect("an update");
+        let started = Instant::now();
+        wait_until(|| board.frames.load(Relaxed) >= self.clients, || board.frames.load(Relaxed)).await;
+        board.is_held.send_replace(false);
+        let all_level =
+            || board.arrivals().len() as u64 >= self.clients && board.levels.load(Relaxed) >= self.clients;
+        wait_until(all_level, || board.levels.load(Relaxed)).await;
+        let acknowledged = started.elapsed();
+        (board.arrivals().iter().map(|came| *came - started).collect(), acknowledged)
     }
 
     /// One client stops reading while much is written; the others of its database do not.
