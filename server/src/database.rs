@@ -263,12 +263,15 @@ impl Worker {
         // Other databases have the same way out: without a place in it for each of these words there is no rest.
         let room = |l: &Attached| l.outbox.place();
         let Some(room) = self.links.values().map(room).collect::<Option<Vec<_>>>() else { return false };
+        // Nothing is told of one whose figures cannot be read.
+        let overview = self.replica.overview(|_| true).map(|seen| seen.containers).unwrap_or_default();
         let links = std::mem::take(&mut self.links);
         let replica = &self.replica;
         let rest = |((id, attached), room): ((LinkId, Attached), Place)| {
             room.send(Outgoing::Frame(id.1, Link::rest().into()));
             Resting {
                 id,
+                peer: attached.peer,
                 unreceipted: attached.link.unreceipted(),
                 held: attached.link.held(replica),
                 outbox: attached.outbox.clone(),
@@ -276,7 +279,7 @@ impl Worker {
             }
         };
         let mut links = Some(links);
-        let rested = self.databases.rest(&self.name, &self.inbox, || {
+        let rested = self.databases.rest(&self.name, &self.inbox, overview, || {
             links.take().into_iter().flatten().zip(room).map(rest).collect()
         });
         let Some(command) = rested else { return true };

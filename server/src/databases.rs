@@ -13,6 +13,7 @@ use crate::supervisor::Supervisor;
 use crate::surveys::Surveys;
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Attach, Link};
+use piecewise_core::replica::OverviewOf;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender};
@@ -52,6 +53,8 @@ struct Slot {
     used: u64,
     resting: Vec<Resting>,
     left: Left,
+    /// What it held when it was closed.
+    overview: Vec<OverviewOf>,
 }
 
 /// How a database's files were when it was closed.
@@ -66,6 +69,7 @@ enum Left {
 /// A link at rest.
 pub(crate) struct Resting {
     pub(crate) id: LinkId,
+    pub(crate) peer: PeerId,
     pub(crate) outbox: Outbox,
     /// What was delivered to it and not receipted, by container.
     pub(crate) unreceipted: Vec<(i64, u64)>,
@@ -163,7 +167,7 @@ impl Databases {
         let commands = database.commands.clone();
         state.open += 1;
         let slot = state.slots.entry(name.to_owned()).or_default();
-        (slot.open, slot.used) = (Some(database), used);
+        (slot.open, slot.used, slot.overview) = (Some(database), used, vec![]);
         self.ask_to_rest(state);
         Some(commands)
     }
@@ -187,11 +191,13 @@ impl Databases {
         }
     }
 
-    /// A database wants to rest, with these links: it may unless somebody has told it something meanwhile, which it is given.
+    /// A database wants to rest, with what it holds and these links: it may unless somebody has told it something meanwhile,
+    /// which it is given.
     pub(crate) fn rest(
         &self,
         name: &str,
         inbox: &Receiver<Command>,
+        overview: Vec<OverviewOf>,
         links: impl FnOnce() -> Vec<Resting>,
     ) -> Option<Command> {
         let mut state = self.state();
@@ -201,7 +207,7 @@ impl Databases {
         state.open -= 1;
         let slot = state.slots.entry(name.to_owned()).or_default();
         slot.open = None;
-        slot.left = Left::BeingClosed;
+        (slot.left, slot.overview) = (Left::BeingClosed, overview);
         slot.resting.extend(links());
         self.rested.notify_all();
         None
@@ -273,6 +279,21 @@ impl Databases {
     /// Tells every open database something.
     pub(crate) fn each(&self, tell: impl Fn(&Sender<Command>)) {
         self.state().slots.values().filter_map(|slot| slot.open.as_ref()).for_each(|d| tell(&d.commands));
+    }
+
+    /// Tells of those that are closed: the name, what each held of the containers that are asked for, and whose links rest.
+    pub(crate) fn at_rest<T>(
+        &self,
+        covered: impl Fn(&str) -> bool,
+        tell: impl Fn(&str, Vec<OverviewOf>, Vec<PeerId>) -> T,
+    ) -> Vec<T> {
+        let state = self.state();
+        let closed = state.slots.iter().filter(|(_, slot)| slot.open.is_none());
+        let told = closed.map(|(name, slot)| {
+            let held = slot.overview.iter().filter(|container| covered(&container.name)).cloned();
+            tell(name, held.collect(), slot.resting.iter().map(|resting| resting.peer).collect())
+        });
+        told.collect()
     }
 
     /// Closes all that are open.

@@ -63,6 +63,7 @@ struct Counts {
 #[derive(Debug, Default)]
 struct Gauges {
     connections_open: Gauge,
+    databases: Gauge,
     databases_open: Gauge,
     containers: Gauge,
     peers: Gauge,
@@ -202,10 +203,11 @@ impl Default for Metrics {
         r.register("held_rows", "Rows held, by database, of those open", metrics.held.clone());
         r.register("capture_seconds", "Time of a capture that found rows", metrics.capture.clone());
         r.register("apply_seconds", "Time to take in a frame with segments", metrics.apply.clone());
-        let gauges: [(&str, &str, &Gauge); 12] = [
+        let gauges: [(&str, &str, &Gauge); 13] = [
             ("connections_open", "Connections open", &g.connections_open),
+            ("databases", "Databases, those at rest too", &g.databases),
             ("databases_open", "Databases open", &g.databases_open),
-            ("containers", "Tables in open databases", &g.containers),
+            ("containers", "Tables in all databases", &g.containers),
             ("peers", "Devices that joined", &g.peers),
             ("peers_connected", "Devices connected", &g.peers_connected),
             ("outbox_entries", "Entries waiting to go into the log, in open databases", &g.outbox_entries),
@@ -294,7 +296,8 @@ pub(crate) async fn render(server: &Server) -> String {
     let (metrics, disk) = (&server.metrics, &server.disk);
     let (g, whole) = (&metrics.gauges, |n: usize| n as i64);
     g.connections_open.set(whole(server.gate.connections()));
-    g.databases_open.set(whole(reports.len()));
+    g.databases.set(whole(reports.len()));
+    g.databases_open.set(reports.iter().filter(|report| !report.at_rest).count() as i64);
     g.containers.set(reports.iter().map(|r| whole(r.containers.len())).sum());
     g.outbox_entries.set(reports.iter().map(|r| r.outbox as i64).sum());
     g.peers_connected.set(whole(server.supervisor.ledger.connected()));

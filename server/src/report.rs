@@ -6,6 +6,7 @@ use piecewise_core::grant::{Access, Grant, access};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Link, Traffic};
 use piecewise_core::replica::{OverviewOf, Replica};
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -29,6 +30,8 @@ pub(crate) struct Report {
     pub(crate) outbox: u64,
     /// Who is connected, and how far it has come with those containers.
     pub(crate) links: Vec<(PeerId, Traffic)>,
+    /// Whether its file is closed until somebody needs it.
+    pub(crate) at_rest: bool,
 }
 
 /// Whether these grants administer a container.
@@ -62,12 +65,18 @@ impl Ask {
         };
         let links = links.map(|(peer, link)| (peer, link.traffic_of(replica, covered))).collect();
         let (containers, outbox) = (overview.containers, overview.outbox);
-        let _ = self.answer.send(Report { database: database.to_owned(), containers, outbox, links });
+        let _ = self.answer.send(Report {
+            database: database.to_owned(),
+            containers,
+            outbox,
+            links,
+            at_rest: false,
+        });
     }
 }
 
 impl Server {
-    /// Asks every open database in which these grants administer something.
+    /// Asks every open database in which these grants administer something; those at rest are told of as they were.
     pub(crate) async fn reports(&self, grants: &[Grant]) -> Vec<Report> {
         let (answer, mut answers) = unbounded_channel();
         self.databases.each(|commands| {
@@ -82,6 +91,18 @@ impl Server {
             }
         };
         let _ = tokio::time::timeout(PATIENCE, gather).await;
+        let covered = |name: &str| administers(grants, name);
+        let at_rest = self.databases.at_rest(covered, |database, containers, peers| Report {
+            database: database.to_owned(),
+            containers,
+            outbox: 0,
+            // Links rest only once both sides are level.
+            links: peers.into_iter().map(|peer| (peer, Traffic::default())).collect(),
+            at_rest: true,
+        });
+        // One that was closed while it was asked has told already.
+        let told: HashSet<_> = reports.iter().map(|report| report.database.clone()).collect();
+        reports.extend(at_rest.into_iter().filter(|report| !told.contains(&report.database)));
         reports.sort_by(|a, b| a.database.cmp(&b.database));
         reports
     }

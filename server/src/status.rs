@@ -9,6 +9,7 @@ pub(crate) use access::TABLE;
 pub use access::{StatusLink, link_url};
 
 use crate::listener::Server;
+use crate::metrics::Meter;
 use crate::report::{Report, administers, administers_all};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, COOKIE};
@@ -18,7 +19,7 @@ use piecewise_core::id::PeerId;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
-/// Containers of one database, and peers, that are listed; the rest is told as a number.
+/// Databases, containers of one of them, and peers that are listed; the rest is told as a number.
 const LISTED_MAX: usize = 200;
 const COOKIE_NAME: &str = "piecewise_status";
 
@@ -95,6 +96,10 @@ async fn figures(server: &Server, grants: &[Grant]) -> Result<Value, crate::supe
     let log = server.supervisor.log_status()?;
     let reports: Vec<_> = reports.into_iter().filter(|r| !r.containers.is_empty()).collect();
     let (peers, more_peers) = peers(server, &reports, grants)?;
+    // Those that are in use come first, and then those where something is held.
+    let mut listed: Vec<_> = reports.iter().collect();
+    listed.sort_by_key(|report| (report.at_rest, report.containers.iter().all(|c| c.held == 0)));
+    listed.truncate(LISTED_MAX);
     Ok(json!({
         "now_ms": crate::now().0,
         "version": env!("CARGO_PKG_VERSION"),
@@ -109,10 +114,30 @@ async fn figures(server: &Server, grants: &[Grant]) -> Result<Value, crate::supe
             "entries": log.size, "checkpoint": log.note.map(|note| note.checkpoint.size),
             "age_seconds": server.supervisor.checkpoint_age().map(|age| age.as_secs()), "halted": log.halted,
         },
-        "databases": reports.iter().map(|report| database(server, report, grants)).collect::<Vec<_>>(),
+        "totals": totals(server, &reports, grants),
+        "databases": listed.iter().map(|report| database(server, report, grants)).collect::<Vec<_>>(),
+        "more_databases": reports.len() - listed.len(),
         "peers": peers,
         "more_peers": more_peers,
     }))
+}
+
+/// What all databases come to.
+fn totals(server: &Server, reports: &[Report], grants: &[Grant]) -> Value {
+    let counted = |report: &&Report| administers_all(grants, &report.database);
+    let meters: Vec<_> =
+        reports.iter().filter(counted).map(|report| server.metrics.meter(&report.database)).collect();
+    let sum = |count: fn(&Meter) -> u64| meters.iter().map(|meter| count(meter)).sum::<u64>();
+    json!({
+        "databases": reports.len(),
+        "at_rest": reports.iter().filter(|report| report.at_rest).count(),
+        "held": reports.iter().flat_map(|report| &report.containers).map(|c| c.held).sum::<u64>(),
+        "counts": (!meters.is_empty()).then(|| json!({
+            "rows": sum(|m| m.received_rows.get() + m.sent_rows.get()),
+            "bytes": sum(|m| m.received_bytes.get() + m.sent_bytes.get()),
+            "refused_rows": sum(|m| m.refused_rows.get()),
+        })),
+    })
 }
 
 fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
@@ -128,6 +153,7 @@ fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
         "segments": report.containers.iter().map(|c| c.segments).sum::<u64>(),
         "held": report.containers.iter().map(|c| c.held).sum::<u64>(),
         "connected": report.links.len(),
+        "at_rest": report.at_rest,
         "counts": meter.map(|m| json!({
             "received_rows": m.received_rows.get(), "received_bytes": m.received_bytes.get(),
             "sent_rows": m.sent_rows.get(), "sent_bytes": m.sent_bytes.get(),

@@ -92,11 +92,8 @@ let before;
 
 /** Rows and bytes a second, in and out, of all databases whose counts one may see. */
 function throughput(seen) {
-  const sum = key => seen.databases.reduce((n, d) => n + (d.counts?.[key] ?? 0), 0);
-  const now = {
-    ms: seen.now_ms, up: seen.up_seconds,
-    rows: sum('received_rows') + sum('sent_rows'), bytes: sum('received_bytes') + sum('sent_bytes'),
-  };
+  const { rows, bytes: moved } = seen.totals.counts;
+  const now = { ms: seen.now_ms, up: seen.up_seconds, rows, bytes: moved };
   const same = before && now.ms > before.ms && now.up >= before.up && now.rows >= before.rows;
   const seconds = same ? (now.ms - before.ms) / 1000 : 1;
   const rate = key => (same ? (now[key] - before[key]) / seconds : 0);
@@ -108,17 +105,16 @@ function throughput(seen) {
 }
 
 function showTiles(seen) {
-  const { disk, log } = seen;
+  const { disk, log, totals } = seen;
   const connected = seen.peers.filter(p => p.connected).length;
   tile('Devices connected', number.format(connected), `of ${number.format(seen.peers.length + seen.more_peers)}`);
-  if (seen.databases.some(d => d.counts)) {
+  if (totals.counts) {
     const { rows, bytes: moved } = throughput(seen);
     tile('Rows a second', number.format(Math.round(rows)), `${bytes(moved)} a second, in and out`);
     sparkline();
   }
-  const held = seen.databases.reduce((n, d) => n + d.held, 0);
-  const refused = seen.databases.reduce((n, d) => n + (d.counts?.refused_rows ?? 0), 0);
-  tile('Rows held', number.format(held), `${number.format(refused)} refused since the start`);
+  tile('Databases', number.format(totals.databases), `${number.format(totals.at_rest)} at rest`);
+  tile('Rows held', number.format(totals.held), totals.counts ? `${number.format(totals.counts.refused_rows)} refused since the start` : '');
   const age = log.age_seconds === null ? 'none signed yet' : `checkpoint ${ago(log.age_seconds)}`;
   tile('Log entries', number.format(log.entries), log.halted ? `unverified: ${log.halted}` : age, Boolean(log.halted));
   const free = disk.free === null ? 'unknown' : bytes(disk.free);
@@ -159,6 +155,7 @@ function showDatabase(d) {
     fact(...plural(d.connected, 'connected', 'connected')),
     fact(number.format(d.held), 'held', d.held > 0),
     d.counts ? fact(number.format(d.counts.refused_rows), 'refused', d.counts.refused_rows > 0) : element('span'),
+    element('span', { className: 'fact', textContent: d.at_rest ? 'at rest' : '' }),
   ];
   const summary = made.querySelector('summary');
   if (summary.textContent !== facts.map(f => f.textContent).join('')) summary.replaceChildren(...facts);
@@ -226,7 +223,8 @@ function show(seen) {
   showTiles(seen);
   arrange(at('databases'), seen.databases.length
     ? seen.databases.map(showDatabase)
-    : [element('p', { className: 'soft', textContent: 'No database that you administer is open.' })]);
+    : [element('p', { className: 'soft', textContent: 'There is no database that you administer.' })]);
+  write(at('more-databases'), seen.more_databases ? `and ${number.format(seen.more_databases)} more` : '');
   arrange(at('peers'), seen.peers.map(p => showPeer(p, seen.now_ms)));
   write(at('more-peers'), seen.more_peers ? `and ${number.format(seen.more_peers)} more` : '');
 }

@@ -4,7 +4,7 @@
 
 use piecewise_tests::data::{query, sql};
 use piecewise_tests::http::{Answer, figure, get, request};
-use piecewise_tests::process::{Device, Server, text};
+use piecewise_tests::process::{Device, Server, text, until};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -116,6 +116,25 @@ fn a_status_link_opens_once_and_shows_what_its_holder_administers() {
     let all = it.now(&it.cookie(&it.server.run("status-link", &[]).out)).json();
     assert_eq!(all["databases"].as_array().unwrap().len(), 2, "{all}");
     assert_eq!(all["peers"].as_array().unwrap().len(), 2, "{all}");
+}
+
+#[test]
+fn databases_at_rest_are_told_of_as_well() {
+    let it = Setting::new(&["--open-databases", "1"]);
+    for name in ["shop", "stock", "tills"] {
+        let device = it.device(name, &format!("{name}/*=admin"));
+        device.must(["sync", text(&it.tracked(&device, name, "items"))]);
+    }
+    let listen = &it.server.listen;
+    until("one is open", || figure(listen, "piecewise_databases_open") == 1.0);
+    assert_eq!(figure(listen, "piecewise_databases"), 3.0);
+    assert_eq!(figure(listen, "piecewise_containers"), 3.0);
+    let all = it.now(&it.cookie(&it.server.run("status-link", &[]).out)).json();
+    let listed = all["databases"].as_array().unwrap();
+    let at_rest: Vec<_> = listed.iter().map(|d| d["at_rest"].as_bool().unwrap()).collect();
+    assert_eq!(at_rest, [false, true, true], "{all}");
+    assert!(listed.iter().all(|d| d["tables"] == 1 && d["segments"] == 1), "{all}");
+    assert_eq!((&all["totals"]["databases"], &all["totals"]["at_rest"]), (&3.into(), &2.into()));
 }
 
 #[test]
