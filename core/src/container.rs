@@ -498,7 +498,8 @@ impl Replica {
         received: &mut Received,
     ) -> Result<(), ReplicaError> {
         let meets = self.containers[&no].scan() == Scan::Meet;
-        let keeps = meets && self.has_rows_to_meet(no)?;
+        // Until the description has come, nothing can go into the table: a repair may bring others first.
+        let keeps = meets && (self.has_rows_to_meet(no)? || !self.is_described_by(no, segment)?);
         let with_triggers = self.containers.any_triggers();
         self.quietly(|r| {
             let mut taken = r.take_in(no, segment, origin, !keeps)?;

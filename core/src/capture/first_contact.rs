@@ -11,6 +11,7 @@ use crate::id::Timestamp;
 use crate::key::RowKey;
 use crate::replica::{Captured, Replica, ReplicaError, Scan};
 use crate::row;
+use crate::segment::Segment;
 use crate::store::user_table::{RowValues, UserTable};
 use crate::store::{documents, log};
 use std::collections::HashMap;
@@ -20,6 +21,11 @@ impl Replica {
     pub(crate) fn has_rows_to_meet(&self, no: i64) -> Result<bool, ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(false) };
         Ok(!log::keys_after(&self.conn, &user, None, 1)?.is_empty() || log::any_of(&self.conn, no)?)
+    }
+
+    /// Whether the table's description is here or comes with this segment.
+    pub(crate) fn is_described_by(&mut self, no: i64, segment: &Segment) -> Result<bool, ReplicaError> {
+        Ok(segment.is_description() || self.description(no)?.is_some())
     }
 
     /// There was nothing to meet: what comes goes into the table at once. Call it in a transaction, once the
