@@ -1,6 +1,6 @@
 //! Drive: brings a replica and a connection together until both sides hold the same, or for ever.
 
-use crate::connection::{CHANNEL, Connection};
+use crate::connection::{Arrived, CHANNEL, Connection};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
@@ -317,7 +317,7 @@ impl<'a> Drive<'a> {
                 Err(tokio::sync::mpsc::error::TryRecvError::Empty) => break,
                 Err(_) => return Err(lost()),
             };
-            self.take(&frame?.1)?;
+            self.take(frame?)?;
             moved = true;
         }
         self.is_full = loop {
@@ -334,8 +334,8 @@ impl<'a> Drive<'a> {
         Ok(moved)
     }
 
-    fn take(&mut self, frame: &[u8]) -> Result<(), Failure> {
-        let received = self.link.receive(self.replica, frame, now())?;
+    fn take(&mut self, arrived: Arrived) -> Result<(), Failure> {
+        let received = self.link.receive(self.replica, arrived.frame, now())?;
         self.summary.rows_received += received.rows;
         self.summary.segments_received += received.segments;
         self.summary.rows_refused += received.refused;
@@ -355,7 +355,7 @@ impl<'a> Drive<'a> {
             () = async { match writes { Some(writes) => writes.wait().await, None => std::future::pending().await } } => None,
         };
         match frame {
-            Some(frame) => self.take(&frame.ok_or_else(lost)??.1),
+            Some(frame) => self.take(frame.ok_or_else(lost)??),
             None => Ok(()),
         }
     }

@@ -8,7 +8,7 @@
 
 mod admission;
 pub mod audit;
-mod backlog;
+pub mod backlog;
 pub mod commits;
 pub mod config;
 mod connection;

@@ -2,7 +2,7 @@
 //!
 //! Those who are as far as each other lack the same. A server keeps what it made for one of them for the next, see `fan_out`.
 
-use super::{Container, MESSAGE_BYTES, SyncError};
+use super::{Container, MESSAGE_BYTES, SyncError, weight};
 use crate::message::{Cursor, Message, Segments};
 use crate::session::Session;
 use crate::store::segments;
@@ -56,10 +56,10 @@ impl Container<'_> {
                 }
                 if !theirs {
                     let segment = segments::bytes(conn, line.no)?;
-                    if bytes > 0 && bytes + segment.len() > MESSAGE_BYTES {
+                    if bytes > 0 && bytes + weight(&segment) > MESSAGE_BYTES {
                         break 'lines;
                     }
-                    bytes += segment.len();
+                    bytes += weight(&segment);
                     parts.push(segment);
                     if !origins.contains(&line.origin.peer) {
                         origins.push(line.origin.peer);
