@@ -5,6 +5,7 @@
 
 use piecewise_core::link::{Incoming, Opened};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::block_in_place;
 
@@ -14,14 +15,18 @@ const ALL_MAX: usize = 256 << 20;
 const ONE_MAX: usize = 6 << 20;
 /// Room is given out in units of so many bytes.
 const UNIT: usize = 1 << 10;
-/// What opens to no more is opened at once; something larger may take milliseconds, in which other tasks go on elsewhere.
+/// What opens to no more is opened at once. Something larger may take milliseconds: other tasks go on elsewhere meanwhile, and
+/// no more are opened at a time than there are cores.
 const SMALL: usize = 4 << 10;
+/// Why there is room some time.
+const OPEN: &str = "nobody closes a backlog";
 
 /// Room for what came in.
 #[derive(Debug, Clone)]
 pub struct Backlog {
     all: Arc<Semaphore>,
     own: Arc<Semaphore>,
+    cores: Arc<Semaphore>,
 }
 
 /// Room that is taken until this is dropped.
@@ -40,32 +45,33 @@ impl Default for Backlog {
 impl Backlog {
     /// That of a whole process.
     pub fn new() -> Self {
-        Self { all: Arc::new(Semaphore::new(ALL_MAX / UNIT)), own: Arc::new(Semaphore::new(0)) }
+        let cores = available_parallelism().map_or(1, usize::from);
+        let [all, own, cores] = [ALL_MAX / UNIT, 0, cores].map(|n| Arc::new(Semaphore::new(n)));
+        Self { all, own, cores }
     }
 
     /// The share of one connection.
     pub fn of_connection(&self) -> Self {
-        Self { all: self.all.clone(), own: Arc::new(Semaphore::new(ONE_MAX / UNIT)) }
+        Self { own: Arc::new(Semaphore::new(ONE_MAX / UNIT)), ..self.clone() }
     }
 
     /// Waits until there is room for a frame, and opens it. Call it in a runtime with several threads.
     pub async fn open(&self, frame: &[u8]) -> (Opened, Room) {
         let incoming = Incoming::read(frame);
         let room = self.room(incoming.opened_len()).await;
-        let opened = match incoming.opened_len() {
-            0..=SMALL => incoming.open(),
-            _ => block_in_place(|| incoming.open()),
-        };
-        (opened, room)
+        if incoming.opened_len() <= SMALL {
+            return (incoming.open(), room);
+        }
+        let _core = self.cores.acquire().await.expect(OPEN);
+        (block_in_place(|| incoming.open()), room)
     }
 
     /// Waits until there is room for so many bytes.
     async fn room(&self, bytes: usize) -> Room {
         let units = |max: usize| bytes.div_ceil(UNIT).clamp(1, max / UNIT) as u32;
-        let open = "nobody closes a backlog";
         Room {
-            _own: self.own.clone().acquire_many_owned(units(ONE_MAX)).await.expect(open),
-            _all: self.all.clone().acquire_many_owned(units(ALL_MAX)).await.expect(open),
+            _own: self.own.clone().acquire_many_owned(units(ONE_MAX)).await.expect(OPEN),
+            _all: self.all.clone().acquire_many_owned(units(ALL_MAX)).await.expect(OPEN),
         }
     }
 }
