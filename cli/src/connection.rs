@@ -1,6 +1,6 @@
 //! Connection: a WebSocket to a server, from the handshake on; frames go in and out by two queues.
 //!
-//! Encryption and the socket are worked on beside whoever uses the queues.
+//! The socket, encryption and the opening of what came are worked on beside whoever uses the queues.
 
 use crate::home::{Home, KnownServer};
 use crate::report::{Failure, code};
@@ -10,7 +10,9 @@ use piecewise_core::channel::{Channel, LOG_CHANNEL, Opener, Sealer, on_channel, 
 use piecewise_core::handshake::Initiator;
 use piecewise_core::id::Timestamp;
 use piecewise_core::identity::Identity;
+use piecewise_core::link::Opened;
 use piecewise_core::supervisor_log::Witness;
+use piecewise_server::backlog::{Backlog, Room as Held};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,14 +49,23 @@ type Source = Pin<Box<dyn Stream<Item = Result<Message, WsError>> + Send>>;
 pub(crate) struct Connection {
     /// The server's clock at the handshake.
     pub(crate) server_time: Timestamp,
-    /// Frames that came, each with its channel; an error is the last.
-    pub(crate) incoming: mpsc::Receiver<Result<Frame, Failure>>,
+    /// Frames that came; an error is the last.
+    pub(crate) incoming: mpsc::Receiver<Result<Arrived, Failure>>,
     /// Frames to send.
     outgoing: mpsc::Sender<Frame>,
     witness: Option<JoinHandle<Result<LogTalk, Failure>>>,
     address: String,
     bytes: Arc<Bytes>,
     writer: JoinHandle<()>,
+}
+
+/// A frame that came over a channel.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) channel: u64,
+    pub(crate) frame: Opened,
+    /// Memory that is taken until it is taken in.
+    _held: Held,
 }
 
 /// A channel and what goes over it.
@@ -233,7 +244,7 @@ async fn next_binary(address: &str, socket: &mut Ws) -> Result<Vec<u8>, Failure>
 async fn read(
     mut source: Source,
     mut opener: Opener,
-    to_us: mpsc::Sender<Result<Frame, Failure>>,
+    to_us: mpsc::Sender<Result<Arrived, Failure>>,
     to_log: mpsc::Sender<Vec<u8>>,
     bytes: Arc<Bytes>,
 ) {
@@ -242,6 +253,7 @@ async fn read(
             .hint("try again later; the server's log may say more")
             .code(code::UNREACHABLE)
     };
+    let backlog = Backlog::new().of_connection();
     loop {
         let message = match tokio::time::timeout(SILENCE_MAX, source.next()).await {
             Ok(Some(Ok(message))) => message,
@@ -251,30 +263,26 @@ async fn read(
         };
         let Message::Binary(sealed) = message else { continue };
         bytes.received.fetch_add(sealed.len() as u64, Ordering::Relaxed);
-        let frame = match opener.open(&sealed) {
-            Ok(plain) => strip_channel(plain),
+        let plain = match opener.open(&sealed) {
+            Ok(plain) => plain,
             Err(error) => break drop(to_us.send(Err(lost(&error.to_string()))).await),
         };
-        let heard = match frame {
+        let heard = match split_channel(&plain) {
             // Nobody listens once the log was met.
-            Some((LOG_CHANNEL, frame)) => {
-                let _ = to_log.send(frame).await;
+            Ok((LOG_CHANNEL, frame)) => {
+                let _ = to_log.send(frame.to_vec()).await;
                 true
             }
-            Some(frame) => to_us.send(Ok(frame)).await.is_ok(),
-            None => true,
+            Ok((channel, frame)) => {
+                let (frame, held) = backlog.open(frame).await;
+                to_us.send(Ok(Arrived { channel, frame, _held: held })).await.is_ok()
+            }
+            Err(_) => true,
         };
         if !heard {
             break;
         }
     }
-}
-
-fn strip_channel(mut plain: Vec<u8>) -> Option<Frame> {
-    let (channel, frame) = split_channel(&plain).ok()?;
-    let start = plain.len() - frame.len();
-    plain.drain(..start);
-    Some((channel, plain))
 }
 
 async fn write(

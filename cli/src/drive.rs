@@ -1,6 +1,6 @@
 //! Drive: brings a replica and a connection together until both sides hold the same, or for ever.
 
-use crate::connection::{CHANNEL, Connection};
+use crate::connection::{Arrived, CHANNEL, Connection};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::error::TryRecvError;
 
 /// Frames taken in before others are sent.
 const FRAMES_AT_ONCE: usize = 4;
@@ -134,6 +135,8 @@ pub(crate) struct Drive<'a> {
     /// Segments that had gone either way when the file was told last.
     moved_before: u64,
     turns: Turns,
+    /// A frame that waits until all is captured.
+    waiting: Option<Arrived>,
     _checkpoints: Checkpoints,
 }
 
@@ -180,6 +183,7 @@ impl<'a> Drive<'a> {
             moved_before: 0,
             apart_since: None,
             turns: Turns::with_application(),
+            waiting: None,
             _checkpoints: checkpoints,
         })
     }
@@ -307,31 +311,31 @@ impl<'a> Drive<'a> {
 
     /// Does what can be done without waiting; false if there was nothing.
     fn step(&mut self) -> Result<bool, Failure> {
-        let mut moved = false;
+        let (mut moved, mut capturing) = (false, false);
         if self.dirty || self.replica.is_scanning() {
             let captured = self.turns.take(self.replica, |replica| replica.capture(now()))?;
             self.summary.rows_captured += captured.rows;
-            self.dirty = captured.more;
+            (self.dirty, capturing) = (captured.more, captured.more);
             moved = captured.rows > 0 || captured.more;
         }
-        // What comes in may have to wait until everything here is captured. So while there is more to capture, what
-        // is captured goes out first, as far as the window lets it: then the server works on it meanwhile.
-        let sent = self.dirty && self.send()?;
-        let frames = match self.dirty {
-            true if sent => 0,
-            true => 1,
-            false => FRAMES_AT_ONCE,
-        };
-        for _ in 0..frames {
-            let frame = match self.connection.incoming.try_recv() {
-                Ok(frame) => frame,
-                Err(tokio::sync::mpsc::error::TryRecvError::Empty) => break,
-                Err(_) => return Err(lost()),
+        for _ in 0..FRAMES_AT_ONCE {
+            let arrived = match self.waiting.take() {
+                Some(arrived) => arrived,
+                None => match self.connection.incoming.try_recv() {
+                    Ok(arrived) => arrived?,
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return Err(lost()),
+                },
             };
-            self.take(&frame?.1)?;
+            // Before rows are taken in, all is captured that is here: that is done piece by piece, and goes out meanwhile.
+            if capturing && arrived.frame.brings_segments() {
+                self.waiting = Some(arrived);
+                break;
+            }
+            self.take(arrived)?;
             moved = true;
         }
-        moved |= self.send()? || sent;
+        moved |= self.send()?;
         if moved {
             let (received, sent) = self.connection.bytes();
             let traffic = || self.link.traffic(self.replica);
@@ -352,9 +356,9 @@ impl<'a> Drive<'a> {
         Ok(sent)
     }
 
-    fn take(&mut self, frame: &[u8]) -> Result<(), Failure> {
+    fn take(&mut self, arrived: Arrived) -> Result<(), Failure> {
         let link = &mut self.link;
-        let received = self.turns.take(self.replica, |replica| link.receive(replica, frame, now()))?;
+        let received = self.turns.take(self.replica, |replica| link.receive(replica, arrived.frame, now()))?;
         self.summary.rows_received += received.rows;
         self.summary.segments_received += received.segments;
         self.summary.rows_refused += received.refused;
@@ -374,7 +378,7 @@ impl<'a> Drive<'a> {
             () = async { match writes { Some(writes) => writes.wait().await, None => std::future::pending().await } } => None,
         };
         match frame {
-            Some(frame) => self.take(&frame.ok_or_else(lost)??.1),
+            Some(frame) => self.take(frame.ok_or_else(lost)??),
             None => Ok(()),
         }
     }

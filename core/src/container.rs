@@ -12,21 +12,22 @@ use crate::change::Action;
 use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Seq, Timestamp};
 use crate::key::RowKey;
-use crate::message::{Accepted, Cursor, Have, Message, Refusal, RefusalReason, Segments};
+use crate::message::{Accepted, Cursor, Have, Heard, Message, Refusal, RefusalReason, Segments};
 use crate::replica::{Replica, ReplicaError, Scan};
-use crate::segment::{Segment, SegmentError};
+use crate::segment::{Segment, SegmentError, claimed_len};
 use crate::session::{Role, Session};
 use crate::store::StoreError;
 use crate::store::segments::{self, Origin};
 use crate::supervisor_log::Event;
 use crate::supervisor_log::entry::{check_receipt, sign_receipt};
-use std::sync::Arc;
 
 /// Segments are put into one message up to about this many bytes.
 const MESSAGE_BYTES: usize = 512 << 10;
 /// A word that only moves the cursor is written down at first, and then once it has moved so far. A session that begins
 /// from an earlier one costs the peer a look at as many lines of its feed, none of which it has to send again.
 const KEEP_EVERY: u64 = 64;
+/// A segment counts in a message as its bytes or as this part of what it opens to, whichever is more.
+const PLAIN_PART: usize = 4;
 /// How far a segment's time may be ahead of the server's clock.
 const AHEAD_MS_MAX: u64 = 10 * 60 * 1000;
 
@@ -134,7 +135,7 @@ impl<'r> Container<'r> {
     }
 
     /// Takes in one message from this peer.
-    pub fn receive(&mut self, session: &mut Session, message: Message) -> Result<Received, SyncError> {
+    pub fn receive(&mut self, session: &mut Session, message: Heard) -> Result<Received, SyncError> {
         session.level = false;
         let received = match message {
             Message::Have(have) => self.receive_have(session, have)?,
@@ -275,7 +276,11 @@ impl<'r> Container<'r> {
         Ok(None)
     }
 
-    fn receive_segments(&mut self, session: &mut Session, message: Segments) -> Result<Received, SyncError> {
+    fn receive_segments(
+        &mut self,
+        session: &mut Session,
+        message: Segments<Result<Segment, SegmentError>>,
+    ) -> Result<Received, SyncError> {
         let Some(peer) = session.peer_no else {
             return Err(SyncError::Protocol { what: "segments before a first word" });
         };
@@ -290,9 +295,9 @@ impl<'r> Container<'r> {
             }
             return Ok(Received::default());
         }
-        let mut checked = vec![];
-        for bytes in &message.segments {
-            checked.push(self.check(session, bytes)?);
+        let mut checked = Vec::with_capacity(message.segments.len());
+        for segment in message.segments {
+            checked.push(self.check(session, segment?)?);
         }
         session.received_segments += checked.len() as u64;
         let origin = Origin { peer, seq: if moves { message.reach.seq } else { Seq(0) } };
@@ -337,12 +342,8 @@ impl<'r> Container<'r> {
         Ok(received)
     }
 
-    /// Checks a segment's bytes, and whether it may enter here.
-    fn check(&self, session: &Session, bytes: &Arc<[u8]>) -> Result<Checked, SyncError> {
-        let segment = match (Segment::open(bytes.clone()), &session.role) {
-            (Ok(segment), _) => segment,
-            (Err(error), _) => return Err(error.into()),
-        };
+    /// Checks whether a segment may enter here.
+    fn check(&self, session: &Session, segment: Segment) -> Result<Checked, SyncError> {
         let state = &self.replica.containers[&self.no];
         if segment.header.container != state.id {
             return Err(SyncError::WrongContainer { id: segment.id });
@@ -363,7 +364,9 @@ impl<'r> Container<'r> {
             }
             Some(Access::Write) if changes_description(&segment)? => Some(RefusalReason::NeedsAdmin),
             _ if !authority.may_be_so_large(segment.header.plain_len()) => Some(RefusalReason::TooLarge),
-            _ if !authority.may_store(&segment.header.author, bytes.len()) => Some(RefusalReason::Quota),
+            _ if !authority.may_store(&segment.header.author, segment.bytes().len()) => {
+                Some(RefusalReason::Quota)
+            }
             _ => None,
         };
         Ok(match reason {
@@ -471,6 +474,11 @@ impl<'r> Container<'r> {
         }
         self.start_repair(session)
     }
+}
+
+/// What a segment counts in a message. Whoever hears one needs memory for what all of its segments open to.
+fn weight(segment: &[u8]) -> usize {
+    segment.len().max(claimed_len(segment) / PLAIN_PART)
 }
 
 /// Whether a segment does more to the description than to add to it.

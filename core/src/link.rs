@@ -24,6 +24,7 @@
 
 mod attach;
 mod comparing;
+mod incoming;
 mod intake;
 mod known;
 mod leaving;
@@ -35,6 +36,7 @@ mod tests;
 mod traffic;
 
 pub use attach::Attach;
+pub use incoming::{Incoming, Opened};
 pub use intake::Stop;
 pub use leaving::Leave;
 pub use traffic::Traffic;
@@ -43,11 +45,12 @@ use crate::bytes::{DecodeError, Reader};
 use crate::container::{Received, SyncError};
 use crate::grant::{Access, access};
 use crate::id::{ContainerId, PeerId, Timestamp};
-use crate::message::Message;
+use crate::message::{Heard, Message};
 use crate::replica::{Replica, ReplicaError};
 use crate::session::{Authority, Role, Session};
 use attach::Follow;
 use comparing::Comparing;
+use incoming::Content;
 use known::Denial;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -252,15 +255,21 @@ impl Link {
     pub fn receive(
         &mut self,
         replica: &mut Replica,
-        frame: &[u8],
+        frame: Opened,
         now: Timestamp,
     ) -> Result<Received, LinkError> {
-        let mut r = Reader::new(frame);
         self.heard = true;
+        let frame = match frame.content {
+            Content::Message(message) => {
+                let (container, message) = message?;
+                return self.receive_message(replica, container, message, now);
+            }
+            Content::Other(frame) => frame,
+        };
+        let mut r = Reader::new(&frame);
         match r.u8()? {
             ATTACHED if !self.is_responder() => self.receive_attached(replica, &mut r)?,
             CONTAINERS if !self.is_responder() => self.receive_containers(replica, &mut r)?,
-            MESSAGE => return self.receive_message(replica, &mut r, now),
             DENIED if !self.is_responder() => self.receive_denied(replica, &mut r)?,
             INTAKE if !self.is_responder() => self.receive_intake(replica, &mut r)?,
             OPEN => self.receive_open(replica, &mut r)?,
@@ -349,11 +358,10 @@ impl Link {
     fn receive_message(
         &mut self,
         replica: &mut Replica,
-        r: &mut Reader<'_>,
+        id: ContainerId,
+        message: Heard,
         now: Timestamp,
     ) -> Result<Received, LinkError> {
-        let id = ContainerId(r.array()?);
-        let message = Message::decode(r.rest())?;
         let Some(no) = replica.containers.with_id(&id).map(|c| c.no) else {
             return Ok(Received::default()); // we do not follow it
         };

@@ -1,5 +1,8 @@
 //! Message: what two counterparts of a container say to each other, to bytes and back.
 //!
+//! What is said carries segments as bytes. Whoever hears it opens them: that takes nothing but the bytes, so it is done
+//! where they came in, beside the thread that owns the replica.
+//!
 //! ```text
 //! cursor    seq u64 · hash 32                                             (big-endian)
 //! 0 have      replica 8 · tip cursor · count u64 · root 32 · accepted · n u8 · n cursors
@@ -14,11 +17,13 @@ use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::id::{ReplicaId, SegmentId, Seq};
 use crate::ranges::{self, Range};
 use crate::root::RootDigest;
-use crate::segment::SEGMENT_LEN_MAX;
+use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, SEGMENT_LEN_MAX, Segment, SegmentError, claimed_len};
 use std::sync::Arc;
 
 /// The longest message in bytes: one largest segment and what goes with it.
 pub const MESSAGE_LEN_MAX: usize = SEGMENT_LEN_MAX + (1 << 20);
+/// Most bytes that the segments of one message open to: one largest row and some more.
+pub const MESSAGE_PLAIN_MAX: usize = ROW_LEN_MAX + 4 * PLAIN_LEN_MAX;
 /// Most cursors in one `Have`.
 pub const CURSORS_MAX: usize = 8;
 const LIST_MAX: u64 = 1 << 16;
@@ -37,13 +42,13 @@ impl Cursor {
     pub const START: Self = Self { seq: Seq(0), hash: [0; 32] };
 }
 
-/// What one container says to its counterpart.
+/// What one container says to its counterpart; `S` is what stands for a segment in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
+pub enum Message<S = Arc<[u8]>> {
     /// What the speaker has, and how far it has come in the listener's feed.
     Have(Have),
     /// A part of the speaker's feed.
-    Segments(Segments),
+    Segments(Segments<S>),
     /// A step of a set reconciliation; empty: the speaker is done.
     Ranges(Vec<Range>),
     /// Segments that the speaker lacks.
@@ -51,6 +56,9 @@ pub enum Message {
     /// Segments of the listener that the speaker did not take.
     Refused(Vec<Refusal>),
 }
+
+/// A message as it is heard. The first of its segments that is none is the last of them: nothing behind it counts.
+pub type Heard = Message<Result<Segment, SegmentError>>;
 
 /// What a container has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,13 +90,13 @@ pub enum Accepted {
 
 /// A part of a feed: all of the speaker's segments between `from` and `reach` that the listener lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segments {
+pub struct Segments<S = Arc<[u8]>> {
     /// Where it begins in the speaker's feed.
     pub from: Cursor,
     /// Where it ends; the start: it moves no cursor.
     pub reach: Cursor,
-    /// The segments' bytes. May be empty: then only the cursor moves.
-    pub segments: Vec<Arc<[u8]>>,
+    /// The segments. May be empty: then only the cursor moves.
+    pub segments: Vec<S>,
 }
 
 /// A segment that was not taken.
@@ -185,7 +193,10 @@ impl Message {
                 let (from, reach) = (read_cursor(&mut r)?, read_cursor(&mut r)?);
                 let n = r.uleb_max(LIST_MAX, "the number of segments")?;
                 let segment = |r: &mut Reader<'_>| r.bytes(SEGMENT_LEN_MAX, "a segment").map(Arc::from);
-                let segments = (0..n).map(|_| segment(&mut r)).collect::<Result<_, _>>()?;
+                let segments = (0..n).map(|_| segment(&mut r)).collect::<Result<Vec<_>, _>>()?;
+                if plain_len(&segments) > MESSAGE_PLAIN_MAX {
+                    return Err(DecodeError::TooLarge { what: "what a message opens to" });
+                }
                 Self::Segments(Segments { from, reach, segments })
             }
             2 => Self::Ranges(ranges::decode(&mut r)?),
@@ -208,6 +219,40 @@ impl Message {
         r.finish()?;
         Ok(message)
     }
+
+    /// How much memory its segments take once they are opened, beside their bytes; as they claim.
+    pub fn opened_len(&self) -> usize {
+        match self {
+            Self::Segments(Segments { segments, .. }) => {
+                plain_len(segments) + segments.len() * size_of::<Segment>()
+            }
+            _ => 0,
+        }
+    }
+
+    /// Opens its segments.
+    pub fn open(self) -> Heard {
+        match self {
+            Self::Have(have) => Message::Have(have),
+            Self::Segments(Segments { from, reach, segments }) => {
+                let mut opened = Vec::with_capacity(segments.len());
+                for bytes in segments {
+                    opened.push(Segment::open(bytes));
+                    if opened.last().is_some_and(Result::is_err) {
+                        break;
+                    }
+                }
+                Message::Segments(Segments { from, reach, segments: opened })
+            }
+            Self::Ranges(ranges) => Message::Ranges(ranges),
+            Self::Want(ids) => Message::Want(ids),
+            Self::Refused(refusals) => Message::Refused(refusals),
+        }
+    }
+}
+
+fn plain_len(segments: &[Arc<[u8]>]) -> usize {
+    segments.iter().map(|bytes| claimed_len(bytes)).sum()
 }
 
 impl Have {
@@ -266,6 +311,8 @@ pub(crate) fn read_cursor(r: &mut Reader<'_>) -> Result<Cursor, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{ContainerId, Timestamp};
+    use crate::identity::Identity;
     use proptest::prelude::*;
 
     fn any_cursor() -> impl Strategy<Value = Cursor> {
@@ -303,6 +350,40 @@ mod tests {
             want.prop_map(Message::Want),
             proptest::collection::vec(refusal, 0..4).prop_map(Message::Refused)
         ]
+    }
+
+    /// A message with these segments.
+    fn with(segments: Vec<Arc<[u8]>>) -> Message {
+        Message::Segments(Segments { from: Cursor::START, reach: Cursor::START, segments })
+    }
+
+    fn sealed(plain: Vec<u8>) -> Segment {
+        let identity = Identity::from_seed([1; 32]);
+        Segment::seal(&identity, ContainerId([2; 32]), [3; 8], Timestamp(4), 1, plain).unwrap()
+    }
+
+    #[test]
+    fn a_message_that_opens_to_too_much_is_refused_before_anything_is_opened() {
+        let large = sealed(vec![0; 40 << 20]).bytes().clone();
+        let read = |segments: &[Arc<[u8]>]| {
+            let mut bytes = vec![];
+            with(segments.to_vec()).encode(&mut bytes);
+            Message::decode(&bytes).map(|message| message.opened_len())
+        };
+        assert_eq!(read(std::slice::from_ref(&large)), Ok((40 << 20) + size_of::<Segment>()));
+        let refused = Err(DecodeError::TooLarge { what: "what a message opens to" });
+        assert_eq!(read(&[large.clone(), large]), refused);
+    }
+
+    #[test]
+    fn nothing_behind_a_segment_that_is_none_is_opened() {
+        let good = sealed(vec![1; 10]);
+        let mut forged = good.bytes().to_vec();
+        *forged.last_mut().unwrap() ^= 2;
+        let segments = vec![good.bytes().clone(), forged.into(), good.bytes().clone()];
+        let Message::Segments(opened) = with(segments).open() else { panic!("it is of another kind") };
+        let [Ok(first), Err(_)] = &opened.segments[..] else { panic!("two were opened") };
+        assert_eq!(first.id, good.id);
     }
 
     proptest! {

@@ -26,6 +26,8 @@ use zstd::bulk::{Compressor, Decompressor};
 pub const HEADER_LEN: usize = 94;
 /// Where the fields end that name the actor: after the count.
 const ACTOR_FIELDS_LEN: usize = 85;
+/// Where the length of the plain frame stands: after the codec.
+const PLAIN_LEN_AT: usize = ACTOR_FIELDS_LEN + 1;
 const SIGNATURE_LEN: usize = 64;
 const ACCEPTED_LEN: usize = 32 + 8 + SIGNATURE_LEN;
 const VERSION: u8 = 1;
@@ -147,6 +149,12 @@ pub struct Segment {
 pub(crate) fn change_count(bytes: &[u8]) -> u32 {
     let field = bytes.get(ACTOR_FIELDS_LEN - 4..ACTOR_FIELDS_LEN).and_then(|b| b.try_into().ok());
     field.map_or(0, u32::from_be_bytes)
+}
+
+/// How many bytes a segment claims to open to; one that claims too many does not open.
+pub(crate) fn claimed_len(bytes: &[u8]) -> usize {
+    let field = bytes.get(PLAIN_LEN_AT..PLAIN_LEN_AT + 4).and_then(|b| b.try_into().ok());
+    (field.map_or(0, u32::from_be_bytes) as usize).min(ROW_LEN_MAX)
 }
 
 /// How many rows of the table a stored segment changes. A description always travels alone.

@@ -1,7 +1,7 @@
 //! Connection: one WebSocket, from the handshake to its end.
 
 use crate::admission::Applicant;
-use crate::backlog::{Backlog, Room};
+use crate::backlog::Backlog;
 use crate::database::Command;
 use crate::ledger::Presence;
 use crate::limits::Hit;
@@ -165,8 +165,8 @@ where
         channels: HashMap::new(),
         survey: None,
         outbox,
+        backlog: server.backlog.of_connection(),
     };
-    let backlog: Backlog = server.backlog.of_connection();
     let freed = outgoing.freed();
     let mut ping = tokio::time::interval(PING_EVERY);
     let mut changes = server.supervisor.rights.changes();
@@ -176,8 +176,7 @@ where
         tokio::select! {
             message = stream.next() => match message.transpose()? {
                 Some(Message::Binary(frame)) => {
-                    let room = backlog.room(frame.len()).await;
-                    for answer in router.route(&frame, room)? {
+                    for answer in router.route(&frame).await? {
                         in_time(server, sink.feed(Message::binary(sealer.seal(&answer)?))).await?;
                     }
                     in_time(server, sink.flush()).await?;
@@ -247,6 +246,8 @@ struct Router {
     /// The channel on which many databases are asked about, and who tells that there is news.
     survey: Option<(u64, Arc<Notify>)>,
     outbox: Outbox,
+    /// Room for frames on their way to databases.
+    backlog: Backlog,
 }
 
 impl Drop for Router {
@@ -258,7 +259,7 @@ impl Drop for Router {
 
 impl Router {
     /// Brings a frame where it belongs; what to answer at once.
-    fn route(&mut self, sealed: &[u8], room: Room) -> Result<Vec<Vec<u8>>, ConnectionError> {
+    async fn route(&mut self, sealed: &[u8]) -> Result<Vec<Vec<u8>>, ConnectionError> {
         let plain = self.opener.open(sealed)?;
         let (channel, frame) =
             split_channel(&plain).map_err(|_| ConnectionError::Protocol("a frame without a channel"))?;
@@ -280,8 +281,9 @@ impl Router {
             let Some((_, commands)) = self.channels.get(&channel) else {
                 return Err(ConnectionError::Protocol("no attach came first"));
             };
+            let (frame, room) = self.backlog.open(frame).await;
             // A database that rests has told the link so; what crossed that word is said again after an attach.
-            let _ = commands.send(Command::Frame { id, frame: frame.to_vec(), room });
+            let _ = commands.send(Command::Frame { id, frame, room });
             return Ok(vec![]);
         }
         let attach =

@@ -16,7 +16,7 @@ use crate::supervisor::Supervisor;
 use crate::turns::Turns;
 use piecewise_core::container::{Received, SyncError};
 use piecewise_core::id::PeerId;
-use piecewise_core::link::{Attach, Link, LinkError, Stop};
+use piecewise_core::link::{Attach, Link, LinkError, Opened, Stop};
 use piecewise_core::replica::{Binding, Follow, Replica, ReplicaError};
 use piecewise_core::session::Authority;
 use std::collections::{BTreeMap, VecDeque};
@@ -49,7 +49,7 @@ pub(crate) enum Command {
         unreceipted: Vec<(i64, u64)>,
     },
     /// A frame came in for a link.
-    Frame { id: LinkId, frame: Vec<u8>, room: Room },
+    Frame { id: LinkId, frame: Opened, room: Room },
     /// A connection has room again.
     Room { connection: u64 },
     /// A link's peer has left it, and held this.
@@ -72,7 +72,7 @@ impl Command {
     /// The bytes of a frame in it.
     fn bytes(&self) -> usize {
         match self {
-            Self::Frame { frame, .. } => frame.len(),
+            Self::Frame { frame, .. } => frame.frame_len(),
             _ => 0,
         }
     }
@@ -315,7 +315,7 @@ impl Worker {
                 self.attach(id, peer, attach, outbox, unreceipted);
             }
             Command::Frame { id, frame, room } => {
-                self.receive(id, &frame);
+                self.receive(id, frame);
                 drop(room);
             }
             Command::Report(ask) => {
@@ -373,26 +373,22 @@ impl Worker {
         }
     }
 
-    fn receive(&mut self, id: LinkId, frame: &[u8]) {
+    fn receive(&mut self, id: LinkId, frame: Opened) {
         self.look_at_disk();
         let Some(attached) = self.links.get_mut(&id) else { return };
-        let started = Instant::now();
+        let (started, bytes) = (Instant::now(), frame.frame_len());
         let link = &mut attached.link;
         let received =
             self.turns.take(&mut self.replica, |replica| link.receive(replica, frame, crate::now()));
         attached.stand_in(&mut self.line, id);
-        self.meter.received(
-            frame.len(),
-            received.as_ref().unwrap_or(&Received::default()),
-            started.elapsed(),
-        );
+        self.meter.received(bytes, received.as_ref().unwrap_or(&Received::default()), started.elapsed());
         match received {
             Ok(received) if received.segments > 0 => tracing::debug!(
                 database = self.name,
                 peer = attached.peer.short(),
                 rows = received.rows,
                 segments = received.segments,
-                bytes = frame.len(),
+                bytes,
                 ms = started.elapsed().as_millis() as u64,
                 "received"
             ),

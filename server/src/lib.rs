@@ -9,7 +9,7 @@
 
 mod admission;
 pub mod audit;
-mod backlog;
+pub mod backlog;
 pub mod checkpoints;
 pub mod commits;
 pub mod config;

@@ -9,7 +9,7 @@ use piecewise_core::channel::{Channel, LOG_CHANNEL, on_channel, split_channel};
 use piecewise_core::handshake::Initiator;
 use piecewise_core::id::{PeerId, RealmId};
 use piecewise_core::identity::Identity;
-use piecewise_core::link::Link;
+use piecewise_core::link::{Incoming, Link};
 use piecewise_core::replica::{Binding, Follow, Replica};
 use piecewise_core::supervisor_log::Witness;
 use piecewise_core::supervisor_log::talk::LogMessage;
@@ -182,7 +182,9 @@ impl Client {
             }
             let came = Instant::now();
             watcher.frame().await;
-            let received = link.receive(&mut self.replica, frame, now()).map_err(|e| broken(&e))?;
+            let received = link
+                .receive(&mut self.replica, Incoming::read(frame).open(), now())
+                .map_err(|e| broken(&e))?;
             self.replica.capture(now()).map_err(|e| broken(&e))?;
             if received.rows > 0 {
                 watcher.rows(came, received.rows);

@@ -8,7 +8,7 @@ use crate::rng::Rng;
 use piecewise_core::frame::{FrameWriter, KeyRef, OpKind, Template};
 use piecewise_core::id::{ContainerId, PeerId, RealmId, Timestamp};
 use piecewise_core::identity::Identity;
-use piecewise_core::link::{Attach, Link};
+use piecewise_core::link::{Attach, Incoming, Link};
 use piecewise_core::replica::{Binding, Follow, Replica, TrackOptions};
 use piecewise_core::segment::Segment;
 use piecewise_core::value::ValueRef;
@@ -171,11 +171,13 @@ fn talk(server: &mut Replica, client: &mut Replica) -> Talk {
             moved = captured.more || captured.rows > 0;
         }
         while let Some(frame) = near.next_frame(client, NOW).expect("a frame") {
-            talk.server += cost(|| far.receive(server, &frame, NOW).expect("it is taken")).0;
+            talk.server +=
+                cost(|| far.receive(server, Incoming::read(&frame).open(), NOW).expect("it is taken")).0;
             moved = true;
         }
         while let Some(frame) = far.next_frame(server, NOW).expect("a frame") {
-            talk.client += cost(|| near.receive(client, &frame, NOW).expect("it is taken")).0;
+            talk.client +=
+                cost(|| near.receive(client, Incoming::read(&frame).open(), NOW).expect("it is taken")).0;
             (moved, dirty) = (true, true);
         }
     }

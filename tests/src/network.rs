@@ -5,7 +5,7 @@ use crate::rng::Rng;
 use piecewise_core::grant::{Access, Grant};
 use piecewise_core::id::{PeerId, RealmId, Timestamp};
 use piecewise_core::identity::Identity;
-use piecewise_core::link::{Attach, Link, LinkError, Stop};
+use piecewise_core::link::{Attach, Incoming, Link, LinkError, Stop};
 use piecewise_core::replica::{Binding, Follow, Replica, TrackOptions};
 use piecewise_core::session::Authority;
 use rusqlite::Connection;
@@ -304,7 +304,9 @@ impl Network {
                     self.damage(&mut frame);
                 }
                 let receiver = machines[1 - n];
-                talk.rows += line.ends[1 - n].receive(self.replica(receiver), &frame, now)?.rows;
+                talk.rows += line.ends[1 - n]
+                    .receive(self.replica(receiver), Incoming::read(&frame).open(), now)?
+                    .rows;
                 moved = true;
             }
         }

@@ -2,7 +2,7 @@
 
 use piecewise_core::id::{PeerId, RealmId, Timestamp};
 use piecewise_core::identity::Identity;
-use piecewise_core::link::{Attach, Link};
+use piecewise_core::link::{Attach, Incoming, Link};
 use piecewise_core::replica::{Binding, Follow, Replica, TrackOptions};
 use piecewise_core::supervisor_log::{Entry, Event};
 use piecewise_tests::network::Grants;
@@ -47,14 +47,14 @@ impl Line {
 
     /// The client takes in a frame, and says what it has to say.
     fn hear(&mut self, server: &mut Replica, frame: &[u8]) {
-        self.near.receive(&mut self.client, frame, NOW).expect("it is taken");
+        self.near.receive(&mut self.client, Incoming::read(frame).open(), NOW).expect("it is taken");
         self.speak(server);
     }
 
     fn speak(&mut self, server: &mut Replica) {
         self.client.capture(NOW).expect("a capture");
         while let Some(frame) = self.near.next_frame(&mut self.client, NOW).expect("a frame") {
-            self.far.receive(server, &frame, NOW).expect("it is taken");
+            self.far.receive(server, Incoming::read(&frame).open(), NOW).expect("it is taken");
         }
     }
 

@@ -80,16 +80,18 @@ fn a_segment_in_another_author_s_name_or_for_another_table_does_not_enter() {
 mod signed {
     use super::{QUERIES, network};
     use piecewise_core::change::{Action, Change, OWN, Op, OpId, TextRun};
+    use piecewise_core::container::{Received, SyncError};
     use piecewise_core::container_name::{ContainerName, container_id};
     use piecewise_core::feed::Feed;
     use piecewise_core::frame::{FrameWriter, KeyRef};
     use piecewise_core::id::{Actor, ChangeHash, ContainerId, ReplicaId, Timestamp};
     use piecewise_core::identity::Identity;
     use piecewise_core::message::{Accepted, Cursor, Have, Message, Segments};
-    use piecewise_core::segment::Segment;
+    use piecewise_core::segment::{Segment, SegmentError};
     use piecewise_core::session::{Role, Session};
     use piecewise_core::value::Value;
     use piecewise_tests::network::{Network, REALM};
+    use std::sync::Arc;
 
     const STRANGE: Actor = Actor([0x77; Actor::LEN]);
 
@@ -123,6 +125,12 @@ mod signed {
     fn take(net: &mut Network, time: Timestamp, count: usize, plain: Vec<u8>) -> bool {
         let author = Identity::from_seed([66; 32]);
         let Ok(segment) = Segment::seal(&author, notes(), [6; 8], time, count, plain) else { return false };
+        let received = say(net, &author, vec![segment.bytes().clone()]);
+        received.is_ok_and(|received| received.segments == 1)
+    }
+
+    /// The server hears these segments in a talk of its own.
+    fn say(net: &mut Network, author: &Identity, segments: Vec<Arc<[u8]>>) -> Result<Received, SyncError> {
         let authority = net.grants.clone();
         let now = net.now;
         let server = net.replica(0);
@@ -138,11 +146,9 @@ mod signed {
             cursors: vec![],
             accepted: Accepted::NotYet,
         };
-        container.receive(&mut session, Message::Have(have)).expect("a first word");
-        let message =
-            Segments { from: Cursor::START, reach: Cursor::START, segments: vec![segment.bytes().clone()] };
-        let before = container.receive(&mut session, Message::Segments(message));
-        before.is_ok_and(|received| received.segments == 1)
+        container.receive(&mut session, Message::Have(have).open()).expect("a first word");
+        let message = Segments { from: Cursor::START, reach: Cursor::START, segments };
+        container.receive(&mut session, Message::Segments(message).open())
     }
 
     /// A table with rows everywhere, for hostile segments to come upon.
@@ -222,6 +228,32 @@ mod signed {
         }
         net.sync_all();
         QUERIES.iter().for_each(|query| net.check_same(query));
+        goes_on(&mut net);
+    }
+
+    #[test]
+    fn beside_a_segment_that_is_none_nothing_enters_and_the_first_fault_is_told() {
+        let mut net = peaceful();
+        let (author, now) = (Identity::from_seed([66; 32]), net.now);
+        let segment = |container, key| {
+            let fresh = change(1, vec![], vec![life(vec![]), put("title", Value::Null, vec![])]);
+            let (count, plain) = frame(&[(KeyRef::Integer(key), fresh)]);
+            let sealed = Segment::seal(&author, container, [6; 8], now, count, plain).expect("it is small");
+            sealed.bytes().clone()
+        };
+        let (one, two, foreign) =
+            (segment(notes(), 70), segment(notes(), 71), segment(ContainerId([9; 32]), 1));
+        let mut forged = two.to_vec();
+        let signature = forged.len() - 2;
+        forged[signature] ^= 1;
+        let forged: Arc<[u8]> = forged.into();
+        let before = net.query(0, QUERIES[0]);
+        let told = say(&mut net, &author, vec![one.clone(), forged.clone(), foreign.clone()]);
+        assert!(matches!(told, Err(SyncError::Segment(SegmentError::BadSignature { .. }))), "{told:?}");
+        let told = say(&mut net, &author, vec![one.clone(), foreign, forged]);
+        assert!(matches!(told, Err(SyncError::WrongContainer { .. })), "{told:?}");
+        assert_eq!(net.query(0, QUERIES[0]), before);
+        assert_eq!(say(&mut net, &author, vec![one, two]).expect("both are good").segments, 2);
         goes_on(&mut net);
     }
 

@@ -5,7 +5,7 @@ use piecewise_core::channel::{LOG_CHANNEL, Opener, Sealer, on_channel, split_cha
 use piecewise_core::handshake::{AwaitingWelcome, Initiator};
 use piecewise_core::id::{PeerId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
-use piecewise_core::link::{Link, Traffic};
+use piecewise_core::link::{Incoming, Link, Traffic};
 use piecewise_core::replica::{Binding, Replica};
 use piecewise_core::supervisor_log::talk::LogMessage;
 use piecewise_core::supervisor_log::{Entry, Event, Verdict, Witness};
@@ -129,7 +129,7 @@ impl Talk {
                 if channel == CHANNEL
                     && let Some(link) = &mut open.link
                 {
-                    let received = link.receive(replica, frame, now)?;
+                    let received = link.receive(replica, Incoming::read(frame).open(), now)?;
                     rows = received.rows;
                     if received.refused > 0 {
                         self.events.push(json!({ "event": "refused", "rows": received.refused }));

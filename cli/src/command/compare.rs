@@ -46,8 +46,8 @@ async fn compare(home: &Home, replica: &mut Replica, tables: &[String]) -> Resul
             connection.close().await;
             return Ok(found);
         }
-        let (_, frame) = connection.incoming.recv().await.ok_or_else(lost)??;
-        link.receive(replica, &frame, now())?;
+        let arrived = connection.incoming.recv().await.ok_or_else(lost)??;
+        link.receive(replica, arrived.frame, now())?;
     }
 }
 

@@ -8,7 +8,7 @@ use super::known::{Known, Part};
 use crate::connection::Connection;
 use crate::drive::{FileIdentity, Summary, identity, no_intake};
 use crate::report::Failure;
-use piecewise_core::link::Link;
+use piecewise_core::link::{Link, Opened};
 use piecewise_core::replica::{self, Binding, Replica, Standing};
 use piecewise_core::survey::Brief;
 use piecewise_server::commits::{FileState, Lookout};
@@ -155,13 +155,14 @@ impl Talk {
     }
 
     /// Takes in a frame.
-    pub(super) fn receive(&mut self, frame: &[u8]) -> Result<(), Failure> {
+    pub(super) fn receive(&mut self, frame: Opened) -> Result<(), Failure> {
         let Some(link) = &mut self.link else { return Ok(()) };
+        let bytes = frame.frame_len() as u64;
         let received = self.turns.take(&mut self.replica, |replica| link.receive(replica, frame, now()))?;
         self.summary.rows_received += received.rows;
         self.summary.segments_received += received.segments;
         self.summary.rows_refused += received.refused;
-        self.summary.bytes_received += frame.len() as u64;
+        self.summary.bytes_received += bytes;
         self.moved |= received.segments + received.refused > 0;
         // A first contact may have made rows ready to be captured.
         (self.dirty, self.closing, self.used) = (true, false, Instant::now());

@@ -9,7 +9,7 @@ use super::fleet::{Failed, Fleet};
 use super::known::Known;
 use super::talk::Talk;
 use super::writes::Writes;
-use crate::connection::{CHANNEL, Connection};
+use crate::connection::{Arrived, CHANNEL, Connection};
 use crate::drive::{Summary, lost};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
@@ -170,10 +170,7 @@ impl<'v, 'a> Voyage<'v, 'a> {
     fn take_frames(&mut self) -> Result<bool, Failure> {
         for n in 0..FRAMES_AT_ONCE {
             match self.connection.incoming.try_recv() {
-                Ok(frame) => {
-                    let (channel, frame) = frame?;
-                    self.take(channel, &frame)?;
-                }
+                Ok(arrived) => self.take(arrived?)?,
                 Err(tokio::sync::mpsc::error::TryRecvError::Empty) => return Ok(n > 0),
                 Err(_) => return Err(lost()),
             }
@@ -181,14 +178,14 @@ impl<'v, 'a> Voyage<'v, 'a> {
         Ok(true)
     }
 
-    fn take(&mut self, channel: u64, frame: &[u8]) -> Result<(), Failure> {
-        if channel == CHANNEL {
-            return self.take_word(frame);
+    fn take(&mut self, arrived: Arrived) -> Result<(), Failure> {
+        if arrived.channel == CHANNEL {
+            return self.take_word(arrived.frame.other());
         }
         // What comes for a talk that was left is told again as news.
-        let Some(file) = self.channels.get(&channel).cloned() else { return Ok(()) };
+        let Some(file) = self.channels.get(&arrived.channel).cloned() else { return Ok(()) };
         if let Some(talk) = self.fleet.talks.get_mut(&file)
-            && let Err(failure) = talk.receive(frame)
+            && let Err(failure) = talk.receive(arrived.frame)
         {
             self.give_up(&file, failure);
         }
@@ -358,8 +355,8 @@ impl<'v, 'a> Voyage<'v, 'a> {
         let pause = looks.chain(is_closing.then_some(CLOSING_EVERY)).min().unwrap_or(FALLBACK);
         let outgoing = self.connection.outgoing();
         let is_full = !self.outbox.is_empty() || self.fleet.talks.values().any(Talk::is_full);
-        let frame = tokio::select! {
-            frame = self.connection.incoming.recv() => frame.ok_or_else(lost)??,
+        let arrived = tokio::select! {
+            arrived = self.connection.incoming.recv() => arrived.ok_or_else(lost)??,
             permit = outgoing.reserve(), if is_full => {
                 drop(permit.map_err(|_| lost())?);
                 return Ok(());
@@ -367,6 +364,6 @@ impl<'v, 'a> Voyage<'v, 'a> {
             () = async { match &self.writes { Some(writes) => writes.wait().await, None => std::future::pending().await } } => return Ok(()),
             () = tokio::time::sleep(pause) => return Ok(()),
         };
-        self.take(frame.0, &frame.1)
+        self.take(arrived)
     }
 }

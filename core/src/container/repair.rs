@@ -2,7 +2,7 @@
 //!
 //! The initiator leads. What either side lacks it asks for; at the end each tells up to where in its feed the other has all.
 
-use super::{Container, MESSAGE_BYTES, Received, SyncError};
+use super::{Container, MESSAGE_BYTES, Received, SyncError, weight};
 use crate::message::{Cursor, Message, Segments};
 use crate::ranges::{self, SortedIds};
 use crate::session::{Repair, Role, Session};
@@ -86,10 +86,10 @@ impl Container<'_> {
         while let Some(id) = session.wanted.front() {
             if let Some(no) = segments::find(&self.replica.conn, self.no, id)? {
                 let segment = segments::bytes(&self.replica.conn, no)?;
-                if bytes > 0 && bytes + segment.len() > MESSAGE_BYTES {
+                if bytes > 0 && bytes + weight(&segment) > MESSAGE_BYTES {
                     break;
                 }
-                bytes += segment.len();
+                bytes += weight(&segment);
                 parts.push(segment);
             }
             session.wanted.pop_front();

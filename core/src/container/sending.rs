@@ -2,7 +2,7 @@
 //!
 //! Those who are as far as each other lack the same. A server keeps what it made for one of them for the next, see `fan_out`.
 
-use super::{Container, MESSAGE_BYTES, SyncError};
+use super::{Container, MESSAGE_BYTES, SyncError, weight};
 use crate::message::{Cursor, Message, Segments};
 use crate::segment::change_count;
 use crate::session::Session;
@@ -65,10 +65,10 @@ impl Container<'_> {
                     let change_work = if line.is_plain { 1 } else { EDIT_WORK };
                     let changes = change_count(&segment).saturating_mul(change_work);
                     work = changes.saturating_add(SEGMENT_WORK).saturating_add(work);
-                    if bytes > 0 && (bytes + segment.len() > MESSAGE_BYTES || work > MESSAGE_WORK) {
+                    if bytes > 0 && (bytes + weight(&segment) > MESSAGE_BYTES || work > MESSAGE_WORK) {
                         break 'lines;
                     }
-                    bytes += segment.len();
+                    bytes += weight(&segment);
                     parts.push(segment);
                     if !origins.contains(&line.origin.peer) {
                         origins.push(line.origin.peer);

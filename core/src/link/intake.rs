@@ -7,7 +7,7 @@
 use super::{INTAKE, Link, LinkError};
 use crate::bytes::{DecodeError, Reader};
 use crate::id::ContainerId;
-use crate::message::{Cursor, Message};
+use crate::message::{Cursor, Heard, Message};
 use crate::replica::Replica;
 use crate::session::Session;
 use std::collections::BTreeSet;
@@ -88,7 +88,7 @@ impl Link {
     }
 
     /// Whether a message is to be let pass.
-    pub(super) fn lets_pass(&mut self, id: ContainerId, message: &Message) -> bool {
+    pub(super) fn lets_pass(&mut self, id: ContainerId, message: &Heard) -> bool {
         let Message::Segments(segments) = message else { return false };
         let is_part = self.intake.passed.contains(&id);
         is_part || (!segments.segments.is_empty() && self.lets_pass_new(id))
