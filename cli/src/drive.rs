@@ -358,7 +358,8 @@ impl<'a> Drive<'a> {
 
     fn take(&mut self, arrived: Arrived) -> Result<(), Failure> {
         let link = &mut self.link;
-        let received = self.turns.take(self.replica, |replica| link.receive(replica, arrived.frame, now()))?;
+        let received =
+            self.turns.take(self.replica, |replica| link.receive(replica, arrived.frame, now()))?;
         self.summary.rows_received += received.rows;
         self.summary.segments_received += received.segments;
         self.summary.rows_refused += received.refused;

@@ -50,6 +50,8 @@ const CACHE_KIB: i64 = 16 << 10;
 const ROOTS_KEPT: usize = 1000;
 /// Pages in the WAL at which they are brought into the file: each time costs two fsyncs.
 const CHECKPOINT_PAGES: i64 = 10_000;
+/// What is left of a WAL that grew beyond it, once all of it is in the file.
+const WAL_BYTES_KEPT: i64 = 40 << 20;
 /// A clock's offset is written down when it has moved by so much.
 const OFFSET_MOVED_MS: u64 = 250;
 
@@ -239,6 +241,7 @@ impl Replica {
             // which peers notice and mend.
             conn.pragma_update(None, "synchronous", "normal")?;
             conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+            conn.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
         }
         let mut replica = Self {
             conn,
