@@ -64,7 +64,7 @@ impl Replica {
         let gone = log::keys_gone(&self.conn, no, user)?;
         let mut live = vec![];
         for key in gone {
-            let view = self.history.document(&self.conn, no, &key)?.evaluate();
+            let view = self.history.view(&self.conn, no, &key)?;
             if view.is_live() && holds::find(&self.conn, no, &key)?.is_none() {
                 live.push(Dirty { key, time });
             }
