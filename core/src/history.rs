@@ -29,7 +29,7 @@ const CACHE_BYTES_MAX: usize = 6 << 20;
 const DECODED_BYTES: usize = 512;
 
 /// Bytes of documents kept.
-const DOCUMENT_BYTES_MAX: usize = 16 << 20;
+const DOCUMENT_BYTES_MAX: usize = 32 << 20;
 
 /// Documents without a text and with fewer changes are made anew each time.
 const KEPT_CHANGES_MIN: usize = 8;

@@ -50,20 +50,22 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.values.insert(key, Used { at: self.clock, size, value });
     }
 
-    /// Drops the older ones until the others leave room for one of this size and fill half of it at most: so each that
-    /// comes costs the same, however many there are.
+    /// Drops the oldest, for one of this size and an eighth of all room at least: so each that comes costs the same, however
+    /// many there are.
     fn make_room(&mut self, size: usize) {
-        let room = (self.bytes_max / 2).min(self.bytes_max.saturating_sub(size));
+        let wanted = (self.bytes + size).saturating_sub(self.bytes_max).max(self.bytes_max / 8);
         let mut ages: Vec<_> = self.values.values().map(|used| (used.at, used.size)).collect();
-        ages.sort_unstable_by(|a, b| b.cmp(a));
-        let mut bytes = 0;
-        let fit = ages.iter().take_while(|(_, size)| {
-            bytes += size;
-            bytes <= room
-        });
-        let oldest = fit.last().map_or(u64::MAX, |(at, _)| *at);
-        self.values.retain(|_, used| used.at >= oldest);
-        self.bytes = self.values.values().map(|used| used.size).sum();
+        ages.sort_unstable();
+        let (mut freed, mut newest) = (0, 0);
+        for (at, size) in ages {
+            if freed >= wanted {
+                break;
+            }
+            freed += size;
+            newest = at;
+        }
+        self.values.retain(|_, used| used.at > newest);
+        self.bytes -= freed;
     }
 }
 
@@ -81,6 +83,18 @@ mod tests {
         }
         assert_eq!(recent.get(&1), None);
         assert_eq!(recent.get(&999), Some(&999));
+    }
+
+    #[test]
+    fn a_large_one_in_use_outlives_small_ones_that_are_not() {
+        let mut recent = Recent::new(100);
+        recent.put(0, 0, 60);
+        for n in 1..1000 {
+            recent.put(n, n, 5);
+            assert_eq!(recent.take(&0), Some(0));
+            recent.put(0, 0, 60);
+            assert!(recent.bytes <= 100);
+        }
     }
 
     #[test]
