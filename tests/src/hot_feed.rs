@@ -17,6 +17,8 @@ use std::path::Path;
 
 /// Commits after which the sender talks with the server.
 const TALK_EVERY: u64 = 1000;
+/// Talks with nothing new.
+const NOTHING: u64 = 200;
 /// Segments of which the floors are measured.
 const FLOOR: u64 = 1000;
 const SCHEMA: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
@@ -51,7 +53,11 @@ pub fn table(folder: &Path, segments: u64) -> String {
     let mut receiver = replica(&receiver_file, 3, Follow::All);
     let down = talk(&mut server, &mut receiver);
     let peak_down = peak();
-    let (nothing, _) = cost(|| talk(&mut server, &mut receiver));
+    let (nothing, ()) = cost(|| {
+        for _ in 0..NOTHING {
+            talk(&mut server, &mut receiver);
+        }
+    });
     forget_peak();
     let before = peak();
     for file in [&server_file, &receiver_file] {
@@ -92,8 +98,8 @@ pub fn table(folder: &Path, segments: u64) -> String {
     let _ = writeln!(
         page,
         "
-Nothing new: {:.1} ms of both sides. Cursors lost, the sets reconciled and one segment more: {:.0} ms of both sides, peak memory {} (before: {}). Peak memory of catching up, both sides and this program: {}. On disk: {:.0} B a segment at the sender, {:.0} B at the server, {:.0} B at the receiver.",
-        nothing / 1000.0,
+Nothing new: {:.0} µs of both sides. Cursors lost, the sets reconciled and one segment more: {:.0} ms of both sides, peak memory {} (before: {}). Peak memory of catching up, both sides and this program: {}. On disk: {:.0} B a segment at the sender, {:.0} B at the server, {:.0} B at the receiver.",
+        nothing / NOTHING as f64,
         repair / 1000.0,
         size(peak_repair),
         size(before),
