@@ -14,7 +14,7 @@ pub(crate) use pace::Pace;
 use crate::change::{Change, Merge};
 use crate::document::View;
 use crate::frame::{FrameWriter, KeyRef, OpKind, Template};
-use crate::id::{Actor, Timestamp};
+use crate::id::Timestamp;
 use crate::key::{KEY_LEN_MAX, RowKey, decode_tuple, encode_tuple};
 use crate::message::RefusalReason;
 use crate::replica::{Captured, Replica, ReplicaError, Scan};
@@ -320,7 +320,7 @@ impl Replica {
         {
             return Ok(done);
         }
-        let view = self.history.document(&self.conn, no, key)?.evaluate();
+        let view = self.history.view(&self.conn, no, key)?;
         let before = match refused {
             Some(shown) => shown.map(|bytes| decode_values(&bytes, user)).transpose()?,
             None if holds::find(&self.conn, no, key)?.is_some() => None,
@@ -331,8 +331,7 @@ impl Replica {
             return Ok(None);
         }
         holds::forget_refused(&self.conn, no, Some(key))?;
-        let placeholder = self.placeholder();
-        Ok(row::edit(&view, user, before.as_ref(), now, placeholder).map(|change| (change, before)))
+        Ok(row::edit(&view, user, before.as_ref(), now).map(|change| (change, before)))
     }
 
     /// The same for a row whose document is one plain insert into registers, and which is not held: nothing needs
@@ -399,13 +398,6 @@ impl Replica {
         self.lacks_parent(user, |index| user.value_at(index, &key_values, &values))
     }
 
-    pub(crate) fn placeholder(&mut self) -> Actor {
-        let mut actor = [0xff; Actor::LEN];
-        actor[6..14].copy_from_slice(&self.nonce());
-        actor[14..].copy_from_slice(&self.nonce());
-        Actor(actor)
-    }
-
     /// Writes one change of one row as a segment of its own. Call it in a transaction.
     pub(crate) fn write_change(
         &mut self,
@@ -456,7 +448,7 @@ impl Replica {
             None => holds::refused_kept(&self.conn, no, key)?,
             Some(_) => {
                 holds::release(&self.conn, no, key)?;
-                let view = self.history.document(&self.conn, no, key)?.evaluate();
+                let view = self.history.view(&self.conn, no, key)?;
                 row::shown(&view, &user).map(|values| encode_values(&values))
             }
         };
@@ -477,7 +469,7 @@ impl Replica {
                 column.name.clone_from(&binding.key);
             }
         }
-        let view = self.history.document(&self.conn, no, &RowKey::Description)?.evaluate();
+        let view = self.history.view(&self.conn, no, &RowKey::Description)?;
         let known = row::description_entries(&view);
         let wanted = crate::description::entries(&table);
         let missing: Vec<_> = wanted
@@ -489,8 +481,7 @@ impl Replica {
         if missing.is_empty() {
             return Ok(());
         }
-        let placeholder = self.placeholder();
-        let change = if view.is_live() { view.edit(&missing, placeholder) } else { view.insert(&missing) };
+        let change = if view.is_live() { view.edit(&missing) } else { view.insert(&missing) };
         let time = time.max(Timestamp(1));
         self.write_change(no, &RowKey::Description, &change, time)
     }

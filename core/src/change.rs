@@ -64,6 +64,9 @@ pub enum Action {
     MakeText,
 }
 
+/// The most elements that one run deletes.
+pub(crate) const DELETIONS_MAX: u64 = 1 << 20;
+
 /// A run of edits inside one text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TextRun {
@@ -82,7 +85,7 @@ pub enum TextRun {
         object: OpId,
         /// The first element to go.
         first: OpId,
-        /// How many; at least 1.
+        /// How many; at least 1, and bounded in a frame.
         count: u64,
     },
 }

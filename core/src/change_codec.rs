@@ -4,10 +4,13 @@
 //! Automerge keeps no chunk but makes it anew from its operations, so only its very bytes have the right
 //! hash. There is no decoder here: changes travel in frames, and only what this encoder makes exists.
 
+mod runs;
+
 use crate::bytes::{put_bytes, put_sleb, put_uleb, sleb_len, uleb_len};
 use crate::change::{Action, Change, OWN, OpId, TextRun};
 use crate::id::{Actor, ChangeHash};
 use crate::value::ValueRef;
+use runs::{Deltas, Runs};
 use sha2::{Digest, Sha256};
 
 /// Automerge's magic bytes.
@@ -95,18 +98,18 @@ fn finish(body: &[u8], out: &mut Vec<u8>) -> ChangeHash {
 struct Columns {
     own: Option<Actor>,
     others: Vec<Actor>,
-    object_actor: Vec<Option<u64>>,
-    object_counter: Vec<Option<u64>>,
-    key_actor: Vec<Option<u64>>,
-    key_counter: Vec<Option<i64>>,
-    key_string: Vec<Option<String>>,
-    insert: Vec<bool>,
-    action: Vec<Option<u64>>,
-    value_meta: Vec<Option<u64>>,
+    object_actor: Runs<u64>,
+    object_counter: Runs<u64>,
+    key_actor: Runs<u64>,
+    key_counter: Deltas,
+    key_string: Runs<String>,
+    insert: Runs<bool>,
+    action: Runs<u64>,
+    value_meta: Runs<u64>,
     value: Vec<u8>,
-    pred_group: Vec<Option<u64>>,
-    pred_actor: Vec<Option<u64>>,
-    pred_counter: Vec<Option<i64>>,
+    pred_group: Runs<u64>,
+    pred_actor: Runs<u64>,
+    pred_counter: Deltas,
 }
 
 impl Columns {
@@ -179,7 +182,7 @@ impl Columns {
         self.key_actor.push(None);
         self.key_counter.push(None);
         self.key_string.push(Some(op.key.clone()));
-        self.insert.push(false);
+        self.insert.push(Some(false));
         let number = match &op.action {
             Action::MakeText => action::MAKE_TEXT,
             Action::Increment(_) => action::INCREMENT,
@@ -209,7 +212,7 @@ impl Columns {
 
     fn push_insert(&mut self, object: &OpId, after: Option<OpId>, c: char) {
         self.push_in_text(object, after);
-        self.insert.push(true);
+        self.insert.push(Some(true));
         self.action.push(Some(action::PUT));
         self.push_value(kind::TEXT, c.encode_utf8(&mut [0; 4]).as_bytes());
         self.push_preds(&[]);
@@ -217,7 +220,7 @@ impl Columns {
 
     fn push_delete(&mut self, object: &OpId, element: OpId) {
         self.push_in_text(object, Some(element));
-        self.insert.push(false);
+        self.insert.push(Some(false));
         self.action.push(Some(action::DELETE));
         self.push_value(kind::NULL, &[]);
         self.push_preds(&[element]);
@@ -251,21 +254,20 @@ impl Columns {
 
     fn put(&self, out: &mut Vec<u8>) {
         let uleb = |v: &u64, out: &mut Vec<u8>| put_uleb(out, *v);
-        let sleb = |v: &i64, out: &mut Vec<u8>| put_sleb(out, *v);
         let text = |v: &String, out: &mut Vec<u8>| put_bytes(out, v.as_bytes());
         let columns = [
-            (column::OBJECT_ACTOR, run_lengths(&self.object_actor, uleb)),
-            (column::OBJECT_COUNTER, run_lengths(&self.object_counter, uleb)),
-            (column::KEY_ACTOR, run_lengths(&self.key_actor, uleb)),
-            (column::KEY_COUNTER, run_lengths(&deltas(&self.key_counter), sleb)),
-            (column::KEY_STRING, run_lengths(&self.key_string, text)),
-            (column::INSERT, booleans(&self.insert)),
-            (column::ACTION, run_lengths(&self.action, uleb)),
-            (column::VALUE_META, run_lengths(&self.value_meta, uleb)),
+            (column::OBJECT_ACTOR, self.object_actor.encode(uleb)),
+            (column::OBJECT_COUNTER, self.object_counter.encode(uleb)),
+            (column::KEY_ACTOR, self.key_actor.encode(uleb)),
+            (column::KEY_COUNTER, self.key_counter.encode()),
+            (column::KEY_STRING, self.key_string.encode(text)),
+            (column::INSERT, self.insert.encode_booleans()),
+            (column::ACTION, self.action.encode(uleb)),
+            (column::VALUE_META, self.value_meta.encode(uleb)),
             (column::VALUE, self.value.clone()),
-            (column::PRED_GROUP, run_lengths(&self.pred_group, uleb)),
-            (column::PRED_ACTOR, run_lengths(&self.pred_actor, uleb)),
-            (column::PRED_COUNTER, run_lengths(&deltas(&self.pred_counter), sleb)),
+            (column::PRED_GROUP, self.pred_group.encode(uleb)),
+            (column::PRED_ACTOR, self.pred_actor.encode(uleb)),
+            (column::PRED_COUNTER, self.pred_counter.encode()),
         ];
         let present = || columns.iter().filter(|(_, bytes)| !bytes.is_empty());
         put_uleb(out, present().count() as u64);
@@ -287,65 +289,6 @@ fn plain_value<'a>(value: &ValueRef<'a>) -> (u64, std::borrow::Cow<'a, [u8]>) {
     }
 }
 
-/// Differences from one value to the next that is there.
-fn deltas(values: &[Option<i64>]) -> Vec<Option<i64>> {
-    let mut last = 0;
-    let mut delta = |v: i64| {
-        let d = v - last;
-        last = v;
-        d
-    };
-    values.iter().map(|v| v.map(&mut delta)).collect()
-}
-
-/// Runs of equal values (n, value), of different ones (-n, values), of none (0, n). All none: nothing.
-fn run_lengths<T: PartialEq>(values: &[Option<T>], put: impl Fn(&T, &mut Vec<u8>)) -> Vec<u8> {
-    let mut out = vec![];
-    if values.iter().all(Option::is_none) {
-        return out;
-    }
-    let (mut i, mut literal) = (0, 0);
-    let flush = |from: usize, to: usize, out: &mut Vec<u8>| {
-        if from < to {
-            put_sleb(out, -((to - from) as i64));
-            values[from..to].iter().flatten().for_each(|v| put(v, out));
-        }
-    };
-    while i < values.len() {
-        let run = values[i..].iter().take_while(|v| **v == values[i]).count();
-        match &values[i] {
-            None => {
-                flush(literal, i, &mut out);
-                put_sleb(&mut out, 0);
-                put_uleb(&mut out, run as u64);
-                literal = i + run;
-            }
-            Some(value) if run >= 2 => {
-                flush(literal, i, &mut out);
-                put_sleb(&mut out, run as i64);
-                put(value, &mut out);
-                literal = i + run;
-            }
-            Some(_) => {}
-        }
-        i += run;
-    }
-    flush(literal, values.len(), &mut out);
-    out
-}
-
-/// Lengths of runs, in turn false and true, beginning with false.
-fn booleans(values: &[bool]) -> Vec<u8> {
-    let (mut out, mut i, mut now) = (vec![], 0, false);
-    while i < values.len() {
-        let run = values[i..].iter().take_while(|v| **v == now).count();
-        put_uleb(&mut out, run as u64);
-        i += run;
-        now = !now;
-    }
-    out
-}
-
 /// The chunks of plain inserts that have the same columns: what is common to them is made once.
 #[derive(Debug)]
 pub struct FreshEncoder {
@@ -362,13 +305,13 @@ pub struct FreshEncoder {
 impl FreshEncoder {
     /// For inserts into these columns; the flag says that a column is a counter.
     pub fn new(columns: &[(&str, bool)]) -> Self {
-        let names: Vec<_> =
-            std::iter::once("").chain(columns.iter().map(|(c, _)| *c)).map(|c| Some(c.to_owned())).collect();
-        let keys = run_lengths(&names, |v: &String, out| put_bytes(out, v.as_bytes()));
+        let mut names = Runs::default();
+        std::iter::once("").chain(columns.iter().map(|(c, _)| *c)).for_each(|name| names.push(Some(name)));
+        let keys = names.encode(|name, out| put_bytes(out, name.as_bytes()));
         Self {
             counters: columns.iter().map(|(_, counter)| *counter).collect(),
             keys,
-            ops: names.len() as u64,
+            ops: columns.len() as u64 + 1,
             metas: vec![],
             meta: vec![],
             values: vec![],
@@ -460,7 +403,7 @@ impl FreshEncoder {
     }
 }
 
-/// `run_lengths` for numbers that are all there.
+/// [`Runs::encode`] for numbers that are all there.
 fn put_runs(out: &mut Vec<u8>, values: &[u64]) {
     let (mut i, mut literal) = (0, 0);
     let flush = |from: usize, to: usize, out: &mut Vec<u8>| {

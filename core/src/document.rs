@@ -1,21 +1,24 @@
 //! Document: one row as a set of changes, and what it shows.
 //!
-//! What a document shows is a pure function of the set, never of the order in which changes came. Plain
-//! operations are evaluated here as Automerge does it (a put replaces its predecessors, an increment adds
-//! to them); the content of texts comes from Automerge. A change whose dependencies are missing *waits*;
+//! What a document shows is a pure function of the set, never of the order in which changes came. It is
+//! evaluated here as Automerge does it: a put replaces its predecessors, an increment adds to them, the
+//! characters of a text stand where Automerge has them. A change whose dependencies are missing *waits*;
 //! one that its causal history proves wrong is *void*, with all that builds on it.
 
 mod author;
+mod diff;
 mod evaluate;
 mod plain;
+mod text;
 
+pub(crate) use evaluate::Evaluation;
 pub(crate) use plain::Plain;
 
 use crate::change::{Change, OpId};
 use crate::id::{Actor, ChangeHash};
 use crate::value::Value;
-use automerge::Automerge;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use text::Text;
 
 /// The changes of one row.
 #[derive(Debug, Clone, Default)]
@@ -60,11 +63,13 @@ pub struct View {
     /// The live values under each key.
     pub cells: BTreeMap<String, Vec<Cell>>,
     /// Changes whose dependencies are missing.
-    pub waiting: Vec<ChangeHash>,
+    pub waiting: BTreeSet<ChangeHash>,
     /// Changes that are wrong, with the reason, and those that build on them.
-    pub void: Vec<(ChangeHash, Void)>,
-    /// The document in Automerge, if it has texts.
-    texts: Option<Automerge>,
+    pub void: BTreeMap<ChangeHash, Void>,
+    /// The texts among them, by the operation that made each.
+    texts: BTreeMap<OpId, Text>,
+    /// The actors of the changes that count.
+    actors: Vec<Actor>,
 }
 
 /// A live value.
@@ -185,6 +190,11 @@ impl View {
             keys.filter_map(|(key, cells)| Some((key.as_str(), &cells[best(cells)?]))).collect()
         };
         others.iter().map(|o| (*o, row(o))).collect()
+    }
+
+    /// Whether there are texts among its values.
+    pub(crate) fn has_texts(&self) -> bool {
+        !self.texts.is_empty()
     }
 
     /// Whether there is anything beside what shows.

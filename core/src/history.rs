@@ -1,11 +1,14 @@
 //! History: the changes of a row, read back from the segments that hold them.
 //!
 //! A row's document is nowhere as a whole: its changes are looked up where they are. Recently used
-//! segments stay decoded in a small cache, so that rows near each other cost one decompression.
+//! segments stay decoded in a small cache, so that rows near each other cost one decompression; and of rows with many
+//! changes or a text, what they show stays in memory, so that the next change costs what it costs by itself.
+
+mod recent;
 
 use crate::bytes::DecodeError;
 use crate::change::{Action, Change, OWN, Op};
-use crate::document::{Document, Plain};
+use crate::document::{Document, Evaluation, Plain, View};
 use crate::frame::{Columns, OpKind, Template};
 use crate::id::{Actor, ChangeHash};
 use crate::key::RowKey;
@@ -13,30 +16,62 @@ use crate::segment::Segment;
 use crate::store::documents::{self, At};
 use crate::store::{StoreError, segments};
 use crate::value::{Value, ValueRef};
+use recent::Recent;
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-/// Plain bytes of decoded segments kept.
+/// Bytes of decoded segments kept.
 const CACHE_BYTES_MAX: usize = 6 << 20;
+
+/// What a decoded segment takes besides its bytes, values and rows.
+const DECODED_BYTES: usize = 512;
+
+/// Bytes of documents kept.
+const DOCUMENT_BYTES_MAX: usize = 32 << 20;
+
+/// Documents without a text and with fewer changes are made anew each time.
+const KEPT_CHANGES_MIN: usize = 8;
 
 /// Segments of which the outline is kept.
 const OUTLINES_MAX: usize = 4096;
 
+/// Changes of a row that are looked at without what its insert says.
+const OUTLINED_MAX: usize = 8;
+
 /// Segments of which the changes' hashes are kept: 32 KiB for each as a rule.
 const HASHES_MAX: usize = 32;
 
-/// Recently used segments, decoded.
-#[derive(Debug, Default)]
+/// Recently used segments, decoded, and what rows showed.
+#[derive(Debug)]
 pub(crate) struct History {
-    decoded: HashMap<i64, (u64, Arc<Decoded>)>,
-    clock: u64,
-    bytes: usize,
+    decoded: Recent<i64, Arc<Decoded>>,
+    /// By container and key.
+    documents: Recent<(i64, RowKey), Standing>,
     outlines: HashMap<i64, Option<Arc<Outline>>>,
     /// The segment whose values were looked up last, not decoded.
     opened: Option<Opened>,
     hashes: HashMap<i64, Arc<[u8]>>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            decoded: Recent::new(CACHE_BYTES_MAX),
+            documents: Recent::new(DOCUMENT_BYTES_MAX),
+            outlines: HashMap::new(),
+            opened: None,
+            hashes: HashMap::new(),
+        }
+    }
+}
+
+/// A document as far as it has come: with all changes up to a place.
+#[derive(Debug, Default)]
+struct Standing {
+    evaluation: Evaluation,
+    last: At,
 }
 
 /// What all changes of a segment of plain inserts have in common.
@@ -53,7 +88,7 @@ impl Outline {
     }
 }
 
-/// Where the changes of a row are, and the outline of the first.
+/// Where the first changes of a row are, and the outline of the first.
 pub(crate) type PlainFirst = (Vec<At>, Arc<Outline>);
 
 /// A segment taken apart so that each change is found at once.
@@ -126,8 +161,39 @@ impl History {
         Ok(document)
     }
 
+    /// What a row shows: from what it showed when it was looked at last and what came since, if that is kept.
+    pub(crate) fn view(
+        &mut self,
+        conn: &Connection,
+        container: i64,
+        key: &RowKey,
+    ) -> Result<Arc<View>, StoreError> {
+        let row = (container, key.clone());
+        // While numbers of segments stay what they are, those that come are greater than all before.
+        let known = self.documents.take(&row);
+        let new = match &known {
+            Some(known) => documents::changes_after(conn, container, key, known.last)?,
+            None => documents::changes(conn, container, key)?,
+        };
+        let Standing { mut evaluation, mut last } = known.unwrap_or_default();
+        for at in new {
+            let (actor, change) = self.change(conn, at)?;
+            evaluation.add(self.hash(conn, at)?, actor, &change);
+            last = at;
+        }
+        if evaluation.needs_all() {
+            return Ok(Arc::new(self.document(conn, container, key)?.evaluate()));
+        }
+        let view = evaluation.view().clone();
+        if evaluation.len() >= KEPT_CHANGES_MIN || view.has_texts() {
+            let size = evaluation.size();
+            self.documents.put(row, Standing { evaluation, last }, size);
+        }
+        Ok(view)
+    }
+
     /// All changes of a row as a document in which plain inserts have no values, and the actors of those;
-    /// None if it has no such insert. For a segment of plain inserts nothing needs to be decoded.
+    /// None if it has no such insert, or many changes. For a segment of plain inserts nothing needs to be decoded.
     pub(crate) fn outline(
         &mut self,
         conn: &Connection,
@@ -135,7 +201,11 @@ impl History {
         key: &RowKey,
     ) -> Result<Option<(Document, Vec<Actor>)>, StoreError> {
         let (mut document, mut outlined) = (Document::default(), vec![]);
-        for at in documents::changes(conn, container, key)? {
+        let changes = documents::first_changes(conn, container, key, OUTLINED_MAX + 1)?;
+        if changes.len() > OUTLINED_MAX {
+            return Ok(None);
+        }
+        for at in changes {
             let (actor, change) = match self.outline_of(conn, at.segment())? {
                 Some(outline) => {
                     outlined.push(outline.actor);
@@ -151,14 +221,14 @@ impl History {
         Ok((!outlined.is_empty()).then_some((document, outlined)))
     }
 
-    /// Where a row's changes are, and the outline of the first, if that is a plain insert.
+    /// Where a row's first changes are, two besides the insert at most, and the outline of that, if it is a plain one.
     pub(crate) fn plain(
         &mut self,
         conn: &Connection,
         container: i64,
         key: &RowKey,
     ) -> Result<Option<PlainFirst>, StoreError> {
-        let changes = documents::changes(conn, container, key)?;
+        let changes = documents::first_changes(conn, container, key, 3)?;
         let Some(first) = changes.first() else { return Ok(None) };
         Ok(self.outline_of(conn, first.segment())?.clone().map(|outline| (changes, outline)))
     }
@@ -218,18 +288,12 @@ impl History {
 
     /// A segment, decoded.
     pub(crate) fn segment(&mut self, conn: &Connection, no: i64) -> Result<Arc<Decoded>, StoreError> {
-        self.clock += 1;
-        if let Some((used, decoded)) = self.decoded.get_mut(&no) {
-            *used = self.clock;
+        if let Some(decoded) = self.decoded.get(&no) {
             return Ok(decoded.clone());
         }
         let decoded = Decoded::new(segments::open(conn, no)?);
         let decoded = Arc::new(decoded.map_err(damaged)?);
-        self.bytes += decoded.size();
-        self.decoded.insert(no, (self.clock, decoded.clone()));
-        while self.bytes > CACHE_BYTES_MAX && self.decoded.len() > 1 {
-            self.drop_oldest();
-        }
+        self.decoded.put(no, decoded.clone(), decoded.size());
         Ok(decoded)
     }
 
@@ -238,11 +302,9 @@ impl History {
         *self = Self::default();
     }
 
-    fn drop_oldest(&mut self) {
-        let oldest = self.decoded.iter().min_by_key(|(_, (used, _))| *used).map(|(no, _)| *no);
-        if let Some((_, decoded)) = oldest.and_then(|no| self.decoded.remove(&no)) {
-            self.bytes -= decoded.size();
-        }
+    /// Forgets what rows show, since changes were taken out.
+    pub(crate) fn forget_documents(&mut self) {
+        self.documents = Recent::new(DOCUMENT_BYTES_MAX);
     }
 }
 
@@ -267,7 +329,8 @@ impl Decoded {
     }
 
     fn size(&self) -> usize {
-        self.segment.plain_len() + self.values.len() * size_of::<Compact>() + self.rows.len() * 64
+        let bytes = self.segment.plain_len() + self.segment.bytes().len() + DECODED_BYTES;
+        bytes + self.values.len() * size_of::<Compact>() + self.rows.len() * 64
     }
 
     /// The keys of its changes, in order.

@@ -61,7 +61,7 @@ struct Candidate {
     no: i64,
     key: RowKey,
     user: Arc<UserTable>,
-    view: View,
+    view: Arc<View>,
     wanted: RowValues,
 }
 
@@ -106,7 +106,7 @@ impl Replica {
         let (view, wanted) = match beside {
             Some((view, wanted)) => (view, Some(wanted)),
             None => {
-                let view = self.history.document(&self.conn, no, &key)?.evaluate();
+                let view = self.history.view(&self.conn, no, &key)?;
                 let wanted = row::shown(&view, &user);
                 (view, wanted)
             }
@@ -170,7 +170,7 @@ impl Replica {
         key: &RowKey,
         user: &UserTable,
         now: &RowValues,
-    ) -> Result<Option<(View, RowValues)>, ReplicaError> {
+    ) -> Result<Option<(Arc<View>, RowValues)>, ReplicaError> {
         let state = &self.containers[&no];
         if state.scan() != Scan::No || state.columns.iter().any(|c| c.is_new) {
             return Ok(None);
@@ -189,7 +189,7 @@ impl Replica {
         };
         let wanted = user.columns.iter().enumerate().map(value).collect();
         drop(cells);
-        Ok(Some((view, wanted)))
+        Ok(Some((Arc::new(view), wanted)))
     }
 
     /// What keeps a row out of the table, if anything. Later rows with its values are taken out.
@@ -203,7 +203,7 @@ impl Replica {
         if !rivals.is_empty() {
             let rank = rank(&candidate.view, &candidate.user, &candidate.key);
             for (rival, unique) in rivals {
-                let view = self.history.document(&self.conn, candidate.no, &rival)?.evaluate();
+                let view = self.history.view(&self.conn, candidate.no, &rival)?;
                 if self::rank(&view, &candidate.user, &rival) < rank {
                     let cause = clash(&candidate.user, &unique, &rival);
                     return Ok(Some((HoldKind::Unique, cause)));
@@ -256,7 +256,7 @@ impl Replica {
         winner: &Candidate,
         rival: RowKey,
         unique: &[usize],
-        view: View,
+        view: Arc<View>,
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
         let user = winner.user.clone();

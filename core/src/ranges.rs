@@ -22,6 +22,8 @@ const IDS_MAX: usize = 32;
 /// A message stops cutting ranges beyond this many bytes; the rest stays whole until the next round.
 const MESSAGE_BYTES: usize = 256 << 10;
 const RANGES_MAX: u64 = 1 << 16;
+/// Ids between two sums that are kept.
+const SUM_EVERY: usize = 16;
 
 /// Part of the id space, up to `upper`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +60,7 @@ pub struct Answer {
 #[derive(Debug, Clone, Default)]
 pub struct SortedIds {
     ids: Vec<[u8; 32]>,
-    /// Sums of the first n ids, modulo 2^256, as four words from the least.
+    /// Sums of the first n times `SUM_EVERY` ids, modulo 2^256, as four words from the least.
     sums: Vec<[u64; 4]>,
 }
 
@@ -67,13 +69,13 @@ impl SortedIds {
     pub fn new(mut ids: Vec<[u8; 32]>) -> Self {
         ids.sort_unstable();
         ids.dedup();
-        let mut sums = Vec::with_capacity(ids.len() + 1);
-        sums.push([0; 4]);
         let mut sum = [0u64; 4];
-        for id in &ids {
-            sum = add(sum, words(id));
-            sums.push(sum);
-        }
+        let mut next = |ids: &[[u8; 32]]| {
+            let before = sum;
+            sum = ids.iter().fold(sum, |sum, id| add(sum, words(id)));
+            before
+        };
+        let sums = ids.chunks(SUM_EVERY).map(&mut next).collect();
         Self { ids, sums }
     }
 
@@ -95,13 +97,20 @@ impl SortedIds {
     }
 
     fn fingerprint(&self, from: usize, to: usize) -> [u8; 16] {
-        let sum = subtract(self.sums[to], self.sums[from]);
+        let sum = subtract(self.sum(to), self.sum(from));
         let mut hash = Sha256::new().chain_update(b"piecewise range\0");
         for word in sum {
             hash = hash.chain_update(word.to_le_bytes());
         }
         let hash = hash.chain_update(((to - from) as u64).to_le_bytes()).finalize();
         std::array::from_fn(|n| hash[n])
+    }
+
+    /// The sum of the first ids.
+    fn sum(&self, count: usize) -> [u64; 4] {
+        let Some(before) = count.checked_sub(1).map(|last| last / SUM_EVERY) else { return [0; 4] };
+        let rest = &self.ids[before * SUM_EVERY..count];
+        rest.iter().fold(self.sums[before], |sum, id| add(sum, words(id)))
     }
 
     fn list(&self, from: usize, to: usize) -> Vec<SegmentId> {

@@ -30,13 +30,12 @@ pub(crate) fn plain(cell: &Cell) -> Value {
 
 /// The change that makes a document show `values`; None if it does already.
 ///
-/// `before` is what the table showed until now, None for no row; `placeholder` an actor that occurs nowhere.
+/// `before` is what the table showed until now, None for no row.
 pub(crate) fn edit(
     view: &View,
     user: &UserTable,
     before: Option<&RowValues>,
     values: Option<&RowValues>,
-    placeholder: crate::id::Actor,
 ) -> Option<Change> {
     let column = |n: usize, value: &Value| {
         let column = &user.columns[n];
@@ -51,7 +50,7 @@ pub(crate) fn edit(
                 .filter(|(n, value)| !before[*n].as_ref().same(value.as_ref()))
                 .map(|(n, value)| column(n, value))
                 .collect();
-            (!changed.is_empty()).then(|| view.edit(&changed, placeholder))
+            (!changed.is_empty()).then(|| view.edit(&changed))
         }
         (_, Some(values)) => {
             let all: Vec<_> = values.iter().enumerate().map(|(n, value)| column(n, value)).collect();

@@ -23,29 +23,98 @@ const ROWS: u64 = 200_000;
 const SEGMENT_ROWS: usize = 1024;
 /// Single edits of the live row.
 const EDITS: u64 = 500;
-const NOW: Timestamp = Timestamp(1_790_000_000_000);
+pub(crate) const NOW: Timestamp = Timestamp(1_790_000_000_000);
 const SCHEMA: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
   CREATE TABLE items(id INTEGER PRIMARY KEY, name TEXT, mail TEXT, note TEXT, amount REAL, done INTEGER)";
 
 /// CPU time of this thread, in microseconds.
-fn cpu() -> f64 {
+pub(crate) fn cpu() -> f64 {
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     told.split(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) / 1000.0
 }
 
 /// What some work costs, in CPU time, and what it gives.
-fn cost<T>(work: impl FnOnce() -> T) -> (f64, T) {
+pub(crate) fn cost<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let before = cpu();
     let done = work();
     (cpu() - before, done)
 }
 
 /// CPU time of the parts of a talk, in microseconds.
-#[derive(Default)]
-struct Talk {
-    capture: f64,
-    server: f64,
-    client: f64,
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Talk {
+    pub(crate) capture: f64,
+    pub(crate) server: f64,
+    pub(crate) client: f64,
+    /// What the server needs for the frames it sends.
+    pub(crate) sent: f64,
+}
+
+impl Talk {
+    /// Each part divided by a number.
+    pub(crate) fn each(self, by: f64) -> Self {
+        let Self { capture, server, client, sent } = self;
+        Self { capture: capture / by, server: server / by, client: client / by, sent: sent / by }
+    }
+}
+
+/// Two links that talk with each other, for as long as they live.
+pub(crate) struct Line {
+    near: Link,
+    far: Link,
+}
+
+impl Line {
+    pub(crate) fn new(server: &mut Replica, client: &mut Replica) -> Self {
+        let peers: [PeerId; 2] = [server.author(), client.author()];
+        let mut near = Link::initiator(client, peers[0]).expect("a link");
+        let attach = near.next_frame(client, NOW).expect("a frame").expect("it begins");
+        let attach = Attach::decode(&attach).expect("an attach");
+        let grants = Arc::new(Grants::default());
+        let far = Link::responder(server, peers[1], grants, attach).expect("a link");
+        Self { near, far }
+    }
+
+    /// Talks until both sides are level, and adds up what it costs.
+    pub(crate) fn talk(&mut self, server: &mut Replica, client: &mut Replica, talk: &mut Talk) {
+        let (mut moved, mut dirty) = (true, true);
+        while moved {
+            moved = false;
+            if dirty {
+                let (us, captured) = cost(|| client.capture(NOW).expect("a capture"));
+                talk.capture += us;
+                dirty = captured.more;
+                moved = captured.more || captured.rows > 0;
+            }
+            while let Some(frame) = self.near.next_frame(client, NOW).expect("a frame") {
+                talk.server += cost(|| self.far.receive(server, &frame, NOW).expect("it is taken")).0;
+                moved = true;
+            }
+            loop {
+                let (us, frame) = cost(|| self.far.next_frame(server, NOW).expect("a frame"));
+                talk.sent += us;
+                let Some(frame) = frame else { break };
+                talk.client += cost(|| self.near.receive(client, &frame, NOW).expect("it is taken")).0;
+                (moved, dirty) = (true, true);
+            }
+        }
+        assert!(self.near.is_level() && self.far.is_level(), "both are level");
+    }
+}
+
+/// A replica's file; number 1 is the server's.
+pub(crate) fn open(file: &Path, n: u8) -> Replica {
+    let replica = Replica::open(file, true, Identity::from_seed([n; 32]), [n; 32]).expect("a file");
+    if n == 1 { replica.into_server() } else { replica }
+}
+
+/// A new replica of the database `bench`.
+pub(crate) fn replica(file: &Path, n: u8, follow: Follow) -> Replica {
+    let mut replica = open(file, n);
+    let server = Identity::from_seed([1; 32]).peer_id();
+    let binding = Binding { database: "bench".into(), realm: RealmId([7; 16]), server, follow };
+    replica.bind(binding).expect("it binds");
+    replica
 }
 
 /// One row's values.
@@ -63,22 +132,10 @@ pub fn table(folder: &Path) -> String {
     let mut page = String::new();
     let rows = rows();
     let (plain, _) = cost(|| fill(&folder.join("plain.db"), &rows));
-    let identity = |n: u8| Identity::from_seed([n; 32]);
-    let open = |name: &str, n: u8, follow| {
-        let chance = [n; 32];
-        let mut replica = Replica::open(&folder.join(name), true, identity(n), chance).expect("a file");
-        if n == 1 {
-            replica = replica.into_server();
-        }
-        let server = identity(1).peer_id();
-        let binding = Binding { database: "bench".into(), realm: RealmId([7; 16]), server, follow };
-        replica.bind(binding).expect("it binds");
-        replica
-    };
     fill(&folder.join("sender.db"), &rows);
-    let mut server = open("server.db", 1, Follow::All);
-    let mut sender = open("sender.db", 2, Follow::Tracked);
-    let mut receiver = open("receiver.db", 3, Follow::All);
+    let mut server = replica(&folder.join("server.db"), 1, Follow::All);
+    let mut sender = replica(&folder.join("sender.db"), 2, Follow::Tracked);
+    let mut receiver = replica(&folder.join("receiver.db"), 3, Follow::All);
     sender.track("items", &TrackOptions::default()).expect("it is tracked");
     let up = talk(&mut server, &mut sender);
     let down = talk(&mut server, &mut receiver);
@@ -154,34 +211,9 @@ fn fill(file: &Path, rows: &[Row]) {
     }
 }
 
-/// Talks until both sides are level.
 fn talk(server: &mut Replica, client: &mut Replica) -> Talk {
-    let peers: [PeerId; 2] = [server.author(), client.author()];
-    let mut near = Link::initiator(client, peers[0]).expect("a link");
-    let attach = near.next_frame(client, NOW).expect("a frame").expect("it begins");
-    let attach = Attach::decode(&attach).expect("an attach");
-    let mut far = Link::responder(server, peers[1], Arc::new(Grants::default()), attach).expect("a link");
-    let (mut talk, mut moved, mut dirty) = (Talk::default(), true, true);
-    while moved {
-        moved = false;
-        if dirty {
-            let (us, captured) = cost(|| client.capture(NOW).expect("a capture"));
-            talk.capture += us;
-            dirty = captured.more;
-            moved = captured.more || captured.rows > 0;
-        }
-        while let Some(frame) = near.next_frame(client, NOW).expect("a frame") {
-            talk.server +=
-                cost(|| far.receive(server, Incoming::read(&frame).open(), NOW).expect("it is taken")).0;
-            moved = true;
-        }
-        while let Some(frame) = far.next_frame(server, NOW).expect("a frame") {
-            talk.client +=
-                cost(|| near.receive(client, Incoming::read(&frame).open(), NOW).expect("it is taken")).0;
-            (moved, dirty) = (true, true);
-        }
-    }
-    assert!(near.is_level() && far.is_level(), "both are level");
+    let mut talk = Talk::default();
+    Line::new(server, client).talk(server, client, &mut talk);
     talk
 }
 
@@ -200,8 +232,7 @@ fn live(file: &Path, server: &mut Replica, sender: &mut Replica, receiver: &mut 
         sum.client += down.client;
     }
     let each = EDITS as f64;
-    let sum = Talk { capture: sum.capture / each, server: sum.server / each, client: sum.client / each };
-    (sum, plain / each)
+    (sum.each(each), plain / each)
 }
 
 /// All rows as segments: writing frames, sealing, opening; then memory, hash and compressor alone.

@@ -4,7 +4,9 @@
 pub mod application;
 pub mod client;
 pub mod data;
+pub mod hot_feed;
 pub mod hot_paths;
+pub mod hot_rows;
 pub mod http;
 pub mod measure;
 pub mod network;

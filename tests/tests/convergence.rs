@@ -73,6 +73,31 @@ fn texts_merge_by_character_and_counters_add_up() {
 }
 
 #[test]
+fn a_row_that_two_people_edit_hundreds_of_times_shows_the_same_whatever_is_kept_in_memory() {
+    let mut net = shared_note();
+    for n in 0..300u64 {
+        let (who, other) = (1 + n as usize % 2, 2 - n as usize % 2);
+        let at = n * 7919 % 40;
+        net.run(who, &format!("UPDATE notes SET body = substr(body, 1, {at}) || 'w{n} ' || substr(body, {at} + 3), votes = votes + 1"));
+        if n % 5 == 0 {
+            // Both at once.
+            net.run(other, &format!("UPDATE notes SET body = body || ' {n}', title = 'title {n}'"));
+        }
+        net.wait(1000);
+        net.sync(who);
+        net.sync(other);
+        if n % 90 == 89 {
+            // A process that begins anew reads everything again.
+            net.stop(who);
+            net.stop(0);
+        }
+    }
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(0, "SELECT votes FROM notes"), ["Integer(301)"]);
+}
+
+#[test]
 fn an_edit_beside_a_delete_keeps_the_row_and_a_delete_alone_removes_it() {
     let mut net = shared_note();
     net.run(1, "DELETE FROM notes");

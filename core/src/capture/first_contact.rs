@@ -6,7 +6,7 @@
 //! when the log tells that it was written. What no document knows is taken in after that, by a scan.
 
 use super::{Dirty, is_same};
-use crate::document::Document;
+use crate::document::Evaluation;
 use crate::id::Timestamp;
 use crate::key::RowKey;
 use crate::replica::{Captured, Replica, ReplicaError, Scan};
@@ -92,11 +92,11 @@ impl Replica {
         key: &RowKey,
         values: &RowValues,
     ) -> Result<bool, ReplicaError> {
-        let mut document = Document::default();
+        let mut document = Evaluation::default();
         for at in documents::changes(&self.conn, no, key)? {
             let (actor, change) = self.history.change(&self.conn, at)?;
-            document.insert(self.history.hash(&self.conn, at)?, actor, change);
-            if is_same(row::shown(&document.evaluate(), user).as_ref(), Some(values)) {
+            document.add(self.history.hash(&self.conn, at)?, actor, &change);
+            if is_same(row::shown(document.view(), user).as_ref(), Some(values)) {
                 return Ok(true);
             }
         }

@@ -55,7 +55,7 @@ impl Replica {
         let (gone, last, looked_at) = self.gone_after(no)?;
         let mut live = 0;
         for key in &gone {
-            live += u64::from(self.history.document(&self.conn, no, key)?.evaluate().is_live());
+            live += u64::from(self.history.view(&self.conn, no, key)?.is_live());
         }
         let Some(state) = self.containers.get_mut(&no) else { return Ok(Default::default()) };
         let (known, gone) = (state.counted.0 + looked_at as u64, state.counted.1 + live);

@@ -185,7 +185,7 @@ proptest! {
                     3 => vec![column(2, Merge::Text, Value::Text(text))],
                     _ => all(&text, number),
                 };
-                view.edit(&differing(view, edits), actor(250))
+                view.edit(&differing(view, edits))
             });
         }
     }
@@ -215,9 +215,9 @@ proptest! {
             let change = match kind {
                 _ if !view.is_live() => view.insert(&all(&text, number)),
                 0 => view.delete(),
-                1 => view.edit(&[column(0, Merge::Register, Value::Integer(number))], actor(250)),
-                2 => view.edit(&[column(1, Merge::Counter, Value::Integer(number))], actor(250)),
-                _ => view.edit(&[column(2, Merge::Text, Value::Text(text))], actor(250)),
+                1 => view.edit(&[column(0, Merge::Register, Value::Integer(number))]),
+                2 => view.edit(&[column(1, Merge::Counter, Value::Integer(number))]),
+                _ => view.edit(&[column(2, Merge::Text, Value::Text(text))]),
             };
             let by = actor(n as u8 + 1);
             let mut chunk = vec![];

@@ -1,12 +1,13 @@
 //! Authoring: the change that brings a document from what it shows to what it should show.
 
-use super::evaluate::op_id;
-use super::{Cell, Content, View};
-use crate::change::{Action, Change, Merge, OWN, Op, OpId, TextRun};
-use crate::id::Actor;
+use super::text::{Element, Text};
+use super::{Content, View, diff};
+use crate::change::{Action, Change, DELETIONS_MAX, Merge, OWN, Op, OpId, TextRun};
 use crate::value::Value;
-use automerge::transaction::Transactable;
-use automerge::{ActorId, Automerge, ObjId, ROOT, ReadDoc, legacy};
+
+/// Runs of edits in a change beyond which a text is replaced by a new one, so that the change fits into a frame: as when
+/// somebody empties a text of very many small edits.
+const RUNS_MAX: usize = 4096;
 
 impl View {
     /// The change that deletes the row.
@@ -24,35 +25,50 @@ impl View {
     }
 
     /// The change that sets these columns of the row that shows.
-    ///
-    /// `placeholder` stands for the author while Automerge computes edits of texts; it must occur nowhere.
-    pub fn edit(&self, columns: &[(String, Merge, Value)], placeholder: Actor) -> Change {
+    pub fn edit(&self, columns: &[(String, Merge, Value)]) -> Change {
         let mut writer = Writer::new(Action::Live(self.incarnation().unwrap_or(OWN)));
         let shown = self.shown().unwrap_or_default();
-        let mut edits = vec![];
         for (key, merge, value) in columns {
-            match (shown.get(key.as_str()), merge, value) {
-                (Some(cell), Merge::Text, Value::Text(text)) if is_text(cell) && self.stands_alone(key) => {
-                    edits.push((key.as_str(), cell.id, text.as_str()));
-                }
-                (Some(cell), Merge::Counter, Value::Integer(to)) if self.stands_alone(key) => {
-                    match cell.content {
-                        Content::Counter(from) if to.checked_sub(from).is_some() => {
-                            writer.ops.push((key.clone(), Action::Increment(to - from)));
-                        }
-                        _ => writer.ops.push((key.clone(), Action::Counter(*to))),
+            let alone = shown.get(key.as_str()).filter(|_| self.stands_alone(key));
+            match (alone.map(|cell| (cell.id, &cell.content)), merge, value) {
+                (Some((id, Content::Text(before))), Merge::Text, Value::Text(text)) => {
+                    let runs = self.text_edits(id, before, text);
+                    match writer.text.len() + runs.len() {
+                        0..=RUNS_MAX => writer.text.extend(runs),
+                        _ => writer.put_new(key, *merge, value, self.max_op + 1),
                     }
+                }
+                (Some((_, Content::Counter(from))), Merge::Counter, Value::Integer(to))
+                    if to.checked_sub(*from).is_some() =>
+                {
+                    writer.ops.push((key.clone(), Action::Increment(to - from)));
                 }
                 _ => writer.put_new(key, *merge, value, self.max_op + 1),
             }
         }
-        let ops = writer.ops.len() as u64;
-        if let (false, Some(automerge)) = (edits.is_empty(), &self.texts) {
-            let before = text_len(&writer.text);
-            let first = self.max_op + 1;
-            writer.text.extend(text_edits(automerge, &edits, placeholder, first, ops + before));
-        }
         writer.finish(self)
+    }
+
+    /// What brings a text to a new content.
+    fn text_edits(&self, object: OpId, before: &str, after: &str) -> Vec<TextRun> {
+        let (text, mut runs) = (&self.texts[&object], vec![]);
+        let id = |(author, counter): Element| OpId {
+            counter: u64::from(counter),
+            actor: self.actors[author as usize],
+        };
+        for edit in diff::edits(before, after) {
+            if !edit.new.is_empty() {
+                let after = element_before(text, before, edit.old.start).map(id);
+                runs.push(TextRun::Insert { object, after, text: edit.new.to_owned() });
+            }
+            for ((author, first), count) in text.elements(before, edit.old.start, edit.old.end) {
+                for from in (first..first + count).step_by(DELETIONS_MAX as usize) {
+                    let count = u64::from(first + count - from).min(DELETIONS_MAX);
+                    runs.push(TextRun::Delete { object, first: id((author, from)), count });
+                }
+            }
+        }
+        runs
     }
 
     /// Whether no concurrent value is beside the one that shows; else an edit replaces them all.
@@ -71,16 +87,10 @@ impl View {
     }
 }
 
-fn is_text(cell: &Cell) -> bool {
-    matches!(cell.content, Content::Text(_))
-}
-
-fn text_len(runs: &[TextRun]) -> u64 {
-    let len = |run: &TextRun| match run {
-        TextRun::Insert { text, .. } => text.chars().count() as u64,
-        TextRun::Delete { count, .. } => *count,
-    };
-    runs.iter().map(len).sum()
+/// The character of a text that stands before a byte of its content.
+fn element_before(text: &Text, content: &str, at: usize) -> Option<Element> {
+    let last = content[..at].chars().next_back()?;
+    text.elements(content, at - last.len_utf8(), at).last().map(|(element, _)| *element)
 }
 
 struct Writer {
@@ -113,82 +123,4 @@ impl Writer {
         change.text = self.text;
         change
     }
-}
-
-/// What Automerge does to bring texts to new contents, as runs whose own operations begin `shift` after `first`.
-fn text_edits(
-    automerge: &Automerge,
-    edits: &[(&str, OpId, &str)],
-    placeholder: Actor,
-    first: u64,
-    shift: u64,
-) -> Vec<TextRun> {
-    let own = ActorId::from(&placeholder.0[..]);
-    let mut fork = automerge.clone().with_actor(own.clone());
-    let mut transaction = fork.transaction();
-    for (key, id, text) in edits {
-        let objects = transaction.get_all(ROOT, *key).unwrap_or_default();
-        let object: Option<ObjId> = objects.into_iter().map(|(_, o)| o).find(|o| op_id(o) == Some(*id));
-        if let Some(object) = object {
-            // It can only fail for an object that is no text; this one was found as one.
-            let _ = transaction.update_text(&object, text);
-        }
-    }
-    transaction.commit();
-    let Some(change) = fork.get_last_local_change() else { return vec![] };
-    let id = |op: &legacy::OpId| {
-        let actor = Actor::try_from(op.actor().to_bytes()).unwrap_or(OWN);
-        match actor == placeholder {
-            // Automerge began at `first`; before these operations there are `shift` others.
-            true => OpId { counter: op.counter() + shift, actor: OWN },
-            false => OpId { counter: op.counter(), actor },
-        }
-    };
-    let mut runs = vec![];
-    for (n, op) in change.decode().operations.iter().enumerate() {
-        let own_id = OpId { counter: first + shift + n as u64, actor: OWN };
-        let legacy::ObjectId::Id(object) = &op.obj else { continue };
-        let element = match &op.key {
-            legacy::Key::Seq(legacy::ElementId::Id(e)) => Some(id(e)),
-            _ => None,
-        };
-        match &op.action {
-            legacy::OpType::Put(value) if op.insert => {
-                if let Some(text) = value.as_str() {
-                    push_insert(&mut runs, id(object), element, text, own_id);
-                }
-            }
-            legacy::OpType::Delete => {
-                if let Some(element) = element {
-                    push_delete(&mut runs, id(object), element);
-                }
-            }
-            _ => {}
-        }
-    }
-    runs
-}
-
-fn push_insert(runs: &mut Vec<TextRun>, to: OpId, element: Option<OpId>, new: &str, own_id: OpId) {
-    let before = OpId { counter: own_id.counter - 1, ..own_id };
-    if let Some(TextRun::Insert { object, text, .. }) = runs.last_mut()
-        && *object == to
-        && element == Some(before)
-    {
-        text.push_str(new);
-        return;
-    }
-    runs.push(TextRun::Insert { object: to, after: element, text: new.to_owned() });
-}
-
-fn push_delete(runs: &mut Vec<TextRun>, from: OpId, element: OpId) {
-    if let Some(TextRun::Delete { object, first, count }) = runs.last_mut()
-        && *object == from
-        && first.actor == element.actor
-        && first.counter + *count == element.counter
-    {
-        *count += 1;
-        return;
-    }
-    runs.push(TextRun::Delete { object: from, first: element, count: 1 });
 }

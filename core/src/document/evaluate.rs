@@ -1,67 +1,113 @@
 //! Evaluating a document: changes in causal order, each judged by its causal history alone.
+//!
+//! An evaluation goes on: it keeps what it takes to judge the changes that are still to come, and takes them in one by one,
+//! at a cost that does not grow with how many there were. What it shows is the same in whatever order they come.
 
+use super::text::Text;
 use super::{Cell, Content, View, Void};
 use crate::change::{Action, Change, OWN, OpId, TextRun};
-use crate::change_codec::{self, COUNTER_MAX};
+use crate::change_codec::COUNTER_MAX;
 use crate::id::{Actor, ChangeHash};
-use automerge::{Automerge, ObjId, ROOT, ReadDoc};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 type Changes = BTreeMap<ChangeHash, (Actor, Change)>;
 
-/// A change that counts.
-struct Valid<'a> {
-    hash: ChangeHash,
-    actor: Actor,
-    change: &'a Change,
-    max_op: u64,
-}
-
 /// What an operation put under a key.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Put {
     Register,
     Counter,
     Text,
+    /// The row's life, and with it an incarnation.
+    Opening,
+    /// Nothing: it added to counters.
+    Nothing,
 }
 
-/// A run of characters: their text, and the counters they have.
+/// Characters that a change inserted: into which text, and which counters they have.
+#[derive(Debug, Clone, Copy)]
 struct Elements {
-    object: OpId,
-    from: u64,
-    to: u64,
+    /// The number of the change that made the text, and the text's counter.
+    object: (u32, u32),
+    from: u32,
+    to: u32,
 }
 
-#[derive(Default)]
-struct Evaluation<'a> {
-    valid: Vec<Valid<'a>>,
-    by_hash: HashMap<ChangeHash, usize>,
-    by_actor: HashMap<Actor, usize>,
-    heads: BTreeSet<ChangeHash>,
+/// Lists one after another, each of which has a number.
+#[derive(Debug)]
+struct Lists<T> {
+    items: Vec<T>,
+    ends: Vec<u32>,
+}
+
+impl<T> Default for Lists<T> {
+    fn default() -> Self {
+        Self { items: vec![], ends: vec![] }
+    }
+}
+
+impl<T> Lists<T> {
+    fn push(&mut self, items: impl IntoIterator<Item = T>) {
+        self.items.extend(items);
+        self.ends.push(self.items.len() as u32);
+    }
+
+    fn get(&self, number: u32) -> &[T] {
+        let end = |n: usize| self.ends[n] as usize;
+        let from = (number as usize).checked_sub(1).map_or(0, end);
+        &self.items[from..end(number as usize)]
+    }
+
+    fn size(&self) -> usize {
+        self.items.len() * size_of::<T>() + self.ends.len() * size_of::<u32>()
+    }
+}
+
+/// What a document shows so far, and what it takes to judge the changes that are to come.
+///
+/// Changes that count have numbers, so that each has a greater one than those it depends on.
+#[derive(Debug, Default)]
+pub(crate) struct Evaluation {
+    view: Arc<View>,
+    by_hash: HashMap<ChangeHash, u32>,
+    by_actor: HashMap<Actor, u32>,
+    /// The counters of the first and the last operation of each change that counts.
+    spans: Vec<(u32, u32)>,
+    deps: Lists<u32>,
+    /// For each operation on the root map the number of its key, and what it put there.
+    puts: Lists<(u32, Put)>,
+    elements: Lists<Elements>,
+    keys: HashMap<String, u32>,
+    /// Changes that wait, and for each that is missing those that wait for it.
+    waiting: HashMap<ChangeHash, (Actor, Change)>,
+    followers: HashMap<ChangeHash, Vec<ChangeHash>>,
+    /// Actors of changes that wait or are void.
+    others: HashSet<Actor>,
+    /// Which of two changes by one actor counts depends on all there are.
+    needs_all: bool,
+}
+
+/// The causal history of a change: all so far except these.
+struct Past {
+    beside: HashSet<u32>,
     max_op: u64,
-    puts: HashMap<OpId, (&'a str, Put)>,
-    elements: HashMap<Actor, Vec<Elements>>,
-    opens: HashSet<Actor>,
-    cells: BTreeMap<&'a str, Vec<Cell>>,
-    void: BTreeMap<ChangeHash, Void>,
 }
 
-/// The causal history of a change: all so far, or these.
-enum Past {
-    All,
-    Some(HashSet<usize>),
+impl Past {
+    fn has(&self, number: u32) -> bool {
+        !self.beside.contains(&number)
+    }
 }
 
 pub(super) fn evaluate(changes: &Changes) -> View {
     let mut evaluation = Evaluation::default();
     let (order, waiting) = causal_order(changes);
-    for hash in order {
-        let (actor, change) = &changes[&hash];
-        if let Err(void) = evaluation.take(hash, *actor, change) {
-            evaluation.void.insert(hash, void);
-        }
+    for hash in order.iter().chain(&waiting) {
+        let (actor, change) = &changes[hash];
+        evaluation.add(*hash, *actor, change);
     }
-    evaluation.finish(waiting)
+    Arc::unwrap_or_clone(evaluation.view)
 }
 
 /// Changes so that each comes after those it depends on; and those whose dependencies are missing.
@@ -93,9 +139,76 @@ fn causal_order(changes: &Changes) -> (Vec<ChangeHash>, Vec<ChangeHash>) {
     (order, waiting)
 }
 
-impl<'a> Evaluation<'a> {
-    fn take(&mut self, hash: ChangeHash, actor: Actor, change: &'a Change) -> Result<(), Void> {
-        if change.deps.iter().any(|dep| self.void.contains_key(dep)) {
+impl Evaluation {
+    /// Takes a change in, which must be new here, and those that waited for it.
+    pub(crate) fn add(&mut self, hash: ChangeHash, actor: Actor, change: &Change) {
+        self.needs_all |= self.by_actor.contains_key(&actor) || self.others.contains(&actor);
+        let missing: Vec<_> = change.deps.iter().filter(|dep| !self.is_judged(dep)).collect();
+        if !missing.is_empty() {
+            missing.into_iter().for_each(|dep| self.followers.entry(*dep).or_default().push(hash));
+            self.others.insert(actor);
+            self.waiting.insert(hash, (actor, change.clone()));
+            Arc::make_mut(&mut self.view).waiting.insert(hash);
+            return;
+        }
+        self.judge(hash, actor, change);
+        let mut judged = vec![hash];
+        while let Some(hash) = judged.pop() {
+            for follower in self.followers.remove(&hash).unwrap_or_default() {
+                let ready = |(_, change): &(Actor, Change)| change.deps.iter().all(|dep| self.is_judged(dep));
+                if !self.waiting.get(&follower).is_some_and(ready) {
+                    continue;
+                }
+                if let Some((actor, change)) = self.waiting.remove(&follower) {
+                    self.others.remove(&actor);
+                    Arc::make_mut(&mut self.view).waiting.remove(&follower);
+                    self.judge(follower, actor, &change);
+                    judged.push(follower);
+                }
+            }
+        }
+    }
+
+    /// What the document shows.
+    pub(crate) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Whether only all changes together, in their causal order, say what the document shows.
+    pub(crate) fn needs_all(&self) -> bool {
+        self.needs_all
+    }
+
+    /// How many changes it took in.
+    pub(crate) fn len(&self) -> usize {
+        self.spans.len() + self.waiting.len() + self.view.void.len()
+    }
+
+    /// The bytes it takes in memory, roughly.
+    pub(crate) fn size(&self) -> usize {
+        let counted = self.spans.len() * 256 + self.deps.size() + self.puts.size() + self.elements.size();
+        let waiting = |(_, change): &(Actor, Change)| 512 + change.ops.len() * 128 + change.text.len() * 256;
+        let waiting: usize = self.waiting.values().map(waiting).sum();
+        counted + waiting + self.view.void.len() * 256 + self.view.size()
+    }
+
+    fn is_judged(&self, hash: &ChangeHash) -> bool {
+        self.by_hash.contains_key(hash) || self.is_void(hash)
+    }
+
+    fn is_void(&self, hash: &ChangeHash) -> bool {
+        self.view.void.contains_key(hash)
+    }
+
+    fn judge(&mut self, hash: ChangeHash, actor: Actor, change: &Change) {
+        if let Err(void) = self.take(hash, actor, change) {
+            self.others.insert(actor);
+            Arc::make_mut(&mut self.view).void.insert(hash, void);
+        }
+    }
+
+    fn take(&mut self, hash: ChangeHash, actor: Actor, change: &Change) -> Result<(), Void> {
+        if change.deps.iter().any(|dep| self.is_void(dep)) {
             return Err(Void::Ancestor);
         }
         if self.by_actor.contains_key(&actor) {
@@ -103,58 +216,90 @@ impl<'a> Evaluation<'a> {
         }
         let past = self.past(change);
         let incarnation = self.check(actor, change, &past)?;
-        let number = self.valid.len();
+        let number = self.spans.len() as u32;
         let max_op = change.start_op + op_count(change) - 1;
-        self.valid.push(Valid { hash, actor, change, max_op });
+        self.spans.push((change.start_op as u32, max_op as u32));
+        self.deps.push(change.deps.iter().map(|dep| self.by_hash[dep]));
         self.by_hash.insert(hash, number);
         self.by_actor.insert(actor, number);
-        change.deps.iter().for_each(|dep| {
-            self.heads.remove(dep);
-        });
-        self.heads.insert(hash);
-        self.max_op = self.max_op.max(max_op);
+        let view = Arc::make_mut(&mut self.view);
+        view.actors.push(actor);
+        view.heads.retain(|head| !change.deps.contains(head));
+        let place = view.heads.partition_point(|head| *head < hash);
+        view.heads.insert(place, hash);
+        view.max_op = view.max_op.max(max_op);
         self.apply(actor, change, incarnation);
         Ok(())
     }
 
-    /// The causal history: everything so far if the change builds on all heads, which is the usual case.
+    /// The causal history: everything so far if the change builds on all heads, which is the usual case. Else the changes
+    /// beside it are looked for from the heads downwards, as far as there are any.
     fn past(&self, change: &Change) -> Past {
-        if change.deps.len() == self.heads.len() && change.deps.iter().all(|d| self.heads.contains(d)) {
-            return Past::All;
+        if change.deps == self.view.heads {
+            return Past { beside: HashSet::new(), max_op: self.view.max_op };
         }
-        let mut past = HashSet::new();
-        let mut todo: Vec<_> = change.deps.iter().filter_map(|d| self.by_hash.get(d).copied()).collect();
-        while let Some(n) = todo.pop() {
-            if past.insert(n) {
-                todo.extend(self.valid[n].change.deps.iter().filter_map(|d| self.by_hash.get(d)));
+        let deps = change.deps.iter().map(|dep| self.by_hash[dep]);
+        let max_op = deps.clone().map(|n| u64::from(self.spans[n as usize].1)).max().unwrap_or(0);
+        // Of each change still to be looked at, whether it is in the history.
+        let mut todo: BTreeMap<u32, bool> =
+            self.view.heads.iter().map(|h| (self.by_hash[h], false)).collect();
+        todo.extend(deps.map(|n| (n, true)));
+        let (mut beside, mut open) = (HashSet::new(), todo.values().filter(|past| !**past).count());
+        while open > 0
+            && let Some((number, past)) = todo.pop_last()
+        {
+            if !past {
+                open -= 1;
+                beside.insert(number);
+            }
+            for dep in self.deps.get(number) {
+                match todo.get_mut(dep) {
+                    Some(known) if past && !*known => {
+                        *known = true;
+                        open -= 1;
+                    }
+                    Some(_) => {}
+                    None => {
+                        todo.insert(*dep, past);
+                        open += usize::from(!past);
+                    }
+                }
             }
         }
-        Past::Some(past)
+        Past { beside, max_op }
     }
 
-    fn is_past(&self, past: &Past, actor: &Actor) -> bool {
-        match (past, self.by_actor.get(actor)) {
-            (_, None) => false,
-            (Past::All, Some(_)) => true,
-            (Past::Some(past), Some(n)) => past.contains(n),
-        }
+    /// The number of the change by an actor, if it is in the history.
+    fn number(&self, past: &Past, actor: &Actor) -> Option<u32> {
+        self.by_actor.get(actor).copied().filter(|number| past.has(*number))
+    }
+
+    /// The key under which an operation in the history put something, and what.
+    fn put(&self, past: &Past, id: &OpId) -> Option<(u32, Put)> {
+        let number = self.number(past, &id.actor)?;
+        let place = id.counter.checked_sub(u64::from(self.spans[number as usize].0))?;
+        self.puts
+            .get(number)
+            .get(usize::try_from(place).ok()?)
+            .copied()
+            .filter(|(_, put)| *put != Put::Nothing)
     }
 
     /// Judges a change; the incarnation under which it writes.
     fn check(&self, actor: Actor, change: &Change, past: &Past) -> Result<Actor, Void> {
-        let max_op = match past {
-            Past::All => self.max_op,
-            Past::Some(past) => past.iter().map(|n| self.valid[*n].max_op).max().unwrap_or(0),
-        };
-        if change.start_op != max_op + 1 {
+        if change.start_op != past.max_op + 1 {
             return Err(Void::StartOp);
         }
         if change.start_op + op_count(change) > COUNTER_MAX {
             return Err(Void::TooLarge);
         }
+        let opens = |a: &Actor| {
+            let first = self.number(past, a).and_then(|number| self.puts.get(number).first());
+            first.is_some_and(|(_, put)| *put == Put::Opening)
+        };
         let incarnation = match change.ops.first().map(|op| (op.key.as_str(), &op.action)) {
             Some(("", Action::Live(a))) if *a == OWN => actor,
-            Some(("", Action::Live(a))) if self.opens.contains(a) && self.is_past(past, a) => *a,
+            Some(("", Action::Live(a))) if opens(a) => *a,
             Some(("", Action::Dead)) => actor,
             _ => return Err(Void::Life),
         };
@@ -168,12 +313,10 @@ impl<'a> Evaluation<'a> {
             if !op.preds.is_sorted_by(|a, b| a < b) || (increment && op.preds.is_empty()) {
                 return Err(Void::Pred);
             }
+            let key = self.keys.get(&op.key);
             for pred in &op.preds {
-                let good = self
-                    .puts
-                    .get(pred)
-                    .is_some_and(|(key, put)| *key == op.key && (!increment || *put == Put::Counter));
-                if !good || !self.is_past(past, &pred.actor) {
+                let put = self.put(past, pred).filter(|(k, _)| Some(k) == key);
+                if !put.is_some_and(|(_, put)| !increment || put == Put::Counter) {
                     return Err(Void::Pred);
                 }
             }
@@ -183,6 +326,7 @@ impl<'a> Evaluation<'a> {
     }
 
     fn check_text(&self, change: &Change, past: &Past) -> Result<(), Void> {
+        let next = self.spans.len() as u32;
         let mut counter = change.start_op + change.ops.len() as u64;
         let mut own: Vec<Elements> = vec![];
         for run in &change.text {
@@ -190,27 +334,33 @@ impl<'a> Evaluation<'a> {
                 TextRun::Insert { object, after, .. } => (object, *after, 1),
                 TextRun::Delete { object, first, count } => (object, Some(*first), *count),
             };
-            let known = if object.actor == OWN {
+            let made_here = || {
                 let place = object.counter.checked_sub(change.start_op).map(|n| n as usize);
                 place.and_then(|n| change.ops.get(n)).is_some_and(|op| op.action == Action::MakeText)
-            } else {
-                self.puts.get(object).is_some_and(|(_, put)| *put == Put::Text)
-                    && self.is_past(past, &object.actor)
             };
-            let runs = |actor: &Actor| -> &[Elements] {
-                if *actor == OWN { &own } else { self.elements.get(actor).map_or(&[], Vec::as_slice) }
+            let number = match object.actor {
+                OWN => made_here().then_some(next),
+                _ => self
+                    .put(past, object)
+                    .filter(|(_, put)| *put == Put::Text)
+                    .and(self.number(past, &object.actor)),
             };
-            let there = element.is_none_or(|e| {
-                (e.actor == OWN || self.is_past(past, &e.actor))
-                    && has(runs(&e.actor), object, e.counter, count)
+            let Some(object) = number.map(|number| (number, object.counter as u32)) else {
+                return Err(Void::Text);
+            };
+            let there = element.is_none_or(|e| match e.actor {
+                OWN => has(&own, object, e.counter, count),
+                actor => self
+                    .number(past, &actor)
+                    .is_some_and(|number| has(self.elements.get(number), object, e.counter, count)),
             });
-            if !known || !there {
+            if !there {
                 return Err(Void::Text);
             }
             if let TextRun::Insert { text, .. } = run {
-                let len = text.chars().count() as u64;
-                own.push(Elements { object: *object, from: counter, to: counter + len });
-                counter += len;
+                let to = counter + text.chars().count() as u64;
+                own.push(Elements { object, from: counter as u32, to: to as u32 });
+                counter = to;
             } else {
                 counter += count;
             }
@@ -218,89 +368,121 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
-    fn apply(&mut self, actor: Actor, change: &'a Change, incarnation: Actor) {
+    /// Does what a change says, which was judged and counts.
+    fn apply(&mut self, actor: Actor, change: &Change, incarnation: Actor) {
+        let view = Arc::make_mut(&mut self.view);
+        let mut puts = vec![];
         for (n, op) in change.ops.iter().enumerate() {
             let id = OpId { counter: change.start_op + n as u64, actor };
-            let cells = self.cells.entry(op.key.as_str()).or_default();
-            if let Action::Increment(by) = op.action {
-                for cell in cells.iter_mut().filter(|c| op.preds.contains(&c.id)) {
-                    if let Content::Counter(total) = &mut cell.content {
-                        *total = total.wrapping_add(by);
+            let put = view.apply(id, incarnation, op);
+            let next = self.keys.len() as u32;
+            let key = match self.keys.get(&op.key) {
+                Some(key) => *key,
+                None => *self.keys.entry(op.key.clone()).or_insert(next),
+            };
+            let opens = n == 0 && incarnation == actor && matches!(op.action, Action::Live(_));
+            puts.push((key, if opens { Put::Opening } else { put }));
+        }
+        self.puts.push(puts);
+        self.apply_text(actor, change);
+    }
+
+    fn apply_text(&mut self, actor: Actor, change: &Change) {
+        let number = |id: &OpId| self.by_actor[&own(*id, actor).actor];
+        let element = |id: &OpId| (number(id), id.counter as u32);
+        let view = Arc::make_mut(&mut self.view);
+        let author = self.by_actor[&actor];
+        let mut counter = (change.start_op + change.ops.len() as u64) as u32;
+        let mut elements = vec![];
+        for run in &change.text {
+            let (TextRun::Insert { object, .. } | TextRun::Delete { object, .. }) = run;
+            let key = match object.actor {
+                OWN => change.ops[(object.counter - change.start_op) as usize].key.as_str(),
+                _ => {
+                    let place = object.counter - u64::from(self.spans[number(object) as usize].0);
+                    let key = self.puts.get(number(object))[place as usize].0;
+                    self.keys.iter().find(|(_, k)| **k == key).map_or("", |(name, _)| name.as_str())
+                }
+            };
+            // A text that was replaced shows no more, whatever is done to it.
+            let text = view.text_mut(key, &own(*object, actor));
+            match run {
+                TextRun::Insert { after, text: new, .. } => {
+                    let from = counter;
+                    counter += new.chars().count() as u32;
+                    elements.push(Elements { object: element(object), from, to: counter });
+                    if let Some((text, content, actors)) = text {
+                        text.insert(content, actors, after.as_ref().map(element), (author, from), new);
                     }
                 }
-                continue;
-            }
-            cells.retain(|c| !op.preds.contains(&c.id));
-            let (content, put) = match &op.action {
-                Action::Live(_) => (Content::Live(incarnation), Put::Register),
-                Action::Dead => (Content::Dead, Put::Register),
-                Action::Counter(n) => (Content::Counter(*n), Put::Counter),
-                Action::MakeText => (Content::Text(String::new()), Put::Text),
-                Action::Put(value) => (Content::Value(value.clone()), Put::Register),
-                Action::Increment(_) => continue,
-            };
-            cells.push(Cell { id, incarnation, content });
-            self.puts.insert(id, (&op.key, put));
-        }
-        if incarnation == actor && matches!(change.ops[0].action, Action::Live(_)) {
-            self.opens.insert(actor);
-        }
-        let mut counter = change.start_op + change.ops.len() as u64;
-        for run in &change.text {
-            match run {
-                TextRun::Insert { object, text, .. } => {
-                    let object = own(*object, actor);
-                    let to = counter + text.chars().count() as u64;
-                    self.elements.entry(actor).or_default().push(Elements { object, from: counter, to });
-                    counter = to;
+                TextRun::Delete { first, count, .. } => {
+                    counter += *count as u32;
+                    if let Some((text, content, _)) = text {
+                        text.delete(content, element(first), *count as u32);
+                    }
                 }
-                TextRun::Delete { count, .. } => counter += count,
             }
         }
+        self.elements.push(elements);
     }
+}
 
-    fn finish(mut self, waiting: Vec<ChangeHash>) -> View {
-        let texts = self.puts.values().any(|(_, put)| *put == Put::Text).then(|| self.automerge());
-        if let Some(automerge) = &texts {
-            for (key, cells) in &mut self.cells {
-                read_texts(automerge, key, cells);
-            }
-        }
-        let mut cells: BTreeMap<String, Vec<Cell>> = BTreeMap::new();
-        for (key, mut list) in self.cells {
-            list.sort_by_key(|c| c.id);
-            cells.insert(key.to_owned(), list);
-        }
-        View {
-            heads: self.heads.into_iter().collect(),
-            max_op: self.max_op,
-            cells,
-            waiting,
-            void: self.void.into_iter().collect(),
-            texts,
-        }
-    }
-
-    /// The document in Automerge, from the changes that count.
-    fn automerge(&self) -> Automerge {
-        let chunk = |valid: &Valid<'_>| {
-            let mut chunk = vec![];
-            change_codec::encode(valid.change, &valid.actor, &mut chunk).ok()?;
-            let change = automerge::Change::from_bytes(chunk).ok()?;
-            debug_assert_eq!(change.hash().0, valid.hash.0, "bytes differ from Automerge's");
-            Some(change)
+impl View {
+    /// Does an operation on the root map.
+    fn apply(&mut self, id: OpId, incarnation: Actor, op: &crate::change::Op) -> Put {
+        let cells = match self.cells.get_mut(&op.key) {
+            Some(cells) => cells,
+            None => self.cells.entry(op.key.clone()).or_default(),
         };
-        let changes: Vec<_> = self.valid.iter().filter_map(chunk).collect();
-        // All at once: one by one, Automerge would look through the whole document for each. It has no reason
-        // to refuse any, since every change was judged before; if it does, the others count all the same.
-        let mut automerge = Automerge::new();
-        if automerge.apply_changes(changes.iter().cloned()).is_err() {
-            automerge = Automerge::new();
-            for change in changes {
-                let _ = automerge.apply_changes([change]);
+        if let Action::Increment(by) = op.action {
+            for cell in cells.iter_mut().filter(|c| op.preds.contains(&c.id)) {
+                if let Content::Counter(total) = &mut cell.content {
+                    *total = total.wrapping_add(by);
+                }
             }
+            return Put::Nothing;
         }
-        automerge
+        let texts = &mut self.texts;
+        cells.retain(|c| {
+            let stays = !op.preds.contains(&c.id);
+            if !stays && matches!(c.content, Content::Text(_)) {
+                texts.remove(&c.id);
+            }
+            stays
+        });
+        let (content, put) = match &op.action {
+            Action::Live(_) => (Content::Live(incarnation), Put::Register),
+            Action::Dead => (Content::Dead, Put::Register),
+            Action::Counter(n) => (Content::Counter(*n), Put::Counter),
+            Action::MakeText => {
+                texts.insert(id, Text::default());
+                (Content::Text(String::new()), Put::Text)
+            }
+            Action::Put(value) => (Content::Value(value.clone()), Put::Register),
+            Action::Increment(_) => return Put::Nothing,
+        };
+        let place = cells.partition_point(|c| c.id < id);
+        cells.insert(place, Cell { id, incarnation, content });
+        put
+    }
+
+    /// A text that shows, with its content, and the actors of all changes.
+    fn text_mut(&mut self, key: &str, id: &OpId) -> Option<(&mut Text, &mut String, &[Actor])> {
+        let text = self.texts.get_mut(id)?;
+        let cell = self.cells.get_mut(key)?.iter_mut().find(|c| c.id == *id)?;
+        let Content::Text(content) = &mut cell.content else { return None };
+        Some((text, content, &self.actors))
+    }
+
+    /// The bytes it takes in memory, roughly.
+    fn size(&self) -> usize {
+        let content = |content: &Content| match content {
+            Content::Text(text) => text.len(),
+            Content::Value(value) => value.as_ref().byte_len(),
+            _ => 0,
+        };
+        let cells = self.cells.values().flatten().map(|c| 128 + content(&c.content));
+        cells.sum::<usize>() + self.texts.values().map(Text::size).sum::<usize>()
     }
 }
 
@@ -317,38 +499,15 @@ fn own(id: OpId, actor: Actor) -> OpId {
 }
 
 /// Whether `count` elements from `first` on are all in these runs of one text.
-fn has(runs: &[Elements], object: &OpId, first: u64, count: u64) -> bool {
+fn has(runs: &[Elements], object: (u32, u32), first: u64, count: u64) -> bool {
     let mut at = first;
     let end = first.saturating_add(count);
     while at < end {
-        match runs.iter().find(|r| r.object == *object && r.from <= at && at < r.to) {
-            Some(run) => at = run.to,
+        let has = |r: &&Elements| r.object == object && u64::from(r.from) <= at && at < u64::from(r.to);
+        match runs.iter().find(has) {
+            Some(run) => at = u64::from(run.to),
             None => return false,
         }
     }
     true
-}
-
-/// Takes the content of texts under a key from Automerge.
-fn read_texts(automerge: &Automerge, key: &str, cells: &mut [Cell]) {
-    if !cells.iter().any(|c| matches!(c.content, Content::Text(_))) {
-        return;
-    }
-    for (_, object) in automerge.get_all(ROOT, key).unwrap_or_default() {
-        let Some(id) = op_id(&object) else { continue };
-        let cell = cells.iter_mut().find(|c| c.id == id && matches!(c.content, Content::Text(_)));
-        if let (Some(cell), Ok(text)) = (cell, automerge.text(&object)) {
-            cell.content = Content::Text(text);
-        }
-    }
-}
-
-/// Automerge's object id as ours.
-pub(super) fn op_id(object: &ObjId) -> Option<OpId> {
-    match object {
-        ObjId::Id(counter, actor, _) => {
-            Some(OpId { counter: *counter, actor: Actor::try_from(actor.to_bytes()).ok()? })
-        }
-        ObjId::Root => None,
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::{CHANGES_MAX, KeyRef, Life, NAME_LEN_MAX, OPS_MAX, OpKind, Template, VALUES_MAX, class};
 use crate::bytes::{DecodeError, Reader};
-use crate::change::{Action, Change, OWN, Op, OpId, TextRun};
+use crate::change::{Action, Change, DELETIONS_MAX, OWN, Op, OpId, TextRun};
 use crate::id::{Actor, ChangeHash};
 use crate::key::{KEY_LEN_MAX, check_tuple};
 use crate::value::ValueRef;
@@ -347,7 +347,7 @@ fn read_text(r: &mut Reader<'_>, actors: &[Actor]) -> Result<Vec<TextRun>, Decod
             }
             2 => {
                 let first = read_op_id(r, actors)?;
-                let count = r.uleb_max(1 << 20, "a run of deletions")?;
+                let count = r.uleb_max(DELETIONS_MAX, "a run of deletions")?;
                 if count == 0 {
                     return Err(DecodeError::Invalid { what: "a run of deletions" });
                 }

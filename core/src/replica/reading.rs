@@ -2,7 +2,7 @@
 
 use super::{Replica, ReplicaError, Scan};
 use crate::change::{Action, TextRun};
-use crate::document::{Cell, View, Void};
+use crate::document::{Cell, View};
 use crate::id::{PeerId, SegmentId, Timestamp};
 use crate::key::RowKey;
 use crate::message::RefusalReason;
@@ -248,7 +248,7 @@ impl Replica {
         let mut found = vec![];
         for (no, user) in self.chosen(table)? {
             for key in documents::keys_in_conflict(&self.conn, no, user.has_integer_key())? {
-                let view = self.history.document(&self.conn, no, &key)?.evaluate();
+                let view = self.history.view(&self.conn, no, &key)?;
                 self.conflicts_of(no, &user, &key, &view, &mut found)?;
             }
         }
@@ -314,7 +314,7 @@ impl Replica {
         let no = self.number(table)?;
         let user = self.user(no)?;
         let key = user.parse_key(key).map_err(invalid)?;
-        let view = self.history.document(&self.conn, no, &key)?.evaluate();
+        let view = self.history.view(&self.conn, no, &key)?;
         let Some(shown) = row::shown(&view, &user) else {
             return Err(ReplicaError::NotFound { what: format!("row {}", user.key_text(&key)) });
         };
@@ -322,7 +322,6 @@ impl Replica {
             user.columns.iter().zip(values).map(|(c, v)| (c.key.clone(), c.merge, v.clone())).collect()
         };
         let time = self.corrected(now);
-        let placeholder = self.placeholder();
         let (change, new_row) = match choice {
             Choice::Cell { column, number } => {
                 let place = user
@@ -338,19 +337,19 @@ impl Replica {
                     n => conflict.and_then(|(_, _, others)| others.get(n - 1).map(|c| row::plain(c))),
                 };
                 let value = value.ok_or_else(|| nothing(*number))?;
-                (view.edit(&[(document_key, user.columns[place].merge, value)], placeholder), None)
+                (view.edit(&[(document_key, user.columns[place].merge, value)]), None)
             }
             Choice::Row { number } => {
                 let values = match number {
                     0 => shown,
                     n => other_row(&view, &user, *n)?,
                 };
-                (view.edit(&all(&values), placeholder), None)
+                (view.edit(&all(&values)), None)
             }
             Choice::AsNewRow { number, key } => {
                 let values = other_row(&view, &user, *number)?;
                 let key = self.new_key(no, &user, key.as_deref())?;
-                (view.edit(&all(&shown), placeholder), Some((key, values)))
+                (view.edit(&all(&shown)), Some((key, values)))
             }
         };
         self.transaction(|r| {
@@ -359,7 +358,7 @@ impl Replica {
             let mut made = None;
             if let Some((key, values)) = new_row {
                 made = Some(user.key_text(&key));
-                let view = r.history.document(&r.conn, no, &key)?.evaluate();
+                let view = r.history.view(&r.conn, no, &key)?;
                 if view.is_live() {
                     return Err(ReplicaError::Invalid {
                         what: format!("row {} exists", user.key_text(&key)),
@@ -379,7 +378,7 @@ impl Replica {
             None if user.has_integer_key() => {
                 let mut next = RowKey::Integer(user.next_integer(&self.conn)?);
                 // A held row has its key too.
-                while self.history.document(&self.conn, no, &next)?.evaluate().is_live() {
+                while self.history.view(&self.conn, no, &next)?.is_live() {
                     next = match next {
                         RowKey::Integer(n) if n < i64::MAX => RowKey::Integer(n + 1),
                         _ => return Err(ReplicaError::Invalid { what: "there is no free key left".into() }),
@@ -398,7 +397,7 @@ impl Replica {
         let mut found = vec![];
         for (no, user) in self.chosen(table)? {
             for (key, cause) in holds::all(&self.conn, no, user.has_integer_key())? {
-                let view = self.history.document(&self.conn, no, &key)?.evaluate();
+                let view = self.history.view(&self.conn, no, &key)?;
                 let values = row::shown(&view, &user).map(|v| named(&user, v)).unwrap_or_default();
                 let table = user.table.name.clone();
                 found.push(HeldRow { table, key: user.key_text(&key), cause, values });
@@ -429,7 +428,7 @@ impl Replica {
         let no = self.number(table)?;
         let user = self.user(no)?;
         let key = user.parse_key(key).map_err(invalid)?;
-        let view = self.history.document(&self.conn, no, &key)?.evaluate();
+        let view = self.history.view(&self.conn, no, &key)?;
         let mut entries = vec![];
         for at in documents::changes(&self.conn, no, &key)? {
             let hash = self.history.hash(&self.conn, at)?;
@@ -450,7 +449,7 @@ impl Replica {
             if !change.text.is_empty() {
                 columns.push(("(text)".into(), text_summary(&change.text)));
             }
-            let state = match view.void.iter().any(|(h, _): &(_, Void)| *h == hash) {
+            let state = match view.void.contains_key(&hash) {
                 true => "void",
                 false if view.waiting.contains(&hash) => "waits",
                 false => "counts",

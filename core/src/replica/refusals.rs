@@ -41,6 +41,7 @@ impl Replica {
                 documents::remove(&self.conn, no, key, At::new(*number, index))?;
             }
             segments::remove(&self.conn, *number)?;
+            self.history.forget_documents();
         }
         if !reasons.is_empty() {
             self.history.clear();
@@ -99,11 +100,8 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(()) };
         let kept = decode_values(kept, &user)?;
-        let view = self.history.document(&self.conn, no, key)?.evaluate();
-        let placeholder = self.placeholder();
-        if let Some(change) =
-            row::edit(&view, &user, row::shown(&view, &user).as_ref(), Some(&kept), placeholder)
-        {
+        let view = self.history.view(&self.conn, no, key)?;
+        if let Some(change) = row::edit(&view, &user, row::shown(&view, &user).as_ref(), Some(&kept)) {
             self.write_change(no, key, &change, time)?;
         }
         self.unsettled.push((no, key.clone()));

@@ -14,7 +14,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, param
 use std::sync::Arc;
 
 /// Where a change is: the number of its segment here, and its place in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct At(i64);
 
 impl At {
@@ -251,14 +251,38 @@ pub(crate) fn add(conn: &Connection, container: i64, key: &RowKey, at: At) -> Re
 
 /// The places of all changes of a row, in order of arrival here.
 pub(crate) fn changes(conn: &Connection, container: i64, key: &RowKey) -> Result<Vec<At>, StoreError> {
-    let mut changes: Vec<_> = find(conn, container, key)?.into_iter().collect();
-    let sql = "SELECT at FROM piecewise_changes WHERE container = ? AND key = ? ORDER BY at";
+    first_changes(conn, container, key, usize::MAX)
+}
+
+/// The places of the first changes of a row, at most so many.
+pub(crate) fn first_changes(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    limit: usize,
+) -> Result<Vec<At>, StoreError> {
+    let mut changes: Vec<_> = find(conn, container, key)?.into_iter().take(limit).collect();
+    let rest = i64::try_from(limit - changes.len()).unwrap_or(i64::MAX);
+    let sql = "SELECT at FROM piecewise_changes WHERE container = ? AND key = ? ORDER BY at LIMIT ?";
     let mut stmt = conn.prepare_cached(sql)?;
-    let mut rows = stmt.query(params![container, key_bytes(key)])?;
+    let mut rows = stmt.query(params![container, key_bytes(key), rest])?;
     while let Some(row) = rows.next()? {
         changes.push(row.get(0)?);
     }
     Ok(changes)
+}
+
+/// The places of a row's changes that came after the one at a place.
+pub(crate) fn changes_after(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    after: At,
+) -> Result<Vec<At>, StoreError> {
+    let sql = "SELECT at FROM piecewise_changes WHERE container = ? AND key = ? AND at > ? ORDER BY at";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let changes = stmt.query_map(params![container, key_bytes(key), after], |row| row.get(0))?;
+    Ok(changes.collect::<Result<_, _>>()?)
 }
 
 /// Takes a change away from a row, with the row itself if it was the only one.

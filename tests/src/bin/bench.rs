@@ -1,5 +1,6 @@
 //! Whole-process benchmarks: the real binaries on real files over loopback, next to plain SQLite doing
-//! the same inserts in the same run. `make bench` runs it and writes BENCHMARKS.md.
+//! the same inserts in the same run. `make bench` runs it and writes BENCHMARKS.md; `--row-edits 50000` and
+//! `--segments 1000000` measure long lives alone, of that length.
 
 use piecewise_core::id::{ContainerId, PeerId, SegmentId, Timestamp};
 use piecewise_core::supervisor_log::entry::Place;
@@ -7,10 +8,10 @@ use piecewise_core::supervisor_log::{Entry, Event};
 use piecewise_server::audit;
 use piecewise_server::supervisor::Supervisor;
 use piecewise_tests::application::{Vocabulary, checkpoint, count, len, open};
-use piecewise_tests::hot_paths;
 use piecewise_tests::measure::{Cpu, Usage, argument, page_path};
 use piecewise_tests::page::Page;
 use piecewise_tests::process::{Device, PATIENCE, Server, Watch, text};
+use piecewise_tests::{hot_feed, hot_paths, hot_rows};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 use std::fmt::Write as _;
@@ -23,6 +24,9 @@ const BATCH: u64 = 1000;
 const WRITES: u64 = 200_000;
 /// Edits of the live benchmark.
 const EDITS: usize = 300;
+/// Edits of one row, and segments of one feed.
+const ROW_EDITS: u64 = 10_000;
+const SEGMENTS: u64 = 50_000;
 /// Rounds of everything short.
 const ROUNDS: usize = 5;
 
@@ -58,6 +62,11 @@ fn main() {
     let rows: u64 = argument("--rows").unwrap_or(1_000_000);
     let large: u64 = argument("--large").unwrap_or(5_000_000);
     let folder = tempfile::Builder::new().prefix("bench").tempdir_in(".").expect("a folder");
+    let (row_edits, segments) = (argument("--row-edits"), argument("--segments"));
+    if row_edits.is_some() || segments.is_some() {
+        print!("{}", long_lives(folder.path(), row_edits.unwrap_or(0), segments.unwrap_or(0)));
+        return;
+    }
     if let Some(rounds) = argument("--edits") {
         let mut bench = Bench::new(&folder.path().join("edits"), Key::Integer);
         bench.first_sync(rows);
@@ -92,11 +101,29 @@ fn main() {
     page.put("Application writes", &writes(folder.path()));
     page.put("Little things", &little_things(rows, nothing, percent, live));
     page.put("Where time goes", &hot_paths::table(&hot));
+    page.put("Long lives", &long_lives(folder.path(), ROW_EDITS, SEGMENTS));
     page.put("The supervisor's log", &log_cost(folder.path(), &integer));
     println!("{}", page.text());
     if let Some(path) = path {
         std::fs::write(path, page.text()).expect("the page can be written");
     }
+}
+
+/// A row edited many times and a feed of many segments; 0 leaves one out.
+fn long_lives(folder: &Path, row_edits: u64, segments: u64) -> String {
+    let part = |name: &str| {
+        let part = folder.join(name);
+        std::fs::create_dir_all(&part).expect("a folder");
+        part
+    };
+    let mut page = String::new();
+    if row_edits > 0 {
+        page.push_str(&hot_rows::table(&part("rows"), row_edits));
+    }
+    if segments > 0 {
+        let _ = write!(page, "\n{}", hot_feed::table(&part("feed"), segments));
+    }
+    page
 }
 
 fn little_things(
