@@ -276,6 +276,9 @@ pub(crate) struct HistoryArgs {
     /// Ask the server which entry of its log tells of each change, with proof.
     #[arg(long)]
     pub(crate) log: bool,
+    /// Save the row, with all its changes, as an Automerge document in a new file.
+    #[arg(long, value_name = "NEW FILE", conflicts_with = "log")]
+    pub(crate) automerge: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
 }

@@ -87,14 +87,20 @@ impl Line {
                 moved = captured.more || captured.rows > 0;
             }
             while let Some(frame) = self.near.next_frame(client, NOW).expect("a frame") {
-                talk.server += cost(|| self.far.receive(server, &frame, NOW).expect("it is taken")).0;
+                talk.server += cost(|| {
+                    self.far.receive(server, Incoming::read(&frame).open(), NOW).expect("it is taken")
+                })
+                .0;
                 moved = true;
             }
             loop {
                 let (us, frame) = cost(|| self.far.next_frame(server, NOW).expect("a frame"));
                 talk.sent += us;
                 let Some(frame) = frame else { break };
-                talk.client += cost(|| self.near.receive(client, &frame, NOW).expect("it is taken")).0;
+                talk.client += cost(|| {
+                    self.near.receive(client, Incoming::read(&frame).open(), NOW).expect("it is taken")
+                })
+                .0;
                 (moved, dirty) = (true, true);
             }
         }

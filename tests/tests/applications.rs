@@ -3,9 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
 
+use automerge::{Automerge, ROOT, ReadDoc as _};
 use piecewise_tests::data::{open, query, sql};
 use piecewise_tests::pair::{Pair, wait_for};
-use piecewise_tests::process::Server;
+use piecewise_tests::process::{Server, text};
 use std::path::Path;
 use std::process::Command;
 
@@ -223,4 +224,25 @@ fn tables_made_on_one_machine_come_to_a_clone_by_themselves() {
     it.devices[1].must(["sync", path]);
     it.sync(0);
     assert_eq!(query(&it.files[0], "SELECT count(*) FROM tags"), ["Integer(2)"]);
+}
+
+#[test]
+fn a_row_can_be_taken_along_as_an_automerge_document() {
+    let it = Pair::cloned("CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT, body TEXT);");
+    sql(&it.files[0], "INSERT INTO notes VALUES (1, 'a', 'one'), (2, 'x', 'y')");
+    it.sync_both();
+    sql(&it.files[0], "UPDATE notes SET title = 'b' WHERE id = 1");
+    sql(&it.files[1], "UPDATE notes SET body = 'two' WHERE id = 1");
+    it.sync_both();
+    let new = it.folder.path().join("row.automerge");
+    let run = |key: &str| it.devices[1].run(["history", it.path(1), "notes", key, "--automerge", text(&new)]);
+    assert_eq!(run("1").code, 0);
+    let document = Automerge::load(&std::fs::read(&new).unwrap()).unwrap();
+    let value = |name| document.get(ROOT, name).unwrap().unwrap().0.as_str().unwrap().to_owned();
+    assert_eq!((value("title"), value("body")), ("b".to_owned(), "two".to_owned()));
+    assert_eq!(document.get_changes(&[]).len(), 3);
+    let (again, absent) = (run("1"), run("7"));
+    assert_eq!(again.code, 5, "{}", again.err);
+    assert!(again.err.contains("name a file that is not there yet"), "{}", again.err);
+    assert_eq!(absent.code, 1, "{}", absent.err);
 }

@@ -4,15 +4,22 @@ use super::{about, open_bound, prove};
 use crate::args::HistoryArgs;
 use crate::home::Home;
 use crate::output::{print_json, time, written};
-use crate::report::Failure;
+use crate::report::{Failure, code};
 use crate::witness::Proven;
-use piecewise_core::replica::HistoryEntry;
+use automerge::Automerge;
+use piecewise_core::replica::{HistoryEntry, Replica};
 use piecewise_server::say;
 use serde_json::{Map, json};
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
 
 pub(crate) fn run(args: &HistoryArgs) -> Result<(), Failure> {
     let home = Home::open()?;
     let mut replica = open_bound(&home, &args.file)?;
+    if let Some(file) = &args.automerge {
+        return save(&mut replica, args, file);
+    }
     let entries = replica.history(&args.table, &args.key).map_err(|e| about(&args.file, e))?;
     let logged = match args.log {
         true => {
@@ -42,6 +49,31 @@ pub(crate) fn run(args: &HistoryArgs) -> Result<(), Failure> {
         };
         let (when, who) = (written(e.time), e.author.short());
         say!("{when}  {who}  {:<6}  {}{state}{log}", e.kind, columns.join(" "));
+    }
+    Ok(())
+}
+
+/// Saves a row as the document that it is, for programs that know Automerge; it is made by Automerge itself.
+fn save(replica: &mut Replica, args: &HistoryArgs, file: &Path) -> Result<(), Failure> {
+    let row = replica.export_row(&args.table, &args.key).map_err(|e| about(&args.file, e))?;
+    let document = Automerge::load(&row.changes.concat()).map_err(|error| {
+        Failure::new(format!("Automerge does not take row {}: {error}", row.key))
+            .hint("this is a defect, please report it")
+    })?;
+    let bytes = document.save();
+    let made = File::create_new(file).and_then(|mut new| new.write_all(&bytes));
+    made.map_err(|error| {
+        let hint = match error.kind() {
+            ErrorKind::AlreadyExists => "name a file that is not there yet",
+            _ => "is the folder there, and may you write it?",
+        };
+        Failure::new(format!("{}: {error}", file.display())).hint(hint).code(code::FILE)
+    })?;
+    if args.output.json {
+        let (changes, bytes) = (row.changes.len(), bytes.len());
+        print_json(&json!({ "key": row.key, "changes": changes, "bytes": bytes, "file": file }));
+    } else {
+        say!("row {} with {} changes: {}", row.key, row.changes.len(), file.display());
     }
     Ok(())
 }

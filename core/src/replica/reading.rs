@@ -464,6 +464,30 @@ impl Replica {
         Ok(entries)
     }
 
+    /// One row, which may be deleted, as an Automerge document.
+    pub fn export_row(&mut self, table: &str, key: &str) -> Result<Exported, ReplicaError> {
+        let no = self.number(table)?;
+        let user = self.user(no)?;
+        let key = user.parse_key(key).map_err(invalid)?;
+        let changes = self.automerge_changes(no, &key)?;
+        if changes.is_empty() {
+            return Err(ReplicaError::NotFound { what: format!("row {} of {table}", user.key_text(&key)) });
+        }
+        Ok(Exported { key: user.key_text(&key), changes })
+    }
+
+    fn automerge_changes(&mut self, no: i64, key: &RowKey) -> Result<Vec<Vec<u8>>, ReplicaError> {
+        let mut chunks = vec![];
+        for at in documents::changes(&self.conn, no, key)? {
+            let (actor, change) = self.history.change(&self.conn, at)?;
+            let mut chunk = vec![];
+            crate::change_codec::encode(&change, &actor, &mut chunk)
+                .map_err(|_| StoreError::Damaged { what: "a change that cannot be one of Automerge's" })?;
+            chunks.push(chunk);
+        }
+        Ok(chunks)
+    }
+
     /// All rows of a table, deleted ones too, as Automerge documents.
     pub fn export(&mut self, table: &str) -> Result<Vec<Exported>, ReplicaError> {
         let no = self.number(table)?;
@@ -474,16 +498,8 @@ impl Replica {
             let keys = documents::keys_after(&self.conn, no, user.has_integer_key(), after.as_ref(), 1024)?;
             let Some(last) = keys.last().cloned() else { return Ok(rows) };
             for key in keys {
-                let mut chunks = vec![];
-                for at in documents::changes(&self.conn, no, &key)? {
-                    let (actor, change) = self.history.change(&self.conn, at)?;
-                    let mut chunk = vec![];
-                    crate::change_codec::encode(&change, &actor, &mut chunk).map_err(|_| {
-                        StoreError::Damaged { what: "a change that cannot be one of Automerge's" }
-                    })?;
-                    chunks.push(chunk);
-                }
-                rows.push(Exported { key: user.key_text(&key), changes: chunks });
+                let changes = self.automerge_changes(no, &key)?;
+                rows.push(Exported { key: user.key_text(&key), changes });
             }
             after = Some(last);
         }
