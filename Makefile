@@ -1,5 +1,5 @@
 # Every command we type. `make demo` shows what Piecewise does; `make test` is the whole gate, here and in CI.
-.PHONY: demo build test fmt clippy check-core wasm unit browser docs sim bench bench-browser soak setup clean
+.PHONY: demo build test fmt clippy check-core wasm unit browser docs sim bench bench-browser bench-long soak setup clean
 
 CARGO ?= cargo
 
@@ -50,6 +50,10 @@ bench: setup wasm ## Whole-process figures; writes BENCHMARKS.md
 bench-browser: setup wasm ## Figures of the browser build; puts them into BENCHMARKS.md
 	$(CARGO) build -q --release --workspace
 	node tests/browser/bench.mjs write
+
+bench-long: ## One row edited 50,000 times, a feed of a million segments; puts their figures into BENCHMARKS.md
+	$(CARGO) build -q --release -p piecewise-tests
+	target/release/bench BENCHMARKS.md --row-edits 50000 --segments 1000000
 
 soak: ## GIGABYTES=10 of rows, synced while each process is killed again and again; puts its figures into BENCHMARKS.md
 	$(CARGO) build -q --release -p piecewise-tests -p piecewise-server -p piecewise-cli

@@ -137,7 +137,7 @@ pub(crate) struct Drive<'a> {
     turns: Turns,
     /// A frame that waits until all is captured.
     waiting: Option<Arrived>,
-    _checkpoints: Checkpoints,
+    checkpoints: Checkpoints,
 }
 
 /// What a talk that ended with both sides level has left to tell.
@@ -184,7 +184,7 @@ impl<'a> Drive<'a> {
             apart_since: None,
             turns: Turns::with_application(),
             waiting: None,
-            _checkpoints: checkpoints,
+            checkpoints,
         })
     }
 
@@ -311,6 +311,7 @@ impl<'a> Drive<'a> {
 
     /// Does what can be done without waiting; false if there was nothing.
     fn step(&mut self) -> Result<bool, Failure> {
+        self.checkpoints.look(self.replica);
         let (mut moved, mut capturing) = (false, false);
         if self.dirty || self.replica.is_scanning() {
             let captured = self.turns.take(self.replica, |replica| replica.capture(now()))?;

@@ -214,7 +214,7 @@ impl History {
                 None => self.change(conn, at)?,
             };
             if !change.text.is_empty() || change.ops.iter().any(|op| op.action == Action::MakeText) {
-                return Ok(None); // texts are read by Automerge, which needs every change as it was written
+                return Ok(None); // what a text shows takes every change as it was written
             }
             document.insert(self.hash(conn, at)?, actor, change);
         }

@@ -291,6 +291,11 @@ impl Replica {
         self.binding.as_ref()
     }
 
+    /// How many tables take part.
+    pub fn container_count(&self) -> usize {
+        self.containers.len()
+    }
+
     /// Changes whenever another connection has committed to the file.
     pub fn data_version(&self) -> Result<i64, ReplicaError> {
         Ok(self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?)

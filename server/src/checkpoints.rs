@@ -9,6 +9,7 @@ use piecewise_core::replica::{Replica, ReplicaError};
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -16,11 +17,14 @@ use std::thread::JoinHandle;
 const PAGES: i32 = 10_000;
 /// Pages at which a commit does it itself.
 const PAGES_MAX: i32 = 40_000;
+/// With more tables a commit does it itself as well: a connection of its own would read all their triggers for it.
+const TABLES_MAX: usize = 500;
 
 /// The checkpoints of one file; the one that runs is waited for when this is dropped.
 #[derive(Debug, Default)]
 pub struct Checkpoints {
     running: Arc<Mutex<Option<JoinHandle<()>>>>,
+    tables: Arc<AtomicUsize>,
 }
 
 impl Drop for Checkpoints {
@@ -34,9 +38,11 @@ impl Checkpoints {
     pub fn beside(replica: &mut Replica) -> Result<Self, ReplicaError> {
         let checkpoints = Self::default();
         let Some(file) = replica.connection().path().map(PathBuf::from) else { return Ok(checkpoints) };
-        let running = checkpoints.running.clone();
+        checkpoints.look(replica);
+        let (running, tables) = (checkpoints.running.clone(), checkpoints.tables.clone());
         let hook = move |wal: &mut Wal, pages: i32| {
-            if pages >= PAGES_MAX || (pages >= PAGES && !start(&running, &file)) {
+            let beside = pages < PAGES_MAX && tables.load(Relaxed) <= TABLES_MAX;
+            if pages >= PAGES && !(beside && start(&running, &file)) {
                 // If another one is at work, this one gives way.
                 let _ = wal.checkpoint();
             }
@@ -44,6 +50,11 @@ impl Checkpoints {
         };
         replica.connection_mut().wal_hook(Some(hook))?;
         Ok(checkpoints)
+    }
+
+    /// Looks how many tables there are by now.
+    pub fn look(&self, replica: &Replica) {
+        self.tables.store(replica.container_count(), Relaxed);
     }
 
     /// Waits for the one that runs.

@@ -375,6 +375,7 @@ impl Worker {
 
     fn receive(&mut self, id: LinkId, frame: Opened) {
         self.look_at_disk();
+        self.checkpoints.look(&self.replica);
         let Some(attached) = self.links.get_mut(&id) else { return };
         let (started, bytes) = (Instant::now(), frame.frame_len());
         let link = &mut attached.link;

@@ -52,13 +52,17 @@ impl Turns {
         self.look_for_writers(replica, started);
         let done = work(replica);
         self.ended = Instant::now();
-        let share = match self.writers_until {
+        self.owed = (self.owed + self.owes(self.ended - started)).min(PAUSE_MAX);
+        done
+    }
+
+    /// What is owed to others for so much work.
+    fn owes(&self, worked: Duration) -> Duration {
+        worked.mul_f64(match self.writers_until {
             Some(until) if self.ended < until => SHARE_OF_WRITERS,
             _ if self.always => SHARE,
             _ => 0.0,
-        };
-        self.owed = (self.owed + (self.ended - started).mul_f64(share)).min(PAUSE_MAX);
-        done
+        })
     }
 
     fn look_for_writers(&mut self, replica: &Replica, now: Instant) {
@@ -67,5 +71,30 @@ impl Turns {
         if before.is_some() && version != before {
             self.writers_until = Some(now + WRITERS_STAY);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use piecewise_core::identity::Identity;
+    use rusqlite::Connection;
+
+    const WORK: Duration = Duration::from_millis(32);
+
+    #[test]
+    fn others_are_owed_little_until_one_of_them_commits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a.db");
+        let identity = Identity::from_seed([7; 32]);
+        let mut replica = Replica::open(&file, true, identity, [1; 32]).expect("it opens");
+        let other = Connection::open(&file).expect("it opens");
+        let (mut here, mut server) = (Turns::with_application(), Turns::with_visitors());
+        let mut look = |turns: &mut Turns| turns.take(&mut replica, |replica| drop(replica.data_version()));
+        [&mut here, &mut server].into_iter().for_each(&mut look);
+        assert_eq!((here.owes(WORK), server.owes(WORK)), (WORK / 16, Duration::ZERO));
+        other.execute_batch("CREATE TABLE t(a)").expect("a commit");
+        [&mut here, &mut server].into_iter().for_each(&mut look);
+        assert_eq!((here.owes(WORK), server.owes(WORK)), (WORK / 2, WORK / 2));
     }
 }

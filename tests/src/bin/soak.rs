@@ -149,7 +149,11 @@ impl Soak {
         self.sender.device.must(["track", text(&self.sender.file), "--all", "--as", "soak"]);
         self.receiver.device.must(["clone", "soak", text(&self.receiver.file)]);
         let locks = self.first_sync();
-        self.row("longest wait of the application for a lock, meanwhile", &time(locks));
+        let (p50, p99, longest) = (locks.median(), locks.percentile(99), locks.percentile(100));
+        self.row(
+            "a row that an application commits to the sender's file meanwhile: p50, p99, longest",
+            &format!("{}, {}, {}", time(p50), time(p99), time(longest)),
+        );
         let edits = self.edits().to_string();
         self.row("after it, a row edited, commit to commit", &edits);
         self.sender.stop_watch();
@@ -211,8 +215,8 @@ impl Soak {
         len(&self.sender.file)
     }
 
-    /// Both watches run and all three are killed now and then; the longest wait of an application for a lock.
-    fn first_sync(&mut self) -> Duration {
+    /// Both watches run and all three are killed now and then; how long the commits of an application took.
+    fn first_sync(&mut self) -> Times {
         let mut kills: Vec<_> = PARTS.iter().flat_map(|part| [*part; KILLS_EACH]).collect();
         for n in (1..kills.len()).rev() {
             kills.swap(n, self.rng.below(n as u64 + 1) as usize);
@@ -248,8 +252,8 @@ impl Soak {
         }
         passed.push(Instant::now());
         let took = started.elapsed();
-        let (locks, written) = application.stop();
-        wait_until(|| count(&self.receiver.file, "live") == written);
+        let commits = application.stop();
+        wait_until(|| count(&self.receiver.file, "live") == commits.len() as u64);
         let (up, down) = (self.sender.line.bytes(), self.receiver.line.bytes());
         self.row(
             "first sync, kills included",
@@ -264,7 +268,7 @@ impl Soak {
         if ratio < 0.7 {
             self.miss(format!("the last tenth has {ratio:.2} of the speed of the first"));
         }
-        locks
+        commits.into_iter().collect()
     }
 
     fn tell_progress(&self, rows: u64, elapsed: Duration) {
@@ -438,7 +442,7 @@ impl Soak {
 /// An application that goes on writing while the file syncs.
 struct LiveWriter {
     stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<(Duration, u64)>,
+    thread: std::thread::JoinHandle<Vec<Duration>>,
 }
 
 impl LiveWriter {
@@ -446,20 +450,20 @@ impl LiveWriter {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopping, conn) = (stop.clone(), open(file));
         let thread = std::thread::spawn(move || {
-            let (mut worst, mut written) = (Duration::ZERO, 0);
+            let mut took = vec![];
             while !stopping.load(Relaxed) {
                 let started = Instant::now();
                 conn.execute("INSERT INTO live(body) VALUES ('a row while it syncs')", []).expect("a row");
-                (worst, written) = (worst.max(started.elapsed()), written + 1);
+                took.push(started.elapsed());
                 std::thread::sleep(LOOK_EVERY);
             }
-            (worst, written)
+            took
         });
         Self { stop, thread }
     }
 
-    /// Stops it: its longest wait, and its rows.
-    fn stop(self) -> (Duration, u64) {
+    /// Stops it: how long each of its rows took.
+    fn stop(self) -> Vec<Duration> {
         self.stop.store(true, Relaxed);
         self.thread.join().expect("it writes")
     }
