@@ -78,8 +78,9 @@ impl Replica {
 
     fn target(&self, no: i64) -> Result<Option<Target>, ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(None) };
-        if self.containers[&no].scan() == Scan::Fill {
-            return Ok(None);
+        let state = &self.containers[&no];
+        if state.scan() == Scan::Fill && state.scan_after.is_none() {
+            return Ok(None); // it comes with all others
         }
         let watchful = self.any_held_around(no)?;
         Ok(Some(Target { user, watchful }))

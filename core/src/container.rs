@@ -506,8 +506,12 @@ impl Replica {
         received: &mut Received,
     ) -> Result<(), ReplicaError> {
         let meets = self.containers[&no].scan() == Scan::Meet;
-        // Until the description has come, nothing can go into the table: a repair may bring others first.
-        let keeps = meets && (self.has_rows_to_meet(no)? || !self.is_described_by(no, segment)?);
+        // Until the description has come, nothing can go into the table: a repair may bring others first. Once something was
+        // kept, all is, whatever becomes of the table.
+        let keeps = meets
+            && (self.containers[&no].feed.count() > 0
+                || self.has_rows_to_meet(no)?
+                || !self.is_described_by(no, segment)?);
         let with_triggers = self.containers.any_triggers();
         self.quietly(|r| {
             let mut taken = r.take_in(no, segment, origin, !keeps)?;

@@ -252,7 +252,7 @@ impl Message {
 }
 
 fn plain_len(segments: &[Arc<[u8]>]) -> usize {
-    segments.iter().map(|bytes| claimed_len(bytes)).sum()
+    segments.iter().fold(0, |sum: usize, bytes| sum.saturating_add(claimed_len(bytes)))
 }
 
 impl Have {

@@ -412,10 +412,18 @@ impl Replica {
             return Ok(());
         }
         let before: HashMap<_, _> = self.containers.values().map(|c| (c.no, c.feed.tip)).collect();
+        // What was counted is nowhere else.
+        let counting = self.containers.values().filter(|c| c.scan() == Scan::Count);
+        let counting: Vec<_> = counting.map(|c| (c.no, c.scan_after.clone(), c.counted)).collect();
         self.history.clear();
         self.reload()?;
         if self.binding.is_none() {
             return Err(ReplicaError::NotBound);
+        }
+        for (no, after, counted) in counting {
+            if let Some(state) = self.containers.get_mut(&no).filter(|c| c.scan() == Scan::Count) {
+                (state.scan_after, state.counted) = (after, counted);
+            }
         }
         self.data_version = Some(self.data_version()?);
         let changed: Vec<_> = self

@@ -174,12 +174,20 @@ fn peers(
         *to_send += traffic.segments_to_send;
         *to_come += traffic.segments_to_come;
     }
-    // Many peers have the same few grants: each is held against the containers once.
+    // Many peers have the same few grants, or one of a database of their own: each is held against the containers once,
+    // and against those of that database alone.
     let mut known: HashMap<String, bool> = HashMap::new();
+    let by_name: HashMap<_, _> = reports.iter().map(|report| (report.database.as_str(), report)).collect();
     let mut is_near = |grant: &Grant| {
-        *known.entry(grant.pattern.as_str().to_owned()).or_insert_with(|| {
-            let mut containers = reports.iter().flat_map(|report| &report.containers);
-            containers.any(|container| grant.pattern.covers(&container.name))
+        let pattern = grant.pattern.as_str();
+        *known.entry(pattern.to_owned()).or_insert_with(|| {
+            let covers = |report: &Report| report.containers.iter().any(|c| grant.pattern.covers(&c.name));
+            match pattern.split_once('/') {
+                Some((database, _)) if !database.contains('*') => {
+                    by_name.get(database).is_some_and(|report| covers(report))
+                }
+                _ => reports.iter().any(covers),
+            }
         })
     };
     let mut peers: Vec<_> = server

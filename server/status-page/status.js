@@ -93,8 +93,8 @@ let before;
 /** Rows and bytes a second, in and out, of all databases whose counts one may see. */
 function throughput(seen) {
   const { rows, bytes: moved } = seen.totals.counts;
-  const now = { ms: seen.now_ms, up: seen.up_seconds, rows, bytes: moved };
-  const same = before && now.ms > before.ms && now.up >= before.up && now.rows >= before.rows;
+  const now = { ms: seen.now_ms, up: seen.up_seconds, databases: seen.totals.databases, rows, bytes: moved };
+  const same = before && before.databases === seen.totals.databases && now.ms > before.ms && now.up >= before.up && now.rows >= before.rows;
   const seconds = same ? (now.ms - before.ms) / 1000 : 1;
   const rate = key => (same ? (now[key] - before[key]) / seconds : 0);
   const result = { rows: rate('rows'), bytes: rate('bytes') };

@@ -112,3 +112,89 @@ fn what_an_application_writes_while_the_gone_rows_are_counted_is_captured() {
     net.check_same(ALL);
     assert_eq!(net.query(1, ALL), here);
 }
+
+#[test]
+fn a_column_that_comes_while_another_is_filled_is_filled_everywhere() {
+    let mut net = Network::new(6, 2, SCHEMA, &TrackOptions::default());
+    net.run(2, &rows("a", 1, 2000));
+    net.sync_all();
+    net.run(
+        2,
+        "ALTER TABLE a ADD COLUMN p DEFAULT 0; ALTER TABLE a ADD COLUMN q DEFAULT 0; UPDATE a SET q = id",
+    );
+    net.sync_all();
+    net.run(1, "ALTER TABLE a ADD COLUMN p DEFAULT 0");
+    capture_once(&mut net, 1);
+    net.run(1, "ALTER TABLE a ADD COLUMN q DEFAULT 0");
+    net.capture(1);
+    net.run(1, "UPDATE a SET x = 'edited' WHERE id = 1");
+    net.sync_all();
+    net.check_same("SELECT id, x, p, q FROM a ORDER BY id");
+    assert_eq!(net.query(0, "SELECT count(*) FROM a WHERE q <> id"), ["Integer(0)"]);
+}
+
+#[test]
+fn rows_that_are_still_to_be_filled_in_are_not_deleted_when_triggers_go() {
+    let mut net = Network::new(7, 2, SCHEMA, &TrackOptions::default());
+    net.run(1, &rows("a", 1, 560));
+    net.sync_all();
+    net.run(1, "DROP TABLE a; CREATE TABLE a(id INTEGER PRIMARY KEY, x)");
+    while net.query(1, "SELECT count(*) FROM a") == ["Integer(0)"] {
+        capture_once(&mut net, 1);
+    }
+    assert_eq!(net.query(1, "SELECT count(*) FROM a"), ["Integer(512)"], "a few are missing");
+    drop_triggers(&mut net, 1);
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(0, "SELECT count(*) FROM a"), ["Integer(560)"]);
+}
+
+#[test]
+fn a_row_without_a_key_does_not_hide_those_behind_it() {
+    let filled = format!("{SCHEMA} INSERT INTO b VALUES (NULL, 'no key'); {}", rows("b", 1, ROWS));
+    let mut net = Network::new(8, 1, &filled, &TrackOptions::default());
+    net.sync_all();
+    assert_eq!(net.query(0, "SELECT count(*) FROM b"), [format!("Integer({ROWS})")]);
+}
+
+#[test]
+fn a_table_that_is_made_anew_in_the_middle_of_a_first_contact_has_all_rows_in_the_end() {
+    for cut in 4..14 {
+        let mut net = Network::new(9 + cut as u64, 1, SCHEMA, &TrackOptions::default());
+        net.run(1, &rows("a", 1, ROWS));
+        net.sync_all();
+        let late = net.add_machine(SCHEMA, piecewise_core::replica::Follow::Tracked);
+        net.run(late, "INSERT INTO a VALUES (1, 'mine'), (-1, 'mine')");
+        net.replica(late).track("a", &TrackOptions::default()).unwrap();
+        net.talk(late, Some(cut)).unwrap();
+        net.run(late, "DROP TABLE a; CREATE TABLE a(id INTEGER PRIMARY KEY, x)");
+        net.sync_all();
+        net.check_same(ALL);
+        let (all, here) = ("SELECT count(*) >= 10000 FROM a", late);
+        assert_eq!(net.query(here, all), ["Integer(1)"], "cut after {cut}");
+    }
+}
+
+#[test]
+fn two_programs_that_go_through_one_table_come_to_an_end() {
+    let mut net = Network::new(20, 2, SCHEMA, &TrackOptions::default());
+    net.run(1, &rows("a", 1, ROWS));
+    net.sync_all();
+    drop_triggers(&mut net, 1);
+    net.run(1, "DELETE FROM a WHERE id % 20 = 3");
+    let (mut other, now) = (net.another(1), net.now);
+    let mut calls = 0;
+    loop {
+        let here = net.replica(1).capture(now).unwrap().more;
+        let there = other.capture(now).unwrap().more;
+        if !here && !there {
+            break;
+        }
+        calls += 1;
+        assert!(calls < 100, "they never end");
+    }
+    drop(other);
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(0, "SELECT count(*) FROM a"), [format!("Integer({})", ROWS - ROWS / 20)]);
+}

@@ -44,6 +44,7 @@ impl Replica {
         match last.filter(|_| full) {
             Some(last) => self.set_scan_after(no, last)?,
             None if scan == Scan::Compare => self.set_scan(no, Scan::Count)?,
+            None if scan == Scan::CompareAndFill => self.set_scan(no, Scan::Fill)?,
             None => self.end_scan(no)?,
         }
         Ok((captured, looked_at))
@@ -54,6 +55,7 @@ impl Replica {
     pub(super) fn count_gone(&mut self, no: i64) -> Result<(Captured, usize), ReplicaError> {
         let (gone, last, looked_at) = self.gone_after(no)?;
         let mut live = 0;
+        self.pace.known_rows(gone.len());
         for key in &gone {
             live += u64::from(self.history.view(&self.conn, no, key)?.is_live());
         }

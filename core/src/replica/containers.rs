@@ -29,6 +29,8 @@ pub(crate) enum Scan {
     Count = 7,
     /// They are few enough to be believed: their rows were deleted.
     Delete = 8,
+    /// The same while documents are still to be brought into the table: none without a row is believed to be deleted.
+    CompareAndFill = 9,
     /// Bring every document into the table (it was made anew).
     Fill = 4,
     /// The table is still to be made, together with others that come.
@@ -37,8 +39,8 @@ pub(crate) enum Scan {
 
 impl Scan {
     pub(super) fn from_code(code: i64) -> Self {
-        use Scan::{Adopt, Compare, Count, Delete, Fill, Join, Make, Meet, No};
-        [No, Meet, Join, Adopt, Compare, Count, Delete, Fill, Make]
+        use Scan::{Adopt, Compare, CompareAndFill, Count, Delete, Fill, Join, Make, Meet, No};
+        [No, Meet, Join, Adopt, Compare, Count, Delete, CompareAndFill, Fill, Make]
             .into_iter()
             .find(|s| *s as i64 == code)
             .unwrap_or(Self::Compare)

@@ -84,7 +84,7 @@ impl Replica {
                 self.note_schema()?;
                 self.read_user_table(no)?;
                 // What else looks through the table fills the new columns at its end.
-                if self.containers[&no].scan() == Scan::No {
+                if matches!(self.containers[&no].scan(), Scan::No | Scan::Fill) {
                     self.set_scan(no, Scan::Fill)?;
                 }
                 Ok(vec![])

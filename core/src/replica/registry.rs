@@ -205,6 +205,8 @@ impl Replica {
             match self.containers[&no].scan() {
                 Scan::Meet | Scan::Make => {}
                 Scan::Join => self.set_scan(no, Scan::Join)?,
+                // What is not in the table yet was not deleted.
+                Scan::Fill | Scan::CompareAndFill => self.set_scan(no, Scan::CompareAndFill)?,
                 _ => self.set_scan(no, Scan::Compare)?,
             }
         }
@@ -213,6 +215,8 @@ impl Replica {
 
     /// Takes in how a table looks after its schema changed; whether the triggers are as they should be.
     fn look_again(&mut self, no: i64, catalogue: &Catalogue) -> Result<bool, ReplicaError> {
+        let new = |state: &ContainerState| state.columns.iter().filter(|c| c.is_new).count();
+        let before = new(&self.containers[&no]);
         self.read_user_table(no)?;
         let seen = catalogue.of(&self.containers[&no].table);
         self.set_app_triggers(no, seen.app_triggers)?;
@@ -222,7 +226,13 @@ impl Replica {
         };
         let state = &self.containers[&no];
         let are = triggers::are(&seen.triggers, no, &user.table, mode(state));
-        if state.columns.iter().any(|c| c.is_new) && state.scan() == Scan::No {
+        // A table that is being filled is filled from the start again, for the sake of one more column.
+        let to_fill = match state.scan() {
+            Scan::No => new(state) > 0,
+            Scan::Fill => new(state) > before,
+            _ => false,
+        };
+        if to_fill {
             self.set_scan(no, Scan::Fill)?;
         }
         if are {

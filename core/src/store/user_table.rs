@@ -162,17 +162,20 @@ impl UserTable {
         Ok(conn.prepare_cached(&sql)?)
     }
 
-    /// The statement that reads keys in key order: all, or those after a key; the last parameter is how many.
+    /// The statement that reads keys in key order, those without NULL: all, or those after a key; the last parameter is
+    /// how many.
     pub(crate) fn select_keys<'c>(
         &self,
         conn: &'c Connection,
         after_key: bool,
     ) -> Result<CachedStatement<'c>, StoreError> {
         let keys: Vec<_> = self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
+        let not_null = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
         let keys = keys.join(", ");
         let marks = vec!["?"; self.key_columns().len()].join(", ");
-        let filter = if after_key { format!("WHERE ({keys}) > ({marks})") } else { String::new() };
-        let sql = format!("SELECT {keys} FROM {} {filter} ORDER BY {keys} LIMIT ?", self.name());
+        let after = if after_key { format!("({keys}) > ({marks}) AND ") } else { String::new() };
+        let name = self.name();
+        let sql = format!("SELECT {keys} FROM {name} WHERE {after}{not_null} ORDER BY {keys} LIMIT ?");
         Ok(conn.prepare_cached(&sql)?)
     }
 
