@@ -149,13 +149,12 @@ function showDatabase(d) {
   }
   const { made, body, more, rows } = databases.get(d.name);
   const facts = [
-    element('span', { className: 'name', textContent: d.name }),
+    element('span', { className: 'name' }, d.name, element('small', { className: 'soft', textContent: d.at_rest ? ' at rest' : '' })),
     fact(...plural(d.tables, 'table', 'tables')),
     fact(...plural(d.segments, 'segment', 'segments')),
     fact(...plural(d.connected, 'connected', 'connected')),
     fact(number.format(d.held), 'held', d.held > 0),
     d.counts ? fact(number.format(d.counts.refused_rows), 'refused', d.counts.refused_rows > 0) : element('span'),
-    element('span', { className: 'fact', textContent: d.at_rest ? 'at rest' : '' }),
   ];
   const summary = made.querySelector('summary');
   if (summary.textContent !== facts.map(f => f.textContent).join('')) summary.replaceChildren(...facts);
