@@ -49,7 +49,7 @@ const CACHE_KIB: i64 = 16 << 10;
 /// In a file with more containers, the states behind their roots are read again each time.
 const ROOTS_KEPT: usize = 1000;
 /// Pages in the WAL at which they are brought into the file: each time costs two fsyncs.
-const CHECKPOINT_PAGES: i64 = 10_000;
+pub const CHECKPOINT_PAGES: i32 = 10_000;
 /// What is left of a WAL that grew beyond it, once all of it is in the file.
 const WAL_BYTES_KEPT: i64 = 40 << 20;
 /// A clock's offset is written down when it has moved by so much.

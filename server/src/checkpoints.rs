@@ -5,7 +5,7 @@
 //! own, and goes on. A WAL begins anew only once all of it is in the file: if commits outrun that thread, one
 //! of them waits for it in the end.
 
-use piecewise_core::replica::{Replica, ReplicaError};
+use piecewise_core::replica::{CHECKPOINT_PAGES, Replica, ReplicaError};
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
@@ -13,8 +13,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// Pages in the WAL at which they are brought into the file: each time costs two fsyncs.
-const PAGES: i32 = 10_000;
 /// Pages at which a commit does it itself.
 const PAGES_MAX: i32 = 40_000;
 /// With more tables a commit does it itself as well: a connection of its own would read all their triggers for it.
@@ -42,7 +40,7 @@ impl Checkpoints {
         let (running, tables) = (checkpoints.running.clone(), checkpoints.tables.clone());
         let hook = move |wal: &mut Wal, pages: i32| {
             let beside = pages < PAGES_MAX && tables.load(Relaxed) <= TABLES_MAX;
-            if pages >= PAGES && !(beside && start(&running, &file)) {
+            if pages >= CHECKPOINT_PAGES && !(beside && start(&running, &file)) {
                 // If another one is at work, this one gives way.
                 let _ = wal.checkpoint();
             }
@@ -107,13 +105,13 @@ mod tests {
             conn.execute("INSERT INTO t VALUES (zeroblob(?1 * 4096))", [pages]).expect("a row");
             checkpoints.finish();
         };
-        fill(PAGES / 2);
+        fill(CHECKPOINT_PAGES / 2);
         let (all, done) = wal_pages(conn);
-        assert!(all > i64::from(PAGES / 2) && done == 0, "{done} of {all}");
-        fill(PAGES);
+        assert!(all > i64::from(CHECKPOINT_PAGES / 2) && done == 0, "{done} of {all}");
+        fill(CHECKPOINT_PAGES);
         let (all, done) = wal_pages(conn);
-        assert!(all > i64::from(PAGES) && done == all, "{done} of {all}");
+        assert!(all > i64::from(CHECKPOINT_PAGES) && done == all, "{done} of {all}");
         fill(1);
-        assert!(wal_pages(conn).0 < i64::from(PAGES), "the WAL begins anew");
+        assert!(wal_pages(conn).0 < i64::from(CHECKPOINT_PAGES), "the WAL begins anew");
     }
 }

@@ -40,6 +40,16 @@ fn filled_unseen() -> Network {
     net
 }
 
+/// Two devices that had the same rows, until one in twenty was deleted on the first behind its back.
+fn a_twentieth_gone(seed: u64) -> Network {
+    let mut net = Network::new(seed, 2, SCHEMA, &TrackOptions::default());
+    net.run(1, &rows("a", 1, ROWS));
+    net.sync_all();
+    drop_triggers(&mut net, 1);
+    net.run(1, "DELETE FROM a WHERE id % 20 = 3");
+    net
+}
+
 fn capture_once(net: &mut Network, n: usize) -> u64 {
     let now = net.now;
     let captured = net.replica(n).capture(now).unwrap();
@@ -89,11 +99,7 @@ fn a_few_rows_deleted_without_triggers_are_deleted_everywhere_and_many_come_back
 
 #[test]
 fn what_an_application_writes_while_the_gone_rows_are_counted_is_captured() {
-    let mut net = Network::new(5, 2, SCHEMA, &TrackOptions::default());
-    net.run(1, &rows("a", 1, ROWS));
-    net.sync_all();
-    drop_triggers(&mut net, 1);
-    net.run(1, "DELETE FROM a WHERE id % 20 = 3");
+    let mut net = a_twentieth_gone(5);
     let mut n = 0;
     // A write between any two calls, all over the table: of new rows, of those that are gone, and of those that are there.
     loop {
@@ -177,11 +183,7 @@ fn a_table_that_is_made_anew_in_the_middle_of_a_first_contact_has_all_rows_in_th
 
 #[test]
 fn two_programs_that_go_through_one_table_come_to_an_end() {
-    let mut net = Network::new(20, 2, SCHEMA, &TrackOptions::default());
-    net.run(1, &rows("a", 1, ROWS));
-    net.sync_all();
-    drop_triggers(&mut net, 1);
-    net.run(1, "DELETE FROM a WHERE id % 20 = 3");
+    let mut net = a_twentieth_gone(20);
     let (mut other, now) = (net.another(1), net.now);
     let mut calls = 0;
     loop {

@@ -366,7 +366,7 @@ impl Replica {
 
     /// The container's description, from its document.
     pub(crate) fn description(&mut self, no: i64) -> Result<Option<Description>, ReplicaError> {
-        let view = self.history.view(&self.conn, no, &crate::key::RowKey::Description)?;
+        let view = self.history.view(&self.conn, no, &RowKey::Description)?;
         let entries = crate::row::description_entries(&view);
         // A description that cannot be read holds nothing up: the rows are stored and wait for a better one.
         let read = || Description::from_entries(entries.iter().map(|(k, v)| (k.as_str(), v))).ok();
