@@ -410,9 +410,9 @@ pub(crate) fn lost() -> Failure {
     Failure::new("the connection was lost").code(code::UNREACHABLE)
 }
 
-/// How long to wait before attempt `n` (from 0): twice as long each time, half of it by chance.
+/// How long to wait before attempt `n` (from 0): twice as long each time up to 8 s, half of it by chance.
 pub(crate) fn back_off(n: u32) -> Duration {
-    let most = Duration::from_millis(250 << n.min(7));
+    let most = Duration::from_millis(250 << n.min(5));
     let chance = f64::from(piecewise_server::chance()[0]) / 255.0;
     most.mul_f64(0.5 + 0.5 * chance)
 }

@@ -31,17 +31,14 @@ use crate::history::History;
 use crate::id::{ContainerId, PeerId, ReplicaId, Timestamp};
 use crate::identity::Identity;
 use crate::store::schema::Kinds;
-use crate::store::{StoreError, layout, upgrade};
+use crate::store::{StoreError, busy, layout, upgrade};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
-use std::time::Duration;
 
-/// How long to wait for another program's lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements kept prepared.
 const STATEMENTS_MAX: usize = 256;
 /// Pages kept in memory: those of one batch of scattered rows.
@@ -223,11 +220,11 @@ impl Replica {
 
     /// Uses a connection that is open already, such as one in memory.
     pub fn from_connection(
-        conn: Connection,
+        mut conn: Connection,
         identity: Identity,
         chance: [u8; 32],
     ) -> Result<Self, ReplicaError> {
-        conn.busy_timeout(BUSY_TIMEOUT)?;
+        busy::wait_for_locks(&mut conn, false)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         conn.pragma_update(None, "foreign_keys", false)?;
         conn.pragma_update(None, "recursive_triggers", false)?;
@@ -274,6 +271,11 @@ impl Replica {
     pub fn into_server(mut self) -> Self {
         self.is_server = true;
         self
+    }
+
+    /// Waits a second for another program's lock from now on, instead of five.
+    pub fn wait_briefly_for_locks(&mut self) -> Result<(), ReplicaError> {
+        Ok(busy::wait_for_locks(&mut self.conn, true)?)
     }
 
     /// Whose captures these are.

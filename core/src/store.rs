@@ -1,8 +1,10 @@
 //! Store: all SQL. What it reads and writes in the user's file, and nothing else of the disk.
 //!
+//! `busy` waits for other programs' locks.
 //! `layout`, `upgrade`, `segments`, `documents`, `holds` and `log` keep what is ours; `schema`, `schema_rows`, `index_terms`,
 //! `triggers`, `key_text` and `user_table` deal with what is the user's.
 
+pub(crate) mod busy;
 pub(crate) mod documents;
 pub(crate) mod holds;
 pub(crate) mod index_terms;
@@ -85,6 +87,13 @@ impl StoreError {
         let Self::Sqlite(error) = self else { return false };
         let passing = [DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure];
         error.sqlite_error_code().is_some_and(|code| passing.contains(&code))
+    }
+
+    /// Whether it may be gone by itself later if the file was in use before: it is being moved, copied or replaced.
+    pub fn may_return(&self) -> bool {
+        use ErrorCode::{CannotOpen, NotADatabase, ReadOnly};
+        let Self::Sqlite(error) = self else { return false };
+        error.sqlite_error_code().is_some_and(|code| [CannotOpen, NotADatabase, ReadOnly].contains(&code))
     }
 
     /// What the user can do about it.

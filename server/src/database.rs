@@ -6,7 +6,7 @@
 
 use crate::backlog::Room;
 use crate::checkpoints::Checkpoints;
-use crate::commits::{FileState, Lookout, SETTLE};
+use crate::commits::{FALLBACK, FileState, Lookout, SETTLE};
 use crate::databases::{Databases, Resting};
 use crate::disk::Disk;
 use crate::metrics::Meter;
@@ -29,6 +29,9 @@ use std::time::{Duration, Instant, SystemTime};
 const LOG_ENTRIES_AT_ONCE: usize = 1024;
 /// How often: each time costs an fsync, since only then the outbox may forget them.
 const LOG_EVERY: Duration = Duration::from_millis(250);
+/// How soon a capture that failed is tried again at first, and how often that time doubles.
+const CAPTURE_AGAIN: Duration = Duration::from_millis(100);
+const CAPTURE_AGAIN_DOUBLED: u32 = 5;
 /// Commands handled, and bytes of frames, before links are asked for what they have to say: with many small
 /// words it pays to gather them, while after large ones both the author and those who listen should not wait.
 const COMMANDS_AT_ONCE: usize = 64;
@@ -121,6 +124,7 @@ impl Database {
             log_told: Instant::now(),
             untold: true,
             stop: None,
+            failing: None,
         };
         let (databases, file) = (databases.clone(), name.to_owned());
         let thread = std::thread::Builder::new().name(format!("db {name}")).spawn(move || {
@@ -189,6 +193,15 @@ struct Worker {
     databases: Arc<Databases>,
     /// How many changes all links were asked for, and those at rest woken for.
     seen: u64,
+    /// Set while the file cannot be captured, such as one that another program keeps locked.
+    failing: Option<Failing>,
+}
+
+/// Captures that fail one after another: tried again later each time, and logged once for each cause.
+struct Failing {
+    cause: String,
+    attempt: u32,
+    again: Instant,
 }
 
 /// Why a thread ends.
@@ -207,6 +220,10 @@ impl Worker {
         loop {
             let wait = self.lookout.wait();
             let wait = if self.untold { wait.min(LOG_EVERY) } else { wait };
+            let wait = match &self.failing {
+                Some(failing) => failing.again.saturating_duration_since(Instant::now()).min(FALLBACK),
+                None => wait,
+            };
             match self.inbox.recv_timeout(wait) {
                 Ok(command) => {
                     let may_rest = matches!(command, Command::Rest);
@@ -257,7 +274,11 @@ impl Worker {
         self.pump();
         self.tell_log();
         let told = self.replica.log_entries(1).is_ok_and(|entries| entries.is_empty());
-        if !told || self.lookout.is_expecting() || !self.links.values().all(|l| l.link.is_level()) {
+        if !told
+            || self.failing.is_some()
+            || self.lookout.is_expecting()
+            || !self.links.values().all(|l| l.link.is_level())
+        {
             return false;
         }
         // Other databases have the same way out: without a place in it for each of these words there is no rest.
@@ -407,8 +428,11 @@ impl Worker {
 
     /// Captures what other programs wrote, if any did.
     fn look_for_writes(&mut self) {
+        if self.failing.as_ref().is_some_and(|failing| Instant::now() < failing.again) {
+            return;
+        }
         let version = self.replica.data_version().ok();
-        if version != self.version || self.replica.is_scanning() {
+        if version != self.version || self.replica.is_scanning() || self.failing.is_some() {
             self.version = version;
             self.capture();
         }
@@ -423,17 +447,27 @@ impl Worker {
                     if captured.rows > 0 {
                         tracing::info!(database = self.name, rows = captured.rows, "captured");
                     }
+                    if self.failing.take().is_some() {
+                        tracing::info!(database = self.name, "capture goes on");
+                    }
                     if !captured.more {
                         return;
                     }
                 }
-                Err(error) => {
-                    tracing::error!(database = self.name, %error, "capture failed; it is tried again");
-                    self.version = None;
-                    return;
-                }
+                Err(error) => return self.capture_failed(&error),
             }
         }
+    }
+
+    fn capture_failed(&mut self, error: &ReplicaError) {
+        let cause = error.to_string();
+        let before = self.failing.take();
+        if before.as_ref().is_none_or(|before| before.cause != cause) {
+            tracing::error!(database = self.name, error = cause, "capture failed; it is tried again");
+        }
+        let attempt = before.map_or(0, |before| before.attempt + 1);
+        let wait = CAPTURE_AGAIN * (1 << attempt.min(CAPTURE_AGAIN_DOUBLED));
+        self.failing = Some(Failing { cause, attempt, again: Instant::now() + wait });
     }
 
     /// Brings what happened here into the supervisor's log.
@@ -494,10 +528,12 @@ impl Worker {
         }
         self.replica.let_go();
         // What a first contact made ready, such as a table to fill.
-        if let Ok(captured) = self.replica.capture(crate::now())
-            && (captured.more || captured.segments > 0)
-        {
-            self.lookout.hear();
+        if self.failing.is_none() {
+            match self.replica.capture(crate::now()) {
+                Ok(captured) if captured.more || captured.segments > 0 => self.lookout.hear(),
+                Ok(_) => {}
+                Err(error) => self.capture_failed(&error),
+            }
         }
     }
 }

@@ -137,6 +137,11 @@ impl Server {
         }
     }
 
+    /// The lines of the log that nobody has read yet.
+    pub fn log_so_far(&self) -> Vec<String> {
+        self.log.try_iter().collect()
+    }
+
     /// Asks it to stop, and waits until it has; its exit code.
     pub fn stop(mut self) -> i32 {
         terminate(&self.child);
@@ -248,6 +253,11 @@ impl Watch {
                 return;
             }
         }
+    }
+
+    /// The lines of its error output that nobody has read yet.
+    pub fn errors_so_far(&self) -> Vec<String> {
+        self.err.try_iter().collect()
     }
 
     /// The process's number.

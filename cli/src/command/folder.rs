@@ -135,7 +135,8 @@ pub(super) fn watch(home: &Home, args: &SyncArgs) -> Result<(), Failure> {
             let mut writes = Writes::of(folder.path());
             let mut patience = Patience::default();
             loop {
-                let Err(failure) = watch_once(home, &mut fleet, &mut writes, args).await else { continue };
+                let watched = watch_once(home, &mut fleet, &mut writes, &mut patience, args).await;
+                let Err(failure) = watched else { continue };
                 patience.wait(failure).await?;
             }
         };
@@ -150,17 +151,23 @@ async fn watch_once(
     home: &Home,
     fleet: &mut Fleet<'_>,
     writes: &mut Writes,
+    patience: &mut Patience,
     args: &SyncArgs,
 ) -> Result<(), Failure> {
     let (as_json, path) = (args.output.json, fleet.folder().path());
     let mut connection = connect(home, fleet.server(), None).await?;
     let progress = Progress::new(!args.quiet && !as_json);
-    let told = |told: Told<'_>| match told {
-        _ if args.quiet => {}
-        Told::Folder(databases, summary, failed) => print(path, databases, summary, &failed, as_json),
-        Told::Database(database, summary) => print_line(database, summary, as_json),
+    let told = |told: Told<'_>| {
+        patience.all_is_well();
+        match told {
+            _ if args.quiet => {}
+            Told::Folder(databases, summary, failed) => print(path, databases, summary, &failed, as_json),
+            Told::Database(database, summary) => print_line(database, summary, as_json),
+        }
     };
-    Voyage::new(fleet, &mut connection, Some(writes), progress)?.run(Until::Lost, told).await
+    let result = Voyage::new(fleet, &mut connection, Some(writes), progress)?.run(Until::Lost, told).await;
+    patience.moved(connection.bytes());
+    result
 }
 
 /// What was exchanged until all databases were level.

@@ -11,10 +11,10 @@ use crate::watching::Watching;
 use piecewise_core::replica::{Replica, ReplicaError, Talk};
 use piecewise_server::{say, tell};
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A connection that lived this long was a good one: the next failure begins with a short wait again.
-const GOOD_AFTER: Duration = Duration::from_secs(10);
+/// What two sides exchange before data, at most.
+const GREETING_BYTES: u64 = 16 << 10;
 
 pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
     let home = Home::open()?;
@@ -101,41 +101,54 @@ async fn watch_for_ever(args: &SyncArgs, home: &Home, mut opened: Option<Watched
     let mut writes = Writes::of(&args.file);
     let mut patience = Patience::default();
     loop {
-        let Err(failure) = watch_once(args, home, &mut opened, &mut writes).await else { continue };
+        let result = watch_once(args, home, &mut opened, &mut writes, &mut patience).await;
+        let Err(failure) = result else { continue };
         if let Some(watched) = &mut opened {
-            note_lost(&mut watched.replica)?;
+            // What keeps the file from being written may be the failure: then it is noted after the next attempt.
+            let _ = note_lost(&mut watched.replica);
         }
         patience.wait(failure).await?;
     }
 }
 
-/// Waits between attempts, longer each time until one was good.
-#[derive(Debug)]
+/// Waits between attempts, longer each time until one was good, and says what keeps them from it: once, not each time.
+#[derive(Debug, Default)]
 pub(super) struct Patience {
-    started: Instant,
     attempt: u32,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { started: Instant::now(), attempt: 0 }
-    }
+    /// The failure that was told last, and not followed by anything good.
+    told: Option<String>,
+    /// Whether an attempt ever was good.
+    was_good: bool,
 }
 
 impl Patience {
+    /// Both sides were level.
+    pub(super) fn all_is_well(&mut self) {
+        (self.attempt, self.was_good) = (0, true);
+        if self.told.take().is_some() {
+            tell!("level with the server again");
+        }
+    }
+
+    /// An attempt that failed moved so many bytes: if they are more than a greeting, the next follows soon.
+    pub(super) fn moved(&mut self, (received, sent): (u64, u64)) {
+        if received + sent > GREETING_BYTES {
+            self.attempt = 0;
+        }
+    }
+
     /// Waits after an attempt that failed, if that may pass.
     pub(super) async fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
-        if !failure.may_pass {
+        if !(failure.may_pass || failure.may_return && self.was_good) {
             return Err(failure);
-        }
-        if self.started.elapsed() > GOOD_AFTER {
-            self.attempt = 0;
         }
         let wait = back_off(self.attempt);
         self.attempt += 1;
-        tell!("{}; trying again in {:.1} s", failure.message, wait.as_secs_f64());
+        if self.told.as_ref() != Some(&failure.message) {
+            tell!("{}; trying again", failure.message);
+            self.told = Some(failure.message);
+        }
         tokio::time::sleep(wait).await;
-        self.started = Instant::now();
         Ok(())
     }
 }
@@ -153,6 +166,7 @@ async fn watch_once(
     home: &Home,
     opened: &mut Option<Watched>,
     writes: &mut Writes,
+    patience: &mut Patience,
 ) -> Result<(), Failure> {
     if writes.is_replaced() {
         // A backup was put in its place, for example.
@@ -167,6 +181,7 @@ async fn watch_once(
     let progress = Progress::new(!args.quiet && !args.output.json);
     let drive = Drive::new(replica, &mut connection, server, progress)?;
     let on_level = |summary: &Summary, _: &Replica| {
+        patience.all_is_well();
         if !args.quiet {
             print_line(&database, summary, args.output.json);
         }
@@ -174,7 +189,9 @@ async fn watch_once(
     let on_left_out = |left_out: &LeftOut, replica: &Replica| {
         tell_what_is_left_out(left_out, replica);
     };
-    drive.live(writes, on_level, on_left_out).await
+    let result = drive.live(writes, on_level, on_left_out).await;
+    patience.moved(connection.bytes());
+    result
 }
 
 pub(super) async fn stop_signal() {
