@@ -102,6 +102,39 @@ impl Writes {
     }
 }
 
+/// Writes that gather for a while before they are captured, so that the edits of a row in between become one change.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    every: Duration,
+    /// When the first of them was seen.
+    since: Option<Instant>,
+}
+
+impl Gathering {
+    pub(crate) fn new(every: Duration) -> Self {
+        Self { every, since: None }
+    }
+
+    /// There may be a write.
+    pub(crate) fn begin(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// After how long they are to be captured, if there may be some.
+    pub(crate) fn due_in(&self) -> Option<Duration> {
+        self.since.map(|since| self.every.saturating_sub(since.elapsed()))
+    }
+
+    /// Whether they are to be captured now; the next to come is the first again.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let is_due = self.due_in().is_some_and(|wait| wait.is_zero());
+        if is_due {
+            self.since = None;
+        }
+        is_due
+    }
+}
+
 /// What the system tells two files apart by.
 pub(crate) type FileIdentity = (u64, u64);
 
@@ -123,8 +156,9 @@ pub(crate) struct Drive<'a> {
     link: Link,
     summary: Summary,
     started: Instant,
-    /// Whether there may be something to capture.
+    /// Whether there may be something to capture, and what gathers before it is.
     dirty: bool,
+    gathering: Gathering,
     /// Whether there may be more to say than there was room for.
     is_full: bool,
     progress: Progress,
@@ -177,6 +211,7 @@ impl<'a> Drive<'a> {
             summary: Summary::default(),
             started: Instant::now(),
             dirty: true,
+            gathering: Gathering::new(Duration::ZERO),
             is_full: false,
             progress,
             noted: None,
@@ -214,20 +249,23 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// Talks for as long as the connection lives; `on_level` hears what moved each time both are level, `on_left_out` which
+    /// Talks for as long as the connection lives; writes gather for `every`; `on_level` hears what moved each time both are level, `on_left_out` which
     /// tables are left out each time that changes.
     pub(crate) async fn live(
         mut self,
         writes: &mut Writes,
+        every: Duration,
         mut on_level: impl FnMut(&Summary, &Replica),
         on_left_out: impl Fn(&LeftOut, &Replica),
     ) -> Result<(), Failure> {
         let (mut told, mut told_left_out) = (Summary::default(), LeftOut::default());
         let mut first = true;
+        self.gathering = Gathering::new(every);
         loop {
             if writes.any(self.replica)? {
-                self.dirty = true;
+                self.gathering.begin();
             }
+            self.dirty |= self.gathering.is_due();
             let stepped = self.step()?;
             self.note_live()?;
             if stepped {
@@ -365,12 +403,14 @@ impl<'a> Drive<'a> {
         self.summary.segments_received += received.segments;
         self.summary.rows_refused += received.refused;
         // A first contact may have made rows ready to be captured.
-        self.dirty = true;
+        self.gathering.begin();
+        self.dirty |= self.gathering.is_due();
         Ok(())
     }
 
     async fn wait(&mut self, writes: Option<&mut Writes>) -> Result<(), Failure> {
         let room = self.connection.outgoing();
+        let due = self.gathering.due_in();
         let frame = tokio::select! {
             frame = self.connection.incoming.recv() => Some(frame),
             permit = room.reserve(), if self.is_full => {
@@ -378,6 +418,7 @@ impl<'a> Drive<'a> {
                 None
             }
             () = async { match writes { Some(writes) => writes.wait().await, None => std::future::pending().await } } => None,
+            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => None,
         };
         match frame {
             Some(frame) => self.take(frame.ok_or_else(lost)??),

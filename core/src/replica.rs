@@ -16,7 +16,7 @@ mod tracking;
 use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
 pub use reading::{
-    Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, OtherRow, RefusedRow, Status,
+    Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, HistorySize, OtherRow, RefusedRow, Status,
     TableStatus, Written,
 };
 pub use registry::{Binding, Follow};

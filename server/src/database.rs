@@ -29,6 +29,8 @@ use std::time::{Duration, Instant, SystemTime};
 const LOG_ENTRIES_AT_ONCE: usize = 1024;
 /// How often: each time costs an fsync, since only then the outbox may forget them.
 const LOG_EVERY: Duration = Duration::from_millis(250);
+/// For how long at most writes gather while no device is connected.
+const GATHER_TIME: Duration = Duration::from_secs(60);
 /// How soon a capture that failed is tried again at first, and how often that time doubles.
 const CAPTURE_AGAIN: Duration = Duration::from_millis(100);
 const CAPTURE_AGAIN_DOUBLED: u32 = 5;
@@ -125,6 +127,7 @@ impl Database {
             untold: true,
             stop: None,
             failing: None,
+            gathering: None,
         };
         let (databases, file) = (databases.clone(), name.to_owned());
         let thread = std::thread::Builder::new().name(format!("db {name}")).spawn(move || {
@@ -195,6 +198,8 @@ struct Worker {
     seen: u64,
     /// Set while the file cannot be captured, such as one that another program keeps locked.
     failing: Option<Failing>,
+    /// Since when writes gather, while no device is connected.
+    gathering: Option<Instant>,
 }
 
 /// Captures that fail one after another: tried again later each time, and logged once for each cause.
@@ -270,6 +275,10 @@ impl Worker {
 
     /// Lets all links rest if they are level and nothing else is to be done; whether the file can be closed.
     fn rest(&mut self) -> bool {
+        if self.gathering.is_some() {
+            self.version = self.replica.data_version().ok();
+            self.capture();
+        }
         self.look_for_writes();
         self.pump();
         self.tell_log();
@@ -377,6 +386,7 @@ impl Worker {
         outbox: Outbox,
         unreceipted: Vec<(i64, u64)>,
     ) {
+        self.look_for_writes();
         let authority: Arc<dyn Authority> = self.authority.clone();
         match Link::responder(&mut self.replica, peer, authority, attach) {
             Ok(mut link) => {
@@ -433,12 +443,25 @@ impl Worker {
         }
         let version = self.replica.data_version().ok();
         if version != self.version || self.replica.is_scanning() || self.failing.is_some() {
+            if self.may_gather() {
+                return;
+            }
             self.version = version;
             self.capture();
         }
     }
 
+    /// Whether writes may wait to be captured: nobody is there to see them, and the edits of a row become one change.
+    fn may_gather(&mut self) -> bool {
+        let is_alone = !self.databases.has_visitors() && self.links.is_empty() && !self.replica.is_scanning();
+        if !is_alone || self.failing.is_some() {
+            return false;
+        }
+        self.gathering.get_or_insert_with(Instant::now).elapsed() < GATHER_TIME
+    }
+
     fn capture(&mut self) {
+        self.gathering = None;
         loop {
             let started = Instant::now();
             match self.turns.take(&mut self.replica, |replica| replica.capture(crate::now())) {

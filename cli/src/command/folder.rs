@@ -3,7 +3,7 @@
 use super::block_on;
 use super::sync::{Patience, line, print_line, stop_signal};
 use super::wait::describe;
-use crate::args::{CloneArgs, ReadArgs, SyncArgs, WaitArgs};
+use crate::args::{CloneArgs, ReadArgs, SyncArgs, WaitArgs, WatchArgs};
 use crate::connection::connect;
 use crate::drive::Summary;
 use crate::folder::Folder;
@@ -126,9 +126,10 @@ pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn watch(home: &Home, args: &SyncArgs) -> Result<(), Failure> {
+pub(super) fn watch(home: &Home, WatchArgs { sync: args, every }: &WatchArgs) -> Result<(), Failure> {
     let folder = Folder::open(&args.file)?;
     let mut fleet = Fleet::new(&folder, folder.server(home)?, home)?;
+    fleet.every = *every;
     block_on(async {
         let watching = async {
             // Begun before the first look, so that nothing is missed in between.

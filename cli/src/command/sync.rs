@@ -1,7 +1,7 @@
 //! `sync` and `watch`: exchange what changed, once or for ever.
 
 use super::{block_on, connect_for, folder, open_bound};
-use crate::args::SyncArgs;
+use crate::args::{SyncArgs, WatchArgs};
 use crate::drive::{Done, Drive, LeftOut, Summary, Writes, back_off};
 use crate::home::Home;
 use crate::output::{bytes, count, print_json};
@@ -9,10 +9,12 @@ use crate::progress::Progress;
 use crate::report::{Failure, code};
 use crate::watching::Watching;
 use piecewise_core::replica::{Replica, ReplicaError, Talk};
-use piecewise_server::{say, tell};
+use piecewise_server::{now, say, tell};
 use serde_json::json;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+/// How often writes become changes while nobody is connected.
+const OFFLINE_CAPTURE_EVERY: Duration = Duration::from_secs(60);
 /// What two sides exchange before data, at most.
 const GREETING_BYTES: u64 = 16 << 10;
 
@@ -66,6 +68,8 @@ pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica) -> u8 {
 struct Watched {
     replica: Replica,
     _watching: Option<Watching>,
+    /// When the file was captured last while nobody was connected, or the connection was lost.
+    captured: Option<Instant>,
 }
 
 impl Watched {
@@ -73,16 +77,26 @@ impl Watched {
         let mut replica = open_bound(home, &args.file)?;
         note_lost(&mut replica)?;
         let _watching = Watching::begin(home, &replica);
-        Ok(Self { replica, _watching })
+        Ok(Self { replica, _watching, captured: None })
+    }
+
+    /// Captures what was written while the server is away, each minute: the edits of a row in between become one change.
+    fn capture_if_due(&mut self) -> Result<(), ReplicaError> {
+        if self.captured.get_or_insert_with(Instant::now).elapsed() < OFFLINE_CAPTURE_EVERY {
+            return Ok(());
+        }
+        self.captured = Some(Instant::now());
+        while self.replica.capture(now())?.more {}
+        Ok(())
     }
 }
 
-pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
+pub(crate) fn watch(args: &WatchArgs) -> Result<(), Failure> {
     let home = Home::open()?;
-    if args.file.is_dir() {
+    if args.sync.file.is_dir() {
         return folder::watch(&home, args);
     }
-    let opened = match Watched::open(&home, args) {
+    let opened = match Watched::open(&home, &args.sync) {
         Ok(watched) => Some(watched),
         // Locked for long: the watch waits for its turn.
         Err(failure) if failure.may_pass => None,
@@ -97,15 +111,15 @@ pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
     })
 }
 
-async fn watch_for_ever(args: &SyncArgs, home: &Home, mut opened: Option<Watched>) -> Result<(), Failure> {
-    let mut writes = Writes::of(&args.file);
+async fn watch_for_ever(args: &WatchArgs, home: &Home, mut opened: Option<Watched>) -> Result<(), Failure> {
+    let mut writes = Writes::of(&args.sync.file);
     let mut patience = Patience::default();
     loop {
         let result = watch_once(args, home, &mut opened, &mut writes, &mut patience).await;
         let Err(failure) = result else { continue };
         if let Some(watched) = &mut opened {
             // What keeps the file from being written may be the failure: then it is noted after the next attempt.
-            let _ = note_lost(&mut watched.replica);
+            let _ = note_lost(&mut watched.replica).and_then(|()| watched.capture_if_due());
         }
         patience.wait(failure).await?;
     }
@@ -162,7 +176,7 @@ fn note_lost(replica: &mut Replica) -> Result<(), ReplicaError> {
 }
 
 async fn watch_once(
-    args: &SyncArgs,
+    WatchArgs { sync: args, every }: &WatchArgs,
     home: &Home,
     opened: &mut Option<Watched>,
     writes: &mut Writes,
@@ -172,12 +186,13 @@ async fn watch_once(
         // A backup was put in its place, for example.
         (*opened, *writes) = (None, Writes::of(&args.file));
     }
-    let replica = match opened {
-        Some(watched) => &mut watched.replica,
-        None => &mut opened.insert(Watched::open(home, args)?).replica,
+    let Watched { replica, captured, .. } = match opened {
+        Some(watched) => watched,
+        None => opened.insert(Watched::open(home, args)?),
     };
     let database = database(replica)?;
     let (mut connection, server) = connect_for(home, replica).await?;
+    *captured = None;
     let progress = Progress::new(!args.quiet && !args.output.json);
     let drive = Drive::new(replica, &mut connection, server, progress)?;
     let on_level = |summary: &Summary, _: &Replica| {
@@ -189,7 +204,7 @@ async fn watch_once(
     let on_left_out = |left_out: &LeftOut, replica: &Replica| {
         tell_what_is_left_out(left_out, replica);
     };
-    let result = drive.live(writes, on_level, on_left_out).await;
+    let result = drive.live(writes, *every, on_level, on_left_out).await;
     patience.moved(connection.bytes());
     result
 }

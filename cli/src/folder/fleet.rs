@@ -38,6 +38,8 @@ pub(crate) struct Fleet<'a> {
     hint: Option<String>,
     /// The exit code if the server does not take some tables.
     pub(super) left_out: u8,
+    /// For how long writes to a file gather before they are captured.
+    pub(crate) every: Duration,
 }
 
 pub(super) struct Failed {
@@ -77,6 +79,7 @@ impl<'a> Fleet<'a> {
             told: 0,
             hint: None,
             left_out: 0,
+            every: Duration::ZERO,
         })
     }
 
