@@ -186,6 +186,7 @@ fn a_row_that_is_put_back_and_not_taken_is_held() {
 fn where_a_device_may_not_write_what_it_wrote_is_refused() {
     let mut net = shop();
     net.allow(2, Some(Access::Read));
+    net.run(0, "UPDATE notes SET title = 'server' WHERE id = 9");
     net.sync(2);
     net.run_unseen(2, "UPDATE notes SET title = 'mine' WHERE id = 3");
     finds(&mut net, 2, &[("notes 3", RowFault::Differs, Healing::Refused)]);
