@@ -11,7 +11,7 @@ use std::time::Duration;
 #[command(name = "piecewise", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done · 1 failed · 2 wrong arguments · 3 server not reachable · \
 4 not granted · 5 file locked, damaged or not writable · 6 `compare` found differences · \
-7 the server takes nothing in, or no more · 8 `wait`: the time is up")]
+7 the server takes nothing in, or no more · 8 `wait`: the time is up · 9 `check` found rows that it could not heal")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -44,6 +44,12 @@ pub(crate) enum Command {
     ///
     /// While a `watch` of the file runs, it is the one that talks; else this command does.
     Wait(WaitArgs),
+    /// Compare the tables of a file with their documents, row by row, and heal what differs.
+    ///
+    /// A write that no trigger saw is captured as an edit of now; a row that was left behind is put right from its document; a row
+    /// that is held for nothing comes back. `watch` does the same by itself at a bounded pace. The exit code is 9 if a row
+    /// could not be healed.
+    Check(ReadArgs),
     /// Print a link to a server's status page, for devices with an `admin` grant; it opens once, within five minutes.
     Admin(AdminArgs),
     /// List values and rows that were written at the same time as those that show, or choose among them.
@@ -189,6 +195,9 @@ pub(crate) struct WatchArgs {
     /// Without it, a write goes out at once while the server is connected. What comes from the server is taken in at once.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s", hide_default_value = true)]
     pub(crate) every: Duration,
+    /// How much of one core may be used to check tables against their documents, in percent; 0: none [default: 1].
+    #[arg(long, env = "PIECEWISE_CHECK_PERCENT", value_name = "PERCENT", value_parser = percent)]
+    pub(crate) check_percent: Option<f64>,
 }
 
 /// The longest time that writes may gather.
@@ -203,9 +212,17 @@ fn duration(text: &str) -> Result<Duration, String> {
         "m" | "min" => 60_000,
         _ => return Err("a time is a whole number with ms, s or m, such as 5s".into()),
     };
-    let number = text[..text.len() - unit.len()].parse::<u64>().map_err(|_| "a time begins with a number".to_owned())?;
+    let number = text[..text.len() - unit.len()]
+        .parse::<u64>()
+        .map_err(|_| "a time begins with a number".to_owned())?;
     let time = Duration::from_millis(number.saturating_mul(ms));
     if time > EVERY_MAX { Err("at most an hour".into()) } else { Ok(time) }
+}
+
+/// A part of a hundred.
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p));
+    percent.ok_or_else(|| "it can be from 0 to 100".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -366,7 +383,10 @@ mod tests {
     #[test]
     fn times_have_a_unit_and_a_bound() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!((duration("5s"), duration("1m")), (Ok(Duration::from_secs(5)), Ok(Duration::from_secs(60))));
+        assert_eq!(
+            (duration("5s"), duration("1m")),
+            (Ok(Duration::from_secs(5)), Ok(Duration::from_secs(60)))
+        );
         for wrong in ["5", "s", "-1s", "2h", "61m", "99999999999999999999s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }

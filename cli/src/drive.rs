@@ -1,5 +1,6 @@
 //! Drive: brings a replica and a connection together until both sides hold the same, or for ever.
 
+use crate::checking::Checking;
 use crate::connection::{Arrived, CHANNEL, Connection};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
@@ -223,6 +224,12 @@ impl<'a> Drive<'a> {
         })
     }
 
+    /// Lets writes gather for so long before they are captured, while the connection stays.
+    pub(crate) fn gather_for(mut self, every: Duration) -> Self {
+        self.gathering = Gathering::new(every);
+        self
+    }
+
     /// Talks until both sides hold the same.
     pub(crate) async fn until_level(mut self) -> Result<Done, Failure> {
         loop {
@@ -245,22 +252,21 @@ impl<'a> Drive<'a> {
                 self.progress.finish();
                 return Err(no_intake(stop));
             }
-            self.wait(None).await?;
+            self.wait(None, None).await?;
         }
     }
 
-    /// Talks for as long as the connection lives; writes gather for `every`; `on_level` hears what moved each time both are level, `on_left_out` which
+    /// Talks for as long as the connection lives; `on_level` hears what moved each time both are level, `on_left_out` which
     /// tables are left out each time that changes.
     pub(crate) async fn live(
         mut self,
         writes: &mut Writes,
-        every: Duration,
+        checking: &mut Checking,
         mut on_level: impl FnMut(&Summary, &Replica),
         on_left_out: impl Fn(&LeftOut, &Replica),
     ) -> Result<(), Failure> {
         let (mut told, mut told_left_out) = (Summary::default(), LeftOut::default());
         let mut first = true;
-        self.gathering = Gathering::new(every);
         loop {
             if writes.any(self.replica)? {
                 self.gathering.begin();
@@ -288,7 +294,12 @@ impl<'a> Drive<'a> {
                     told_left_out = left_out;
                 }
             }
-            self.wait(Some(writes)).await?;
+            if checking.step(self.replica) {
+                self.dirty = true;
+                continue;
+            }
+            let check = checking.wait(self.replica);
+            self.wait(Some(writes), check).await?;
         }
     }
 
@@ -408,7 +419,8 @@ impl<'a> Drive<'a> {
         Ok(())
     }
 
-    async fn wait(&mut self, writes: Option<&mut Writes>) -> Result<(), Failure> {
+    /// Waits until there may be something to do, at most for as long as `check` says.
+    async fn wait(&mut self, writes: Option<&mut Writes>, check: Option<Duration>) -> Result<(), Failure> {
         let room = self.connection.outgoing();
         let due = self.gathering.due_in();
         let frame = tokio::select! {
@@ -419,6 +431,7 @@ impl<'a> Drive<'a> {
             }
             () = async { match writes { Some(writes) => writes.wait().await, None => std::future::pending().await } } => None,
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => None,
+            () = tokio::time::sleep(check.unwrap_or_default()), if check.is_some() => None,
         };
         match frame {
             Some(frame) => self.take(frame.ok_or_else(lost)??),

@@ -1,6 +1,7 @@
 //! The command `piecewise`. Data go to the output, everything else to the error output.
 
 mod args;
+mod checking;
 mod command;
 mod connection;
 mod drive;
@@ -43,6 +44,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Sync(args) => return command::sync::sync(&args),
         Command::Watch(args) => command::sync::watch(&args),
         Command::Status(args) => command::status::run(&args),
+        Command::Check(args) => return command::check::run(&args),
         Command::Wait(args) => command::wait::run(&args),
         Command::Admin(args) => command::admin::run(&args),
         Command::Conflicts(args) => command::conflicts::run(args),

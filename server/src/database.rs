@@ -12,6 +12,7 @@ use crate::disk::Disk;
 use crate::metrics::Meter;
 use crate::outbox::{Outbox, Outgoing, Place};
 use crate::report::Ask;
+use crate::scrubber::Scrubber;
 use crate::supervisor::Supervisor;
 use crate::turns::Turns;
 use piecewise_core::container::{Received, SyncError};
@@ -118,6 +119,7 @@ impl Database {
             replica,
             checkpoints,
             turns: Turns::with_visitors(),
+            scrubber: Scrubber::default(),
             inbox,
             links: BTreeMap::new(),
             line: VecDeque::new(),
@@ -180,6 +182,7 @@ struct Worker {
     replica: Replica,
     checkpoints: Checkpoints,
     turns: Turns,
+    scrubber: Scrubber,
     inbox: Receiver<Command>,
     links: BTreeMap<LinkId, Attached>,
     /// Links that may have something to say.
@@ -225,6 +228,8 @@ impl Worker {
         loop {
             let wait = self.lookout.wait();
             let wait = if self.untold { wait.min(LOG_EVERY) } else { wait };
+            let check = self.scrubber.wait(self.databases.pace(), &mut self.replica);
+            let wait = check.map_or(wait, |check| wait.min(check));
             let wait = match &self.failing {
                 Some(failing) => failing.again.saturating_duration_since(Instant::now()).min(FALLBACK),
                 None => wait,
@@ -246,6 +251,7 @@ impl Worker {
             }
             self.look_for_writes();
             self.look_at_disk();
+            self.check();
             self.pump();
             if self.log_told.elapsed() >= LOG_EVERY {
                 self.tell_log();
@@ -491,6 +497,33 @@ impl Worker {
         let attempt = before.map_or(0, |before| before.attempt + 1);
         let wait = CAPTURE_AGAIN * (1 << attempt.min(CAPTURE_AGAIN_DOUBLED));
         self.failing = Some(Failing { cause, attempt, again: Instant::now() + wait });
+    }
+
+    /// Checks the next rows against their documents, if it is time to.
+    fn check(&mut self) {
+        if self.stop.is_some() || self.failing.is_some() {
+            return;
+        }
+        let Some(checked) = self.scrubber.step(self.databases.pace(), &mut self.replica) else { return };
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(error) => {
+                return tracing::error!(database = self.name, %error, "tables cannot be checked; it is tried again");
+            }
+        };
+        self.meter.checked(checked.rows, checked.found);
+        for finding in &checked.findings {
+            tracing::warn!(
+                database = self.name,
+                table = finding.table,
+                row = finding.key,
+                what = %finding.fault,
+                done = %finding.healing,
+                "a row was not what its document says"
+            );
+        }
+        // What was captured goes into the log.
+        self.untold |= checked.found > 0;
     }
 
     /// Brings what happened here into the supervisor's log.

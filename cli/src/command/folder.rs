@@ -126,7 +126,7 @@ pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn watch(home: &Home, WatchArgs { sync: args, every }: &WatchArgs) -> Result<(), Failure> {
+pub(super) fn watch(home: &Home, WatchArgs { sync: args, every, .. }: &WatchArgs) -> Result<(), Failure> {
     let folder = Folder::open(&args.file)?;
     let mut fleet = Fleet::new(&folder, folder.server(home)?, home)?;
     fleet.every = *every;

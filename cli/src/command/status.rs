@@ -10,6 +10,7 @@ use crate::watching::Watching;
 use crate::witness;
 use piecewise_core::id::Timestamp;
 use piecewise_core::replica::{Attention, Binding, HistorySize, Status, Waiting};
+use piecewise_core::scrub::CheckStatus;
 use piecewise_core::supervisor_log::Witness;
 use piecewise_server::{now, say};
 use serde_json::{Value, json};
@@ -21,6 +22,7 @@ const OLD_DAYS: u64 = 30;
 struct Seen {
     status: Status,
     waiting: Waiting,
+    check: CheckStatus,
     attention: Attention,
     untracked: Vec<String>,
     server: Option<String>,
@@ -40,6 +42,7 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
     let seen = Seen {
         status: replica.status()?,
         waiting: replica.waiting()?,
+        check: replica.check_status()?,
         attention: replica.attention()?,
         untracked: replica.untracked()?,
         server: server.map(|s| s.address.clone()),
@@ -92,6 +95,10 @@ fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
         "history": { "bytes": seen.history.bytes, "bytes_older_than_30_days": seen.history.bytes_before },
         "last_level": seen.status.last_level.map(time), "last_talk": talk,
         "conflicts": seen.attention.conflicts, "held": seen.attention.held, "refused": seen.attention.refused,
+        "check": {
+            "time": seen.check.checked.map(time), "found": seen.check.found, "unhealed": seen.check.unhealed,
+            "found_ever": seen.check.found_ever, "found_last": seen.check.found_last.map(time),
+        },
         "log": {
             "checkpoint": seen.log.note.as_ref().map(|note| note.checkpoint.size),
             "alarm": seen.log.alarm.as_ref().map(|alarm| &alarm.reason),
@@ -113,6 +120,7 @@ fn print_lines(binding: &Binding, seen: &Seen) {
         false => format!("no: {}", describe(&seen.waiting).join(", ")),
     };
     say!("caught up   {caught_up}");
+    say!("checked     {}", check_line(&seen.check));
     let Attention { conflicts, held, refused } = seen.attention;
     say!("history     {}", history_line(&seen.history));
     say!("rows        {conflicts} in conflict, {held} held, {refused} refused");
@@ -123,6 +131,25 @@ fn history_line(history: &HistorySize) -> String {
     let about = if history.is_estimate { "about " } else { "" };
     let older = bytes(history.bytes_before);
     format!("{about}{}, of which {older} are older than {OLD_DAYS} days", bytes(history.bytes))
+}
+
+/// When all tables were last compared with their documents, and what was found.
+fn check_line(check: &CheckStatus) -> String {
+    let Some(checked) = check.checked else { return "not yet; `watch` and `piecewise check` do".to_owned() };
+    let found = match (check.found, check.unhealed) {
+        (0, _) => "all as documents say".to_owned(),
+        (found, 0) => format!("{found} rows were not as documents say and were healed"),
+        (found, unhealed) => {
+            format!(
+                "{found} rows were not as documents say, {unhealed} of them not healed; see `piecewise check`"
+            )
+        }
+    };
+    let last = match check.found_last {
+        Some(last) if check.found == 0 => format!(", the last found {} ago", ago(seconds_since(last))),
+        _ => String::new(),
+    };
+    format!("{}, {} ago: {found}{last}", time(checked), ago(seconds_since(checked)))
 }
 
 fn log_line(log: &Witness) -> String {

@@ -2,6 +2,7 @@
 
 use super::{block_on, connect_for, folder, open_bound};
 use crate::args::{SyncArgs, WatchArgs};
+use crate::checking::Checking;
 use crate::drive::{Done, Drive, LeftOut, Summary, Writes, back_off};
 use crate::home::Home;
 use crate::output::{bytes, count, print_json};
@@ -103,7 +104,8 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<(), Failure> {
         Err(failure) => return Err(failure),
     };
     block_on(async {
-        let watching = watch_for_ever(args, &home, opened);
+        let checking = Checking::new(args.check_percent, args.sync.output.json);
+        let watching = watch_for_ever(args, &home, opened, checking);
         tokio::select! {
             result = watching => result,
             () = stop_signal() => Ok(()),
@@ -111,15 +113,22 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<(), Failure> {
     })
 }
 
-async fn watch_for_ever(args: &WatchArgs, home: &Home, mut opened: Option<Watched>) -> Result<(), Failure> {
+async fn watch_for_ever(
+    args: &WatchArgs,
+    home: &Home,
+    mut opened: Option<Watched>,
+    mut checking: Checking,
+) -> Result<(), Failure> {
     let mut writes = Writes::of(&args.sync.file);
     let mut patience = Patience::default();
     loop {
-        let result = watch_once(args, home, &mut opened, &mut writes, &mut patience).await;
+        let result = watch_once(args, home, &mut opened, &mut writes, &mut checking, &mut patience).await;
         let Err(failure) = result else { continue };
         if let Some(watched) = &mut opened {
             // What keeps the file from being written may be the failure: then it is noted after the next attempt.
             let _ = note_lost(&mut watched.replica).and_then(|()| watched.capture_if_due());
+            // Tables are checked while the server is out of reach, too.
+            checking.step(&mut watched.replica);
         }
         patience.wait(failure).await?;
     }
@@ -176,10 +185,11 @@ fn note_lost(replica: &mut Replica) -> Result<(), ReplicaError> {
 }
 
 async fn watch_once(
-    WatchArgs { sync: args, every }: &WatchArgs,
+    WatchArgs { sync: args, every, .. }: &WatchArgs,
     home: &Home,
     opened: &mut Option<Watched>,
     writes: &mut Writes,
+    checking: &mut Checking,
     patience: &mut Patience,
 ) -> Result<(), Failure> {
     if writes.is_replaced() {
@@ -194,7 +204,7 @@ async fn watch_once(
     let (mut connection, server) = connect_for(home, replica).await?;
     *captured = None;
     let progress = Progress::new(!args.quiet && !args.output.json);
-    let drive = Drive::new(replica, &mut connection, server, progress)?;
+    let drive = Drive::new(replica, &mut connection, server, progress)?.gather_for(*every);
     let on_level = |summary: &Summary, _: &Replica| {
         patience.all_is_well();
         if !args.quiet {
@@ -204,7 +214,7 @@ async fn watch_once(
     let on_left_out = |left_out: &LeftOut, replica: &Replica| {
         tell_what_is_left_out(left_out, replica);
     };
-    let result = drive.live(writes, *every, on_level, on_left_out).await;
+    let result = drive.live(writes, checking, on_level, on_left_out).await;
     patience.moved(connection.bytes());
     result
 }

@@ -87,6 +87,13 @@ pub(crate) fn seq_of(conn: &Connection, no: i64) -> Result<Seq, StoreError> {
     Ok(stmt.query_row([no], |row| row.get::<_, i64>(0)).map(|seq| Seq(seq as u64))?)
 }
 
+/// Where a segment came from.
+pub(crate) fn origin(conn: &Connection, no: i64) -> Result<Origin, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT peer, peer_seq FROM piecewise_segments WHERE no = ?")?;
+    let origin = |row: &Row<'_>| Ok(Origin { peer: row.get(0)?, seq: Seq(row.get::<_, i64>(1)? as u64) });
+    Ok(stmt.query_row([no], origin)?)
+}
+
 /// The running hash at `seq`; the start's is all zero.
 pub(crate) fn hash_at(conn: &Connection, container: i64, seq: Seq) -> Result<Option<[u8; 32]>, StoreError> {
     if seq == Seq(0) {
@@ -273,8 +280,8 @@ pub(crate) fn sizes(conn: &Connection, before: Timestamp, limit: u64) -> Result<
     let mut stmt = conn.prepare_cached(sql)?;
     let (mut count, mut bytes, mut bytes_before) = (0, 0, 0);
     while next <= last {
-        let (no, len, is_before): (i64, u64, bool) =
-            stmt.query_row(params![next, &before.0.to_be_bytes()[2..]], |row| {
+        let (no, len, is_before): (i64, u64, bool) = stmt
+            .query_row(params![next, &before.0.to_be_bytes()[2..]], |row| {
                 Ok((row.get(0)?, row.get::<_, i64>(1)? as u64, row.get(2)?))
             })?;
         (count, bytes) = (count + 1, bytes + len);
