@@ -211,10 +211,19 @@ impl Device {
         watch
     }
 
+    /// Starts `piecewise watch FILE --every TIME`.
+    pub fn watch_every(&self, file: &Path, time: &str) -> Watch {
+        self.start_watch_with(file, &["--every", time])
+    }
+
     /// Starts `piecewise watch` on a file or a folder.
     pub fn start_watch(&self, file: &Path) -> Watch {
+        self.start_watch_with(file, &[])
+    }
+
+    fn start_watch_with(&self, file: &Path, arguments: &[&str]) -> Watch {
         let mut command = self.command();
-        command.arg("watch").arg(file).arg("--json").stdin(Stdio::null());
+        command.arg("watch").arg(file).arg("--json").args(arguments).stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let out = lines(child.stdout.take().expect("it is piped"));
         let err = lines(child.stderr.take().expect("it is piped"));

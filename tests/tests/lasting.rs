@@ -90,3 +90,43 @@ fn a_locked_database_costs_its_server_a_line_and_disturbs_no_other() {
     assert_eq!(query(&files[0], "SELECT count(*) FROM t"), ["Integer(2)"]);
     drop(folder);
 }
+
+#[test]
+fn writes_that_gather_while_connected_are_one_change_of_a_row_and_received_rows_come_at_once() {
+    let it = Pair::new("WAL", TABLE);
+    it.track(0);
+    sql(&it.files[0], "INSERT INTO t VALUES (1, 'first')");
+    let watch = it.devices[0].watch_every(&it.files[0], "2s");
+    watch.next_level();
+    it.track(1);
+    it.sync(1);
+    for n in 0..50 {
+        sql(&it.files[0], &format!("UPDATE t SET v = 'typed {n}' WHERE id = 1"));
+    }
+    sql(&it.files[1], "INSERT INTO t VALUES (2, 'from another device')");
+    it.sync(1);
+    wait_for(&it.files[0], "SELECT v FROM t WHERE id = 2", &["Text(\"from another device\")"]);
+    wait_for(&it.server.file("app"), "SELECT v FROM t WHERE id = 1", &["Text(\"typed 49\")"]);
+    let changes = it.devices[0].json(&["history", it.path(0), "t", "1"]);
+    let changes = changes.as_array().map_or(0, Vec::len);
+    assert!((2..=4).contains(&changes), "{changes} changes");
+    assert_eq!(watch.stop(), 0);
+}
+
+#[test]
+fn what_sql_writes_at_a_server_without_devices_becomes_one_change_once_one_comes() {
+    let it = Pair::new("WAL", TABLE);
+    it.track(0);
+    sql(&it.files[0], "INSERT INTO t VALUES (1, 'first')");
+    it.sync(0);
+    for n in 0..50 {
+        sql(&it.server.file("app"), &format!("UPDATE t SET v = 'by SQL {n}' WHERE id = 1"));
+    }
+    it.sync(0);
+    assert_eq!(query(&it.files[0], "SELECT v FROM t"), ["Text(\"by SQL 49\")"]);
+    let changes = it.devices[0].json(&["history", it.path(0), "t", "1"]);
+    assert_eq!(changes.as_array().map(Vec::len), Some(2), "{changes}");
+    let status = it.devices[0].json(&["status", it.path(0)]);
+    assert!(status["history"]["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{status}");
+    assert_eq!(status["history"]["bytes_older_than_30_days"], 0);
+}

@@ -5,7 +5,7 @@
 
 use super::StoreError;
 use crate::frame::Template;
-use crate::id::{Actor, PeerId, ReplicaId, SegmentId, Seq};
+use crate::id::{Actor, PeerId, ReplicaId, SegmentId, Seq, Timestamp};
 use crate::message::Cursor;
 use crate::segment::{Segment, row_count};
 use rusqlite::{Connection, OptionalExtension, Row, params};
