@@ -7,7 +7,7 @@ use crate::report::{Failure, code};
 use crate::witness::{self, LogTalk};
 use futures_util::{SinkExt, Stream, StreamExt};
 use piecewise_core::channel::{Channel, LOG_CHANNEL, Opener, Sealer, on_channel, split_channel};
-use piecewise_core::handshake::Initiator;
+use piecewise_core::handshake::{Initiator, PIECES};
 use piecewise_core::id::Timestamp;
 use piecewise_core::identity::Identity;
 use piecewise_core::link::Opened;
@@ -49,6 +49,8 @@ type Source = Pin<Box<dyn Stream<Item = Result<Message, WsError>> + Send>>;
 pub(crate) struct Connection {
     /// The server's clock at the handshake.
     pub(crate) server_time: Timestamp,
+    /// Whether the server knows frames in pieces.
+    pub(crate) knows_pieces: bool,
     /// Frames that came; an error is the last.
     pub(crate) incoming: mpsc::Receiver<Result<Arrived, Failure>>,
     /// Frames to send.
@@ -138,7 +140,7 @@ pub(crate) async fn connect(
     let connecting = tokio::time::timeout(CONNECT_TIME, open(server, identity.clone(), secret));
     let silent = || unreachable(&server.address, "it does not answer");
     let (channel, server_time, socket) = connecting.await.map_err(|_| silent())??;
-    let Channel { sealer, opener, .. } = channel;
+    let Channel { sealer, opener, features, .. } = channel;
     let (sink, stream) = socket.split();
     let bytes = Arc::new(Bytes::default());
     let (to_us, incoming) = mpsc::channel(QUEUE);
@@ -156,7 +158,8 @@ pub(crate) async fn connect(
     };
     let witness = Some(tokio::spawn(talk.meet()));
     let address = server.address.clone();
-    Ok(Connection { server_time, incoming, outgoing, witness, address, bytes, writer })
+    let knows_pieces = features & PIECES != 0;
+    Ok(Connection { server_time, knows_pieces, incoming, outgoing, witness, address, bytes, writer })
 }
 
 async fn open(

@@ -203,7 +203,10 @@ impl<'a> Drive<'a> {
         progress: Progress,
     ) -> Result<Self, Failure> {
         replica.set_clock_offset(connection.server_time, now())?;
-        let link = Link::initiator(replica, server)?;
+        let mut link = Link::initiator(replica, server)?;
+        if connection.knows_pieces {
+            link.ask_for_pieces(replica)?;
+        }
         let checkpoints = Checkpoints::beside(replica)?;
         Ok(Self {
             replica,
@@ -230,8 +233,25 @@ impl<'a> Drive<'a> {
         self
     }
 
+    /// Notes whether the connection was cut before both sides were level, so that the next one brings something all the same.
+    fn note_end(&mut self, failure: &Failure) {
+        if failure.code == code::UNREACHABLE && !self.link.is_level() {
+            // The next cut notes it, if this cannot be written now.
+            let _ = self.replica.note_cut();
+        }
+    }
+
     /// Talks until both sides hold the same.
     pub(crate) async fn until_level(mut self) -> Result<Done, Failure> {
+        let done = self.talk_until_level().await;
+        match &done {
+            Ok(_) => self.replica.note_whole()?,
+            Err(failure) => self.note_end(failure),
+        }
+        done
+    }
+
+    async fn talk_until_level(&mut self) -> Result<Done, Failure> {
         loop {
             if self.step()? {
                 continue;
@@ -256,10 +276,25 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// Talks for as long as the connection lives; `on_level` hears what moved each time both are level, `on_left_out` which
-    /// tables are left out each time that changes.
+    /// As [`Self::talk`]; what becomes of the connection counts for the next.
     pub(crate) async fn live(
         mut self,
+        writes: &mut Writes,
+        checking: &mut Checking,
+        on_level: impl FnMut(&Summary, &Replica),
+        on_left_out: impl Fn(&LeftOut, &Replica),
+    ) -> Result<(), Failure> {
+        let talked = self.talk(writes, checking, on_level, on_left_out).await;
+        if let Err(failure) = &talked {
+            self.note_end(failure);
+        }
+        talked
+    }
+
+    /// Talks for as long as the connection lives; `on_level` hears what moved each time both are level, `on_left_out` which
+    /// tables are left out each time that changes.
+    async fn talk(
+        &mut self,
         writes: &mut Writes,
         checking: &mut Checking,
         mut on_level: impl FnMut(&Summary, &Replica),
@@ -284,6 +319,9 @@ impl<'a> Drive<'a> {
                         && summary.rows_sent + summary.rows_received != told.rows_sent + told.rows_received)
                 {
                     self.progress.finish();
+                    if first {
+                        self.replica.note_whole()?;
+                    }
                     on_level(&since(&summary, &told), self.replica);
                     (told, first) = (summary, false);
                     self.started = Instant::now();

@@ -50,6 +50,8 @@ pub enum ChannelError {
 pub struct Channel {
     /// Who is at the other end.
     pub peer: PeerId,
+    /// What the server knows beyond the first version, such as [`crate::handshake::PIECES`].
+    pub features: u32,
     /// What goes out.
     pub sealer: Sealer,
     /// What comes in.

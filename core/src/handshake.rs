@@ -23,6 +23,9 @@ use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, HandshakeState};
 
+/// A feature of a server: frames may come in pieces, see `link`.
+pub const PIECES: u32 = 1;
+
 const PATTERN: &str = "Noise_NN_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE: &[u8] = b"piecewise/1";
 const NOISE_2_LEN: usize = 48;
@@ -107,6 +110,7 @@ pub struct Initiator {
 pub struct AwaitingWelcome {
     server: PeerId,
     server_time: Timestamp,
+    features: u32,
     sealer: Sealer,
     opener: Opener,
 }
@@ -174,7 +178,7 @@ impl Initiator {
         let server = PeerId(r.array()?);
         let realm = RealmId(r.array()?);
         let server_time = Timestamp(r.u64()?).min(Timestamp::MAX);
-        let _features = r.u32()?;
+        let features = r.u32()?;
         let signature = r.array()?;
         r.finish()?;
         if server != self.expected {
@@ -197,7 +201,7 @@ impl Initiator {
         answer.push(self.name.len() as u8);
         answer.extend_from_slice(self.name.as_bytes());
         let frame = sealer.seal(&answer)?;
-        Ok((AwaitingWelcome { server, server_time, sealer, opener }, frame))
+        Ok((AwaitingWelcome { server, server_time, features, sealer, opener }, frame))
     }
 }
 
@@ -211,7 +215,10 @@ impl AwaitingWelcome {
     pub fn receive(mut self, frame: &[u8]) -> Result<Channel, HandshakeError> {
         let answer = self.opener.open(frame)?;
         let reason = match answer[..] {
-            [0] => return Ok(Channel { peer: self.server, sealer: self.sealer, opener: self.opener }),
+            [0] => {
+                let Self { server: peer, features, sealer, opener, .. } = self;
+                return Ok(Channel { peer, features, sealer, opener });
+            }
             [1, 1] => RefuseReason::Revoked,
             [1, 2] => RefuseReason::BadInvite,
             [1, 3] => RefuseReason::Busy,
@@ -245,7 +252,7 @@ impl Responder {
         let mut hello = own.0.to_vec();
         hello.extend_from_slice(&self.realm.0);
         hello.extend_from_slice(&now.0.to_be_bytes());
-        hello.extend_from_slice(&0u32.to_be_bytes());
+        hello.extend_from_slice(&PIECES.to_be_bytes());
         let signature = self.identity.sign(LABEL_SERVER, &[&hash, &hello[..]].concat());
         hello.extend_from_slice(&signature);
         answer.extend_from_slice(&sealer.seal(&hello)?);
@@ -279,7 +286,7 @@ impl Claim {
     /// Lets the client in: the channel and the frame that tells it so.
     pub fn accept(mut self) -> Result<(Channel, Vec<u8>), HandshakeError> {
         let frame = self.sealer.seal(&[0])?;
-        Ok((Channel { peer: self.peer, sealer: self.sealer, opener: self.opener }, frame))
+        Ok((Channel { peer: self.peer, features: PIECES, sealer: self.sealer, opener: self.opener }, frame))
     }
 
     /// Turns the client away: the frame that tells it so.

@@ -19,6 +19,8 @@
 //!   12 leave    initiator: digest 32, of what it holds; the talk is over, and the connection stays
 //!   13 ended    responder: it cannot go on with this talk
 //!   14 follow   initiator, asked for it: n LEB128 · n container ids
+//!   15 pieces   limit LEB128 · n LEB128 · n times (hash 32 · length held LEB128)
+//!   16 piece    hash of a frame 32 · its length LEB128 · at LEB128 · bytes
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
 
@@ -29,6 +31,7 @@ mod intake;
 mod known;
 mod leaving;
 mod making;
+mod pieces;
 mod receipts;
 mod rest;
 #[cfg(test)]
@@ -71,6 +74,8 @@ const WAKE: u8 = 11;
 const LEAVE: u8 = 12;
 const ENDED: u8 = 13;
 const FOLLOW: u8 = 14;
+const PIECES: u8 = 15;
+const PIECE: u8 = 16;
 
 const NAME_LEN_MAX: usize = 512;
 const CONTAINERS_MAX: u64 = 1 << 20;
@@ -166,6 +171,7 @@ pub struct Link {
     intake: intake::Intake,
     /// Whether the responder has forgotten this talk until somebody has something to say.
     at_rest: bool,
+    pieces: pieces::Pieces,
     /// How much of `sent` was told when it was asked last.
     told_sent: (u64, u64),
 }
@@ -237,6 +243,7 @@ impl Link {
             intake: intake::Intake::default(),
             sent: (0, 0),
             at_rest: false,
+            pieces: pieces::Pieces::default(),
             told_sent: (0, 0),
         }
     }
@@ -248,7 +255,11 @@ impl Link {
 
     /// Whether both sides hold the same now, as far as this side knows.
     pub fn is_level(&self) -> bool {
-        self.attached && self.outbox.is_empty() && self.ready.is_empty() && self.unlevel.is_empty()
+        self.attached
+            && self.outbox.is_empty()
+            && !self.pieces.is_sending()
+            && self.ready.is_empty()
+            && self.unlevel.is_empty()
     }
 
     /// Takes in one frame.
@@ -274,6 +285,8 @@ impl Link {
             INTAKE if !self.is_responder() => self.receive_intake(replica, &mut r)?,
             OPEN => self.receive_open(replica, &mut r)?,
             ASK if self.is_responder() => self.receive_ask(replica, &mut r)?,
+            PIECES => self.receive_pieces(replica, &mut r)?,
+            PIECE => return self.receive_piece(replica, &mut r, now),
             FOLLOW if self.is_responder() => self.receive_followed(replica, &mut r)?,
             RECEIPT if self.is_responder() => self.receive_receipt(replica, &mut r, now)?,
             ROWS if !self.is_responder() => self.receive_rows(replica, &mut r)?,
@@ -291,6 +304,18 @@ impl Link {
 
     /// The next frame for the peer; None when there is nothing to say now.
     pub fn next_frame(
+        &mut self,
+        replica: &mut Replica,
+        now: Timestamp,
+    ) -> Result<Option<Arc<[u8]>>, LinkError> {
+        if let Some(piece) = self.pieces.next() {
+            return Ok(Some(piece));
+        }
+        let frame = self.next_whole_frame(replica, now)?;
+        Ok(frame.map(|frame| self.pieces.cut(frame)))
+    }
+
+    fn next_whole_frame(
         &mut self,
         replica: &mut Replica,
         now: Timestamp,
@@ -417,8 +442,10 @@ impl Link {
             self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip))
         });
         let stopped = self.intake.stop.is_some() && !self.is_responder();
+        let message_max = self.pieces.message_max();
         let session = self.session(no, now);
         (session.holds_back, session.stopped) = (waits, stopped);
+        session.message_max = message_max;
         let before = (session.sent_rows, session.sent_segments);
         let message = replica.container(&id).map(|mut c| c.next_message(session)).transpose();
         let (rows, segments) = (session.sent_rows - before.0, session.sent_segments - before.1);

@@ -100,6 +100,8 @@ pub struct Session {
     pub(crate) holds_back: bool,
     /// Whether the peer takes no segments in: only that we have its own is told.
     pub(crate) stopped: bool,
+    /// The most bytes of segments in a message, if it is less than usual; a single larger segment goes alone.
+    pub(crate) message_max: Option<usize>,
     /// Whether own segments wait for that to end.
     pub(crate) held_back: bool,
     /// What went to the peer.
@@ -148,6 +150,7 @@ impl Session {
             behind: true,
             holds_back: false,
             stopped: false,
+            message_max: None,
             held_back: false,
             sent_rows: 0,
             sent_segments: 0,
@@ -204,6 +207,11 @@ impl Session {
     pub(crate) fn is_sending(&self, tip: Option<Cursor>) -> bool {
         let unsent = self.sent.zip(tip).is_some_and(|(sent, tip)| sent.seq < tip.seq);
         !self.in_flight.is_empty() || (unsent && self.proven.is_some())
+    }
+
+    /// The most bytes of segments in a message.
+    pub(crate) fn message_bytes(&self, usual: usize) -> usize {
+        self.message_max.map_or(usual, |max| max.min(usual))
     }
 
     pub(crate) fn in_flight_bytes(&self) -> usize {

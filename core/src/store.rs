@@ -1,6 +1,6 @@
 //! Store: all SQL. What it reads and writes in the user's file, and nothing else of the disk.
 //!
-//! `layout`, `upgrade`, `segments`, `documents`, `holds`, `log` and `checks` keep what is ours; `schema`, `schema_rows`,
+//! `layout`, `upgrade`, `segments`, `documents`, `holds`, `log`, `checks` and `pieces` keep what is ours; `schema`, `schema_rows`,
 //! `index_terms`, `triggers`, `key_text` and `user_table` deal with what is the user's; `busy` waits for other programs' locks.
 
 pub(crate) mod busy;
@@ -12,6 +12,7 @@ pub(crate) mod key_text;
 pub(crate) mod layout;
 pub(crate) mod log;
 pub(crate) mod outbox;
+pub(crate) mod pieces;
 pub mod schema;
 pub(crate) mod schema_rows;
 pub(crate) mod segments;

@@ -155,7 +155,7 @@ async fn talk<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Channel { peer, mut sealer, opener } = channel;
+    let Channel { peer, mut sealer, opener, .. } = channel;
     let (mut sink, mut stream) = socket.split();
     let (outbox, mut outgoing) = outbox();
     let mut router = Router {

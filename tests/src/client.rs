@@ -151,7 +151,7 @@ impl Client {
         let late = |_| Ended("connect: no answer within 10 s".to_owned());
         let (channel, mut socket) =
             tokio::time::timeout(CONNECT_TIME, self.connect()).await.map_err(late)??;
-        let Channel { peer, mut sealer, mut opener } = channel;
+        let Channel { peer, mut sealer, mut opener, .. } = channel;
         let broken = ended("talk");
         let mut link = Link::initiator(&mut self.replica, peer).map_err(|e| broken(&e))?;
         let mut say = vec![on_channel(LOG_CHANNEL, &self.witness.ask().encode())];

@@ -18,6 +18,7 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Line {
     server: String,
+    cut_after: u64,
     up: AtomicU64,
     down: AtomicU64,
     state: Mutex<State>,
@@ -35,12 +36,18 @@ struct State {
 impl Proxy {
     /// A line to the server at HOST:PORT, on a port of 127.0.0.1 that is free.
     pub fn to(server: &str) -> Self {
+        Self::cutting(server, u64::MAX)
+    }
+
+    /// The same; each connection is cut once so many bytes went over it, both ways together.
+    pub fn cutting(server: &str, bytes: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = format!("ws://{}", listener.local_addr().expect("it has an address"));
         let now = Instant::now();
         let state = State { sockets: vec![], connections: 0, last_connected: now, last_moved: now };
         let line = Arc::new(Line {
             server: server.to_owned(),
+            cut_after: bytes,
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
             state: Mutex::new(state),
@@ -105,12 +112,13 @@ impl Line {
     /// Joins a client with the server; a server that is not there closes the client's connection.
     fn connect(self: &Arc<Self>, client: TcpStream) {
         let Ok(server) = TcpStream::connect(&self.server) else { return };
+        let moved = Arc::new(AtomicU64::new(0));
         let ends = [(&client, &server, true), (&server, &client, false)];
         for (from, to, up) in ends {
             let _ = from.set_nodelay(true);
             let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
-            let line = self.clone();
-            std::thread::spawn(move || line.copy(from, to, up));
+            let (line, moved) = (self.clone(), moved.clone());
+            std::thread::spawn(move || line.copy(from, to, up, &moved));
         }
         let mut state = self.state();
         state.sockets.extend([client, server]);
@@ -119,15 +127,17 @@ impl Line {
         self.connected.notify_all();
     }
 
-    fn copy(&self, mut from: TcpStream, mut to: TcpStream, up: bool) {
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream, up: bool, moved: &AtomicU64) {
         let count = if up { &self.up } else { &self.down };
         let mut buffer = vec![0; 64 << 10];
         while let Ok(n) = from.read(&mut buffer)
             && n > 0
         {
-            count.fetch_add(n as u64, Ordering::Relaxed);
+            let before = moved.fetch_add(n as u64, Ordering::Relaxed);
+            let part = n.min(self.cut_after.saturating_sub(before).min(n as u64) as usize);
+            count.fetch_add(part as u64, Ordering::Relaxed);
             self.state().last_moved = Instant::now();
-            if to.write_all(&buffer[..n]).is_err() {
+            if to.write_all(&buffer[..part]).is_err() || part < n {
                 break;
             }
         }

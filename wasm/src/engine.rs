@@ -285,6 +285,11 @@ impl Engine {
 
     /// The connection is gone.
     pub fn disconnect(&mut self) {
+        let was_cut = self.talk.as_ref().is_some_and(|talk| talk.is_open() && !talk.is_level());
+        if was_cut && !self.in_transaction {
+            // The next cut notes it, if this cannot be written now.
+            let _ = self.replica.note_cut();
+        }
         self.talk = None;
     }
 
@@ -318,6 +323,7 @@ impl Engine {
     #[wasm_bindgen(js_name = noteLevel)]
     pub fn note_level(&mut self, now: f64) -> Result<(), JsValue> {
         let talk = replica::Talk { time: time(now), level: true, segments_to_come: 0, stopped: None };
+        self.replica.note_whole().map_err(Fault::from)?;
         Ok(self.replica.note_talk(&talk).map_err(Fault::from)?)
     }
 

@@ -117,8 +117,17 @@ impl Talk {
     }
 
     /// Begins to talk over a channel, with a server that held this.
-    pub(super) fn begin(&mut self, channel: u64, theirs: Option<Brief>) -> Result<(), Failure> {
-        self.link = Some(Link::initiator(&mut self.replica, self.binding.server)?);
+    pub(super) fn begin(
+        &mut self,
+        channel: u64,
+        theirs: Option<Brief>,
+        knows_pieces: bool,
+    ) -> Result<(), Failure> {
+        let mut link = Link::initiator(&mut self.replica, self.binding.server)?;
+        if knows_pieces {
+            link.ask_for_pieces(&self.replica)?;
+        }
+        self.link = Some(link);
         (self.channel, self.cause, self.moved) = (channel, theirs, false);
         (self.sent_before, self.to_note) = ((0, 0), true);
         Ok(())
@@ -128,6 +137,7 @@ impl Talk {
     pub(super) fn cut(&mut self) {
         if self.link.is_some() && !self.is_quiet() {
             let _ = self.note(false);
+            let _ = self.replica.note_cut();
         }
         self.link = None;
         (self.dirty, self.closing) = (true, false);
@@ -252,6 +262,9 @@ impl Talk {
         let link = self.link.as_ref();
         let segments_to_come = link.map_or(0, |link| link.traffic(&self.replica).segments_to_come);
         let stopped = link.and_then(Link::stopped);
+        if level {
+            self.replica.note_whole()?;
+        }
         self.replica.note_talk(&replica::Talk { time: now(), level, segments_to_come, stopped })?;
         (self.to_note, self.noted) = (!level, Some(Instant::now()));
         Ok(())

@@ -82,11 +82,11 @@ impl Container<'_> {
 
     /// Segments that the peer asked for in a repair; they move no cursor.
     pub(super) fn next_wanted(&mut self, session: &mut Session) -> Result<Option<Message>, SyncError> {
-        let (mut bytes, mut parts) = (0, vec![]);
+        let (mut bytes, mut parts, most) = (0, vec![], session.message_bytes(MESSAGE_BYTES));
         while let Some(id) = session.wanted.front() {
             if let Some(no) = segments::find(&self.replica.conn, self.no, id)? {
                 let segment = segments::bytes(&self.replica.conn, no)?;
-                if bytes > 0 && bytes + weight(&segment) > MESSAGE_BYTES {
+                if bytes > 0 && bytes + weight(&segment) > most {
                     break;
                 }
                 bytes += weight(&segment);

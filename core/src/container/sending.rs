@@ -44,12 +44,13 @@ impl Container<'_> {
         }
         if let Some(part) = self.replica.fan_out.find(self.no, &sent, session.peer_no)
             && !session.stopped
+            && session.message_max.is_none()
             && self.is_in_feed(&part.reach)?
         {
             return Ok(Some(Self::sending(session, part.clone())));
         }
         let conn = &self.replica.conn;
-        let from = sent;
+        let (from, most) = (sent, session.message_bytes(MESSAGE_BYTES));
         let (mut bytes, mut work, mut parts, mut origins, mut all) = (0, 0_u32, vec![], vec![], true);
         'lines: loop {
             let lines = segments::after(conn, self.no, sent.seq, LINES)?;
@@ -65,7 +66,7 @@ impl Container<'_> {
                     let change_work = if line.is_plain { 1 } else { EDIT_WORK };
                     let changes = change_count(&segment).saturating_mul(change_work);
                     work = changes.saturating_add(SEGMENT_WORK).saturating_add(work);
-                    if bytes > 0 && (bytes + weight(&segment) > MESSAGE_BYTES || work > MESSAGE_WORK) {
+                    if bytes > 0 && (bytes + weight(&segment) > most || work > MESSAGE_WORK) {
                         break 'lines;
                     }
                     bytes += weight(&segment);
@@ -77,7 +78,7 @@ impl Container<'_> {
                 all &= !theirs;
                 sent = line.cursor;
             }
-            if count < LINES || bytes >= MESSAGE_BYTES {
+            if count < LINES || bytes >= most {
                 break;
             }
         }
@@ -86,7 +87,7 @@ impl Container<'_> {
             return Ok(None);
         }
         let part = Segments { from, reach: sent, segments: parts };
-        if all && self.replica.is_server {
+        if all && self.replica.is_server && session.message_max.is_none() {
             self.replica.fan_out.keep(self.no, part.clone(), origins);
         }
         Ok(Some(Self::sending(session, part)))
