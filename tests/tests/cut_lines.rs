@@ -13,9 +13,9 @@ fn fill(file: &Path, kilobytes: u64) {
     let mut rng = Rng(11);
     let mut bytes = |len: usize| (0..len).map(|_| rng.number() as u8).collect::<Vec<_>>();
     for n in 0..kilobytes {
-        conn.execute("INSERT INTO t VALUES (?, ?)", (n, bytes(1000))).unwrap();
+        conn.execute("INSERT INTO t VALUES (?, ?)", (n as i64, bytes(1000))).unwrap();
     }
-    conn.execute("INSERT INTO t VALUES (?, ?)", (kilobytes, bytes(300_000))).unwrap();
+    conn.execute("INSERT INTO t VALUES (?, ?)", (kilobytes as i64, bytes(300_000))).unwrap();
     conn.execute_batch("COMMIT").unwrap();
 }
 

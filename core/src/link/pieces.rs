@@ -134,8 +134,8 @@ impl Link {
         let held = pieces::held(&replica.conn, &self.peer.0).map_err(ReplicaError::from)?;
         let mut frame = vec![PIECES];
         put_uleb(&mut frame, limit as u64);
-        put_uleb(&mut frame, held.iter().count() as u64);
-        for (hash, len) in held {
+        put_uleb(&mut frame, u64::from(held.is_some()));
+        if let Some((hash, len)) = held {
             frame.extend_from_slice(&hash);
             put_uleb(&mut frame, len);
         }
