@@ -21,7 +21,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the databases of a data folder.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Make an invite for a new device; it works once. Prints the invite alone.
     Invite(InviteArgs),
     /// List the devices that joined, with their grants.
