@@ -412,9 +412,11 @@ impl Link {
         now: Timestamp,
     ) -> Result<Option<Arc<[u8]>>, LinkError> {
         let Some(id) = replica.containers.get(&no).map(|c| c.id) else { return Ok(None) };
+        // Tables in a circle cannot all come before each other: only parents outside the circle are waited for.
         let waits = replica.containers.parents_of(no).any(|parent| {
             let tip = replica.containers.get(&parent).map(|c| c.feed.tip);
-            self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip))
+            let is_sending = self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip));
+            is_sending && !replica.is_circle(no, parent)
         });
         let stopped = self.intake.stop.is_some() && !self.is_responder();
         let session = self.session(no, now);
