@@ -454,6 +454,7 @@ impl Replica {
         for no in numbers {
             self.containers.remove(*no);
             self.touched.remove(no);
+            self.scrubbing.forget(*no);
             documents::forget(&self.conn, *no)?;
             for table in [
                 "roots",
@@ -464,6 +465,7 @@ impl Replica {
                 "claims",
                 "refused",
                 "unsettled",
+                "checks",
                 "log",
             ] {
                 let sql = format!("DELETE FROM piecewise_{table} WHERE container = ?");
