@@ -1,6 +1,7 @@
 //! Drive: brings a replica and a connection together until both sides hold the same, or for ever.
 
 use crate::connection::{Arrived, CHANNEL, Connection};
+use crate::output::count;
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
@@ -152,11 +153,17 @@ pub(crate) struct Done {
 pub(crate) struct LeftOut {
     pub(crate) not_granted: Vec<String>,
     pub(crate) over_quota: Vec<String>,
+    /// Each with the name that the server has for it.
+    pub(crate) in_other_capitals: Vec<(String, String)>,
 }
 
 impl LeftOut {
     pub(crate) fn of(link: &Link, replica: &Replica) -> Self {
-        Self { not_granted: link.not_granted(replica), over_quota: link.over_quota(replica) }
+        Self {
+            not_granted: link.not_granted(replica),
+            over_quota: link.over_quota(replica),
+            in_other_capitals: link.in_other_capitals(replica),
+        }
     }
 }
 
@@ -315,6 +322,7 @@ impl<'a> Drive<'a> {
         let (mut moved, mut capturing) = (false, false);
         if self.dirty || self.replica.is_scanning() {
             let captured = self.turns.take(self.replica, |replica| replica.capture(now()))?;
+            tell_of_restored(self.replica, None);
             self.summary.rows_captured += captured.rows;
             (self.dirty, capturing) = (captured.more, captured.more);
             moved = captured.rows > 0 || captured.more;
@@ -383,6 +391,17 @@ impl<'a> Drive<'a> {
             Some(frame) => self.take(frame.ok_or_else(lost)??),
             None => Ok(()),
         }
+    }
+}
+
+/// Tells of rows that were gone while no trigger saw it, and were put back.
+pub(crate) fn tell_of_restored(replica: &mut Replica, file: Option<&str>) {
+    for (table, rows) in replica.take_restored() {
+        let (of, rows) = (file.map_or(String::new(), |file| format!("{file}: ")), count(rows, "row", "rows"));
+        piecewise_server::tell!(
+            "note: {of}{rows} that were missing from table {table} were put back: more than a program deletes by itself \
+            while its writes are not noted, as when a table is built anew. To delete them everywhere, delete them again now"
+        );
     }
 }
 

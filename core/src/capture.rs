@@ -11,6 +11,7 @@ mod scan;
 
 pub(crate) use pace::Pace;
 
+use crate::bytes::{Reader, put_bytes};
 use crate::change::{Change, Merge};
 use crate::document::View;
 use crate::frame::{FrameWriter, KeyRef, OpKind, Template};
@@ -21,6 +22,7 @@ use crate::replica::{Captured, Replica, ReplicaError, Scan};
 use crate::row;
 use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, Segment};
 use crate::store::documents::Lines;
+use crate::store::extras::Extras;
 use crate::store::holds::{self, Refused};
 use crate::store::segments::Origin;
 use crate::store::triggers::APPLYING;
@@ -77,7 +79,20 @@ impl Replica {
     /// Captures everything that is dirty. Call it in a transaction, before rows are applied.
     pub(crate) fn capture_all(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         while self.capture_log(now)?.more {}
+        // A row that was not compared yet may have values that are nowhere else. There are such rows only where a
+        // program changed the schema a moment ago.
+        loop {
+            let comparing = self.comparing().next();
+            let Some((no, scan)) = comparing else { break };
+            self.scan(no, scan, now)?;
+        }
         self.settle_captured()
+    }
+
+    /// Tables whose rows are being compared with documents.
+    fn comparing(&self) -> impl Iterator<Item = (i64, Scan)> {
+        let scans = self.containers.scanning().map(|c| (c.no, c.scan()));
+        scans.filter(|(_, scan)| matches!(scan, Scan::Compare | Scan::CompareAndFill))
     }
 
     /// Whether there is anything in the log or a scan to go on with.
@@ -87,6 +102,7 @@ impl Replica {
         Ok(changed
             || scanning
             || !self.unsettled.is_empty()
+            || !self.undescribed.is_empty()
             || log::any(&self.conn, self.containers.any_unmet())?)
     }
 
@@ -95,8 +111,13 @@ impl Replica {
         if captured.more {
             return Ok(captured);
         }
+        self.describe_changed(now)?;
+        // Nothing is written into tables while rows of any are to be compared: triggers of the application may reach them.
+        let comparing: Vec<_> = self.comparing().map(|(no, _)| no).collect();
+        let scanning = self.containers.scanning().map(|c| c.no);
+        let scanning = scanning.filter(|no| comparing.is_empty() || comparing.contains(no));
         // Tables that others refer to first.
-        let mut tables: Vec<_> = self.containers.scanning().map(|c| (self.depth(c.no), c.no)).collect();
+        let mut tables: Vec<_> = scanning.map(|no| (self.depth(no), no)).collect();
         tables.sort_unstable();
         let mut looked_at = 0;
         for (_, no) in tables.into_iter().take(SCANS_MAX) {
@@ -122,7 +143,7 @@ impl Replica {
     /// Looks at the constraints of captured rows. Only once nothing is left in the log: settling a row may take
     /// others out, and those must have been captured.
     fn settle_captured(&mut self) -> Result<(), ReplicaError> {
-        if self.unsettled.is_empty() {
+        if self.unsettled.is_empty() || self.comparing().next().is_some() {
             return Ok(());
         }
         holds::forget_unsettled(&self.conn)?;
@@ -443,13 +464,13 @@ impl Replica {
         reason: RefusalReason,
     ) -> Result<(), ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(()) };
-        let shown = user.read(&self.conn, key)?.map(|values| encode_values(&values));
+        let shown = user.read(&self.conn, key)?.map(|values| encode_values(&values, &user));
         let kept = match holds::find(&self.conn, no, key)? {
             None => holds::refused_kept(&self.conn, no, key)?,
             Some(_) => {
                 holds::release(&self.conn, no, key)?;
                 let view = self.history.view(&self.conn, no, key)?;
-                row::shown(&view, &user).map(|values| encode_values(&values))
+                row::shown(&view, &user).map(|values| encode_values(&values, &user))
             }
         };
         let row = Refused { key: key.clone(), reason: reason as u8, time, shown, kept };
@@ -469,13 +490,14 @@ impl Replica {
                 column.name.clone_from(&binding.key);
             }
         }
+        let extras = Extras::read(&self.conn, self.kinds()?, &user.table)?;
         let view = self.history.view(&self.conn, no, &RowKey::Description)?;
         let known = row::description_entries(&view);
-        let wanted = crate::description::entries(&table);
+        let wanted = crate::description::entries(&table, &extras);
         let missing: Vec<_> = wanted
             .into_iter()
             .filter(|(key, _)| !known.iter().any(|(k, _)| k == key))
-            .filter(|(key, _)| known.is_empty() || crate::description::is_column(key))
+            .filter(|(key, _)| known.is_empty() || crate::description::may_be_added(key))
             .map(|(key, value)| (key, Merge::Register, value))
             .collect();
         if missing.is_empty() {
@@ -484,6 +506,18 @@ impl Replica {
         let change = if view.is_live() { view.edit(&missing) } else { view.insert(&missing) };
         let time = time.max(Timestamp(1));
         self.write_change(no, &RowKey::Description, &change, time)
+    }
+
+    /// Writes what descriptions do not say yet of tables whose schema changed.
+    fn describe_changed(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        for no in self.undescribed.clone() {
+            self.set_undescribed(no, false)?;
+            // What its counterpart says comes first, and a scan begins with it anyway.
+            if matches!(self.containers[&no].scan(), Scan::No | Scan::Count | Scan::Delete) {
+                self.describe(no, self.corrected(now))?;
+            }
+        }
+        Ok(())
     }
 
     /// Settles rows with what the application's triggers make of it put back, and clears the log of it.
@@ -566,17 +600,51 @@ fn is_plain(user: &UserTable, values: &[ValueRef<'_>]) -> bool {
     })
 }
 
-/// Values as bytes: a flag for each that is NULL, then a tuple of the others.
-fn encode_values(values: &RowValues) -> Vec<u8> {
-    let mut out: Vec<u8> = values.iter().map(|v| u8::from(*v == Value::Null)).collect();
-    let refs: Vec<_> = values.iter().filter(|v| **v != Value::Null).map(Value::as_ref).collect();
-    out.extend(encode_tuple(&refs).unwrap_or_default());
+/// Marks values that are kept with the keys of their columns; before, they were kept in the columns' order.
+const WITH_KEYS: u8 = 2;
+
+/// Values as bytes, each with its column's key in documents: the table may have other columns when they are read.
+fn encode_values(values: &RowValues, user: &UserTable) -> Vec<u8> {
+    let mut out = vec![WITH_KEYS];
+    for (column, value) in user.columns.iter().zip(values) {
+        put_bytes(&mut out, column.key.as_bytes());
+        put_bytes(&mut out, &encode_tuple(&[value.as_ref()]).unwrap_or_default());
+    }
     out
 }
 
+/// The values for the columns that the table has now.
 pub(crate) fn decode_values(bytes: &[u8], user: &UserTable) -> Result<RowValues, StoreError> {
     let damaged = || StoreError::Damaged { what: "a refused row" };
-    let (flags, tuple) = bytes.split_at_checked(user.columns.len()).ok_or_else(damaged)?;
-    let mut rest = decode_tuple(tuple).map_err(|_| damaged())?.into_iter();
-    Ok(flags.iter().map(|f| if *f == 1 { Value::Null } else { rest.next().unwrap_or(Value::Null) }).collect())
+    let Some((WITH_KEYS, rest)) = bytes.split_first().map(|(first, rest)| (*first, rest)) else {
+        return decode_ordered(bytes, user).ok_or_else(damaged);
+    };
+    let mut values: RowValues = user.columns.iter().map(|c| c.absent.clone()).collect();
+    let mut reader = Reader::new(rest);
+    while !reader.is_empty() {
+        let key = reader.text(usize::MAX, "a column").map_err(|_| damaged())?;
+        let value = reader.bytes(usize::MAX, "a value").map_err(|_| damaged())?;
+        let value = if value.is_empty() { vec![] } else { decode_tuple(value).map_err(|_| damaged())? };
+        if let Some(n) = user.columns.iter().position(|c| c.key == key) {
+            values[n] = value.into_iter().next().unwrap_or(Value::Null);
+        }
+    }
+    Ok(values)
+}
+
+/// As earlier versions kept them: a flag for each that is NULL, then a tuple of the others. A table that has grown columns
+/// since has the first of them.
+fn decode_ordered(bytes: &[u8], user: &UserTable) -> Option<RowValues> {
+    (0..=user.columns.len()).rev().find_map(|count| {
+        let (flags, tuple) = bytes.split_at_checked(count)?;
+        let mut rest = decode_tuple(tuple).ok()?.into_iter();
+        let full = flags.iter().all(|f| *f <= 1) && rest.len() == flags.iter().filter(|f| **f == 0).count();
+        full.then(|| {
+            let known =
+                flags.iter().map(|f| if *f == 1 { Value::Null } else { rest.next().unwrap_or(Value::Null) });
+            let mut values: RowValues = known.collect();
+            values.extend(user.columns[count..].iter().map(|c| c.absent.clone()));
+            values
+        })
+    })
 }

@@ -10,6 +10,7 @@
 //!   2 containers  responder: last u8 · n LEB128 · n times (name · integer keys u8 · access u8 · root digest 32)
 //!   3 message   container id 32 · message
 //!   4 denied    responder: empty: the database; or container id 32 · 0 not granted, 1 quota, 2 intake stopped
+//!               · nothing, or the name bytes of the container that has this table in other capitals
 //!   5 open      n LEB128 · n times as in containers: containers that the other side may not know
 //!   6 ask, 7 rows   see `compare`
 //!   8 receipt   initiator: container id 32 · cursor · signature 64, see `supervisor_log`
@@ -159,6 +160,8 @@ pub struct Link {
     unsure: BTreeSet<i64>,
     /// Containers that the peer does not open.
     denied: BTreeMap<i64, Denial>,
+    /// Those of them that the peer has under names in other capitals.
+    known_as: BTreeMap<i64, String>,
     /// Containers with something to say, perhaps: tables that others refer to come before those.
     ready: BTreeSet<(u32, i64)>,
     outbox: VecDeque<Vec<u8>>,
@@ -235,6 +238,7 @@ impl Link {
             known: BTreeSet::new(),
             unsure: BTreeSet::new(),
             denied: BTreeMap::new(),
+            known_as: BTreeMap::new(),
             ready: BTreeSet::new(),
             outbox: VecDeque::new(),
             seen: replica.changed_end(),

@@ -3,6 +3,7 @@
 //! It knows the file's containers and lends them out; it owns the connection and the one way to change the
 //! file, a transaction after which memory and disk agree. One thread uses it at a time.
 
+pub(crate) mod columns;
 mod containers;
 mod following;
 mod reading;
@@ -180,6 +181,10 @@ pub struct Replica {
     clock_offset_ms: i64,
     /// Captured rows whose constraints are still to be looked at.
     pub(crate) unsettled: Vec<(i64, crate::key::RowKey)>,
+    /// Containers whose tables changed since their descriptions were looked at.
+    pub(crate) undescribed: BTreeSet<i64>,
+    /// Tables with rows that a scan put back, and how many, until they are told of.
+    pub(crate) restored: BTreeMap<String, u64>,
     /// Lists of containers that peers follow, by their digests, as they were told last.
     pub(crate) followed: VecDeque<([u8; 32], BTreeSet<ContainerId>)>,
     touched: BTreeSet<i64>,
@@ -258,6 +263,8 @@ impl Replica {
             is_server: false,
             clock_offset_ms: 0,
             unsettled: vec![],
+            undescribed: BTreeSet::new(),
+            restored: BTreeMap::new(),
             followed: VecDeque::new(),
             touched: BTreeSet::new(),
             changes: Changes::default(),
@@ -440,6 +447,11 @@ impl Replica {
     /// Whether a table is being gone through, so that a capture has something to do without a word from anybody.
     pub fn is_scanning(&self) -> bool {
         self.containers.scanning().next().is_some()
+    }
+
+    /// Tables with rows that were gone while no trigger saw it, and were put back; how many. Each is told once.
+    pub fn take_restored(&mut self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut self.restored)
     }
 
     /// Marks a container whose feed changed in this transaction.

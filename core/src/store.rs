@@ -4,6 +4,7 @@
 //! `triggers`, `key_text` and `user_table` deal with what is the user's.
 
 pub(crate) mod documents;
+pub(crate) mod extras;
 pub(crate) mod holds;
 pub(crate) mod index_terms;
 pub(crate) mod key_text;

@@ -58,8 +58,21 @@ pub enum Default {
     None,
     /// A literal.
     Literal(Value),
+    /// The time of the insert.
+    Now(Now),
     /// An expression; it stays local.
     Expression,
+}
+
+/// What SQLite calls the time of an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Now {
+    /// CURRENT_TIME.
+    Time,
+    /// CURRENT_DATE.
+    Date,
+    /// CURRENT_TIMESTAMP.
+    Timestamp,
 }
 
 /// SQLite's own collations.
@@ -113,6 +126,8 @@ pub struct UniqueTerm {
 /// A foreign key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignKey {
+    /// SQLite's number of it: from 0 for the one that the schema names last.
+    pub number: usize,
     /// Indexes of the child's columns.
     pub columns: Vec<usize>,
     /// The parent.
@@ -129,6 +144,40 @@ pub struct ForeignKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a primary key with NULL in it names no row")]
 pub struct NullKey;
+
+impl Affinity {
+    /// Of a column by its declared type.
+    pub fn of(declared_type: &str) -> Self {
+        let t = declared_type.to_ascii_uppercase();
+        if t.contains("INT") {
+            Self::Integer
+        } else if ["CHAR", "CLOB", "TEXT"].iter().any(|s| t.contains(s)) {
+            Self::Text
+        } else if t.contains("BLOB") || t.is_empty() || t == "ANY" {
+            Self::Blob
+        } else if ["REAL", "FLOA", "DOUB"].iter().any(|s| t.contains(s)) {
+            Self::Real
+        } else {
+            Self::Numeric
+        }
+    }
+}
+
+impl Now {
+    /// From its name in SQL.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Time, Self::Date, Self::Timestamp].into_iter().find(|n| n.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Its name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Time => "CURRENT_TIME",
+            Self::Date => "CURRENT_DATE",
+            Self::Timestamp => "CURRENT_TIMESTAMP",
+        }
+    }
+}
 
 impl Collation {
     /// From its name in SQL.
@@ -169,18 +218,7 @@ impl Collation {
 impl Column {
     /// What SQLite makes of values on their way in.
     pub fn affinity(&self) -> Affinity {
-        let t = self.declared_type.to_ascii_uppercase();
-        if t.contains("INT") {
-            Affinity::Integer
-        } else if ["CHAR", "CLOB", "TEXT"].iter().any(|s| t.contains(s)) {
-            Affinity::Text
-        } else if t.contains("BLOB") || t.is_empty() || t == "ANY" {
-            Affinity::Blob
-        } else if ["REAL", "FLOA", "DOUB"].iter().any(|s| t.contains(s)) {
-            Affinity::Real
-        } else {
-            Affinity::Numeric
-        }
+        Affinity::of(&self.declared_type)
     }
 
     /// The same value for all values that the column's comparison calls equal.

@@ -224,7 +224,8 @@ impl Engine {
         counter: Vec<String>,
     ) -> Result<Vec<String>, JsValue> {
         let options = TrackOptions { text, counter, prefer_local: false };
-        Ok(self.replica.track(table, &options).map_err(Fault::from)?)
+        let notes = self.replica.track(table, &options).map_err(Fault::from)?;
+        Ok(notes.into_iter().map(|note| note.text).collect())
     }
 
     /// Ends that.

@@ -4,7 +4,7 @@ use super::wait::describe;
 use super::{folder, open};
 use crate::args::ReadArgs;
 use crate::home::{Home, KnownServer};
-use crate::output::{ago, print_columns, print_json, time};
+use crate::output::{ago, count, print_columns, print_json, time};
 use crate::report::Failure;
 use crate::watching::Watching;
 use crate::witness;
@@ -68,7 +68,7 @@ fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
             json!({
                 "table": t.table, "container": t.container, "rows": t.rows, "segments": t.segments,
                 "segments_waiting": t.waiting_segments, "held": t.held, "refused": t.refused,
-                "root": t.root, "read_only": t.read_only, "met": t.met,
+                "root": t.root, "read_only": t.read_only, "met": t.met, "null_keys": t.null_keys,
             })
         })
         .collect();
@@ -122,11 +122,14 @@ fn print_tables(status: &Status) {
     let title = ["table", "rows", "segments", "to send", "held", "refused", "root", ""];
     let mut lines = vec![title.map(str::to_owned).to_vec()];
     for t in &status.tables {
-        let note = match (t.met, t.read_only) {
-            (false, _) => "the server has not been met yet",
-            (_, true) => "read only",
-            _ => "",
+        let mut notes: Vec<String> = match (t.met, t.read_only) {
+            (false, _) => vec!["the server has not been met yet".to_owned()],
+            (_, true) => vec!["read only".to_owned()],
+            _ => vec![],
         };
+        if t.null_keys > 0 {
+            notes.push(format!("{} with NULL in the key: not synced", count(t.null_keys, "row", "rows")));
+        }
         lines.push(vec![
             t.table.clone(),
             t.rows.to_string(),
@@ -135,7 +138,7 @@ fn print_tables(status: &Status) {
             t.held.to_string(),
             t.refused.to_string(),
             t.root.chars().take(16).collect(),
-            note.to_owned(),
+            notes.join("; "),
         ]);
     }
     print_columns(&lines);

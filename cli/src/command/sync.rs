@@ -51,6 +51,16 @@ pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica) -> u8 {
     if !left.over_quota.is_empty() {
         tell!("hint: their rows wait here; on the server, see --containers-per-peer");
     }
+    for (table, other) in &left.in_other_capitals {
+        tell!(
+            "error: {table} is not synced: the server has that table as {other}, and names that differ in capitals alone are one to SQLite"
+        );
+        let [here, there] =
+            [table, other].map(|name| name.split_once('/').map_or(name.as_str(), |(_, table)| table));
+        tell!(
+            "hint: `piecewise untrack` it, `ALTER TABLE \"{here}\" RENAME TO \"{there}\"`, and `piecewise track` it again"
+        );
+    }
     for table in &left.not_granted {
         tell!("error: the server does not grant {table} to this device");
     }
@@ -59,7 +69,11 @@ pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica) -> u8 {
         tell!("hint: on the server, run `piecewise-server grant {device} '{table}=write'`");
         return code::NOT_GRANTED;
     }
-    if left.over_quota.is_empty() { 0 } else { code::NO_INTAKE }
+    match (left.over_quota.is_empty(), left.in_other_capitals.is_empty()) {
+        (false, _) => code::NO_INTAKE,
+        (true, false) => code::FAILED,
+        (true, true) => 0,
+    }
 }
 
 /// A file that is watched.

@@ -3,9 +3,15 @@
 use super::{about, open, open_bound};
 use crate::args::{Prefer, TablesArgs, TrackArgs};
 use crate::home::Home;
+use crate::output::count;
 use crate::report::Failure;
 use piecewise_core::replica::{Binding, Follow, Replica, ReplicaError, TrackOptions};
+use piecewise_core::store::schema::{NoteKind, TrackNote, TrackRefusal};
 use piecewise_server::{say, tell};
+use std::collections::BTreeMap;
+
+/// Tables named in one note.
+const NAMES_SHOWN: usize = 8;
 
 pub(crate) fn track(args: &TrackArgs) -> Result<(), Failure> {
     let home = Home::open()?;
@@ -28,24 +34,68 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
         prefer_local: args.prefer == Prefer::Local,
     };
     let tables: Vec<_> = tables.iter().map(|table| (table.clone(), options(table))).collect();
-    let (mut tracked, mut notes) = (vec![], vec![]);
+    let (mut tracked, mut notes, mut left) = (vec![], vec![], vec![]);
     let done = replica.track_all(&tables, |table, done| {
         match done {
-            Ok(warnings) => {
+            Ok(of_table) => {
                 tracked.push(table.to_owned());
-                notes.extend(warnings);
+                notes.extend(of_table.into_iter().map(|note| (table.to_owned(), note)));
             }
             // With --all, what cannot be tracked is told and left.
-            Err(error @ ReplicaError::Refused(_)) if args.all => notes.push(error.to_string()),
+            Err(ReplicaError::Refused(refusal)) if args.all => left.push((table.to_owned(), refusal)),
             Err(error) => return Err(error),
         }
         Ok(())
     });
     done.map_err(|e| about(&args.file, e))?;
     tracked.iter().for_each(|table| say!("{table} is tracked"));
-    notes.iter().for_each(|note| tell!("note: {note}"));
+    tell_notes(&notes);
+    tell_what_is_left(&left);
     say!("`piecewise sync {0}` or `piecewise watch {0}` exchanges rows with the server", args.file.display());
     Ok(())
+}
+
+/// Tells what may surprise; what is the same for many tables once.
+fn tell_notes(notes: &[(String, TrackNote)]) {
+    let tables: Vec<_> =
+        notes.iter().filter(|(_, n)| n.kind == NoteKind::IntegerKey).map(|(t, _)| t.as_str()).collect();
+    for (_, note) in notes.iter().filter(|(_, note)| note.kind != NoteKind::IntegerKey || tables.len() == 1) {
+        tell!("note: {}", note.text);
+    }
+    if tables.len() > 1 {
+        tell!(
+            "note: {} tables have an INTEGER PRIMARY KEY ({}): two machines that insert offline may give out the same number. \
+             Neither row is lost (see `piecewise conflicts`), but a TEXT key of random bytes avoids it",
+            tables.len(),
+            some_of(&tables)
+        );
+    }
+}
+
+/// Tells in one summary which tables are left out: first those with a reason of their own.
+fn tell_what_is_left(left: &[(String, TrackRefusal)]) {
+    if left.is_empty() {
+        return;
+    }
+    let mut lines = vec![format!("note: {} left out", count(left.len() as u64, "table is", "tables are"))];
+    let mut alike: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (table, refusal) in left {
+        match refusal.common() {
+            Some(reason) => alike.entry(reason).or_default().push(table),
+            None => lines.push(format!("  {refusal}")),
+        }
+    }
+    lines.extend(alike.iter().map(|(reason, tables)| format!("  {reason}: {}", some_of(tables))));
+    tell!("{}", lines.join("\n"));
+}
+
+/// Some names of a list, and how many more there are.
+fn some_of(names: &[&str]) -> String {
+    let shown = names.iter().take(NAMES_SHOWN).copied().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(NAMES_SHOWN).filter(|more| *more > 0) {
+        Some(more) => format!("{shown} and {more} more"),
+        None => shown,
+    }
 }
 
 fn bind(home: &Home, replica: &mut Replica, args: &TrackArgs) -> Result<(), Failure> {

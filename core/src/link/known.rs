@@ -63,13 +63,20 @@ impl Link {
         self.denied_for(replica, Denial::NotGranted)
     }
 
+    /// Containers of this file that the server has under names in other capitals, with those names. To SQLite both are one table.
+    pub fn in_other_capitals(&self, replica: &Replica) -> Vec<(String, String)> {
+        let name = |no: &i64| Some(replica.containers.get(no)?.name.clone());
+        self.known_as.iter().filter_map(|(no, other)| Some((name(no)?, other.clone()))).collect()
+    }
+
     /// Containers of this file that the server does not make, since this device has as many there as it may.
     pub fn over_quota(&self, replica: &Replica) -> Vec<String> {
         self.denied_for(replica, Denial::Quota)
     }
 
     fn denied_for(&self, replica: &Replica, why: Denial) -> Vec<String> {
-        let denied = self.denied.iter().filter(|(_, denial)| **denial == why);
+        let denied = self.denied.iter();
+        let denied = denied.filter(|(no, denial)| **denial == why && !self.known_as.contains_key(no));
         denied.filter_map(|(no, _)| Some(replica.containers.get(no)?.name.clone())).collect()
     }
 
@@ -178,9 +185,10 @@ impl Link {
         }
         let names: Vec<_> = opened.iter().map(|(_, t)| (t.name.as_str(), t.integer_keys)).collect();
         let numbers = replica.follow_containers(&names)?;
-        for ((id, _), no) in opened.into_iter().zip(numbers) {
+        for ((id, told), no) in opened.into_iter().zip(numbers) {
             let Some(no) = no else {
                 self.deny(&id, Denial::NotGranted);
+                self.tell_other_name(replica, &told.name);
                 continue;
             };
             self.known.insert(no);
@@ -210,8 +218,24 @@ impl Link {
             self.behind.remove(&no);
             self.ready.retain(|(_, n)| *n != no);
             self.denied.insert(no, denial);
+            match r.is_empty() {
+                true => self.known_as.remove(&no),
+                false => self.known_as.insert(no, r.text(NAME_LEN_MAX, "a container's name")?.to_owned()),
+            };
         }
         Ok(())
+    }
+
+    /// Adds to a denial the name, in other capitals, of the container that has the table, if the peer may know of it.
+    fn tell_other_name(&mut self, replica: &Replica, name: &str) {
+        let table = ContainerName::parse(name).map(|name| name.table().to_owned()).unwrap_or_default();
+        let other = replica.containers.of_table(&table).map(|c| c.name.clone());
+        let access = self.access_now();
+        let other = other
+            .filter(|other| other != name && other.eq_ignore_ascii_case(name) && access(other).is_some());
+        if let (Some(other), Some(frame)) = (other, self.outbox.back_mut()) {
+            put_bytes(frame, other.as_bytes());
+        }
     }
 
     fn deny(&mut self, id: &ContainerId, denial: Denial) {

@@ -3,7 +3,7 @@
 //! A file may hold ten thousand. So what is asked at every message is kept in indexes, and what only a container
 //! that changes needs (the shape of its table, the state behind its root) is read when it is asked for.
 
-use super::registry::ColumnBinding;
+use super::columns::ColumnBinding;
 use crate::feed::Feed;
 use crate::id::ContainerId;
 use crate::store::user_table::UserTable;

@@ -1,6 +1,7 @@
 //! Following: the file takes on what descriptions say, and tables that others made.
 
-use super::registry::{ColumnBinding, Follow};
+use super::columns::ColumnBinding;
+use super::registry::Follow;
 use super::{Replica, ReplicaError, Scan};
 use crate::change::Merge;
 use crate::container_name::{ContainerName, container_id};
@@ -9,7 +10,7 @@ use crate::id::PeerId;
 use crate::key::RowKey;
 use crate::message::Cursor;
 use crate::store::{documents, schema, segments};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// In a file with more containers, tables that others made are made together.
 const TABLES_ONE_BY_ONE: usize = 256;
@@ -66,18 +67,26 @@ impl Replica {
         let Some(description) = self.description(no)? else { return Ok(vec![]) };
         let state = &self.containers[&no];
         match self.user_table(no)? {
-            None if self.follows_all() && !schema::table_exists(&self.conn, &state.table)? => {
+            // One that was here and went is its user's to bring back.
+            None if self.follows_all()
+                && !state.has_table()
+                && !schema::table_exists(&self.conn, &state.table)? =>
+            {
                 self.set_scan(no, Scan::Make)?;
                 if self.containers.len() <= TABLES_ONE_BY_ONE { self.make_tables() } else { Ok(vec![]) }
             }
             None => Ok(vec![]),
             Some(user) => {
                 self.take_merges(no, &description)?;
-                let missing = description.columns_missing_in(&user.table);
+                let state = &self.containers[&no];
+                let missing = description.columns_besides(state.columns.iter().map(|c| c.key.as_str()));
+                // A renamed column may have the name of one that comes: that one stays in documents.
+                let has = |name: &str| user.table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+                let missing: Vec<_> = missing.into_iter().filter(|name| !has(name)).collect();
                 if missing.is_empty() || !self.follows_all() {
                     return Ok(vec![]);
                 }
-                let table = self.containers[&no].table.clone();
+                let table = state.table.clone();
                 for column in missing {
                     self.conn.execute_batch(&description.add_column_sql(&table, &column)?)?;
                 }
@@ -103,7 +112,7 @@ impl Replica {
     ///
     /// Call it in a transaction with nothing to capture.
     pub(crate) fn make_tables(&mut self) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
-        let mut made = BTreeSet::new();
+        let (mut made, mut descriptions) = (BTreeSet::new(), vec![]);
         for no in self.containers.unmade().clone() {
             self.set_scan(no, Scan::No)?;
             let Some(description) = self.description(no)? else { continue };
@@ -111,17 +120,21 @@ impl Replica {
             if schema::table_exists(&self.conn, &table)? {
                 continue; // a program has made one meanwhile
             }
-            for sql in description.create_table_sql(&table)? {
-                self.conn.execute_batch(&sql)?;
-            }
-            let binding = |(name, merge): (&str, Merge)| {
-                let name = name.to_owned();
-                ColumnBinding { key: name.clone(), name, merge, is_new: false }
-            };
+            self.conn.execute_batch(&description.create_table_sql(&table)?)?;
+            self.take_numbers(&description)?;
+            let binding = |(name, merge): (&str, Merge)| ColumnBinding { merge, ..ColumnBinding::new(name) };
             if let Some(state) = self.containers.get_mut(&no) {
                 state.columns = description.columns().map(binding).collect();
             }
             made.insert(no);
+            descriptions.push((table, description));
+        }
+        // After all tables, so that an index takes no table's name.
+        let is_free = |name: &str| schema::is_free_name(&self.conn, name).unwrap_or(false);
+        for (table, description) in &descriptions {
+            for sql in description.create_indexes_sql(table, is_free) {
+                self.conn.execute_batch(&sql)?;
+            }
         }
         self.note_schema()?;
         for no in &made {
@@ -133,6 +146,30 @@ impl Replica {
             rows.extend(self.rows_of_new_table(no)?);
         }
         Ok(rows)
+    }
+
+    /// Gives a clone the numbers by which its application knows its schema, unless it has some.
+    fn take_numbers(&self, description: &Description) -> Result<(), ReplicaError> {
+        let (user_version, application_id) = description.numbers();
+        for (pragma, wanted) in [("user_version", user_version), ("application_id", application_id)] {
+            let known: i32 = self.conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))?;
+            if known == 0 && wanted != 0 && !self.is_server {
+                self.conn.pragma_update(None, pragma, wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What of the tables here stays on the devices that have it, such as CHECK or triggers: a kind and a name each.
+    pub fn not_carried(&mut self) -> Result<BTreeMap<String, Vec<(String, String)>>, ReplicaError> {
+        let mut found = BTreeMap::new();
+        let tables: Vec<_> = self.containers.values().map(|c| (c.no, c.table.clone())).collect();
+        for (no, table) in tables {
+            if let Some(description) = self.description(no)?.filter(|d| !d.local().is_empty()) {
+                found.insert(table, description.local().to_vec());
+            }
+        }
+        Ok(found)
     }
 
     /// The rows that came before their table, if they are few; else they come into it bit by bit.

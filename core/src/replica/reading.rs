@@ -49,6 +49,8 @@ pub struct TableStatus {
     pub waiting_segments: u64,
     /// Changes of rows in those.
     pub waiting_changes: u64,
+    /// Rows with NULL in their key, which do not sync.
+    pub null_keys: u64,
     /// Rows held.
     pub held: u64,
     /// Rows refused.
@@ -201,10 +203,12 @@ impl Replica {
         }
         for state in self.containers.values() {
             let (waiting_segments, waiting_changes) = segments::count_unsent(&self.conn, state.no)?;
+            let user = self.user_table(state.no)?;
             tables.push(TableStatus {
                 table: state.table.clone(),
                 container: state.name.clone(),
-                rows: self.user_table(state.no)?.map_or(Ok(0), |u| u.count(&self.conn))?,
+                rows: user.as_ref().map_or(Ok(0), |u| u.count(&self.conn))?,
+                null_keys: user.map_or(Ok(0), |u| schema::null_keys(&self.conn, &u.table))?,
                 segments: state.feed.count(),
                 waiting_segments,
                 waiting_changes,

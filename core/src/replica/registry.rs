@@ -1,8 +1,8 @@
 //! The registry: which containers the file holds, and what is known of each.
 
+use super::columns::{self, ColumnBinding, Decided, columns_from_text, columns_text, store_columns};
 use super::containers::{ContainerState, Surroundings};
 use super::{Replica, ReplicaError, Scan};
-use crate::change::Merge;
 use crate::container_name::{ContainerName, container_id};
 use crate::description::Description;
 use crate::feed::Feed;
@@ -19,6 +19,8 @@ use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+/// The setting that lists the containers whose descriptions may lack something.
+const UNDESCRIBED: &str = "undescribed";
 /// Between names of tables in one text.
 const SEPARATOR: &str = "\u{1f}";
 
@@ -42,16 +44,6 @@ pub enum Follow {
     Tracked,
     /// Every one that may be seen, also those created later.
     All,
-}
-
-/// How a column of the table stands in documents.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ColumnBinding {
-    pub(crate) name: String,
-    pub(crate) key: String,
-    pub(crate) merge: Merge,
-    /// Whether it is new in the table, and documents may have values for it that are still to be filled in.
-    pub(crate) is_new: bool,
 }
 
 impl ContainerState {
@@ -85,9 +77,7 @@ impl ContainerState {
             Err(TrackRefusal::Store(error)) => return Err(error),
             Err(_) => return Ok(None),
         };
-        let mut columns = self.columns.clone();
-        let now: Vec<_> = table.columns.iter().map(|c| c.name.clone()).collect();
-        follow_renames(&mut columns, &now);
+        let columns = columns::by_name(&self.columns, &table);
         for column in &mut table.columns {
             if let Some(binding) = columns.iter().find(|b| b.name == column.name) {
                 column.merge = binding.merge;
@@ -142,6 +132,7 @@ impl Replica {
         self.binding = None;
         self.containers.clear();
         self.unsettled.clear();
+        self.undescribed.clear();
         self.schema_version = -1;
         self.kinds.take();
         if !layout::exists(&self.conn)? {
@@ -171,6 +162,9 @@ impl Replica {
         }
         let integer_keys = |no| self.containers.get(&no).map(|c| c.integer_keys);
         self.unsettled = holds::unsettled(&self.conn, integer_keys)?;
+        let undescribed: Option<String> = layout::meta(&self.conn, UNDESCRIBED)?;
+        let numbers = undescribed.iter().flat_map(|list| list.split(' ')).filter_map(|no| no.parse().ok());
+        self.undescribed = numbers.filter(|no| self.containers.get(no).is_some()).collect();
         Ok(())
     }
 
@@ -191,14 +185,18 @@ impl Replica {
             .filter(|c| c.fingerprint != Some(catalogue.of(&c.table).fingerprint))
             .map(|c| c.no)
             .collect();
-        let mut without = BTreeSet::new();
+        let (mut without, mut to_compare) = (BTreeSet::new(), BTreeSet::new());
         for no in changed {
-            if !self.look_again(no, &catalogue)? {
+            let look = self.look_again(no, &catalogue)?;
+            if !look.triggers_are_there {
                 without.insert(no);
+            }
+            if look.to_compare {
+                to_compare.insert(no);
             }
         }
         self.renew_triggers(&without)?;
-        for no in without {
+        for no in without.union(&to_compare).copied() {
             // A scan that had come some way has not seen what was written there meanwhile.
             match self.containers[&no].scan() {
                 Scan::Meet | Scan::Make => {}
@@ -211,32 +209,36 @@ impl Replica {
         self.note_schema()
     }
 
-    /// Takes in how a table looks after its schema changed; whether the triggers are as they should be.
-    fn look_again(&mut self, no: i64, catalogue: &Catalogue) -> Result<bool, ReplicaError> {
-        let new = |state: &ContainerState| state.columns.iter().filter(|c| c.is_new).count();
-        let before = new(&self.containers[&no]);
+    /// Takes in how a table looks after its schema changed.
+    fn look_again(&mut self, no: i64, catalogue: &Catalogue) -> Result<Look, ReplicaError> {
+        let decided = self.decide_columns(no)?;
         self.read_user_table(no)?;
         let seen = catalogue.of(&self.containers[&no].table);
         self.set_app_triggers(no, seen.app_triggers)?;
         let Some(user) = self.user_table(no)? else {
             self.set_fingerprint(no, None)?;
-            return Ok(true);
+            return Ok(Look { triggers_are_there: true, to_compare: false });
         };
         let state = &self.containers[&no];
-        let are = triggers::are(&seen.triggers, no, &user.table, mode(state));
+        let triggers_are_there = triggers::are(&seen.triggers, no, &user.table, mode(state));
+        let scan = state.scan();
+        // Nobody knows what became of a table while it was not here, or had another name.
+        let was_away = state.fingerprint.is_none() && triggers_are_there;
+        let to_compare = decided == Decided::ByRows || was_away;
+        if to_compare {
+            // Where they have other columns, they may clash with other rows.
+            let held = holds::all(&self.conn, no, user.has_integer_key())?;
+            self.unsettled.extend(held.into_iter().map(|(key, _)| (no, key)));
+        }
         // A table that is being filled is filled from the start again, for the sake of one more column.
-        let to_fill = match state.scan() {
-            Scan::No => new(state) > 0,
-            Scan::Fill => new(state) > before,
-            _ => false,
-        };
-        if to_fill {
+        if decided == Decided::Added && matches!(scan, Scan::No | Scan::Fill) {
             self.set_scan(no, Scan::Fill)?;
         }
-        if are {
+        if triggers_are_there {
             self.set_fingerprint(no, Some(seen.fingerprint))?;
         }
-        Ok(are)
+        self.set_undescribed(no, true)?;
+        Ok(Look { triggers_are_there, to_compare })
     }
 
     /// Drops the triggers of containers, if they have any, and makes them anew. Call it in a transaction.
@@ -286,7 +288,7 @@ impl Replica {
     }
 
     /// What kind of table each is.
-    pub(super) fn kinds(&self) -> Result<&Kinds, StoreError> {
+    pub(crate) fn kinds(&self) -> Result<&Kinds, StoreError> {
         if let Some(known) = self.kinds.get() {
             return Ok(known);
         }
@@ -452,6 +454,7 @@ impl Replica {
     pub(crate) fn forget_containers(&mut self, numbers: &BTreeSet<i64>) -> Result<(), ReplicaError> {
         triggers::remove(&self.conn, numbers)?;
         for no in numbers {
+            self.set_undescribed(*no, false)?;
             self.containers.remove(*no);
             self.touched.remove(no);
             documents::forget(&self.conn, *no)?;
@@ -473,6 +476,19 @@ impl Replica {
         }
         // Their segments' numbers are given out again.
         self.history.clear();
+        Ok(())
+    }
+
+    /// Notes whether the container's description may lack something of the table. Call it in a transaction.
+    pub(crate) fn set_undescribed(&mut self, no: i64, undescribed: bool) -> Result<(), ReplicaError> {
+        let changed = match undescribed {
+            true => self.undescribed.insert(no),
+            false => self.undescribed.remove(&no),
+        };
+        if changed {
+            let numbers: Vec<_> = self.undescribed.iter().map(i64::to_string).collect();
+            layout::set_meta(&self.conn, UNDESCRIBED, numbers.join(" "))?;
+        }
         Ok(())
     }
 
@@ -539,54 +555,15 @@ impl Replica {
     }
 }
 
+/// How a table stands after its schema changed.
+struct Look {
+    triggers_are_there: bool,
+    /// Whether its rows are to be compared with documents.
+    to_compare: bool,
+}
+
 pub(crate) fn mode(state: &ContainerState) -> Mode {
     if state.read_only { Mode::ReadOnly } else { Mode::Capture }
-}
-
-/// A column that went and one that came at the same place, with all others as before, is a column renamed.
-fn follow_renames(bindings: &mut Vec<ColumnBinding>, now: &[String]) {
-    let came: Vec<_> =
-        now.iter().filter(|name| !bindings.iter().any(|b| b.name == **name)).cloned().collect();
-    if bindings.len() == now.len() {
-        for (binding, name) in bindings.iter_mut().zip(now) {
-            if !now.contains(&binding.name) && came.contains(name) {
-                binding.name.clone_from(name);
-            }
-        }
-    }
-    for name in now {
-        if !bindings.iter().any(|b| b.name == *name) {
-            let key = name.clone();
-            bindings.push(ColumnBinding { name: name.clone(), key, merge: Merge::Register, is_new: true });
-        }
-    }
-    let place = |b: &ColumnBinding| now.iter().position(|n| *n == b.name).unwrap_or(usize::MAX);
-    bindings.retain(|b| now.contains(&b.name));
-    bindings.sort_by_key(place);
-}
-
-fn columns_text(columns: &[ColumnBinding]) -> String {
-    let line = |c: &ColumnBinding| {
-        format!("{}\u{1f}{}\u{1f}{}\u{1f}{}", c.name, c.key, c.merge.code(), u8::from(c.is_new))
-    };
-    columns.iter().map(line).collect::<Vec<_>>().join("\u{1e}")
-}
-
-fn columns_from_text(text: &str) -> Vec<ColumnBinding> {
-    let column = |line: &str| {
-        let mut parts = line.split('\u{1f}');
-        let (name, key) = (parts.next()?.to_owned(), parts.next()?.to_owned());
-        let merge = Merge::from_code(parts.next()?.parse().ok()?)?;
-        let is_new = parts.next()? == "1";
-        Some(ColumnBinding { name, key, merge, is_new })
-    };
-    text.split('\u{1e}').filter_map(column).collect()
-}
-
-pub(crate) fn store_columns(conn: &Connection, no: i64, columns: &[ColumnBinding]) -> Result<(), StoreError> {
-    conn.prepare_cached("UPDATE piecewise_containers SET columns = ?1 WHERE no = ?2 AND columns <> ?1")?
-        .execute(params![columns_text(columns), no])?;
-    Ok(())
 }
 
 fn read_containers(conn: &Connection) -> Result<Vec<ContainerState>, StoreError> {

@@ -1,10 +1,10 @@
 //! Tracking: a table begins or ends to take part in sync.
 
-use super::registry::ColumnBinding;
+use super::columns::ColumnBinding;
 use super::{Replica, ReplicaError, Scan};
 use crate::change::Merge;
 use crate::container_name::ContainerName;
-use crate::store::schema::TrackRefusal;
+use crate::store::schema::{TrackNote, TrackRefusal};
 use crate::store::user_table::quote;
 use crate::store::{layout, schema};
 use crate::table::{Affinity, Table, TableKey};
@@ -25,41 +25,41 @@ pub struct TrackOptions {
 impl Replica {
     /// Begins to track a table: adds triggers to it and a few tables of ours beside it.
     ///
-    /// Gives warnings about what may surprise. Its rows go out once the server has been met.
-    pub fn track(&mut self, table: &str, options: &TrackOptions) -> Result<Vec<String>, ReplicaError> {
-        let mut warnings = vec![];
-        self.track_all(&[(table.to_owned(), options.clone())], |_, done| done.map(|w| warnings = w))?;
-        Ok(warnings)
+    /// Returns what may surprise. Its rows go out once the server has been met.
+    pub fn track(&mut self, table: &str, options: &TrackOptions) -> Result<Vec<TrackNote>, ReplicaError> {
+        let mut notes = vec![];
+        self.track_all(&[(table.to_owned(), options.clone())], |_, done| done.map(|n| notes = n))?;
+        Ok(notes)
     }
 
     /// Begins to track tables: all of them or, after an error, none.
     ///
-    /// `tell` hears of each what to be warned of, or why it cannot be tracked; what it returns as an error ends it all.
+    /// `tell` hears of each what may surprise, or why it cannot be tracked; what it returns as an error ends it all.
     pub fn track_all(
         &mut self,
         tables: &[(String, TrackOptions)],
-        mut tell: impl FnMut(&str, Result<Vec<String>, ReplicaError>) -> Result<(), ReplicaError>,
+        mut tell: impl FnMut(&str, Result<Vec<TrackNote>, ReplicaError>) -> Result<(), ReplicaError>,
     ) -> Result<(), ReplicaError> {
         let database = self.binding.as_ref().ok_or(ReplicaError::NotBound)?.database.clone();
         self.transaction(|r| {
             let mut begun = BTreeSet::new();
             for (table, options) in tables {
-                let warnings = match Plan::new(r, &database, table, options) {
+                let notes = match Plan::new(r, &database, table, options) {
                     Ok(plan) => {
-                        let (no, warnings) = r.begin_to_track(plan)?;
+                        let (no, notes) = r.begin_to_track(plan)?;
                         begun.insert(no);
-                        Ok(warnings)
+                        Ok(notes)
                     }
                     Err(refusal) => Err(refusal),
                 };
-                tell(table, warnings)?;
+                tell(table, notes)?;
             }
             r.install_triggers(&begun)
         })
     }
 
     /// Its triggers are still to be made.
-    fn begin_to_track(&mut self, plan: Plan) -> Result<(i64, Vec<String>), ReplicaError> {
+    fn begin_to_track(&mut self, plan: Plan) -> Result<(i64, Vec<TrackNote>), ReplicaError> {
         let Plan { table, name, columns, prefer_local } = plan;
         // What came for it before it had a table comes again, and meets the rows that are here.
         if let Some(no) = self.containers.of_table(&table.name).map(|c| c.no) {
@@ -69,7 +69,7 @@ impl Replica {
         let no = self.add_container(&name, integer_keys, columns, Scan::Meet)?;
         self.set_prefer_local(no, prefer_local)?;
         self.read_user_table(no)?;
-        Ok((no, schema::warnings(&self.conn, &table)?))
+        Ok((no, schema::notes(&self.conn, &table)?))
     }
 
     /// Ends tracking tables: their rows stay, all that was added for them goes.
@@ -145,16 +145,7 @@ fn bindings(table: &Table, options: &TrackOptions) -> Result<Vec<ColumnBinding>,
         kind,
         why,
     };
-    let mut bindings: Vec<_> = table
-        .columns
-        .iter()
-        .map(|c| ColumnBinding {
-            name: c.name.clone(),
-            key: c.name.clone(),
-            merge: Merge::Register,
-            is_new: false,
-        })
-        .collect();
+    let mut bindings: Vec<_> = table.columns.iter().map(|c| ColumnBinding::new(&c.name)).collect();
     let wanted = options.text.iter().map(|c| (c, Merge::Text, "text"));
     let wanted = wanted.chain(options.counter.iter().map(|c| (c, Merge::Counter, "counter")));
     for (name, merge, kind) in wanted {

@@ -6,6 +6,7 @@ use crate::key::RowKey;
 use crate::table::Table;
 use crate::value::Value;
 use rusqlite::{Connection, Statement};
+use std::collections::HashSet;
 
 /// A row that was written.
 #[derive(Debug)]
@@ -116,6 +117,28 @@ pub(crate) fn of(conn: &Connection, container: i64) -> Result<Vec<Entry>, StoreE
 pub(crate) fn any_of(conn: &Connection, container: i64) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM piecewise_log WHERE container = ? LIMIT 1";
     Ok(conn.prepare_cached(sql)?.exists([container])?)
+}
+
+/// Those of some keys of a container that were written since it was captured last.
+pub(crate) fn keys_among(
+    conn: &Connection,
+    container: i64,
+    table: &Table,
+    wanted: &HashSet<RowKey>,
+) -> Result<HashSet<RowKey>, StoreError> {
+    let mut found = HashSet::new();
+    let mut last = 0;
+    while found.len() < wanted.len() {
+        let sql = "SELECT * FROM piecewise_log WHERE container = ? AND seq > ? ORDER BY seq LIMIT 4096";
+        let mut stmt = conn.prepare_cached(sql)?;
+        stmt.raw_bind_parameter(1, container)?;
+        stmt.raw_bind_parameter(2, last)?;
+        let some = entries(&mut stmt)?;
+        let Some(entry) = some.last() else { break };
+        last = entry.seq;
+        found.extend(some.iter().flat_map(|entry| entry.keys(table)).filter(|key| wanted.contains(key)));
+    }
+    Ok(found)
 }
 
 /// Keys of the table's rows after a key, in key order, at most `limit`.
