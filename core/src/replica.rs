@@ -11,6 +11,7 @@ mod refusals;
 mod registry;
 mod relations;
 pub(crate) mod standing;
+mod stops;
 mod supervised;
 mod talks;
 mod tracking;
@@ -23,6 +24,7 @@ pub use reading::{
 };
 pub use registry::{Binding, Follow};
 pub use standing::Standing;
+pub use stops::{StopKind, StopNews, Stopped};
 pub use talks::{Overview, OverviewOf, Talk, Waiting};
 pub use tracking::TrackOptions;
 
@@ -115,6 +117,26 @@ pub enum ReplicaError {
         /// What was looked for.
         what: String,
     },
+    /// Something that concerns one table; all others can go on.
+    #[error("table {table}: {why}")]
+    Table {
+        /// The container's number in this file.
+        no: i64,
+        /// The table.
+        table: String,
+        /// What kind of stop it is.
+        kind: StopKind,
+        /// The cause in words.
+        why: String,
+        /// The error.
+        source: StoreError,
+    },
+    /// Rows that are held, and would be in no table.
+    #[error("{} held and in no table", rows_are(.rows.len()))]
+    Held {
+        /// The rows.
+        rows: Vec<HeldRow>,
+    },
     /// Changes that cannot be made as asked.
     #[error("{what}")]
     Invalid {
@@ -133,7 +155,7 @@ impl ReplicaError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Store(error) => error.hint(),
+            Self::Store(error) | Self::Table { source: error, .. } => error.hint(),
             Self::NotBound => Some("run `piecewise track FILE TABLE --as DATABASE`".into()),
             Self::AlreadyBound { database } => {
                 Some(format!("use `--as {database}`, or another file; a file belongs to one database"))
@@ -179,6 +201,17 @@ pub struct Replica {
     kinds: OnceCell<Kinds>,
     pub(crate) is_server: bool,
     clock_offset_ms: i64,
+    /// The time that the caller told last.
+    pub(crate) told_time: Timestamp,
+    /// What is to be told of stops: of this transaction, and of those before.
+    stops_to_tell: Vec<StopNews>,
+    stop_news: Vec<StopNews>,
+    /// Whether stops that may have passed are still to be looked at after the start.
+    retries_stopped: bool,
+    /// Whether tables that could not be made are to be tried again.
+    pub(crate) makes_again: bool,
+    /// All entries of the log up to here are of containers that cannot be captured now.
+    pub(crate) log_from: i64,
     /// Captured rows whose constraints are still to be looked at.
     pub(crate) unsettled: Vec<(i64, crate::key::RowKey)>,
     /// Containers whose tables changed since their descriptions were looked at.
@@ -262,6 +295,12 @@ impl Replica {
             kinds: OnceCell::new(),
             is_server: false,
             clock_offset_ms: 0,
+            told_time: Timestamp(0),
+            stops_to_tell: vec![],
+            stop_news: vec![],
+            retries_stopped: true,
+            makes_again: false,
+            log_from: 0,
             unsettled: vec![],
             undescribed: BTreeSet::new(),
             restored: BTreeMap::new(),
@@ -376,6 +415,10 @@ impl Replica {
         let touched = std::mem::take(&mut self.touched);
         match done {
             Ok(value) => {
+                for news in std::mem::take(&mut self.stops_to_tell) {
+                    self.stop_news.retain(|old| old.table != news.table);
+                    self.stop_news.push(news);
+                }
                 self.forget_roots(&touched);
                 touched.into_iter().for_each(|no| self.note_changed(no));
                 Ok(value)
@@ -384,6 +427,7 @@ impl Replica {
                 if !self.conn.is_autocommit() {
                     self.conn.execute_batch("ROLLBACK")?;
                 }
+                self.stops_to_tell.clear();
                 self.history.clear();
                 self.reload()?;
                 Err(error)
@@ -504,6 +548,10 @@ impl Replica {
         self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
         Ok(())
     }
+}
+
+fn rows_are(rows: usize) -> String {
+    if rows == 1 { "1 row is".into() } else { format!("{rows} rows are") }
 }
 
 /// A stream of bytes that cannot be guessed, from one seed.

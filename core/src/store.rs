@@ -88,6 +88,40 @@ impl StoreError {
         error.sqlite_error_code().is_some_and(|code| passing.contains(&code))
     }
 
+    /// Whether it is about the whole file, and not about one table in it.
+    pub(crate) fn is_of_file(&self) -> bool {
+        use ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
+            NotADatabase, OperationInterrupted, OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
+        };
+        match self {
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    CannotOpen
+                        | DatabaseBusy
+                        | DatabaseCorrupt
+                        | DatabaseLocked
+                        | DiskFull
+                        | FileLockingProtocolFailed
+                        | NotADatabase
+                        | OperationInterrupted
+                        | OutOfMemory
+                        | PermissionDenied
+                        | ReadOnly
+                        | SystemIoFailure
+                )
+            ),
+            Self::UnknownFormat { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a segment itself is what cannot be stored.
+    pub(crate) fn is_poison(&self) -> bool {
+        matches!(self, Self::Decode(_) | Self::Segment(_) | Self::BadChange { .. } | Self::WrongKey)
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

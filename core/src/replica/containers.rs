@@ -4,6 +4,7 @@
 //! that changes needs (the shape of its table, the state behind its root) is read when it is asked for.
 
 use super::columns::ColumnBinding;
+use super::stops::Stopped;
 use crate::feed::Feed;
 use crate::id::ContainerId;
 use crate::store::user_table::UserTable;
@@ -71,6 +72,8 @@ pub(crate) struct ContainerState {
     pub(crate) scan_after: Option<crate::key::RowKey>,
     /// Documents counted so far, and those of them whose rows are gone.
     pub(crate) counted: (u64, u64),
+    /// Why it cannot take part now.
+    pub(crate) stopped: Option<Stopped>,
     /// The schema of the table when it was looked at last.
     pub(super) fingerprint: Option<i64>,
     /// The table as it is now, once it was asked for; None while there is none.
@@ -90,6 +93,11 @@ impl ContainerState {
     /// was on its way is taken by `track` alone.
     pub(crate) fn has_table(&self) -> bool {
         !self.columns.is_empty()
+    }
+
+    /// Whether its table is neither captured nor written now.
+    pub(crate) fn is_halted(&self) -> bool {
+        self.stopped.as_ref().is_some_and(Stopped::halts)
     }
 
     /// Whether this device may only read it.
@@ -188,6 +196,11 @@ impl Containers {
         !self.unmet.is_empty()
     }
 
+    /// How many have not met their counterpart, or are not joined with it.
+    pub(crate) fn count_unmet(&self) -> u64 {
+        self.unmet.len() as u64
+    }
+
     /// Those whose table is still to be made.
     pub(crate) fn unmade(&self) -> &BTreeSet<i64> {
         &self.unmade
@@ -247,13 +260,17 @@ impl Containers {
         for parent in &state.surroundings.parents {
             self.children.entry(parent.clone()).or_default().insert(no);
         }
-        match state.scan {
-            Scan::No => false,
-            Scan::Meet => self.unmet.insert(no),
-            Scan::Join => self.unmet.insert(no) && self.scanning.insert(no),
-            Scan::Make => self.unmade.insert(no),
-            _ => self.scanning.insert(no),
-        };
+        if matches!(state.scan, Scan::Meet | Scan::Join) {
+            self.unmet.insert(no);
+        }
+        // One that is halted is not gone through until it goes on.
+        let is_scanning = !matches!(state.scan, Scan::No | Scan::Meet | Scan::Make);
+        if is_scanning && !state.is_halted() {
+            self.scanning.insert(no);
+        }
+        if state.scan == Scan::Make {
+            self.unmade.insert(no);
+        }
         if state.surroundings.app_triggers {
             self.triggered.insert(no);
         }
