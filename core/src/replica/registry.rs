@@ -13,10 +13,10 @@ use crate::root::{Root, RootDigest};
 use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
 use crate::store::triggers::{self, Mode};
 use crate::store::user_table::UserTable;
-use crate::store::{StoreError, documents, holds, layout, schema};
+use crate::store::{StoreError, documents, holds, layout, schema, segments};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Tables above one another that are counted; schemas are not deeper.
@@ -159,8 +159,10 @@ impl Replica {
         self.clock_offset_ms = layout::meta(conn, "clock_offset_ms")?.unwrap_or(0);
         self.schema_version = layout::meta(conn, "schema_version")?.unwrap_or(-1);
         self.generation = layout::meta(conn, "generation")?.unwrap_or(0);
+        let away = read_away(conn)?;
         for state in read_containers(conn)? {
-            self.containers.insert(state);
+            let away = away.get(&state.no).copied();
+            self.containers.insert(ContainerState { away, ..state });
         }
         let integer_keys = |no| self.containers.get(&no).map(|c| c.integer_keys);
         self.unsettled = holds::unsettled(&self.conn, integer_keys)?;
@@ -218,14 +220,17 @@ impl Replica {
         let seen = catalogue.of(&self.containers[&no].table);
         self.set_app_triggers(no, seen.app_triggers)?;
         let Some(user) = self.user_table(no)? else {
+            if self.containers[&no].away.is_none() && self.containers[&no].has_table() {
+                let last = segments::last(&self.conn)?;
+                self.set_away(no, Some(last))?;
+            }
             self.set_fingerprint(no, None)?;
             return Ok(Look { triggers_are_there: true, to_compare: false });
         };
         let state = &self.containers[&no];
         let triggers_are_there = triggers::are(&seen.triggers, no, &user.table, mode(state));
         let scan = state.scan();
-        // Nobody knows what became of a table while it was not here, or had another name.
-        let was_away = state.fingerprint.is_none() && triggers_are_there;
+        let was_away = state.away.is_some();
         let to_compare = decided == Decided::ByRows || was_away;
         if to_compare {
             // Where they have other columns, they may clash with other rows.
@@ -233,7 +238,8 @@ impl Replica {
             self.unsettled.extend(held.into_iter().map(|(key, _)| (no, key)));
         }
         // A table that is being filled is filled from the start again, for the sake of one more column.
-        if decided == Decided::Added && matches!(scan, Scan::No | Scan::Fill) {
+        // What came for one that was not here is not in it yet.
+        if (decided == Decided::Added || was_away) && matches!(scan, Scan::No | Scan::Fill) {
             self.set_scan(no, Scan::Fill)?;
         }
         if triggers_are_there {
@@ -360,9 +366,7 @@ impl Replica {
         self.conn
             .prepare_cached("UPDATE piecewise_containers SET fingerprint = ?1 WHERE no = ?2")?
             .execute(params![fingerprint, no])?;
-        if let Some(state) = self.containers.get_mut(&no) {
-            state.fingerprint = fingerprint;
-        }
+        self.containers.change(no, |state| state.fingerprint = fingerprint);
         Ok(())
     }
 
@@ -409,6 +413,7 @@ impl Replica {
             feed: Feed::default(),
             scan_after: None,
             counted: (0, 0),
+            away: None,
             fingerprint: None,
             user: OnceCell::new(),
             read_only: false,
@@ -457,6 +462,7 @@ impl Replica {
         triggers::remove(&self.conn, numbers)?;
         for no in numbers {
             self.set_undescribed(*no, false)?;
+            self.set_away(*no, None)?;
             self.containers.remove(*no);
             self.touched.remove(no);
             documents::forget(&self.conn, *no)?;
@@ -478,6 +484,20 @@ impl Replica {
         }
         // Their segments' numbers are given out again.
         self.history.clear();
+        Ok(())
+    }
+
+    /// Notes up to which segment the table may show what documents do, while it is not here and until it is compared.
+    /// Call it in a transaction.
+    fn set_away(&mut self, no: i64, away: Option<i64>) -> Result<(), ReplicaError> {
+        let name = format!("away {no}");
+        match away {
+            Some(last) => layout::set_meta(&self.conn, &name, last)?,
+            None => layout::forget_meta(&self.conn, &name)?,
+        }
+        if let Some(state) = self.containers.get_mut(&no) {
+            state.away = away;
+        }
         Ok(())
     }
 
@@ -527,6 +547,9 @@ impl Replica {
         }
         state.columns.iter_mut().for_each(|c| c.is_new = false);
         store_columns(&self.conn, no, &state.columns)?;
+        if state.away.is_some() && state.fingerprint.is_some() {
+            self.set_away(no, None)?;
+        }
         self.set_scan(no, Scan::No)
     }
 
@@ -583,6 +606,13 @@ pub(crate) fn mode(state: &ContainerState) -> Mode {
     if state.read_only { Mode::ReadOnly } else { Mode::Capture }
 }
 
+fn read_away(conn: &Connection) -> Result<HashMap<i64, i64>, StoreError> {
+    let sql = "SELECT CAST(substr(name, 6) AS INTEGER), value FROM piecewise_meta WHERE name GLOB 'away *'";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let rows = stmt.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 fn read_containers(conn: &Connection) -> Result<Vec<ContainerState>, StoreError> {
     let mut stmt = conn.prepare(
         "SELECT no, id, name, table_name, integer_keys, read_only, scan, prefer_local, columns, parents, app_triggers,
@@ -608,6 +638,7 @@ fn read_containers(conn: &Connection) -> Result<Vec<ContainerState>, StoreError>
             // What cannot be read is gone through anew.
             scan_after: after.and_then(|after| documents::key_from_bytes(&after, integer_keys).ok()),
             counted: (0, 0),
+            away: None,
             fingerprint: row.get(11)?,
             user: OnceCell::new(),
             surroundings: Surroundings {
