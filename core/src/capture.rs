@@ -13,7 +13,7 @@ pub(crate) use pace::Pace;
 
 use crate::bytes::{Reader, put_bytes};
 use crate::change::{Change, Merge};
-use crate::document::View;
+use crate::document::{Evaluation, View};
 use crate::frame::{FrameWriter, KeyRef, OpKind, Template};
 use crate::id::Timestamp;
 use crate::key::{KEY_LEN_MAX, RowKey, decode_tuple, encode_tuple};
@@ -103,7 +103,7 @@ impl Replica {
             || scanning
             || !self.unsettled.is_empty()
             || !self.undescribed.is_empty()
-            || log::any(&self.conn, self.containers.any_unmet())?)
+            || log::any(&self.conn, self.containers.any_waiting())?)
     }
 
     fn capture_some(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
@@ -152,10 +152,10 @@ impl Replica {
     }
 
     fn capture_log(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
-        // The log of a container waits until its counterpart has been met.
-        let skip_unmet = self.containers.any_unmet();
+        // The log of a container waits until its counterpart has been met, and while its table is not here.
+        let skip_waiting = self.containers.any_waiting();
         let limit = self.pace.next();
-        let entries = log::read(&self.conn, skip_unmet, limit)?;
+        let entries = log::read(&self.conn, skip_waiting, limit)?;
         let Some(last) = entries.last().map(|e| e.seq) else { return Ok(Captured::default()) };
         let more = entries.len() == limit;
         let mut by_container: std::collections::BTreeMap<i64, Vec<Dirty>> = Default::default();
@@ -171,7 +171,7 @@ impl Replica {
             captured.rows += done.rows;
             captured.segments += done.segments;
         }
-        log::clear(&self.conn, last, skip_unmet)?;
+        log::clear(&self.conn, last, skip_waiting)?;
         Ok(captured)
     }
 
@@ -341,7 +341,10 @@ impl Replica {
         {
             return Ok(done);
         }
-        let view = self.history.view(&self.conn, no, key)?;
+        let view = match self.view_when_seen(no, key)? {
+            Some(view) => view,
+            None => self.history.view(&self.conn, no, key)?,
+        };
         let before = match refused {
             Some(shown) => shown.map(|bytes| decode_values(&bytes, user)).transpose()?,
             None if holds::find(&self.conn, no, key)?.is_some() => None,
@@ -355,6 +358,22 @@ impl Replica {
         Ok(row::edit(&view, user, before.as_ref(), now).map(|change| (change, before)))
     }
 
+    /// What a document showed when its table was there for the last time, if the table is back and changes came meanwhile
+    /// that are not in it yet.
+    fn view_when_seen(&mut self, no: i64, key: &RowKey) -> Result<Option<Arc<View>>, ReplicaError> {
+        let Some(away) = self.containers[&no].away else { return Ok(None) };
+        let changes = documents::changes(&self.conn, no, key)?;
+        if changes.iter().all(|at| at.segment() <= away) {
+            return Ok(None);
+        }
+        let mut document = Evaluation::default();
+        for at in changes.into_iter().filter(|at| at.segment() <= away) {
+            let (actor, change) = self.history.change(&self.conn, at)?;
+            document.add(self.history.hash(&self.conn, at)?, actor, &change);
+        }
+        Ok(Some(document.view().clone()))
+    }
+
     /// The same for a row whose document is one plain insert into registers, and which is not held: nothing needs
     /// to be evaluated, and only this row's values are taken from the segment. None: it is another one.
     fn changed_plain_row(
@@ -366,6 +385,10 @@ impl Replica {
     ) -> Result<Option<Option<ChangedRow>>, ReplicaError> {
         let Some((changes, outline)) = self.history.plain(&self.conn, no, key)? else { return Ok(None) };
         let registers = user.columns.iter().all(|c| c.merge == Merge::Register);
+        let came_unseen = |away: i64| changes[0].segment() > away;
+        if self.containers[&no].away.is_some_and(came_unseen) {
+            return Ok(None);
+        }
         if !registers || changes.len() > 1 || holds::find(&self.conn, no, key)?.is_some() {
             return Ok(None);
         }

@@ -74,6 +74,8 @@ pub(crate) struct ContainerState {
     pub(crate) counted: (u64, u64),
     /// Why it cannot take part now.
     pub(crate) stopped: Option<Stopped>,
+    /// The number of the last segment in the file when the table was there for the last time, until it is compared.
+    pub(crate) away: Option<i64>,
     /// The schema of the table when it was looked at last.
     pub(super) fingerprint: Option<i64>,
     /// The table as it is now, once it was asked for; None while there is none.
@@ -116,6 +118,8 @@ pub(crate) struct Containers {
     children: HashMap<String, BTreeSet<i64>>,
     /// Those that have not met their counterpart, or are not joined with it.
     unmet: BTreeSet<i64>,
+    /// Those whose table is not here, or does not fit.
+    absent: BTreeSet<i64>,
     /// Those whose table is still to be made.
     unmade: BTreeSet<i64>,
     /// Those with another scan to do.
@@ -191,9 +195,9 @@ impl Containers {
             .filter(move |parent| *parent != no)
     }
 
-    /// Whether the log of any waits until it has met its counterpart.
-    pub(crate) fn any_unmet(&self) -> bool {
-        !self.unmet.is_empty()
+    /// Whether the log of any waits until it has met its counterpart, or its table is here.
+    pub(crate) fn any_waiting(&self) -> bool {
+        !self.unmet.is_empty() || !self.absent.is_empty()
     }
 
     /// How many have not met their counterpart, or are not joined with it.
@@ -271,6 +275,9 @@ impl Containers {
         if state.scan == Scan::Make {
             self.unmade.insert(no);
         }
+        if state.fingerprint.is_none() && state.has_table() {
+            self.absent.insert(no);
+        }
         if state.surroundings.app_triggers {
             self.triggered.insert(no);
         }
@@ -287,6 +294,7 @@ impl Containers {
             }
         }
         self.unmet.remove(&no);
+        self.absent.remove(&no);
         self.unmade.remove(&no);
         self.scanning.remove(&no);
         self.triggered.remove(&no);

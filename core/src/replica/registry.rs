@@ -2,7 +2,8 @@
 
 use super::columns::{self, ColumnBinding, Decided, columns_from_text, columns_text, store_columns};
 use super::containers::{ContainerState, Surroundings};
-use super::{Replica, ReplicaError, Scan};
+use super::stops::{self, StopKind};
+use super::{Replica, ReplicaError, Scan, tracking};
 use crate::container_name::{ContainerName, container_id};
 use crate::description::Description;
 use crate::feed::Feed;
@@ -13,10 +14,10 @@ use crate::root::{Root, RootDigest};
 use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
 use crate::store::triggers::{self, Mode};
 use crate::store::user_table::UserTable;
-use crate::store::{StoreError, documents, holds, layout, schema};
+use crate::store::{StoreError, documents, holds, layout, schema, segments};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// The setting that lists the containers whose descriptions may lack something.
@@ -63,19 +64,20 @@ impl ContainerState {
         Ok(())
     }
 
-    /// The table as it is now, and how its columns stand in documents; None if there is none that fits.
-    fn look_at_table(
-        &self,
-        conn: &Connection,
-        kinds: &Kinds,
-    ) -> Result<Option<(UserTable, Vec<ColumnBinding>)>, StoreError> {
-        if !self.has_table() || !kinds.has(&self.table) {
+    /// The table as it is now, and how its columns stand in documents, or why there is none that fits; None if this
+    /// container has none yet.
+    fn look_at_table(&self, conn: &Connection, kinds: &Kinds) -> Result<Option<Found>, StoreError> {
+        if !self.has_table() {
             return Ok(None);
+        }
+        if !kinds.has(&self.table) {
+            let why = "the table is not in this file: it was dropped or has another name".to_owned();
+            return Ok(Some(Err((StopKind::Missing, why))));
         }
         let mut table = match schema::read_known_table(conn, kinds, &self.table) {
             Ok(table) => table,
             Err(TrackRefusal::Store(error)) => return Err(error),
-            Err(_) => return Ok(None),
+            Err(refusal) => return Ok(Some(Err((StopKind::Unfit, refusal.to_string())))),
         };
         let columns = columns::by_name(&self.columns, &table);
         for column in &mut table.columns {
@@ -86,9 +88,18 @@ impl ContainerState {
         let key =
             |name: &str| columns.iter().find(|b| b.name == name).map_or(name.to_owned(), |b| b.key.clone());
         let user = UserTable::new(table, key);
-        Ok((user.has_integer_key() == self.integer_keys).then_some((user, columns)))
+        if user.has_integer_key() != self.integer_keys {
+            let kind = |integer| if integer { "an INTEGER PRIMARY KEY" } else { "another kind of key" };
+            let (was, is) = (kind(self.integer_keys), kind(user.has_integer_key()));
+            let why = format!("the table's primary key has changed from {was} to {is}");
+            return Ok(Some(Err((StopKind::Key, why))));
+        }
+        Ok(Some(Ok((user, columns))))
     }
 }
+
+/// A table that fits its container, with how its columns stand in documents; or why it does not.
+type Found = Result<(UserTable, Vec<ColumnBinding>), (StopKind, String)>;
 
 impl Replica {
     /// Connects the file to a database; its own tables are made at the first time.
@@ -157,8 +168,14 @@ impl Replica {
         self.clock_offset_ms = layout::meta(conn, "clock_offset_ms")?.unwrap_or(0);
         self.schema_version = layout::meta(conn, "schema_version")?.unwrap_or(-1);
         self.generation = layout::meta(conn, "generation")?.unwrap_or(0);
+        let away = read_away(conn)?;
         for state in read_containers(conn)? {
-            self.containers.insert(state);
+            let away = away.get(&state.no).copied();
+            self.containers.insert(ContainerState { away, ..state });
+        }
+        self.log_from = 0;
+        for (no, stopped) in stops::read(&self.conn)? {
+            self.containers.change(no, |state| state.stopped = Some(stopped));
         }
         let integer_keys = |no| self.containers.get(&no).map(|c| c.integer_keys);
         self.unsettled = holds::unsettled(&self.conn, integer_keys)?;
@@ -173,7 +190,12 @@ impl Replica {
     /// Call it in a transaction.
     pub(super) fn refresh_schema(&mut self) -> Result<(), ReplicaError> {
         let version = schema::schema_version(&self.conn)?;
-        if version == self.schema_version || self.binding.is_none() {
+        if self.binding.is_none() {
+            return Ok(());
+        }
+        let is_new = version != self.schema_version;
+        let retried = self.take_retried();
+        if !is_new && retried.is_empty() {
             return Ok(());
         }
         let catalogue = Catalogue::read(&self.conn)?;
@@ -183,6 +205,7 @@ impl Replica {
             .containers
             .values()
             .filter(|c| c.fingerprint != Some(catalogue.of(&c.table).fingerprint))
+            .filter(|c| is_new || retried.contains(&c.no))
             .map(|c| c.no)
             .collect();
         let (mut without, mut to_compare) = (BTreeSet::new(), BTreeSet::new());
@@ -211,19 +234,32 @@ impl Replica {
 
     /// Takes in how a table looks after its schema changed.
     fn look_again(&mut self, no: i64, catalogue: &Catalogue) -> Result<Look, ReplicaError> {
+        let halts = Look { triggers_are_there: true, to_compare: false };
+        if !self.containers[&no].has_table() {
+            self.make_again(no)?;
+            self.set_fingerprint(no, None)?;
+            return Ok(halts);
+        }
+        let fault = match self.fault_of(no)? {
+            None => self.fault_of_key(no)?,
+            fault => fault,
+        };
+        if let Some((kind, why)) = fault {
+            self.stop(no, kind, &why)?;
+            return Ok(halts);
+        }
+        if self.containers[&no].is_halted() {
+            self.forget_stop(no)?;
+        }
         let decided = self.decide_columns(no)?;
         self.read_user_table(no)?;
         let seen = catalogue.of(&self.containers[&no].table);
         self.set_app_triggers(no, seen.app_triggers)?;
-        let Some(user) = self.user_table(no)? else {
-            self.set_fingerprint(no, None)?;
-            return Ok(Look { triggers_are_there: true, to_compare: false });
-        };
+        let Some(user) = self.user_table(no)? else { return Ok(halts) };
         let state = &self.containers[&no];
         let triggers_are_there = triggers::are(&seen.triggers, no, &user.table, mode(state));
         let scan = state.scan();
-        // Nobody knows what became of a table while it was not here, or had another name.
-        let was_away = state.fingerprint.is_none() && triggers_are_there;
+        let was_away = state.away.is_some();
         let to_compare = decided == Decided::ByRows || was_away;
         if to_compare {
             // Where they have other columns, they may clash with other rows.
@@ -231,7 +267,8 @@ impl Replica {
             self.unsettled.extend(held.into_iter().map(|(key, _)| (no, key)));
         }
         // A table that is being filled is filled from the start again, for the sake of one more column.
-        if decided == Decided::Added && matches!(scan, Scan::No | Scan::Fill) {
+        // What came for one that was not here is not in it yet.
+        if (decided == Decided::Added || was_away) && matches!(scan, Scan::No | Scan::Fill) {
             self.set_scan(no, Scan::Fill)?;
         }
         if triggers_are_there {
@@ -302,14 +339,58 @@ impl Replica {
         if let Some(known) = state.user.get() {
             return Ok(known.clone());
         }
-        let user = state.look_at_table(&self.conn, self.kinds()?)?.map(|(user, _)| Arc::new(user));
+        if state.is_halted() {
+            return Ok(None);
+        }
+        let found = state.look_at_table(&self.conn, self.kinds()?)?;
+        let user = found.and_then(Result::ok).map(|(user, _)| Arc::new(user));
         Ok(state.user.get_or_init(|| user).clone())
+    }
+
+    /// What is wrong with a container's table itself: it is gone, does not fit, or cannot be written here.
+    pub(super) fn fault_of(&self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
+        let Some(state) = self.containers.get(&no) else { return Ok(None) };
+        match state.look_at_table(&self.conn, self.kinds()?)? {
+            None => Ok(None),
+            Some(Err(fault)) => Ok(Some(fault)),
+            Some(Ok((user, _))) => match tracking::check_writable(&self.conn, &user.table) {
+                Ok(()) => Ok(None),
+                Err(TrackRefusal::Store(error)) => Err(error.into()),
+                Err(refusal) => Ok(Some((StopKind::NotWritable, refusal.to_string()))),
+            },
+        }
+    }
+
+    /// Whether a table's key is not the one that its container is described with. Call it in a transaction.
+    pub(super) fn fault_of_key(&mut self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
+        let found = match self.containers.get(&no) {
+            Some(state) => state.look_at_table(&self.conn, self.kinds()?)?,
+            None => None,
+        };
+        let Some(Ok((user, columns))) = found else { return Ok(None) };
+        let Some(description) = self.description(no)? else { return Ok(None) };
+        let described = description.key();
+        let key = user.table.key_columns();
+        let names: Vec<_> = key.iter().map(|n| user.table.columns[*n].name.clone()).collect();
+        // A column that documents do not know yet may be one that was renamed: only its place in the key is known.
+        let is_described = |name: &str, key: &str| {
+            let binding = columns.iter().find(|b| b.name == name);
+            binding.is_none_or(|b| b.is_new || b.key.eq_ignore_ascii_case(key))
+        };
+        let fits = described.len() == names.len()
+            && names.iter().zip(described).all(|(name, key)| is_described(name, key));
+        let (was, is) = (described.join(", "), names.join(", "));
+        Ok((!fits).then(|| (StopKind::Key, format!("the table's primary key has changed from ({was}) to ({is})"))))
     }
 
     /// Reads how the user's table looks now, and keeps what follows from it. Call it in a transaction.
     pub(crate) fn read_user_table(&mut self, no: i64) -> Result<(), ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(()) };
-        let (user, columns) = state.look_at_table(&self.conn, self.kinds()?)?.unzip();
+        if state.is_halted() {
+            return Ok(());
+        }
+        let found = state.look_at_table(&self.conn, self.kinds()?)?;
+        let (user, columns) = found.and_then(Result::ok).unzip();
         if let Some(columns) = &columns {
             store_columns(&self.conn, no, columns)?;
         }
@@ -354,13 +435,11 @@ impl Replica {
     }
 
     /// Notes the schema for which all is in place; None: it is looked at again once anybody changes the schema.
-    fn set_fingerprint(&mut self, no: i64, fingerprint: Option<i64>) -> Result<(), ReplicaError> {
+    pub(super) fn set_fingerprint(&mut self, no: i64, fingerprint: Option<i64>) -> Result<(), ReplicaError> {
         self.conn
             .prepare_cached("UPDATE piecewise_containers SET fingerprint = ?1 WHERE no = ?2")?
             .execute(params![fingerprint, no])?;
-        if let Some(state) = self.containers.get_mut(&no) {
-            state.fingerprint = fingerprint;
-        }
+        self.containers.change(no, |state| state.fingerprint = fingerprint);
         Ok(())
     }
 
@@ -371,6 +450,14 @@ impl Replica {
         // A description that cannot be read holds nothing up: the rows are stored and wait for a better one.
         let read = || Description::from_entries(entries.iter().map(|(k, v)| (k.as_str(), v))).ok();
         Ok(if entries.is_empty() { None } else { read() })
+    }
+
+    /// Why the container's description cannot be read; None if it can, or there is none.
+    pub(super) fn fault_of_description(&mut self, no: i64) -> Result<Option<String>, ReplicaError> {
+        let view = self.history.view(&self.conn, no, &RowKey::Description)?;
+        let entries = crate::row::description_entries(&view);
+        let read = Description::from_entries(entries.iter().map(|(k, v)| (k.as_str(), v)));
+        Ok(read.err().filter(|_| !entries.is_empty()).map(|error| error.to_string()))
     }
 
     /// Reads the state behind a root, before a segment is added.
@@ -407,6 +494,8 @@ impl Replica {
             feed: Feed::default(),
             scan_after: None,
             counted: (0, 0),
+            away: None,
+            stopped: None,
             fingerprint: None,
             user: OnceCell::new(),
             read_only: false,
@@ -455,6 +544,8 @@ impl Replica {
         triggers::remove(&self.conn, numbers)?;
         for no in numbers {
             self.set_undescribed(*no, false)?;
+            self.set_away(*no, None)?;
+            self.forget_stop(*no)?;
             self.containers.remove(*no);
             self.touched.remove(no);
             documents::forget(&self.conn, *no)?;
@@ -474,8 +565,23 @@ impl Replica {
             }
             self.conn.prepare_cached("DELETE FROM piecewise_containers WHERE no = ?")?.execute([no])?;
         }
+        self.log_from = 0;
         // Their segments' numbers are given out again.
         self.history.clear();
+        Ok(())
+    }
+
+    /// Notes up to which segment the table may show what documents do, while it is not here and until it is compared.
+    /// Call it in a transaction.
+    pub(super) fn set_away(&mut self, no: i64, away: Option<i64>) -> Result<(), ReplicaError> {
+        let name = format!("away {no}");
+        match away {
+            Some(last) => layout::set_meta(&self.conn, &name, last)?,
+            None => layout::forget_meta(&self.conn, &name)?,
+        }
+        if let Some(state) = self.containers.get_mut(&no) {
+            state.away = away;
+        }
         Ok(())
     }
 
@@ -525,6 +631,9 @@ impl Replica {
         }
         state.columns.iter_mut().for_each(|c| c.is_new = false);
         store_columns(&self.conn, no, &state.columns)?;
+        if state.away.is_some() && state.fingerprint.is_some() {
+            self.set_away(no, None)?;
+        }
         self.set_scan(no, Scan::No)
     }
 
@@ -566,6 +675,13 @@ pub(crate) fn mode(state: &ContainerState) -> Mode {
     if state.read_only { Mode::ReadOnly } else { Mode::Capture }
 }
 
+fn read_away(conn: &Connection) -> Result<HashMap<i64, i64>, StoreError> {
+    let sql = "SELECT CAST(substr(name, 6) AS INTEGER), value FROM piecewise_meta WHERE name GLOB 'away *'";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let rows = stmt.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 fn read_containers(conn: &Connection) -> Result<Vec<ContainerState>, StoreError> {
     let mut stmt = conn.prepare(
         "SELECT no, id, name, table_name, integer_keys, read_only, scan, prefer_local, columns, parents, app_triggers,
@@ -591,6 +707,8 @@ fn read_containers(conn: &Connection) -> Result<Vec<ContainerState>, StoreError>
             // What cannot be read is gone through anew.
             scan_after: after.and_then(|after| documents::key_from_bytes(&after, integer_keys).ok()),
             counted: (0, 0),
+            away: None,
+            stopped: None,
             fingerprint: row.get(11)?,
             user: OnceCell::new(),
             surroundings: Surroundings {

@@ -112,7 +112,7 @@ impl Plan {
 }
 
 /// Refuses a table that this program cannot write, such as one with a function in a CHECK that its application made.
-fn check_writable(conn: &Connection, table: &Table) -> Result<(), TrackRefusal> {
+pub(super) fn check_writable(conn: &Connection, table: &Table) -> Result<(), TrackRefusal> {
     let name = quote(&table.name);
     let column = quote(&table.columns[table.key_columns()[0]].name);
     for sql in [

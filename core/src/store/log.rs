@@ -47,24 +47,27 @@ pub(crate) fn widen(conn: &Connection, width: usize) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What leaves out entries of containers that have not met their counterpart, or are not joined with it.
-const OF_MET: &str =
-    "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container AND c.scan IN (1, 6))";
+/// What leaves out entries of containers that have not met their counterpart or are not joined with it, and of those
+/// whose table is not here or does not fit.
+const OF_READY: &str = "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container
+  AND (c.scan IN (1, 6) OR c.fingerprint IS NULL))";
 
-fn filter(skip_unmet: bool) -> String {
-    if skip_unmet { format!(" AND {OF_MET}") } else { String::new() }
+fn filter(skip_waiting: bool) -> String {
+    if skip_waiting { format!(" AND {OF_READY}") } else { String::new() }
 }
 
-/// Whether there is an entry; `skip_unmet`: of a container that has met its counterpart.
-pub(crate) fn any(conn: &Connection, skip_unmet: bool) -> Result<bool, StoreError> {
-    let sql = format!("SELECT 1 FROM piecewise_log WHERE seq > 0{} LIMIT 1", filter(skip_unmet));
+/// Whether there is an entry; `skip_waiting`: of a container whose rows can be captured.
+pub(crate) fn any(conn: &Connection, skip_waiting: bool) -> Result<bool, StoreError> {
+    let sql = format!("SELECT 1 FROM piecewise_log WHERE seq > 0{} LIMIT 1", filter(skip_waiting));
     Ok(conn.prepare_cached(&sql)?.exists([])?)
 }
 
-/// The first entries, at most `limit`; `skip_unmet`: of containers that have met their counterpart.
-pub(crate) fn read(conn: &Connection, skip_unmet: bool, limit: usize) -> Result<Vec<Entry>, StoreError> {
-    let sql =
-        format!("SELECT * FROM piecewise_log WHERE seq > 0{} ORDER BY seq LIMIT {limit}", filter(skip_unmet));
+/// The first entries, at most `limit`; `skip_waiting`: of containers whose rows can be captured.
+pub(crate) fn read(conn: &Connection, skip_waiting: bool, limit: usize) -> Result<Vec<Entry>, StoreError> {
+    let sql = format!(
+        "SELECT * FROM piecewise_log WHERE seq > 0{} ORDER BY seq LIMIT {limit}",
+        filter(skip_waiting)
+    );
     entries(&mut *conn.prepare_cached(&sql)?)
 }
 
@@ -94,9 +97,9 @@ pub(crate) fn last(conn: &Connection) -> Result<i64, StoreError> {
     Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Removes entries up to `last`; `skip_unmet`: of containers that have met their counterpart.
-pub(crate) fn clear(conn: &Connection, last: i64, skip_unmet: bool) -> Result<(), StoreError> {
-    conn.prepare_cached(&format!("DELETE FROM piecewise_log WHERE seq <= ?{}", filter(skip_unmet)))?
+/// Removes entries up to `last`; `skip_waiting`: of containers whose rows can be captured.
+pub(crate) fn clear(conn: &Connection, last: i64, skip_waiting: bool) -> Result<(), StoreError> {
+    conn.prepare_cached(&format!("DELETE FROM piecewise_log WHERE seq <= ?{}", filter(skip_waiting)))?
         .execute([last])?;
     Ok(())
 }
