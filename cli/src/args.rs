@@ -166,6 +166,10 @@ pub(crate) struct TablesArgs {
     /// Every tracked table.
     #[arg(long, conflicts_with = "tables")]
     pub(crate) all: bool,
+    /// Write held rows that cannot be put back into their tables to this new file, as JSON; without it they are listed, and
+    /// nothing is done.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) leave_held: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

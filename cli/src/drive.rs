@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Link, Stop};
-use piecewise_core::replica::{Replica, Talk};
+use piecewise_core::replica::{Replica, StopKind, Stopped, Talk};
 use piecewise_server::checkpoints::Checkpoints;
 use piecewise_server::commits::{Commits, Lookout};
 use piecewise_server::now;
@@ -155,14 +155,19 @@ pub(crate) struct LeftOut {
     pub(crate) over_quota: Vec<String>,
     /// Each with the name that the server has for it.
     pub(crate) in_other_capitals: Vec<(String, String)>,
+    /// Tables that cannot take part for another reason.
+    pub(crate) stopped: Vec<(String, Stopped)>,
 }
 
 impl LeftOut {
     pub(crate) fn of(link: &Link, replica: &Replica) -> Self {
+        let is_named = |kind| matches!(kind, StopKind::NotGranted | StopKind::OverQuota);
+        let stopped = replica.stopped().into_iter().filter(|(_, stopped)| !is_named(stopped.kind)).collect();
         Self {
             not_granted: link.not_granted(replica),
             over_quota: link.over_quota(replica),
             in_other_capitals: link.in_other_capitals(replica),
+            stopped,
         }
     }
 }
@@ -236,6 +241,11 @@ impl<'a> Drive<'a> {
                 self.dirty = true;
             }
             let stepped = self.step()?;
+            for news in self.replica.take_stop_news() {
+                if news.stopped.is_none() {
+                    piecewise_server::tell!("table {} goes on", news.table);
+                }
+            }
             self.note_live()?;
             if stepped {
                 continue;

@@ -42,7 +42,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Untrack(args) => command::track::untrack(&args),
         Command::Sync(args) => return command::sync::sync(&args),
         Command::Watch(args) => command::sync::watch(&args),
-        Command::Status(args) => command::status::run(&args),
+        Command::Status(args) => return command::status::run(&args),
         Command::Wait(args) => command::wait::run(&args),
         Command::Admin(args) => command::admin::run(&args),
         Command::Conflicts(args) => command::conflicts::run(args),

@@ -18,7 +18,7 @@ use crate::frame::{FrameWriter, KeyRef, OpKind, Template};
 use crate::id::Timestamp;
 use crate::key::{KEY_LEN_MAX, RowKey, decode_tuple, encode_tuple};
 use crate::message::RefusalReason;
-use crate::replica::{Captured, Replica, ReplicaError, Scan};
+use crate::replica::{Captured, Replica, ReplicaError, Scan, StopKind};
 use crate::row;
 use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, Segment};
 use crate::store::documents::Lines;
@@ -73,7 +73,8 @@ impl Replica {
         if self.binding.is_none() || !(self.others_changed_it()? || self.has_work()?) {
             return Ok(Captured::default());
         }
-        self.transaction(|r| r.capture_some(now))
+        self.told_time = now;
+        self.transaction_apart(|r| r.capture_some(now))
     }
 
     /// Captures everything that is dirty. Call it in a transaction, before rows are applied.
@@ -103,7 +104,8 @@ impl Replica {
             || scanning
             || !self.unsettled.is_empty()
             || !self.undescribed.is_empty()
-            || log::any(&self.conn, self.containers.any_waiting())?)
+            || self.makes_again
+            || log::any(&self.conn, self.log_from, self.containers.any_waiting())?)
     }
 
     fn capture_some(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
@@ -112,6 +114,12 @@ impl Replica {
             return Ok(captured);
         }
         self.describe_changed(now)?;
+        if std::mem::take(&mut self.makes_again) {
+            self.quietly(|r| {
+                let rows = r.make_tables()?;
+                r.settle(rows)
+            })?;
+        }
         // Nothing is written into tables while rows of any are to be compared: triggers of the application may reach them.
         let comparing: Vec<_> = self.comparing().map(|(no, _)| no).collect();
         let scanning = self.containers.scanning().map(|c| c.no);
@@ -121,13 +129,14 @@ impl Replica {
         tables.sort_unstable();
         let mut looked_at = 0;
         for (_, no) in tables.into_iter().take(SCANS_MAX) {
-            let (scanned, rows) = match self.containers[&no].scan() {
-                Scan::Join => self.join(no, now)?,
-                Scan::Count => self.count_gone(no)?,
-                Scan::Delete => self.delete_gone(no, now)?,
-                Scan::Fill => self.fill(no, now)?,
-                scan => self.scan(no, scan, now)?,
+            let scanned = match self.containers[&no].scan() {
+                Scan::Join => self.join(no, now),
+                Scan::Count => self.count_gone(no),
+                Scan::Delete => self.delete_gone(no, now),
+                Scan::Fill => self.fill(no, now),
+                scan => self.scan(no, scan, now),
             };
+            let (scanned, rows) = scanned.map_err(|e| e.of_table(self, no, StopKind::NotCaptured))?;
             captured.rows += scanned.rows;
             captured.segments += scanned.segments;
             captured.more = true;
@@ -155,23 +164,38 @@ impl Replica {
         // The log of a container waits until its counterpart has been met, and while its table is not here.
         let skip_waiting = self.containers.any_waiting();
         let limit = self.pace.next();
-        let entries = log::read(&self.conn, skip_waiting, limit)?;
-        let Some(last) = entries.last().map(|e| e.seq) else { return Ok(Captured::default()) };
+        let entries = log::read(&self.conn, self.log_from, skip_waiting, limit)?;
+        let Some(last) = entries.last().map(|e| e.seq) else {
+            self.log_from = log::last(&self.conn)?;
+            return Ok(Captured::default());
+        };
         let more = entries.len() == limit;
         let mut by_container: std::collections::BTreeMap<i64, Vec<Dirty>> = Default::default();
         for entry in &entries {
-            let Some(user) = self.user_table(entry.container)? else { continue };
+            let Some(user) = self.user_table(entry.container)? else {
+                // Nobody has noticed yet that its table is not as it was: its log is kept.
+                if let Some((kind, why)) = self.fault_of(entry.container)? {
+                    self.stop(entry.container, kind, &why)?;
+                    return Ok(Captured { more: true, ..Captured::default() });
+                }
+                continue;
+            };
             let time = self.corrected(Timestamp(entry.time)).min(self.corrected(now));
             let dirty = entry.keys(&user.table).map(|key| Dirty { key, time });
             by_container.entry(entry.container).or_default().extend(dirty);
         }
         let mut captured = Captured { more, ..Captured::default() };
         for (no, dirty) in by_container {
-            let done = self.capture_rows(no, dirty)?;
+            let done = self.capture_rows(no, dirty);
+            let done = done.map_err(|e| e.of_table(self, no, StopKind::NotCaptured))?;
             captured.rows += done.rows;
             captured.segments += done.segments;
         }
-        log::clear(&self.conn, last, skip_waiting)?;
+        log::clear(&self.conn, self.log_from, last, skip_waiting)?;
+        if !more {
+            // What is left is kept for tables that cannot be captured now: it is not read again each time.
+            self.log_from = log::last(&self.conn)?;
+        }
         Ok(captured)
     }
 
@@ -581,7 +605,7 @@ impl Replica {
             rows.extend(entry.keys(&user.table).map(|key| (entry.container, key)));
         }
         self.settle(rows)?;
-        Ok(log::clear_after(&self.conn, last)?)
+        Ok(log::clear_after(&self.conn, last, self.containers.any_waiting())?)
     }
 }
 

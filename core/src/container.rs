@@ -13,7 +13,7 @@ use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Seq, Timestamp};
 use crate::key::RowKey;
 use crate::message::{Accepted, Cursor, Have, Heard, Message, Refusal, RefusalReason, Segments};
-use crate::replica::{Replica, ReplicaError, Scan};
+use crate::replica::{Replica, ReplicaError, Scan, StopKind};
 use crate::segment::{Segment, SegmentError, claimed_len};
 use crate::session::{Role, Session};
 use crate::store::StoreError;
@@ -303,23 +303,26 @@ impl<'r> Container<'r> {
         let origin = Origin { peer, seq: if moves { message.reach.seq } else { Seq(0) } };
         let now = session.now;
         while self.replica.capture(now)?.more {}
-        let (no, from, refusals) = (self.no, session.peer, &mut session.refusals);
-        let mut stored = vec![];
-        let received = self.replica.transaction(|r| {
+        let (no, from) = (self.no, session.peer);
+        let (mut stored, mut refusals) = (vec![], vec![]);
+        let received = self.replica.transaction_apart(|r| {
             r.capture_all(now)?;
+            stored.clear();
+            refusals.clear();
             let mut received = Received::default();
-            for segment in checked {
+            for segment in &checked {
                 match segment {
                     Err((refusal, author, changes)) => {
-                        received.turned_away += u64::from(changes);
+                        received.turned_away += u64::from(*changes);
                         let (segment, reason) = (refusal.segment, refusal.reason as u8);
                         let container = r.place(no);
+                        let author = *author;
                         r.tell_log(now, || Event::Refused { container, segment, author, from, reason })?;
-                        refusals.push(refusal);
+                        refusals.push(*refusal);
                     }
                     Ok(segment) => {
                         let before = received.segments;
-                        r.apply(no, &segment, origin, now, &mut received)?;
+                        r.apply(no, segment, origin, now, &mut received)?;
                         if received.segments > before {
                             stored.push((segment.header.author, segment.bytes().len()));
                         }
@@ -331,6 +334,7 @@ impl<'r> Container<'r> {
             }
             Ok(received)
         })?;
+        session.refusals.append(&mut refusals);
         if let Role::Responder(authority) = &session.role {
             stored.iter().for_each(|(author, bytes)| authority.stored(author, *bytes));
         }
@@ -386,7 +390,7 @@ impl<'r> Container<'r> {
             return Err(SyncError::Protocol { what: "a client refused a segment" });
         }
         let no = self.no;
-        let (refused, places) = self.replica.transaction(|r| {
+        let (refused, places) = self.replica.transaction_apart(|r| {
             r.capture_all(session.now)?;
             r.withdraw(no, refusals, session.now)
         })?;
@@ -450,7 +454,7 @@ impl<'r> Container<'r> {
         session.behind = !mine;
         if mine && state.scan() == Scan::Meet {
             let (no, now) = (self.no, session.now);
-            self.replica.transaction(|r| {
+            self.replica.transaction_apart(|r| {
                 r.set_scan(no, Scan::Join)?;
                 // The description comes before all rows in the feed, so that the table is there for them.
                 r.describe(no, r.corrected(now))
@@ -459,7 +463,7 @@ impl<'r> Container<'r> {
         }
         let quiet = session.repair.is_none() && session.outbox.is_empty() && session.wanted.is_empty();
         let current = said.tip == state.feed.tip && said.cursors.first() == session.cursors.first();
-        let done = session.after_repair.is_none() && state.scan() == Scan::No;
+        let done = session.after_repair.is_none() && (state.scan() == Scan::No || state.is_halted());
         if !(mine && theirs && quiet && current && done) {
             session.level = false;
             return Ok(());
@@ -514,7 +518,8 @@ impl Replica {
                 || !self.is_described_by(no, segment)?);
         let with_triggers = self.containers.any_triggers();
         self.quietly(|r| {
-            let mut taken = r.take_in(no, segment, origin, !keeps)?;
+            let taken = r.take_in(no, segment, origin, !keeps);
+            let mut taken = taken.map_err(|e| e.of_table(r, no, StopKind::NotApplied))?;
             received.rows += taken.rows;
             received.segments += u64::from(taken.is_new);
             if taken.description {

@@ -13,7 +13,7 @@ use crate::change::Action;
 use crate::document::View;
 use crate::id::Actor;
 use crate::key::RowKey;
-use crate::replica::{Replica, ReplicaError, Scan};
+use crate::replica::{Replica, ReplicaError, Scan, StopKind};
 use crate::row;
 use crate::store::documents;
 use crate::store::holds::{self, Claim, HoldKind};
@@ -82,7 +82,8 @@ impl Replica {
     fn settle_all(&mut self, rows: Vec<(i64, RowKey)>, mut queue: Queue) -> Result<(), ReplicaError> {
         rows.into_iter().for_each(|(no, key)| queue.push(no, key));
         while let Some((no, key)) = queue.pop() {
-            self.settle_row(no, key, &mut queue)?;
+            let settled = self.settle_row(no, key, &mut queue);
+            settled.map_err(|e| e.of_table(self, no, StopKind::NotApplied))?;
         }
         Ok(())
     }

@@ -163,6 +163,9 @@ impl ReplicaError {
             Self::Refused(refusal) => refusal.hint(),
             Self::NotTracked { table } => Some(format!("run `piecewise track FILE {table}`")),
             Self::BadMerge { .. } => Some("leave the column out; of two edits the later then shows".into()),
+            Self::Held { .. } => Some(
+                "make room for them, such as by another value; or `piecewise untrack … --leave-held FILE.json` keeps them in a new file".into(),
+            ),
             Self::NotFound { .. } | Self::BadName { .. } => {
                 Some("check the spelling, also of capital letters".into())
             }
@@ -368,6 +371,7 @@ impl Replica {
 
     /// How far the server's clock is ahead of ours, learnt at the handshake. Writes nothing unless it has moved.
     pub fn set_clock_offset(&mut self, server: Timestamp, here: Timestamp) -> Result<(), ReplicaError> {
+        self.told_time = here;
         let offset = server.0 as i64 - here.0 as i64;
         self.clock_offset_ms = offset;
         if self.binding.is_none() {

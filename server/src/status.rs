@@ -98,7 +98,7 @@ async fn figures(server: &Server, grants: &[Grant]) -> Result<Value, crate::supe
     let (peers, more_peers) = peers(server, &reports, grants)?;
     // Those that are in use come first, and then those where something is held.
     let mut listed: Vec<_> = reports.iter().collect();
-    listed.sort_by_key(|report| (report.failed.is_none(), report.at_rest, report.containers.iter().all(|c| c.held == 0)));
+    listed.sort_by_key(|report| (report.failed.is_none(), report.at_rest, report.containers.iter().all(|c| c.held == 0 && c.stopped.is_none())));
     listed.truncate(LISTED_MAX);
     Ok(json!({
         "now_ms": crate::now().0,
@@ -132,6 +132,7 @@ fn totals(server: &Server, reports: &[Report], grants: &[Grant]) -> Value {
         "databases": reports.len(),
         "at_rest": reports.iter().filter(|report| report.at_rest).count(),
         "held": reports.iter().flat_map(|report| &report.containers).map(|c| c.held).sum::<u64>(),
+        "stopped": reports.iter().flat_map(|r| &r.containers).filter(|c| c.stopped.is_some()).count(),
         "cannot_be_opened": reports.iter().filter(|report| report.failed.is_some()).count(),
         "counts": (!meters.is_empty()).then(|| json!({
             "rows": sum(|m| m.received_rows.get() + m.sent_rows.get()),
@@ -144,7 +145,10 @@ fn totals(server: &Server, reports: &[Report], grants: &[Grant]) -> Value {
 fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
     let listed = report.containers.iter().take(LISTED_MAX);
     let containers: Vec<_> =
-        listed.map(|c| json!({ "name": c.name, "segments": c.segments, "held": c.held })).collect();
+        listed.map(|c| json!({
+            "name": c.name, "segments": c.segments, "held": c.held,
+            "stopped": c.stopped.as_ref().map(|s| json!({ "cause": s.kind.name(), "words": s.why, "since_ms": s.since.0 })),
+        })).collect();
     // Counts of the whole database are for those alone who may see all of it.
     let meter = administers_all(grants, &report.database).then(|| server.metrics.meter(&report.database));
     json!({
@@ -153,6 +157,7 @@ fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
         "containers": containers,
         "segments": report.containers.iter().map(|c| c.segments).sum::<u64>(),
         "held": report.containers.iter().map(|c| c.held).sum::<u64>(),
+        "stopped": report.containers.iter().filter(|c| c.stopped.is_some()).count(),
         "connected": report.links.len(),
         "at_rest": report.at_rest,
         "cannot_be_opened": report.failed,

@@ -230,7 +230,7 @@ impl Engine {
 
     /// Ends that.
     pub fn untrack(&mut self, table: &str) -> Result<(), JsValue> {
-        Ok(self.replica.untrack(&[table.to_owned()]).map_err(Fault::from)?)
+        Ok(self.replica.untrack(&[table.to_owned()]).map(drop).map_err(Fault::from)?)
     }
 
     /// Captures what was written; whether there is more.

@@ -37,9 +37,10 @@ pub(crate) fn run(args: &CloneArgs) -> Result<u8, Failure> {
         let progress = Progress::new(!args.output.json);
         let talked = Drive::new(&mut replica, &mut connection, server.key(), progress)?.until_level().await?;
         connection.close().await;
-        Ok((talked.summary, replica.status()?, replica.not_carried()?))
+        let exit = super::sync::tell_what_is_left_out(&talked.left_out, &replica);
+        Ok((talked, exit, replica.status()?, replica.not_carried()?))
     });
-    let (summary, status, not_carried) = match done {
+    let (talked, exit, status, not_carried) = match done {
         Ok(done) => done,
         Err(failure) => {
             if failure.code == code::NOT_GRANTED {
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &CloneArgs) -> Result<u8, Failure> {
             });
         }
     };
-    super::sync::print_summary(&args.database, &summary, args.output.json);
+    super::sync::print_summary(&args.database, &talked.summary, &talked.left_out, args.output.json);
     if !args.output.json {
         for table in &status.tables {
             say!("  {}: {}", table.table, crate::output::count(table.rows, "row", "rows"));
@@ -62,7 +63,7 @@ pub(crate) fn run(args: &CloneArgs) -> Result<u8, Failure> {
         }
         tell_what_is_not_carried(&not_carried);
     }
-    Ok(0)
+    Ok(exit)
 }
 
 /// Names what of the tables stays on the devices that have it.

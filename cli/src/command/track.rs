@@ -3,12 +3,15 @@
 use super::{about, open, open_bound};
 use crate::args::{Prefer, TablesArgs, TrackArgs};
 use crate::home::Home;
-use crate::output::count;
-use crate::report::Failure;
-use piecewise_core::replica::{Binding, Follow, Replica, ReplicaError, TrackOptions};
+use crate::output::{count, row, row_line};
+use crate::report::{Failure, code};
+use piecewise_core::replica::{Binding, Follow, HeldRow, Replica, ReplicaError, TrackOptions};
 use piecewise_core::store::schema::{NoteKind, TrackNote, TrackRefusal};
 use piecewise_server::{say, tell};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
 
 /// Tables named in one note.
 const NAMES_SHOWN: usize = 8;
@@ -148,9 +151,60 @@ pub(crate) fn untrack(args: &TablesArgs) -> Result<(), Failure> {
         true => replica.status()?.tables.into_iter().map(|t| t.table).collect(),
         false => args.tables.clone(),
     };
-    replica.untrack(&tables).map_err(|e| about(&args.file, e))?;
+    let mut written = Ok(0);
+    let done = replica.untrack_leaving(&tables, |rows| match &args.leave_held {
+        Some(path) => {
+            written = write_held(path, rows).map(|()| rows.len());
+            let failed = written.as_ref().err().map(|failure| failure.message.clone());
+            failed.map_or(Ok(()), |what| Err(ReplicaError::Invalid { what }))
+        }
+        None => Err(ReplicaError::Held { rows: rows.to_vec() }),
+    });
+    let left = written?;
+    let back = done.map_err(|error| {
+        if let ReplicaError::Held { rows } = &error {
+            for held in rows {
+                tell!("{} {}: {}", held.table, held.key, held.cause);
+                tell!("  {}", row_line(&held.values));
+            }
+        }
+        about(&args.file, error)
+    })?;
     tables.iter().for_each(|table| say!("{table} is no longer tracked"));
+    if back > 0 {
+        say!("{} put back into their tables", count(back, "held row was", "held rows were"));
+    }
+    if let (1.., Some(path)) = (left, &args.leave_held) {
+        say!("{} in {}", count(left as u64, "held row is", "held rows are"), path.display());
+    }
     Ok(())
+}
+
+/// Writes held rows to a new file that others cannot read, and waits until it is on the disk.
+fn write_held(path: &Path, rows: &[HeldRow]) -> Result<(), Failure> {
+    let entry = |h: &HeldRow| json!({ "table": h.table, "key": h.key, "cause": h.cause, "row": row(&h.values) });
+    let text = Value::from(rows.iter().map(entry).collect::<Vec<_>>()).to_string();
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let write = || -> std::io::Result<()> {
+        let mut file = options.open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        // The name is on the disk once its folder is.
+        #[cfg(unix)]
+        if let Some(folder) = path.canonicalize()?.parent() {
+            std::fs::File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(|error| {
+        Failure::new(format!("{} could not be written: {error}", path.display()))
+            .hint("name a file that does not exist yet, in a folder that can be written; nothing was done")
+            .code(code::FILE)
+    })
 }
 
 #[cfg(test)]

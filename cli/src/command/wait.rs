@@ -47,8 +47,9 @@ async fn until_level(
     loop {
         // What a watch notes is written to the file, so its writes tell when to look again.
         while Watching::is_on(home, replica)? {
-            if replica.waiting()?.is_over() {
-                return Ok(());
+            let waiting = replica.waiting()?;
+            if waiting.is_over() {
+                return if waiting.stopped == 0 { Ok(()) } else { Err(stopped(&waiting)) };
             }
             writes.wait().await;
         }
@@ -68,6 +69,11 @@ async fn until_level(
     }
 }
 
+fn stopped(waiting: &Waiting) -> Failure {
+    Failure::new(format!("{} stopped, all others are level", count(waiting.stopped, "table is", "tables are")))
+        .hint("`piecewise status FILE` says why")
+}
+
 fn left_out() -> Failure {
     Failure::new("not all tables can become level").code(code::NO_INTAKE)
 }
@@ -84,6 +90,16 @@ fn time_is_up(waiting: &Waiting, last: Option<Failure>) -> Failure {
 /// What keeps the two sides apart, in words.
 pub(super) fn describe(waiting: &Waiting) -> Vec<String> {
     let mut parts = vec![];
+    if waiting.stopped > 0 {
+        parts.push(format!("{} stopped", count(waiting.stopped, "table is", "tables are")));
+    }
+    if waiting.unmet > 0 && waiting.talk.is_some() {
+        let tables = count(waiting.unmet, "table has", "tables have");
+        parts.push(format!("{tables} not met the server's yet"));
+    }
+    if waiting.schema_changed {
+        parts.push("the schema has changed since it was synced".into());
+    }
     if waiting.rows > 0 {
         parts.push(format!("{} not captured", count(waiting.rows, "write", "writes")));
     }

@@ -1,12 +1,13 @@
 //! Known: the containers that the peer knows of. New ones are opened by either side, and a responder may deny them.
 
 use super::attach::has_news;
+use super::leaving::CAUSE_LEN_MAX;
 use super::{CONTAINERS, DENIED, LIST_MAX, Link, LinkError, NAME_LEN_MAX, OPEN};
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::container_name::{ContainerName, container_id};
 use crate::grant::Access;
 use crate::id::ContainerId;
-use crate::replica::{ContainerState, Replica, ReplicaError, Scan};
+use crate::replica::{ContainerState, Replica, ReplicaError, Scan, StopKind};
 use crate::root::RootDigest;
 use crate::session::Role;
 use std::collections::BTreeSet;
@@ -55,6 +56,7 @@ pub(super) enum Denial {
     NotGranted = 0,
     Quota = 1,
     IntakeStopped = 2,
+    Failed = 3,
 }
 
 impl Link {
@@ -74,7 +76,7 @@ impl Link {
         self.denied_for(replica, Denial::Quota)
     }
 
-    fn denied_for(&self, replica: &Replica, why: Denial) -> Vec<String> {
+    pub(super) fn denied_for(&self, replica: &Replica, why: Denial) -> Vec<String> {
         let denied = self.denied.iter();
         let denied = denied.filter(|(no, denial)| **denial == why && !self.known_as.contains_key(no));
         denied.filter_map(|(no, _)| Some(replica.containers.get(no)?.name.clone())).collect()
@@ -201,7 +203,7 @@ impl Link {
         Ok(())
     }
 
-    pub(super) fn receive_denied(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
+    pub(super) fn receive_denied(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
         if r.is_empty() {
             return Err(LinkError::Denied { database: self.database.clone() });
         }
@@ -210,18 +212,33 @@ impl Link {
             0 => Denial::NotGranted,
             1 => Denial::Quota,
             2 => Denial::IntakeStopped,
+            3 => Denial::Failed,
             _ => return Err(DecodeError::Invalid { what: "why a container is denied" }.into()),
         };
-        if let Some(no) = replica.containers.with_id(&id).map(|c| c.no) {
-            self.sessions.remove(&no);
-            self.unlevel.remove(&no);
-            self.behind.remove(&no);
-            self.ready.retain(|(_, n)| *n != no);
-            self.denied.insert(no, denial);
-            match r.is_empty() {
-                true => self.known_as.remove(&no),
-                false => self.known_as.insert(no, r.text(NAME_LEN_MAX, "a container's name")?.to_owned()),
-            };
+        let Some(no) = replica.containers.with_id(&id).map(|c| c.no) else { return Ok(()) };
+        self.forget_session(no);
+        self.denied.insert(no, denial);
+        self.known_as.remove(&no);
+        match denial {
+            Denial::NotGranted if !r.is_empty() => {
+                let other = r.text(NAME_LEN_MAX, "a container's name")?.to_owned();
+                let why = format!("the server has this table as {other}, which differs in capitals");
+                self.known_as.insert(no, other);
+                replica.note_session(no, Some((StopKind::NotGranted, &why)))?;
+            }
+            Denial::NotGranted => {
+                replica.note_session(no, Some((StopKind::NotGranted, "the server does not grant it to this device")))?;
+            }
+            Denial::Quota => {
+                let why = "the server makes no more tables for this device";
+                replica.note_session(no, Some((StopKind::OverQuota, why)))?;
+            }
+            Denial::Failed => {
+                let why = r.text(CAUSE_LEN_MAX, "a cause")?;
+                let why = format!("the server cannot take part with it: {why}");
+                replica.note_session(no, Some((StopKind::AtServer, &why)))?;
+            }
+            Denial::IntakeStopped => {}
         }
         Ok(())
     }
@@ -235,6 +252,14 @@ impl Link {
             .filter(|other| other != name && other.eq_ignore_ascii_case(name) && access(other).is_some());
         if let (Some(other), Some(frame)) = (other, self.outbox.back_mut()) {
             put_bytes(frame, other.as_bytes());
+        }
+    }
+
+    /// Tells the peer that the session of a container has ended, and why.
+    pub(super) fn deny_failed(&mut self, id: &ContainerId, why: &str) {
+        self.deny(id, Denial::Failed);
+        if let Some(frame) = self.outbox.back_mut() {
+            put_bytes(frame, why[..why.floor_char_boundary(CAUSE_LEN_MAX)].as_bytes());
         }
     }
 

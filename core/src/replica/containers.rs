@@ -120,6 +120,8 @@ pub(crate) struct Containers {
     unmet: BTreeSet<i64>,
     /// Those whose table is not here, or does not fit.
     absent: BTreeSet<i64>,
+    /// Those that cannot take part now.
+    stopped: BTreeSet<i64>,
     /// Those whose table is still to be made.
     unmade: BTreeSet<i64>,
     /// Those with another scan to do.
@@ -200,6 +202,11 @@ impl Containers {
         !self.unmet.is_empty() || !self.absent.is_empty()
     }
 
+    /// Those that cannot take part now.
+    pub(crate) fn stopped(&self) -> impl ExactSizeIterator<Item = &ContainerState> {
+        self.stopped.iter().map(|no| &self.all[no])
+    }
+
     /// How many have not met their counterpart, or are not joined with it.
     pub(crate) fn count_unmet(&self) -> u64 {
         self.unmet.len() as u64
@@ -275,6 +282,9 @@ impl Containers {
         if state.scan == Scan::Make {
             self.unmade.insert(no);
         }
+        if state.stopped.is_some() {
+            self.stopped.insert(no);
+        }
         if state.fingerprint.is_none() && state.has_table() {
             self.absent.insert(no);
         }
@@ -295,6 +305,7 @@ impl Containers {
         }
         self.unmet.remove(&no);
         self.absent.remove(&no);
+        self.stopped.remove(&no);
         self.unmade.remove(&no);
         self.scanning.remove(&no);
         self.triggered.remove(&no);

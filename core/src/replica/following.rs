@@ -2,6 +2,7 @@
 
 use super::columns::ColumnBinding;
 use super::registry::Follow;
+use super::stops::StopKind;
 use super::{Replica, ReplicaError, Scan};
 use crate::change::Merge;
 use crate::container_name::{ContainerName, container_id};
@@ -50,7 +51,7 @@ impl Replica {
             for (name, (_, integer_keys)) in names.iter().zip(told) {
                 let mut no = known(r, name);
                 let ours = binding.database == name.database();
-                if no.is_none() && ours && !schema::table_exists(&r.conn, name.table())? {
+                if no.is_none() && ours && r.may_follow(name.table())? {
                     no = Some(r.add_container(name, *integer_keys, vec![], Scan::No)?);
                 }
                 numbers.push(no);
@@ -64,14 +65,22 @@ impl Replica {
     ///
     /// Call it in a transaction, with triggers off or on.
     pub(crate) fn follow_description(&mut self, no: i64) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
+        if let Some(why) = self.fault_of_description(no)? {
+            self.stop(no, StopKind::Description, &why)?;
+            return Ok(vec![]);
+        }
         let Some(description) = self.description(no)? else { return Ok(vec![]) };
+        if self.containers[&no].stopped.as_ref().is_some_and(|s| s.kind == StopKind::Description) {
+            self.forget_stop(no)?;
+        }
+        if let Some((kind, why)) = self.fault_of_key(no)? {
+            self.stop(no, kind, &why)?;
+            return Ok(vec![]);
+        }
         let state = &self.containers[&no];
         match self.user_table(no)? {
             // One that was here and went is its user's to bring back.
-            None if self.follows_all()
-                && !state.has_table()
-                && !schema::table_exists(&self.conn, &state.table)? =>
-            {
+            None if self.follows_all() && !state.has_table() => {
                 self.set_scan(no, Scan::Make)?;
                 if self.containers.len() <= TABLES_ONE_BY_ONE { self.make_tables() } else { Ok(vec![]) }
             }
@@ -87,8 +96,16 @@ impl Replica {
                     return Ok(vec![]);
                 }
                 let table = state.table.clone();
-                for column in missing {
-                    self.conn.execute_batch(&description.add_column_sql(&table, &column)?)?;
+                let added = self.try_schema(|r| {
+                    for column in &missing {
+                        r.conn.execute_batch(&description.add_column_sql(&table, column)?)?;
+                    }
+                    Ok(())
+                })?;
+                if let Err(why) = added {
+                    let why = format!("columns that others added cannot be added here: {why}");
+                    self.stop(no, StopKind::Description, &why)?;
+                    return Ok(vec![]);
                 }
                 self.note_schema()?;
                 self.read_user_table(no)?;
@@ -117,10 +134,18 @@ impl Replica {
             self.set_scan(no, Scan::No)?;
             let Some(description) = self.description(no)? else { continue };
             let table = self.containers[&no].table.clone();
-            if schema::table_exists(&self.conn, &table)? {
-                continue; // a program has made one meanwhile
+            if let Some(what) = schema::kind_of(&self.conn, &table)? {
+                // Of a table, it is for its user to say that it takes part.
+                let why = format!("it cannot be made here: there is a {what} of this name, which is not tracked");
+                self.stop(no, StopKind::NotMade, &why)?;
+                continue;
             }
-            self.conn.execute_batch(&description.create_table_sql(&table)?)?;
+            let sql = description.create_table_sql(&table)?;
+            if let Err(why) = self.try_schema(|r| Ok(r.conn.execute_batch(&sql)?))? {
+                self.stop(no, StopKind::NotMade, &format!("it cannot be made here: {why}"))?;
+                continue;
+            }
+            self.forget_stop(no)?;
             self.take_numbers(&description)?;
             let binding = |(name, merge): (&str, Merge)| ColumnBinding { merge, ..ColumnBinding::new(name) };
             if let Some(state) = self.containers.get_mut(&no) {
@@ -129,11 +154,11 @@ impl Replica {
             made.insert(no);
             descriptions.push((table, description));
         }
-        // After all tables, so that an index takes no table's name.
-        let is_free = |name: &str| schema::is_free_name(&self.conn, name).unwrap_or(false);
+        // After all tables, so that an index takes no table's name. A table without one of its indexes is still whole.
         for (table, description) in &descriptions {
+            let is_free = |name: &str| schema::is_free_name(&self.conn, name).unwrap_or(false);
             for sql in description.create_indexes_sql(table, is_free) {
-                self.conn.execute_batch(&sql)?;
+                let _ = self.try_schema(|r| Ok(r.conn.execute_batch(&sql)?))?;
             }
         }
         self.note_schema()?;
@@ -146,6 +171,31 @@ impl Replica {
             rows.extend(self.rows_of_new_table(no)?);
         }
         Ok(rows)
+    }
+
+    /// Whether a container whose table would have this name is followed: a table of this file is attached by `track` alone.
+    /// A server follows all, also one whose table it cannot make, since devices exchange its rows through it.
+    fn may_follow(&self, table: &str) -> Result<bool, ReplicaError> {
+        Ok(self.is_server || schema::kind_of(&self.conn, table)? != Some("table"))
+    }
+
+    /// Changes the schema, or leaves it as it was; then the inner error says why, unless it is about the whole file.
+    fn try_schema(
+        &mut self,
+        change: impl FnOnce(&Self) -> Result<(), ReplicaError>,
+    ) -> Result<Result<(), String>, ReplicaError> {
+        self.conn.execute_batch("SAVEPOINT piecewise_schema")?;
+        match change(self) {
+            Ok(()) => {
+                self.conn.execute_batch("RELEASE piecewise_schema")?;
+                Ok(Ok(()))
+            }
+            Err(ReplicaError::Store(error)) if error.is_of_file() => Err(error.into()),
+            Err(error) => {
+                self.conn.execute_batch("ROLLBACK TO piecewise_schema; RELEASE piecewise_schema")?;
+                Ok(Err(error.to_string()))
+            }
+        }
     }
 
     /// Gives a clone the numbers by which its application knows its schema, unless it has some.

@@ -1,6 +1,6 @@
 //! Reading: what people want to know of a replica: its state, conflicts, held and refused rows, history.
 
-use super::{Replica, ReplicaError, Scan};
+use super::{Replica, ReplicaError, Scan, Stopped};
 use crate::change::{Action, TextRun};
 use crate::document::{Cell, View};
 use crate::id::{PeerId, SegmentId, Timestamp};
@@ -61,6 +61,8 @@ pub struct TableStatus {
     pub read_only: bool,
     /// Whether the server has been met and its rows taken in.
     pub met: bool,
+    /// Why it cannot take part now, if it cannot.
+    pub stopped: Option<Stopped>,
 }
 
 /// A value that somebody wrote, who and when.
@@ -217,6 +219,7 @@ impl Replica {
                 root: state.feed.digest().to_string(),
                 read_only: state.is_read_only(),
                 met: state.scan() != Scan::Meet,
+                stopped: self.stop_of(state.no)?,
             });
         }
         let last_level = match self.binding {
@@ -405,6 +408,20 @@ impl Replica {
                 let values = row::shown(&view, &user).map(|v| named(&user, v)).unwrap_or_default();
                 let table = user.table.name.clone();
                 found.push(HeldRow { table, key: user.key_text(&key), cause, values });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The first `limit` held rows: table, key and cause.
+    pub fn held_names(&self, limit: usize) -> Result<Vec<(String, String, String)>, ReplicaError> {
+        let mut found = vec![];
+        for (no, user) in self.chosen(None)? {
+            if found.len() >= limit {
+                break;
+            }
+            for (key, cause) in holds::first(&self.conn, no, user.has_integer_key(), limit - found.len())? {
+                found.push((user.table.name.clone(), user.key_text(&key), cause));
             }
         }
         Ok(found)

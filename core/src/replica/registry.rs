@@ -14,7 +14,7 @@ use crate::root::{Root, RootDigest};
 use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
 use crate::store::triggers::{self, Mode};
 use crate::store::user_table::UserTable;
-use crate::store::{StoreError, documents, holds, layout, schema, segments};
+use crate::store::{StoreError, documents, holds, layout, schema};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -348,7 +348,7 @@ impl Replica {
     }
 
     /// What is wrong with a container's table itself: it is gone, does not fit, or cannot be written here.
-    pub(super) fn fault_of(&self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
+    pub(crate) fn fault_of(&self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(None) };
         match state.look_at_table(&self.conn, self.kinds()?)? {
             None => Ok(None),
@@ -436,6 +436,7 @@ impl Replica {
 
     /// Notes the schema for which all is in place; None: it is looked at again once anybody changes the schema.
     pub(super) fn set_fingerprint(&mut self, no: i64, fingerprint: Option<i64>) -> Result<(), ReplicaError> {
+        self.log_from = 0;
         self.conn
             .prepare_cached("UPDATE piecewise_containers SET fingerprint = ?1 WHERE no = ?2")?
             .execute(params![fingerprint, no])?;
@@ -600,6 +601,7 @@ impl Replica {
 
     /// Notes a scan to do, or that it is done.
     pub(crate) fn set_scan(&mut self, no: i64, scan: Scan) -> Result<(), ReplicaError> {
+        self.log_from = 0;
         self.conn
             .prepare_cached("UPDATE piecewise_containers SET scan = ?, scan_after = NULL WHERE no = ?")?
             .execute(params![scan as i64, no])?;

@@ -11,7 +11,7 @@
 use super::{Replica, ReplicaError, Scan};
 use crate::id::Timestamp;
 use crate::store::segments;
-use crate::store::{StoreError, layout};
+use crate::store::{StoreError, layout, schema};
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::fmt;
@@ -237,7 +237,7 @@ impl Replica {
             return vec![];
         }
         let is_retried = |stopped: &Stopped| stopped.kind.is_retried();
-        self.containers.values().filter(|c| c.stopped.as_ref().is_some_and(is_retried)).map(|c| c.no).collect()
+        self.containers.stopped().filter(|c| c.stopped.as_ref().is_some_and(is_retried)).map(|c| c.no).collect()
     }
 
     /// Looks again at a table that could not be made: it is made with the next that are. Call it in a transaction.
@@ -269,7 +269,7 @@ impl Replica {
 
     /// Everything is in sync with the server, as far as sessions go.
     pub(crate) fn note_all_sessions(&mut self) -> Result<(), ReplicaError> {
-        let stopped: Vec<_> = self.containers.values().filter(|c| c.stopped.is_some()).map(|c| c.no).collect();
+        let stopped: Vec<_> = self.containers.stopped().map(|c| c.no).collect();
         stopped.into_iter().try_for_each(|no| self.note_session(no, None))
     }
 
@@ -300,13 +300,11 @@ impl Replica {
     }
 
     /// The tables that are stopped, in the order of their names.
-    pub fn stopped(&self) -> Result<Vec<(String, Stopped)>, ReplicaError> {
-        let mut found = vec![];
-        for state in self.containers.values() {
-            found.extend(self.stop_of(state.no)?.map(|stopped| (state.table.clone(), stopped)));
-        }
+    pub fn stopped(&self) -> Vec<(String, Stopped)> {
+        let found = self.containers.stopped();
+        let mut found: Vec<_> = found.filter_map(|c| Some((c.table.clone(), c.stopped.clone()?))).collect();
         found.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(found)
+        found
     }
 
     /// Why a table is stopped, also if nobody has noticed yet.
@@ -315,7 +313,8 @@ impl Replica {
         if state.stopped.is_some() {
             return Ok(state.stopped.clone());
         }
-        let found = if state.has_table() { self.fault_of(no)? } else { None };
+        let is_known = schema::schema_version(&self.conn)? == self.schema_version;
+        let found = if state.has_table() && !is_known { self.fault_of(no)? } else { None };
         Ok(found.map(|(kind, why)| Stopped { kind, why, since: self.told_time }))
     }
 }

@@ -1,12 +1,15 @@
 //! Tracking: a table begins or ends to take part in sync.
 
 use super::columns::ColumnBinding;
-use super::{Replica, ReplicaError, Scan};
+use super::{HeldRow, Replica, ReplicaError, Scan};
+use crate::capture::decode_values;
 use crate::change::Merge;
 use crate::container_name::ContainerName;
 use crate::store::schema::{TrackNote, TrackRefusal};
-use crate::store::user_table::quote;
-use crate::store::{layout, schema};
+use crate::key::RowKey;
+use crate::row;
+use crate::store::user_table::{RowValues, UserTable, quote};
+use crate::store::{holds, layout, schema};
 use crate::table::{Affinity, Table, TableKey};
 use rusqlite::{Connection, ErrorCode};
 use std::collections::BTreeSet;
@@ -72,16 +75,117 @@ impl Replica {
         Ok((no, schema::notes(&self.conn, &table)?))
     }
 
-    /// Ends tracking tables: their rows stay, all that was added for them goes.
-    pub fn untrack(&mut self, tables: &[String]) -> Result<(), ReplicaError> {
-        let numbers = tables.iter().map(|table| self.number(table)).collect::<Result<_, _>>()?;
-        self.transaction(|r| r.remove_containers(&numbers))
+    /// Ends tracking tables: their rows stay, all that was added for them goes. Held rows, and refused ones that the table
+    /// could not show, are put back where its constraints let them; returns how many were.
+    ///
+    /// Rows that cannot be put back would be in no table: then nothing is done, and the error lists them.
+    pub fn untrack(&mut self, tables: &[String]) -> Result<u64, ReplicaError> {
+        self.untrack_leaving(tables, |rows| Err(ReplicaError::Held { rows: rows.to_vec() }))
+    }
+
+    /// As [`untrack`](Self::untrack), where `leave` gets the rows that cannot be put back, once and if there are any, before
+    /// anything is final. If it fails, nothing is done.
+    pub fn untrack_leaving(
+        &mut self,
+        tables: &[String],
+        leave: impl FnOnce(&[HeldRow]) -> Result<(), ReplicaError>,
+    ) -> Result<u64, ReplicaError> {
+        let numbers: BTreeSet<i64> =
+            tables.iter().map(|table| self.number(table)).collect::<Result<_, _>>()?;
+        self.transaction(|r| {
+            let waiting = r.rows_in_no_table(&numbers)?;
+            // Nobody is to note what is put back, nor to guard against it.
+            crate::store::triggers::remove(&r.conn, &numbers)?;
+            r.set_triggers(true)?;
+            let (back, left) = r.put_into_tables(waiting)?;
+            if !left.is_empty() {
+                leave(&left)?;
+            }
+            r.remove_containers(&numbers)?;
+            Ok(back)
+        })
+    }
+
+    /// Held rows of containers, and refused ones that their tables could not show.
+    fn rows_in_no_table(&mut self, numbers: &BTreeSet<i64>) -> Result<Vec<Waiting>, ReplicaError> {
+        let mut found = vec![];
+        for no in numbers {
+            let integer_keys = self.containers[no].integer_keys;
+            let user = self.user_table(*no)?;
+            for (key, cause) in holds::all(&self.conn, *no, integer_keys)? {
+                let values = self.held_values(*no, &key, user.as_deref())?;
+                found.push(Waiting { no: *no, key, cause, values });
+            }
+            for row in holds::refused(&self.conn, *no, integer_keys)? {
+                let (Some(kept), Some(user)) = (&row.kept, &user) else { continue };
+                let values = decode_values(kept, user)?;
+                let cause = "not taken by the server, and held before".to_owned();
+                found.push(Waiting { no: *no, key: row.key, cause, values: Some(values) });
+            }
+        }
+        Ok(found)
+    }
+
+    fn held_values(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        user: Option<&UserTable>,
+    ) -> Result<Option<RowValues>, ReplicaError> {
+        let Some(user) = user else { return Ok(None) };
+        let view = self.history.view(&self.conn, no, key)?;
+        Ok(row::shown(&view, user))
+    }
+
+    /// Inserts rows into their tables as far as constraints and triggers let them: how many, and the others.
+    fn put_into_tables(&mut self, rows: Vec<Waiting>) -> Result<(u64, Vec<HeldRow>), ReplicaError> {
+        let (mut back, mut left) = (0, vec![]);
+        for row in rows {
+            let user = self.user_table(row.no)?;
+            let table = self.containers[&row.no].table.clone();
+            if let (Some(user), Some(values)) = (&user, &row.values) {
+                self.conn.execute_batch("SAVEPOINT piecewise_back")?;
+                let inserted = user.insert_row(&self.conn, &row.key, values).is_ok()
+                    && user.read(&self.conn, &row.key).is_ok_and(|now| now.as_ref() == Some(values));
+                if self.conn.is_autocommit() {
+                    // A trigger of the application has ended the transaction: nothing of this is done.
+                    return Err(ReplicaError::Invalid {
+                        what: format!("a trigger on table {table} takes back all that is done when a held row comes back"),
+                    });
+                }
+                let end = if inserted { "RELEASE piecewise_back" } else { "ROLLBACK TO piecewise_back; RELEASE piecewise_back" };
+                self.conn.execute_batch(end)?;
+                if inserted {
+                    back += 1;
+                    continue;
+                }
+            }
+            let key = user.as_ref().map_or_else(|| format!("{:?}", row.key), |user| user.key_text(&row.key));
+            let named = |values: RowValues| match &user {
+                Some(user) => {
+                    let name = |n: usize| user.table.columns[user.columns[n].index].name.clone();
+                    values.into_iter().enumerate().map(|(n, value)| (name(n), value)).collect()
+                }
+                None => vec![],
+            };
+            let values = row.values.map(named).unwrap_or_default();
+            left.push(HeldRow { table, key, cause: row.cause, values });
+        }
+        Ok((back, left))
     }
 
     /// Whether the file has our tables.
     pub fn is_prepared(&self) -> Result<bool, ReplicaError> {
         Ok(layout::exists(&self.conn)?)
     }
+}
+
+/// A row that is in no table.
+struct Waiting {
+    no: i64,
+    key: RowKey,
+    cause: String,
+    values: Option<RowValues>,
 }
 
 /// A table that can be tracked, and how.

@@ -139,6 +139,24 @@ pub(crate) fn all(
     .collect()
 }
 
+/// The first held rows of a container with their causes, at most `limit`.
+pub(crate) fn first(
+    conn: &Connection,
+    container: i64,
+    integer_keys: bool,
+    limit: usize,
+) -> Result<Vec<(RowKey, String)>, StoreError> {
+    let sql = "SELECT key, cause FROM piecewise_held WHERE container = ? ORDER BY key LIMIT ?";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let rows =
+        stmt.query_map(params![container, limit as i64], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)))?;
+    rows.map(|row| {
+        let (key, cause) = row?;
+        Ok((key_from_bytes(&key, integer_keys)?, cause))
+    })
+    .collect()
+}
+
 /// A row written here that the server did not take.
 #[derive(Debug, Clone)]
 pub(crate) struct Refused {

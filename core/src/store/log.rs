@@ -56,19 +56,26 @@ fn filter(skip_waiting: bool) -> String {
     if skip_waiting { format!(" AND {OF_READY}") } else { String::new() }
 }
 
-/// Whether there is an entry; `skip_waiting`: of a container whose rows can be captured.
-pub(crate) fn any(conn: &Connection, skip_waiting: bool) -> Result<bool, StoreError> {
-    let sql = format!("SELECT 1 FROM piecewise_log WHERE seq > 0{} LIMIT 1", filter(skip_waiting));
-    Ok(conn.prepare_cached(&sql)?.exists([])?)
+/// Whether there is an entry after `from`; `skip_waiting`: of a container whose rows can be captured.
+pub(crate) fn any(conn: &Connection, from: i64, skip_waiting: bool) -> Result<bool, StoreError> {
+    let sql = format!("SELECT 1 FROM piecewise_log WHERE seq > ?{} LIMIT 1", filter(skip_waiting));
+    Ok(conn.prepare_cached(&sql)?.exists([from])?)
 }
 
-/// The first entries, at most `limit`; `skip_waiting`: of containers whose rows can be captured.
-pub(crate) fn read(conn: &Connection, skip_waiting: bool, limit: usize) -> Result<Vec<Entry>, StoreError> {
+/// The first entries after `from`, at most `limit`; `skip_waiting`: of containers whose rows can be captured.
+pub(crate) fn read(
+    conn: &Connection,
+    from: i64,
+    skip_waiting: bool,
+    limit: usize,
+) -> Result<Vec<Entry>, StoreError> {
     let sql = format!(
-        "SELECT * FROM piecewise_log WHERE seq > 0{} ORDER BY seq LIMIT {limit}",
+        "SELECT * FROM piecewise_log WHERE seq > ?{} ORDER BY seq LIMIT {limit}",
         filter(skip_waiting)
     );
-    entries(&mut *conn.prepare_cached(&sql)?)
+    let mut stmt = conn.prepare_cached(&sql)?;
+    stmt.raw_bind_parameter(1, from)?;
+    entries(&mut stmt)
 }
 
 /// All entries after `last`.
@@ -97,16 +104,17 @@ pub(crate) fn last(conn: &Connection) -> Result<i64, StoreError> {
     Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Removes entries up to `last`; `skip_waiting`: of containers whose rows can be captured.
-pub(crate) fn clear(conn: &Connection, last: i64, skip_waiting: bool) -> Result<(), StoreError> {
-    conn.prepare_cached(&format!("DELETE FROM piecewise_log WHERE seq <= ?{}", filter(skip_waiting)))?
-        .execute([last])?;
+/// Removes entries after `from`, up to `last`; `skip_waiting`: of containers whose rows can be captured.
+pub(crate) fn clear(conn: &Connection, from: i64, last: i64, skip_waiting: bool) -> Result<(), StoreError> {
+    let sql = format!("DELETE FROM piecewise_log WHERE seq > ? AND seq <= ?{}", filter(skip_waiting));
+    conn.prepare_cached(&sql)?.execute([from, last])?;
     Ok(())
 }
 
-/// Removes entries after `last`.
-pub(crate) fn clear_after(conn: &Connection, last: i64) -> Result<(), StoreError> {
-    conn.prepare_cached("DELETE FROM piecewise_log WHERE seq > ?")?.execute([last])?;
+/// Removes entries after `last`; `skip_waiting`: of containers whose rows can be captured.
+pub(crate) fn clear_after(conn: &Connection, last: i64, skip_waiting: bool) -> Result<(), StoreError> {
+    let sql = format!("DELETE FROM piecewise_log WHERE seq > ?{}", filter(skip_waiting));
+    conn.prepare_cached(&sql)?.execute([last])?;
     Ok(())
 }
 
@@ -165,8 +173,12 @@ pub(crate) fn keys_after(
     Ok(keys)
 }
 
-/// How many entries there are.
+/// How many entries there are that are not kept for a table which is stopped.
 pub(crate) fn count(conn: &Connection) -> Result<u64, StoreError> {
-    let mut stmt = conn.prepare_cached("SELECT count(*) FROM piecewise_log")?;
+    let mut stmt = conn.prepare_cached(
+        "SELECT count(*) FROM piecewise_log WHERE container NOT IN
+           (SELECT c.no FROM piecewise_meta m, piecewise_containers c
+            WHERE m.name GLOB 'away *' AND c.no = CAST(substr(m.name, 6) AS INTEGER) AND c.fingerprint IS NULL)",
+    )?;
     Ok(stmt.query_row([], |row| row.get::<_, i64>(0))? as u64)
 }

@@ -165,6 +165,20 @@ pub(crate) fn is_free_name(conn: &Connection, name: &str) -> Result<bool, StoreE
     Ok(!table_exists(conn, name)? && !conn.prepare_cached(is_index)?.exists([name])?)
 }
 
+/// What there is of this name: a table, a view, or a virtual table; None if nothing.
+pub(crate) fn kind_of(conn: &Connection, name: &str) -> Result<Option<&'static str>, StoreError> {
+    if !table_exists(conn, name)? {
+        return Ok(None);
+    }
+    let sql = "SELECT type FROM pragma_table_list(?) WHERE schema = 'main'";
+    let kind: Option<String> = conn.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional()?;
+    Ok(Some(match kind.as_deref() {
+        Some("view") => "view",
+        Some("virtual" | "shadow") => "virtual table",
+        _ => "table",
+    }))
+}
+
 /// What the schema says of each table, read in one pass: a file may have ten thousand.
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
