@@ -311,9 +311,7 @@ impl Router {
                 Ok(vec![])
             }
             Err(NotAttached::NoDatabase) => Ok(vec![on_channel(channel, &Link::denied())]),
-            Err(NotAttached::CannotOpen(cause)) => {
-                Ok(vec![on_channel(channel, &Link::cannot_open(&cause))])
-            }
+            Err(NotAttached::CannotOpen(cause)) => Ok(vec![on_channel(channel, &Link::cannot_open(&cause))]),
         }
     }
 

@@ -100,7 +100,9 @@ impl Database {
                     open(inbox)
                 }
                 Ok(Err(error)) => return databases.cannot_open(&name, &chain(&error), &inbox),
-                Err(_) => return databases.cannot_open(&name, "a defect; the server's log says more", &inbox),
+                Err(_) => {
+                    return databases.cannot_open(&name, "a defect; the server's log says more", &inbox);
+                }
             };
             // A defect in the talk about one database ends the connections that talk of it, and nothing else.
             match std::panic::catch_unwind(AssertUnwindSafe(|| worker.run())) {

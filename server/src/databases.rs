@@ -283,7 +283,8 @@ impl Databases {
     /// Databases that cannot be opened now, and why.
     pub(crate) fn failed(&self) -> Vec<(String, String)> {
         let state = self.state();
-        let failed = |(name, slot): (&String, &Slot)| Some((name.clone(), slot.failed.as_ref()?.cause.clone()));
+        let failed =
+            |(name, slot): (&String, &Slot)| Some((name.clone(), slot.failed.as_ref()?.cause.clone()));
         state.slots.iter().filter_map(failed).collect()
     }
 

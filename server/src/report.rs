@@ -109,7 +109,8 @@ impl Server {
         reports.extend(at_rest.into_iter().filter(|report| !told.contains(&report.database)));
         for (database, cause) in self.databases.failed() {
             if let Some(report) = reports.iter_mut().find(|report| report.database == database) {
-                report.failed = Some(cause).filter(|_| !report.containers.is_empty() || administers_all(grants, &database));
+                report.failed = Some(cause)
+                    .filter(|_| !report.containers.is_empty() || administers_all(grants, &database));
             }
         }
         reports.sort_by(|a, b| a.database.cmp(&b.database));

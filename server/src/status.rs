@@ -94,11 +94,18 @@ async fn now(server: &Server, request: &Request<Incoming>) -> Answer {
 async fn figures(server: &Server, grants: &[Grant]) -> Result<Value, crate::supervisor::SupervisorError> {
     let reports = server.reports(grants).await;
     let log = server.supervisor.log_status()?;
-    let reports: Vec<_> = reports.into_iter().filter(|r| !r.containers.is_empty() || r.failed.is_some()).collect();
+    let reports: Vec<_> =
+        reports.into_iter().filter(|r| !r.containers.is_empty() || r.failed.is_some()).collect();
     let (peers, more_peers) = peers(server, &reports, grants)?;
     // Those that are in use come first, and then those where something is held.
     let mut listed: Vec<_> = reports.iter().collect();
+<<<<<<< HEAD
     listed.sort_by_key(|report| (report.failed.is_none(), report.at_rest, report.containers.iter().all(|c| c.held == 0 && c.stopped.is_none())));
+=======
+    listed.sort_by_key(|report| {
+        (report.failed.is_none(), report.at_rest, report.containers.iter().all(|c| c.held == 0))
+    });
+>>>>>>> isolation
     listed.truncate(LISTED_MAX);
     Ok(json!({
         "now_ms": crate::now().0,

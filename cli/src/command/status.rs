@@ -61,7 +61,8 @@ pub(crate) fn run(args: &ReadArgs) -> Result<u8, Failure> {
     print_lines(binding, &seen);
     print_tables(&seen.status);
     for (table, stopped) in stopped(&seen) {
-        let since = if stopped.since.0 > 0 { format!(", since {}", time(stopped.since)) } else { String::new() };
+        let since =
+            if stopped.since.0 > 0 { format!(", since {}", time(stopped.since)) } else { String::new() };
         say!("stopped: {table}: {stopped}{since}");
         say!("  {}", stopped.hint(&args.file.display().to_string(), table));
     }

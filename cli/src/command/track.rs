@@ -182,7 +182,8 @@ pub(crate) fn untrack(args: &TablesArgs) -> Result<(), Failure> {
 
 /// Writes held rows to a new file that others cannot read, and waits until it is on the disk.
 fn write_held(path: &Path, rows: &[HeldRow]) -> Result<(), Failure> {
-    let entry = |h: &HeldRow| json!({ "table": h.table, "key": h.key, "cause": h.cause, "row": row(&h.values) });
+    let entry =
+        |h: &HeldRow| json!({ "table": h.table, "key": h.key, "cause": h.cause, "row": row(&h.values) });
     let text = Value::from(rows.iter().map(entry).collect::<Vec<_>>()).to_string();
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);

@@ -70,8 +70,11 @@ async fn until_level(
 }
 
 fn stopped(waiting: &Waiting) -> Failure {
-    Failure::new(format!("{} stopped, all others are level", count(waiting.stopped, "table is", "tables are")))
-        .hint("`piecewise status FILE` says why")
+    Failure::new(format!(
+        "{} stopped, all others are level",
+        count(waiting.stopped, "table is", "tables are")
+    ))
+    .hint("`piecewise status FILE` says why")
 }
 
 fn left_out() -> Failure {

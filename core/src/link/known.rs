@@ -203,7 +203,11 @@ impl Link {
         Ok(())
     }
 
-    pub(super) fn receive_denied(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
+    pub(super) fn receive_denied(
+        &mut self,
+        replica: &mut Replica,
+        r: &mut Reader<'_>,
+    ) -> Result<(), LinkError> {
         if r.is_empty() {
             return Err(LinkError::Denied { database: self.database.clone() });
         }
@@ -227,7 +231,10 @@ impl Link {
                 replica.note_session(no, Some((StopKind::NotGranted, &why)))?;
             }
             Denial::NotGranted => {
-                replica.note_session(no, Some((StopKind::NotGranted, "the server does not grant it to this device")))?;
+                replica.note_session(
+                    no,
+                    Some((StopKind::NotGranted, "the server does not grant it to this device")),
+                )?;
             }
             Denial::Quota => {
                 let why = "the server makes no more tables for this device";

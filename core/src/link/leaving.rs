@@ -62,7 +62,7 @@ impl Link {
     pub fn cannot_open(cause: &str) -> Vec<u8> {
         let mut frame = vec![ENDED, CANNOT_OPEN];
         let end = cause.floor_char_boundary(CAUSE_LEN_MAX);
-        put_bytes(&mut frame, cause[..end].as_bytes());
+        put_bytes(&mut frame, &cause.as_bytes()[..end]);
         frame
     }
 

@@ -136,7 +136,8 @@ impl Replica {
             let table = self.containers[&no].table.clone();
             if let Some(what) = schema::kind_of(&self.conn, &table)? {
                 // Of a table, it is for its user to say that it takes part.
-                let why = format!("it cannot be made here: there is a {what} of this name, which is not tracked");
+                let why =
+                    format!("it cannot be made here: there is a {what} of this name, which is not tracked");
                 self.stop(no, StopKind::NotMade, &why)?;
                 continue;
             }

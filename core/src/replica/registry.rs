@@ -380,7 +380,8 @@ impl Replica {
         let fits = described.len() == names.len()
             && names.iter().zip(described).all(|(name, key)| is_described(name, key));
         let (was, is) = (described.join(", "), names.join(", "));
-        Ok((!fits).then(|| (StopKind::Key, format!("the table's primary key has changed from ({was}) to ({is})"))))
+        Ok((!fits)
+            .then(|| (StopKind::Key, format!("the table's primary key has changed from ({was}) to ({is})"))))
     }
 
     /// Reads how the user's table looks now, and keeps what follows from it. Call it in a transaction.

@@ -4,6 +4,7 @@
 //! no such order among themselves: each counts as standing beside the others, and none waits for another.
 
 use super::Replica;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 impl Replica {
@@ -47,8 +48,8 @@ fn depth(no: i64, parents: impl Fn(i64) -> Vec<i64>) -> u32 {
     for start in finished_last(no, &above).into_iter().rev() {
         let mut rest = vec![start];
         while let Some(table) = rest.pop() {
-            if !circle_of.contains_key(&table) {
-                circle_of.insert(table, depths.len());
+            if let Entry::Vacant(free) = circle_of.entry(table) {
+                free.insert(depths.len());
                 rest.extend(children.get(&table).into_iter().flatten());
             }
         }
@@ -58,7 +59,8 @@ fn depth(no: i64, parents: impl Fn(i64) -> Vec<i64>) -> u32 {
     circle_of.iter().for_each(|(table, circle)| members[*circle].push(*table));
     for circle in (0..depths.len()).rev() {
         let parents = members[circle].iter().flat_map(|table| &above[table]).map(|parent| circle_of[parent]);
-        depths[circle] = parents.filter(|above| *above != circle).map(|above| depths[above] + 1).max().unwrap_or(0);
+        depths[circle] =
+            parents.filter(|above| *above != circle).map(|above| depths[above] + 1).max().unwrap_or(0);
     }
     depths[circle_of[&no]]
 }
@@ -67,10 +69,8 @@ fn depth(no: i64, parents: impl Fn(i64) -> Vec<i64>) -> u32 {
 fn parents_of_all(no: i64, parents: impl Fn(i64) -> Vec<i64>) -> HashMap<i64, Vec<i64>> {
     let (mut above, mut rest) = (HashMap::new(), vec![no]);
     while let Some(no) = rest.pop() {
-        if !above.contains_key(&no) {
-            let parents = parents(no);
-            rest.extend(&parents);
-            above.insert(no, parents);
+        if let Entry::Vacant(free) = above.entry(no) {
+            rest.extend(free.insert(parents(no)).iter());
         }
     }
     above
@@ -102,7 +102,8 @@ mod tests {
     use super::*;
 
     fn depths(edges: &[(i64, i64)], tables: i64) -> Vec<u32> {
-        let parents = |no| edges.iter().filter(|(child, _)| *child == no).map(|(_, parent)| *parent).collect();
+        let parents =
+            |no| edges.iter().filter(|(child, _)| *child == no).map(|(_, parent)| *parent).collect();
         (0..tables).map(|no| depth(no, parents)).collect()
     }
 

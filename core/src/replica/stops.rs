@@ -178,7 +178,8 @@ fn setting(no: i64) -> String {
 
 /// The stops that are noted in the file, by container.
 pub(super) fn read(conn: &Connection) -> Result<HashMap<i64, Stopped>, StoreError> {
-    let sql = "SELECT CAST(substr(name, 9) AS INTEGER), value FROM piecewise_meta WHERE name GLOB 'stopped *'";
+    let sql =
+        "SELECT CAST(substr(name, 9) AS INTEGER), value FROM piecewise_meta WHERE name GLOB 'stopped *'";
     let mut stmt = conn.prepare_cached(sql)?;
     let rows = stmt.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
     let rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
@@ -192,7 +193,9 @@ impl Replica {
         let why = why[..why.floor_char_boundary(WHY_LEN_MAX)].to_owned();
         let before = state.stopped.as_ref();
         // What is wrong with the table itself matters more than how its session went.
-        if before.is_some_and(|s| (s.kind == kind && s.why == why) || (kind.is_of_session() && !s.kind.is_of_session())) {
+        if before.is_some_and(|s| {
+            (s.kind == kind && s.why == why) || (kind.is_of_session() && !s.kind.is_of_session())
+        }) {
             return Ok(());
         }
         if kind.halts() && state.has_table() {
@@ -237,7 +240,11 @@ impl Replica {
             return vec![];
         }
         let is_retried = |stopped: &Stopped| stopped.kind.is_retried();
-        self.containers.stopped().filter(|c| c.stopped.as_ref().is_some_and(is_retried)).map(|c| c.no).collect()
+        self.containers
+            .stopped()
+            .filter(|c| c.stopped.as_ref().is_some_and(is_retried))
+            .map(|c| c.no)
+            .collect()
     }
 
     /// Looks again at a table that could not be made: it is made with the next that are. Call it in a transaction.
@@ -252,10 +259,16 @@ impl Replica {
     }
 
     /// Notes how a container's session with the server failed, or that it is in sync.
-    pub(crate) fn note_session(&mut self, no: i64, failed: Option<(StopKind, &str)>) -> Result<(), ReplicaError> {
+    pub(crate) fn note_session(
+        &mut self,
+        no: i64,
+        failed: Option<(StopKind, &str)>,
+    ) -> Result<(), ReplicaError> {
         let before = self.containers.get(&no).and_then(|c| c.stopped.as_ref());
         let is_news = match failed {
-            Some((kind, why)) => before.is_none_or(|s| s.kind.is_of_session() && (s.kind != kind || s.why != why)),
+            Some((kind, why)) => {
+                before.is_none_or(|s| s.kind.is_of_session() && (s.kind != kind || s.why != why))
+            }
             None => before.is_some_and(|s| s.kind.is_of_session()),
         };
         if !is_news {

@@ -93,8 +93,7 @@ impl Replica {
     /// What is still to be done until this file and its server hold the same.
     pub fn waiting(&self) -> Result<Waiting, ReplicaError> {
         let talk = self.last_talk()?;
-        let mut waiting =
-            Waiting { rows: 0, segments: 0, talk, stopped: 0, unmet: 0, schema_changed: false };
+        let mut waiting = Waiting { rows: 0, segments: 0, talk, stopped: 0, unmet: 0, schema_changed: false };
         if self.binding.is_none() {
             return Ok(waiting);
         }

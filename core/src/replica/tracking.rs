@@ -5,9 +5,9 @@ use super::{HeldRow, Replica, ReplicaError, Scan};
 use crate::capture::decode_values;
 use crate::change::Merge;
 use crate::container_name::ContainerName;
-use crate::store::schema::{TrackNote, TrackRefusal};
 use crate::key::RowKey;
 use crate::row;
+use crate::store::schema::{TrackNote, TrackRefusal};
 use crate::store::user_table::{RowValues, UserTable, quote};
 use crate::store::{holds, layout, schema};
 use crate::table::{Affinity, Table, TableKey};
@@ -150,10 +150,16 @@ impl Replica {
                 if self.conn.is_autocommit() {
                     // A trigger of the application has ended the transaction: nothing of this is done.
                     return Err(ReplicaError::Invalid {
-                        what: format!("a trigger on table {table} takes back all that is done when a held row comes back"),
+                        what: format!(
+                            "a trigger on table {table} takes back all that is done when a held row comes back"
+                        ),
                     });
                 }
-                let end = if inserted { "RELEASE piecewise_back" } else { "ROLLBACK TO piecewise_back; RELEASE piecewise_back" };
+                let end = if inserted {
+                    "RELEASE piecewise_back"
+                } else {
+                    "ROLLBACK TO piecewise_back; RELEASE piecewise_back"
+                };
                 self.conn.execute_batch(end)?;
                 if inserted {
                     back += 1;
