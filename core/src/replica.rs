@@ -129,7 +129,7 @@ pub enum ReplicaError {
         /// The cause in words.
         why: String,
         /// The error.
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// Rows that are held, and would be in no table.
     #[error("{} held and in no table", rows_are(.rows.len()))]
@@ -155,7 +155,8 @@ impl ReplicaError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Store(error) | Self::Table { source: error, .. } => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Table { source, .. } => source.hint(),
             Self::NotBound => Some("run `piecewise track FILE TABLE --as DATABASE`".into()),
             Self::AlreadyBound { database } => {
                 Some(format!("use `--as {database}`, or another file; a file belongs to one database"))

@@ -484,7 +484,12 @@ impl Worker {
         for news in self.replica.take_stop_news() {
             let (database, table) = (&self.name, news.table);
             match news.stopped {
-                Some(stopped) => tracing::warn!(database, table, cause = stopped.why, "a table is stopped; all others go on"),
+                Some(stopped) => tracing::warn!(
+                    database,
+                    table,
+                    cause = stopped.why,
+                    "a table is stopped; all others go on"
+                ),
                 None => tracing::info!(database, table, "a table goes on"),
             }
         }
@@ -565,7 +570,12 @@ fn report(database: &str, peer: &PeerId, error: &LinkError) {
 }
 
 fn report_failure(database: &str, peer: &PeerId, error: &LinkError) {
-    tracing::warn!(database, peer = peer.short(), error = chain(error), "a table is not synced with this peer");
+    tracing::warn!(
+        database,
+        peer = peer.short(),
+        error = chain(error),
+        "a table is not synced with this peer"
+    );
 }
 
 /// An error with all its causes.

@@ -204,7 +204,11 @@ impl Default for Metrics {
         r.register("refused_rows", "Changes of rows refused, by database", c.refused_rows.clone());
         r.register("captured_rows", "Rows written here and captured, by database", c.captured_rows.clone());
         r.register("held_rows", "Rows held, by database, of those open", metrics.held.clone());
-        r.register("stopped_tables", "Tables that cannot take part now, by database", metrics.stopped.clone());
+        r.register(
+            "stopped_tables",
+            "Tables that cannot take part now, by database",
+            metrics.stopped.clone(),
+        );
         r.register("capture_seconds", "Time of a capture that found rows", metrics.capture.clone());
         r.register("apply_seconds", "Time to take in a frame with segments", metrics.apply.clone());
         let gauges: [(&str, &str, &Gauge); 14] = [

@@ -99,13 +99,10 @@ async fn figures(server: &Server, grants: &[Grant]) -> Result<Value, crate::supe
     let (peers, more_peers) = peers(server, &reports, grants)?;
     // Those that are in use come first, and then those where something is held.
     let mut listed: Vec<_> = reports.iter().collect();
-<<<<<<< HEAD
-    listed.sort_by_key(|report| (report.failed.is_none(), report.at_rest, report.containers.iter().all(|c| c.held == 0 && c.stopped.is_none())));
-=======
     listed.sort_by_key(|report| {
-        (report.failed.is_none(), report.at_rest, report.containers.iter().all(|c| c.held == 0))
+        let quiet = report.containers.iter().all(|c| c.held == 0 && c.stopped.is_none());
+        (report.failed.is_none(), report.at_rest, quiet)
     });
->>>>>>> isolation
     listed.truncate(LISTED_MAX);
     Ok(json!({
         "now_ms": crate::now().0,

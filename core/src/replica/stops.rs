@@ -344,7 +344,7 @@ impl ReplicaError {
             StopKind::NotCaptured => "its writes could not be captured",
             _ => "what came for it could not be brought into it",
         };
-        Self::Table { no, kind, why: format!("{what}: {source}"), table, source }
+        Self::Table { no, kind, why: format!("{what}: {source}"), table, source: Box::new(source) }
     }
 }
 
