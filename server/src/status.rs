@@ -16,6 +16,7 @@ use hyper::header::{AUTHORIZATION, COOKIE};
 use hyper::{Method, Request, StatusCode};
 use piecewise_core::grant::{Access, Grant};
 use piecewise_core::id::PeerId;
+use piecewise_core::replica::Stopped;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
@@ -146,13 +147,20 @@ fn totals(server: &Server, reports: &[Report], grants: &[Grant]) -> Value {
     })
 }
 
+/// Why a table is stopped, and since when.
+fn stopped(stopped: &Stopped) -> Value {
+    json!({ "cause": stopped.kind.name(), "words": stopped.why, "since_ms": stopped.since.0 })
+}
+
 fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
     let listed = report.containers.iter().take(LISTED_MAX);
     let containers: Vec<_> =
-        listed.map(|c| json!({
-            "name": c.name, "segments": c.segments, "held": c.held,
-            "stopped": c.stopped.as_ref().map(|s| json!({ "cause": s.kind.name(), "words": s.why, "since_ms": s.since.0 })),
-        })).collect();
+        listed
+            .map(|c| {
+                json!({ "name": c.name, "segments": c.segments, "held": c.held, "checked_ms": c.checked.map(|t| t.0),
+                        "check_found": c.found, "check_unhealed": c.unhealed, "stopped": c.stopped.as_ref().map(stopped) })
+            })
+            .collect();
     // Counts of the whole database are for those alone who may see all of it.
     let meter = administers_all(grants, &report.database).then(|| server.metrics.meter(&report.database));
     json!({
@@ -162,6 +170,9 @@ fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
         "segments": report.containers.iter().map(|c| c.segments).sum::<u64>(),
         "held": report.containers.iter().map(|c| c.held).sum::<u64>(),
         "stopped": report.containers.iter().filter(|c| c.stopped.is_some()).count(),
+        "checked_ms": report.containers.iter().map(|c| c.checked).min().flatten().map(|t| t.0),
+        "check_found": report.containers.iter().map(|c| c.found).sum::<u64>(),
+        "check_unhealed": report.containers.iter().map(|c| c.unhealed).sum::<u64>(),
         "connected": report.links.len(),
         "at_rest": report.at_rest,
         "cannot_be_opened": report.failed,

@@ -266,7 +266,7 @@ impl Link {
     pub(super) fn deny_failed(&mut self, id: &ContainerId, why: &str) {
         self.deny(id, Denial::Failed);
         if let Some(frame) = self.outbox.back_mut() {
-            put_bytes(frame, why[..why.floor_char_boundary(CAUSE_LEN_MAX)].as_bytes());
+            put_bytes(frame, &why.as_bytes()[..why.floor_char_boundary(CAUSE_LEN_MAX)]);
         }
     }
 

@@ -420,7 +420,9 @@ impl Replica {
             if found.len() >= limit {
                 break;
             }
-            for (key, cause) in holds::first(&self.conn, no, user.has_integer_key(), limit - found.len())? {
+            for (key, cause) in
+                holds::after(&self.conn, no, None, limit - found.len(), user.has_integer_key())?
+            {
                 found.push((user.table.name.clone(), user.key_text(&key), cause));
             }
         }

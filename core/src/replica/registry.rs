@@ -550,6 +550,7 @@ impl Replica {
             self.forget_stop(*no)?;
             self.containers.remove(*no);
             self.touched.remove(no);
+            self.scrubbing.forget(*no);
             documents::forget(&self.conn, *no)?;
             for table in [
                 "roots",
@@ -560,6 +561,7 @@ impl Replica {
                 "claims",
                 "refused",
                 "unsettled",
+                "checks",
                 "log",
             ] {
                 let sql = format!("DELETE FROM piecewise_{table} WHERE container = ?");

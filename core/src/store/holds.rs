@@ -139,17 +139,20 @@ pub(crate) fn all(
     .collect()
 }
 
-/// The first held rows of a container with their causes, at most `limit`.
-pub(crate) fn first(
+/// The next held rows of a container after a key, in the order of their bytes, with their causes.
+pub(crate) fn after(
     conn: &Connection,
     container: i64,
-    integer_keys: bool,
+    after: Option<&RowKey>,
     limit: usize,
+    integer_keys: bool,
 ) -> Result<Vec<(RowKey, String)>, StoreError> {
-    let sql = "SELECT key, cause FROM piecewise_held WHERE container = ? ORDER BY key LIMIT ?";
+    let sql = "SELECT key, cause FROM piecewise_held WHERE container = ? AND key > ? ORDER BY key LIMIT ?";
     let mut stmt = conn.prepare_cached(sql)?;
-    let rows =
-        stmt.query_map(params![container, limit as i64], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)))?;
+    let after = after.map_or(vec![], key_bytes);
+    let rows = stmt.query_map(params![container, after, limit as i64], |row| {
+        Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?))
+    })?;
     rows.map(|row| {
         let (key, cause) = row?;
         Ok((key_from_bytes(&key, integer_keys)?, cause))
