@@ -314,3 +314,23 @@ fn untrack_puts_a_child_back_whose_parent_never_came() {
     let rows = query(&theirs, "SELECT id FROM c");
     assert_eq!(rows, ["Text(\"1\")"], "held before: {held}");
 }
+
+#[test]
+fn a_table_with_another_kind_of_key_is_told_of_and_stops_no_other() {
+    let it = Setting::new();
+    let [ours, theirs] = ["ours.db", "theirs.db"].map(|name| it.folder.path().join(name));
+    sql(&ours, BOTH);
+    it.device.must(["track", text(&ours), "--all", "--as", "app"]);
+    it.device.must(["sync", text(&ours)]);
+    let other = "PRAGMA journal_mode = WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT);
+                 CREATE TABLE fine(id TEXT PRIMARY KEY, v TEXT);
+                 INSERT INTO t VALUES (7, 'mine'); INSERT INTO fine VALUES ('theirs', 'too');";
+    sql(&theirs, other);
+    it.device.must(["track", text(&theirs), "--all", "--as", "app"]);
+    let said = it.sync(&theirs);
+    assert_eq!(said.code, 1, "{said}");
+    assert!(said.err.contains("table t is stopped: ") && said.err.contains("key"), "{said}");
+    it.device.must(["sync", text(&ours)]);
+    assert_eq!(query(&ours, "SELECT v FROM fine"), ["Text(\"too\")"]);
+    assert_eq!(query(&theirs, "SELECT v FROM t"), ["Text(\"mine\")"], "it is as it was");
+}

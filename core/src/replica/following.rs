@@ -177,7 +177,9 @@ impl Replica {
     /// Whether a container whose table would have this name is followed: a table of this file is attached by `track` alone.
     /// A server follows all, also one whose table it cannot make, since devices exchange its rows through it.
     fn may_follow(&self, table: &str) -> Result<bool, ReplicaError> {
-        Ok(self.is_server || schema::kind_of(&self.conn, table)? != Some("table"))
+        // To SQLite, names that differ in capitals are one.
+        let is_taken = self.containers.of_table(table).is_some();
+        Ok(!is_taken && (self.is_server || schema::kind_of(&self.conn, table)? != Some("table")))
     }
 
     /// Changes the schema, or leaves it as it was; then the inner error says why, unless it is about the whole file.

@@ -351,6 +351,96 @@ impl ReplicaError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::Merge;
+    use crate::id::{PeerId, RealmId};
+    use crate::identity::Identity;
+    use crate::key::RowKey;
+    use crate::replica::{Binding, Follow, TrackOptions};
+    use crate::value::Value;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    /// A replica with the tables `t` and `fine` that have met their counterparts.
+    fn replica() -> Replica {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT); CREATE TABLE fine(id INTEGER PRIMARY KEY, v TEXT)",
+        )
+        .unwrap();
+        let mut replica = Replica::from_connection(conn, Identity::from_seed([1; 32]), [2; 32]).unwrap();
+        let (realm, server) = (RealmId([3; 16]), PeerId([4; 32]));
+        replica.bind(Binding { database: "app".into(), realm, server, follow: Follow::All }).unwrap();
+        for table in ["t", "fine"] {
+            replica.track(table, &TrackOptions::default()).unwrap();
+            let no = replica.number(table).unwrap();
+            replica.transaction(|r| r.meet_nothing(no, NOW)).unwrap();
+        }
+        replica
+    }
+
+    fn write(replica: &Replica, sql: &str) {
+        replica.connection().execute_batch(sql).unwrap();
+    }
+
+    fn segments(replica: &Replica, table: &str) -> u64 {
+        replica.containers[&replica.number(table).unwrap()].feed.count()
+    }
+
+    #[test]
+    fn a_table_whose_rows_cannot_be_captured_stops_alone_and_its_log_is_kept() {
+        let mut replica = replica();
+        write(&replica, "INSERT INTO t VALUES (1, 'x'); INSERT INTO fine VALUES (1, 'x')");
+        replica.capture(NOW).unwrap();
+        let no = replica.number("t").unwrap();
+        // What an earlier version or a torn page left behind: a row without its segment.
+        write(
+            &replica,
+            "UPDATE piecewise_segments SET bytes = x'00', outline = NULL WHERE container = (SELECT no FROM piecewise_containers WHERE table_name = 't')",
+        );
+        replica.history.clear();
+        let before = segments(&replica, "fine");
+        write(&replica, "UPDATE t SET v = 'y'; UPDATE fine SET v = 'y'");
+        while replica.capture(NOW).unwrap().more {}
+        let stopped = replica.stopped();
+        assert!(
+            matches!(&stopped[..], [(table, s)] if table == "t" && s.kind == StopKind::NotCaptured && s.since == NOW),
+            "{stopped:?}"
+        );
+        assert_eq!(segments(&replica, "fine"), before + 1);
+        let kept = "SELECT count(*) FROM piecewise_log WHERE container = ?";
+        assert_eq!(replica.conn.query_row(kept, [no], |row| row.get::<_, i64>(0)), Ok(1));
+        assert!(!replica.waiting().unwrap().is_caught_up());
+        // Nothing is to do for a table that is stopped, and the next write of another costs one look.
+        assert_eq!(replica.capture(NOW).unwrap(), crate::replica::Captured::default());
+        write(&replica, "UPDATE fine SET v = 'z'");
+        while replica.capture(NOW).unwrap().more {}
+        assert_eq!(segments(&replica, "fine"), before + 2);
+    }
+
+    #[test]
+    fn a_description_that_cannot_be_read_is_told_of_until_a_better_one_comes() {
+        let mut replica = replica();
+        let no = replica.number("t").unwrap();
+        let describe = |replica: &mut Replica, key: &str| {
+            let value = Value::Text(key.to_owned());
+            let view = replica.history.view(&replica.conn, no, &RowKey::Description).unwrap();
+            let change = view.edit(&[("key".to_owned(), Merge::Register, value)]);
+            replica
+                .transaction(|r| {
+                    r.write_change(no, &RowKey::Description, &change, NOW)?;
+                    r.follow_description(no)
+                })
+                .unwrap();
+        };
+        describe(&mut replica, "nothing like it");
+        let stopped = replica.stopped();
+        assert!(matches!(&stopped[..], [(_, s)] if s.kind == StopKind::Description), "{stopped:?}");
+        assert!(stopped[0].1.why.contains("description"), "{stopped:?}");
+        describe(&mut replica, "id");
+        assert_eq!(replica.stopped(), []);
+        let told: Vec<_> = replica.take_stop_news().into_iter().map(|news| news.stopped.is_some()).collect();
+        assert_eq!(told, [false], "what is over when it is told is told as over");
+    }
 
     #[test]
     fn a_stop_is_read_as_it_was_written() {
