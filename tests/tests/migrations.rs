@@ -117,7 +117,10 @@ fn rows_here_and_there(net: &mut Network, n: usize) -> (Vec<String>, Vec<String>
     let columns = net.query(n, columns)[0].clone();
     let text = columns.trim_start_matches("Text(\"").trim_end_matches("\")");
     let bound = text.split("\\u{1e}").map(|line| line.split("\\u{1f}").take(2).collect::<Vec<_>>());
-    let bound: Vec<_> = bound.filter(|b| !b[0].is_empty()).collect();
+    // Generated columns are not at the server.
+    let there = net.query(0, "SELECT name FROM pragma_table_info('t')");
+    let is_there = |b: &Vec<&str>| !b[0].is_empty() && there.contains(&format!("Text(\"{}\")", b[1]));
+    let bound: Vec<_> = bound.filter(is_there).collect();
     let list = |at: usize| bound.iter().map(|b| format!("\"{}\"", b[at])).collect::<Vec<_>>().join(", ");
     let here = net.query(n, &format!("SELECT {} FROM t ORDER BY 1", list(0)));
     (here, net.query(0, &format!("SELECT {} FROM t ORDER BY 1", list(1))))
