@@ -473,6 +473,7 @@ impl Replica {
             self.set_away(*no, None)?;
             self.containers.remove(*no);
             self.touched.remove(no);
+            self.scrubbing.forget(*no);
             documents::forget(&self.conn, *no)?;
             for table in [
                 "roots",
@@ -483,6 +484,7 @@ impl Replica {
                 "claims",
                 "refused",
                 "unsettled",
+                "checks",
                 "log",
             ] {
                 let sql = format!("DELETE FROM piecewise_{table} WHERE container = ?");
