@@ -548,33 +548,48 @@ impl Description {
         Ok(format!("CREATE TABLE {}({}) {}", quote(table), parts.join(", "), options.join(", ")))
     }
 
-    /// The SQL that makes its indexes. One whose name is not free is made under another.
-    pub fn create_indexes_sql(&self, table: &str, is_free: impl Fn(&str) -> bool) -> Vec<String> {
-        let mut taken: Vec<String> = vec![];
-        let mut free_name = |wanted: &str| {
-            let numbered = (2..).map(|n| format!("{wanted}_{n}"));
-            let is_free = |name: &String| is_free(name) && !taken.contains(&name.to_ascii_lowercase());
-            let name = std::iter::once(wanted.to_owned()).chain(numbered).find(is_free).unwrap_or_default();
-            taken.push(name.to_ascii_lowercase());
-            quote(&name)
+    /// The SQL that makes its UNIQUE indexes, under names that are free.
+    pub fn create_unique_sql(&self, table: &str, is_free: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut number = 0;
+        let mut free_name = || {
+            loop {
+                number += 1;
+                let name = format!("{table}_unique_{number}");
+                // A plain index has its name from the application.
+                if is_free(&name) && !self.indexes.keys().any(|index| index.eq_ignore_ascii_case(&name)) {
+                    return quote(&name);
+                }
+            }
         };
-        let mut sql = vec![];
-        for (name, columns) in self.indexes.iter().take(INDEXES_MAX) {
+        let sql = |(columns, collations): &(Vec<String>, Vec<Collation>)| {
+            let term =
+                |(c, collation): (&String, &Collation)| format!("{} COLLATE {}", quote(c), collation.name());
+            let terms: Vec<_> = columns.iter().zip(collations).map(term).collect();
+            format!("CREATE UNIQUE INDEX {} ON {}({})", free_name(), quote(table), terms.join(", "))
+        };
+        self.unique.iter().map(sql).collect()
+    }
+
+    /// The SQL that makes its plain indexes, but those whose names are not free or whose columns the table has not.
+    pub fn create_indexes_sql(
+        &self,
+        table: &str,
+        is_free: impl Fn(&str) -> bool,
+        has: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
+        let sql = |(name, columns): (&String, &Vec<DescribedIndexColumn>)| {
             let term = |c: &DescribedIndexColumn| {
                 let order = if c.descending { " DESC" } else { "" };
                 format!("{} COLLATE {}{order}", quote(&c.name), c.collation.name())
             };
             let terms: Vec<_> = columns.iter().map(term).collect();
-            sql.push(format!("CREATE INDEX {} ON {}({})", free_name(name), quote(table), terms.join(", ")));
-        }
-        for (n, (columns, collations)) in self.unique.iter().enumerate() {
-            let term =
-                |(c, collation): (&String, &Collation)| format!("{} COLLATE {}", quote(c), collation.name());
-            let terms: Vec<_> = columns.iter().zip(collations).map(term).collect();
-            let index = free_name(&format!("{table}_unique_{}", n + 1));
-            sql.push(format!("CREATE UNIQUE INDEX {index} ON {}({})", quote(table), terms.join(", ")));
-        }
-        sql
+            format!("CREATE INDEX {} ON {}({})", quote(name), quote(table), terms.join(", "))
+        };
+        let free = self
+            .indexes
+            .iter()
+            .filter(|(name, columns)| is_free(name) && columns.iter().all(|c| has(&c.name)));
+        free.take(INDEXES_MAX).map(sql).collect()
     }
 
     /// The SQL that adds one of its columns to the table.
@@ -692,10 +707,12 @@ mod tests {
     fn made(description: &Description) -> Connection {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(&description.create_table_sql("t").unwrap()).unwrap();
-        let is_free = |name: &str| !name.eq_ignore_ascii_case("taken");
-        for sql in description.create_indexes_sql("t", is_free) {
-            conn.execute_batch(&sql).unwrap();
-        }
+        let is_free = |name: &str| name != "Taken" && name != "t_unique_2";
+        let (unique, plain) = (
+            description.create_unique_sql("t", is_free),
+            description.create_indexes_sql("t", is_free, |_| true),
+        );
+        unique.iter().chain(&plain).for_each(|sql| conn.execute_batch(sql).unwrap());
         conn
     }
 
@@ -750,13 +767,14 @@ mod tests {
     }
 
     #[test]
-    fn an_index_whose_name_is_taken_gets_another() {
+    fn indexes_of_ours_take_free_names_and_those_of_the_application_keep_theirs() {
         let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch("CREATE TABLE t(id TEXT PRIMARY KEY, a UNIQUE); CREATE INDEX Taken ON t(a); CREATE INDEX t_unique_1 ON t(a, id)").unwrap();
+        let sql = "CREATE TABLE t(id TEXT PRIMARY KEY, a UNIQUE, b UNIQUE); CREATE INDEX Taken ON t(a); CREATE INDEX t_unique_1 ON t(a, id)";
+        conn.execute_batch(sql).unwrap();
         let made = made(&read(&described(&conn, "t")).unwrap());
         let sql = "SELECT group_concat(name, ' ') FROM (SELECT name FROM pragma_index_list('t') WHERE origin = 'c' ORDER BY name)";
         let names: String = made.query_row(sql, [], |row| row.get(0)).unwrap();
-        assert_eq!(names, "Taken_2 t_unique_1 t_unique_1_2");
+        assert_eq!(names, "t_unique_1 t_unique_3 t_unique_4");
     }
 
     #[test]

@@ -221,6 +221,38 @@ impl Column {
         Affinity::of(&self.declared_type)
     }
 
+    /// What rows have that do not say: the literal default, or NULL.
+    pub fn absent(&self) -> Value {
+        match &self.default {
+            Default::Literal(value) => self.converted(value),
+            _ => Value::Null,
+        }
+    }
+
+    /// A value as the column keeps it, for what a schema may have as a default.
+    fn converted(&self, value: &Value) -> Value {
+        let number = |text: &str| {
+            let text = text.trim();
+            let real = || text.parse().ok().filter(|f: &f64| f.is_finite()).map(Value::Real);
+            text.parse().ok().map(Value::Integer).or_else(real)
+        };
+        let numeric = |value: Value| match (self.affinity(), value) {
+            (Affinity::Real, Value::Integer(i)) => Value::Real(i as f64),
+            (Affinity::Integer | Affinity::Numeric, Value::Real(f)) if f.fract() == 0.0 && f.abs() < 9e15 => {
+                Value::Integer(f as i64)
+            }
+            (_, value) => value,
+        };
+        match (self.affinity(), value) {
+            (Affinity::Text, Value::Integer(i)) => Value::Text(i.to_string()),
+            (Affinity::Integer | Affinity::Numeric | Affinity::Real, Value::Text(text)) => {
+                number(text).map_or_else(|| value.clone(), numeric)
+            }
+            (Affinity::Integer | Affinity::Numeric | Affinity::Real, _) => numeric(value.clone()),
+            _ => value.clone(),
+        }
+    }
+
     /// The same value for all values that the column's comparison calls equal.
     pub fn fold(&self, value: ValueRef<'_>) -> Value {
         self.fold_as(self.collation, value)
@@ -314,6 +346,19 @@ mod tests {
             generated: false,
             merge: Merge::Register,
         }
+    }
+
+    #[test]
+    fn a_default_is_what_the_column_makes_of_it() {
+        let absent = |declared_type: &str, value: Value| {
+            let default = Default::Literal(value);
+            Column { default, ..column(declared_type, Collation::Binary) }.absent()
+        };
+        assert_eq!(absent("INTEGER", Value::Text("5".into())), Value::Integer(5));
+        assert_eq!(absent("TEXT", Value::Integer(5)), Value::Text("5".into()));
+        assert_eq!(absent("REAL", Value::Integer(5)), Value::Real(5.0));
+        assert_eq!(absent("DECIMAL", Value::Real(1.5)), Value::Real(1.5));
+        assert_eq!(absent("", Value::Text("5".into())), Value::Text("5".into()));
     }
 
     #[test]

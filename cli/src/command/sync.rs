@@ -59,7 +59,7 @@ pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica) -> u8 {
         let [here, there] =
             [table, other].map(|name| name.split_once('/').map_or(name.as_str(), |(_, table)| table));
         tell!(
-            "hint: `piecewise untrack` it, `ALTER TABLE \"{here}\" RENAME TO \"{there}\"`, and `piecewise track` it again"
+            "hint: `piecewise untrack` it, `ALTER TABLE \"{here}\" RENAME TO \"{there}_\"; ALTER TABLE \"{there}_\" RENAME TO \"{there}\"`, and `piecewise track` it again"
         );
     }
     for (table, stopped) in &left.stopped {

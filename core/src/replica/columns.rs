@@ -8,7 +8,7 @@
 use super::{Replica, ReplicaError, Scan};
 use crate::change::Merge;
 use crate::row;
-use crate::store::schema::{self, TrackRefusal};
+use crate::store::schema::{self, TrackRefusal, literal, read_literal};
 use crate::store::user_table::{RowValues, UserTable};
 use crate::store::{StoreError, log};
 use crate::table::{Affinity, Table};
@@ -19,11 +19,16 @@ use std::collections::{HashMap, HashSet};
 const SAMPLE: usize = 64;
 /// In a table of up to so many rows, all of them are.
 const SAMPLE_ALL: usize = 512;
+/// The same where nothing but the text of the schema has changed.
+const SAMPLE_FEW: usize = 24;
 /// Longest name that is not cut before something is added to it, in bytes.
 const NAME_LEN_KEPT: usize = 112;
 
+/// What stands between columns, and between what is kept of one.
+const SEPARATORS: [char; 2] = ['\u{1e}', '\u{1f}'];
+
 /// How a column of the table stands in documents.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ColumnBinding {
     /// Its name; empty for one that the table has no longer.
     pub(crate) name: String,
@@ -31,6 +36,9 @@ pub(crate) struct ColumnBinding {
     pub(crate) merge: Merge,
     /// Whether it is new in the table, and documents may have values for it that are still to be filled in.
     pub(crate) is_new: bool,
+    /// What rows show whose documents do not have it, on every replica alike: its default when it was new. None: it was
+    /// not looked at yet.
+    pub(crate) absent: Option<Value>,
 }
 
 /// What became of the columns of a table whose schema changed.
@@ -47,7 +55,7 @@ pub(super) enum Decided {
 impl ColumnBinding {
     pub(crate) fn new(name: &str) -> Self {
         let (name, key) = (name.to_owned(), name.to_owned());
-        Self { name, key, merge: Merge::Register, is_new: false }
+        Self { name, key, merge: Merge::Register, is_new: false, absent: None }
     }
 
     fn is_gone(&self) -> bool {
@@ -67,13 +75,21 @@ fn bound(bindings: &[ColumnBinding], table: &Table, chosen: &[Option<usize>]) ->
     let is_name = |key: &str| table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(key));
     let mut all = vec![];
     for (column, chosen) in table.columns.iter().zip(chosen) {
+        let default = || Some(column.absent());
         let binding = match chosen {
-            Some(n) => ColumnBinding { name: column.name.clone(), ..bindings[*n].clone() },
+            Some(n) => {
+                let known = bindings[*n].clone();
+                ColumnBinding {
+                    name: column.name.clone(),
+                    absent: known.absent.clone().or_else(default),
+                    ..known
+                }
+            }
             None => {
                 let key = free_key(&column.name, |key| taken.contains(key), is_name);
                 // One that was here before comes back with its merge kind.
                 let merge = bindings.iter().find(|b| b.key == key).map_or(Merge::Register, |b| b.merge);
-                ColumnBinding { name: column.name.clone(), key, merge, is_new: true }
+                ColumnBinding { name: column.name.clone(), key, merge, is_new: true, absent: default() }
             }
         };
         taken.insert(binding.key.clone());
@@ -100,6 +116,25 @@ fn free_key(name: &str, is_taken: impl Fn(&str) -> bool, is_name: impl Fn(&str) 
 #[derive(Debug, Default)]
 struct Sample {
     rows: Vec<SampledRow>,
+}
+
+impl Sample {
+    /// Whether a row that was not written since has another value than its document, in a column that both have.
+    fn contradicts(&self, user: &UserTable, columns: &[ColumnBinding]) -> bool {
+        let binding = |index: usize| {
+            let name = &user.table.columns[index].name;
+            columns.iter().find(|b| b.name == *name)
+        };
+        let differs = |row: &SampledRow, index: usize| {
+            let shown = binding(index).and_then(|b| row.shown.get(&b.key).or(b.absent.as_ref()));
+            row.values
+                .get(&index)
+                .zip(shown)
+                .is_some_and(|(value, shown)| !value.as_ref().same(shown.as_ref()))
+        };
+        let clean = self.rows.iter().filter(|row| !row.is_dirty);
+        clean.into_iter().any(|row| user.columns.iter().any(|c| differs(row, c.index)))
+    }
 }
 
 #[derive(Debug)]
@@ -261,12 +296,17 @@ impl Replica {
         let before: Vec<_> = (0..bindings.len()).filter(|n| !bindings[*n].is_gone()).collect();
         let is_same = |(b, c): (&usize, &crate::table::Column)| bindings[*b].name == c.name;
         let kept = before.iter().zip(&table.columns).take_while(|pair| is_same(*pair)).count();
+        let user = UserTable::new(table.clone(), str::to_owned);
+        let known = !matches!(scan, Scan::Meet | Scan::Join | Scan::Make);
         if kept == before.len() {
+            if known && self.is_unlike_documents(no, &user, &bindings)? {
+                // Such as a column that went and came again. Those that come besides are compared as well.
+                store_columns(&self.conn, no, &by_name(&bindings, &table))?;
+                return Ok(Decided::ByRows);
+            }
             // Those that came stand at the end, as ALTER TABLE puts them.
             return Ok(if kept == table.columns.len() { Decided::Same } else { Decided::Added });
         }
-        let user = UserTable::new(table.clone(), str::to_owned);
-        let known = !matches!(scan, Scan::Meet | Scan::Join | Scan::Make);
         let description = self.description(no)?;
         let affinity = |b: &ColumnBinding| Some((b.key.clone(), description.as_ref()?.affinity(&b.key)?));
         let affinities = bindings.iter().filter_map(affinity).collect();
@@ -279,23 +319,36 @@ impl Replica {
             let places = table.key_columns().into_iter().zip(described);
             key.extend(places.filter_map(|(column, key)| Some((column, binding(key)?))));
         }
-        let sample = if known { self.sample(no, &user)? } else { Sample::default() };
+        let sample = if known { self.sample(no, &user, SAMPLE_ALL, SAMPLE)? } else { Sample::default() };
         let changed = Changed { bindings: &bindings, before, table: &table, user: &user, sample, affinities };
         let chosen = changed.decide(&key);
         let columns = bound(&bindings, &table, &chosen);
         let only_went = (0..chosen.len()).all(|n| chosen[n].is_some() && chosen[n] == changed.same_name(n));
+        let is_like_documents = !changed.sample.contradicts(&user, &columns);
         store_columns(&self.conn, no, &columns)?;
         self.containers.change(no, |state| state.columns = columns);
-        Ok(if only_went { Decided::Same } else { Decided::ByRows })
+        Ok(if only_went && is_like_documents { Decided::Same } else { Decided::ByRows })
     }
 
-    /// Rows of a table with what their documents show: all if they are few, or some from its ends and between.
-    fn sample(&mut self, no: i64, user: &UserTable) -> Result<Sample, ReplicaError> {
-        let mut keys = log::keys_after(&self.conn, user, None, SAMPLE_ALL + 1)?;
-        if keys.len() > SAMPLE_ALL {
-            keys.truncate(SAMPLE);
-            keys.extend(user.last_keys(&self.conn, SAMPLE)?);
-            keys.extend(user.spread_keys(&self.conn, SAMPLE)?);
+    /// Whether rows that nobody has written since they were captured show other values than their documents.
+    fn is_unlike_documents(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        bindings: &[ColumnBinding],
+    ) -> Result<bool, ReplicaError> {
+        let sample = self.sample(no, user, SAMPLE_FEW, SAMPLE_FEW / 4)?;
+        Ok(sample.contradicts(user, bindings))
+    }
+
+    /// Rows of a table with what their documents show: all up to a number, or of more so many from each of its ends and
+    /// between.
+    fn sample(&mut self, no: i64, user: &UserTable, all: usize, some: usize) -> Result<Sample, ReplicaError> {
+        let mut keys = log::keys_after(&self.conn, user, None, all + 1)?;
+        if keys.len() > all {
+            keys.truncate(some);
+            keys.extend(user.last_keys(&self.conn, some)?);
+            keys.extend(user.spread_keys(&self.conn, some)?);
             keys.sort();
             keys.dedup();
         }
@@ -319,8 +372,13 @@ fn by_index(user: &UserTable, values: RowValues) -> HashMap<usize, Value> {
 }
 
 pub(super) fn columns_text(columns: &[ColumnBinding]) -> String {
+    let absent = |value: &Value| match value {
+        Value::RawText(_) => None,
+        value => Some(literal(value)).filter(|text| !text.contains(SEPARATORS)),
+    };
     let line = |c: &ColumnBinding| {
-        format!("{}\u{1f}{}\u{1f}{}\u{1f}{}", c.name, c.key, c.merge.code(), u8::from(c.is_new))
+        let absent = c.absent.as_ref().and_then(absent).unwrap_or_default();
+        format!("{}\u{1f}{}\u{1f}{}\u{1f}{}\u{1f}{absent}", c.name, c.key, c.merge.code(), u8::from(c.is_new))
     };
     columns.iter().map(line).collect::<Vec<_>>().join("\u{1e}")
 }
@@ -331,7 +389,9 @@ pub(super) fn columns_from_text(text: &str) -> Vec<ColumnBinding> {
         let (name, key) = (parts.next()?.to_owned(), parts.next()?.to_owned());
         let merge = Merge::from_code(parts.next()?.parse().ok()?)?;
         let is_new = parts.next()? == "1";
-        Some(ColumnBinding { name, key, merge, is_new })
+        // Earlier versions did not keep it.
+        let absent = parts.next().filter(|text| !text.is_empty()).and_then(read_literal);
+        Some(ColumnBinding { name, key, merge, is_new, absent })
     };
     text.split('\u{1e}').filter_map(column).collect()
 }

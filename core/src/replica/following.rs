@@ -92,7 +92,7 @@ impl Replica {
                 // A renamed column may have the name of one that comes: that one stays in documents.
                 let has = |name: &str| user.table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
                 let missing: Vec<_> = missing.into_iter().filter(|name| !has(name)).collect();
-                if missing.is_empty() || !self.follows_all() {
+                if !self.follows_all() {
                     return Ok(vec![]);
                 }
                 let table = state.table.clone();
@@ -107,8 +107,14 @@ impl Replica {
                     self.stop(no, StopKind::Description, &why)?;
                     return Ok(vec![]);
                 }
+                self.take_numbers(&description)?;
                 self.note_schema()?;
                 self.read_user_table(no)?;
+                self.add_indexes(no, &description)?;
+                self.note_schema()?;
+                if missing.is_empty() {
+                    return Ok(vec![]);
+                }
                 // What else looks through the table fills the new columns at its end.
                 if matches!(self.containers[&no].scan(), Scan::No | Scan::Fill) {
                     self.set_scan(no, Scan::Fill)?;
@@ -153,14 +159,15 @@ impl Replica {
                 state.columns = description.columns().map(binding).collect();
             }
             made.insert(no);
-            descriptions.push((table, description));
+            descriptions.push((no, table, description));
         }
         // After all tables, so that an index takes no table's name. A table without one of its indexes is still whole.
-        for (table, description) in &descriptions {
+        for (no, table, description) in &descriptions {
             let is_free = |name: &str| schema::is_free_name(&self.conn, name).unwrap_or(false);
-            for sql in description.create_indexes_sql(table, is_free) {
+            for sql in description.create_unique_sql(table, is_free) {
                 let _ = self.try_schema(|r| Ok(r.conn.execute_batch(&sql)?))?;
             }
+            self.add_indexes(*no, description)?;
         }
         self.note_schema()?;
         for no in &made {
@@ -172,6 +179,21 @@ impl Replica {
             rows.extend(self.rows_of_new_table(no)?);
         }
         Ok(rows)
+    }
+
+    /// Makes the plain indexes of a table that its description names. A server has nobody who would search by them.
+    fn add_indexes(&self, no: i64, description: &Description) -> Result<(), ReplicaError> {
+        if self.is_server {
+            return Ok(());
+        }
+        let state = &self.containers[&no];
+        // A column that was renamed here has its old name in the description.
+        let has = |column: &str| state.columns.iter().any(|c| c.name == column && c.key == column);
+        let is_free = |name: &str| schema::is_free_name(&self.conn, name).unwrap_or(false);
+        for sql in description.create_indexes_sql(&state.table, is_free, has) {
+            self.conn.execute_batch(&sql)?;
+        }
+        Ok(())
     }
 
     /// Whether a container whose table would have this name is followed: a table of this file is attached by `track` alone.

@@ -20,6 +20,8 @@ use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+/// In a file with so many tables, each is looked at after a change of the schema that no table's text shows.
+const ALIKE_LOOKED_AT: usize = 32;
 /// The setting that lists the containers whose descriptions may lack something.
 const UNDESCRIBED: &str = "undescribed";
 /// Between names of tables in one text.
@@ -87,7 +89,13 @@ impl ContainerState {
         }
         let key =
             |name: &str| columns.iter().find(|b| b.name == name).map_or(name.to_owned(), |b| b.key.clone());
-        let user = UserTable::new(table, key);
+        let mut user = UserTable::new(table, key);
+        for column in &mut user.columns {
+            let binding = columns.iter().find(|b| b.key == column.key);
+            if let Some(absent) = binding.and_then(|b| b.absent.as_ref()) {
+                column.absent.clone_from(absent);
+            }
+        }
         if user.has_integer_key() != self.integer_keys {
             let kind = |integer| if integer { "an INTEGER PRIMARY KEY" } else { "another kind of key" };
             let (was, is) = (kind(self.integer_keys), kind(user.has_integer_key()));
@@ -201,13 +209,14 @@ impl Replica {
         let catalogue = Catalogue::read(&self.conn)?;
         self.kinds.take();
         self.containers.forget_tables();
-        let changed: Vec<_> = self
-            .containers
-            .values()
-            .filter(|c| c.fingerprint != Some(catalogue.of(&c.table).fingerprint))
-            .filter(|c| is_new || retried.contains(&c.no))
-            .map(|c| c.no)
-            .collect();
+        let is_other = |c: &&ContainerState| c.fingerprint != Some(catalogue.of(&c.table).fingerprint);
+        let mut changed: Vec<_> = self.containers.values().filter(is_other).map(|c| c.no).collect();
+        if !is_new {
+            changed.retain(|no| retried.contains(no));
+        } else if changed.is_empty() && self.containers.len() <= ALIKE_LOOKED_AT {
+            // A column that went and came again leaves the text that was there before.
+            changed.extend(self.containers.numbers());
+        }
         let (mut without, mut to_compare) = (BTreeSet::new(), BTreeSet::new());
         for no in changed {
             let look = self.look_again(no, &catalogue)?;

@@ -7,7 +7,7 @@ use super::StoreError;
 use super::documents::SqlKey;
 use crate::change::Merge;
 use crate::key::RowKey;
-use crate::table::{Collation, Default, Table, TableKey};
+use crate::table::{Collation, Table, TableKey};
 use crate::value::{Value, ValueRef};
 use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
 use rusqlite::{CachedStatement, Connection, Row, ToSql, ffi};
@@ -113,10 +113,7 @@ impl UserTable {
             .document_columns()
             .map(|index| {
                 let column = &table.columns[index];
-                let absent = match &column.default {
-                    Default::Literal(value) => value.clone(),
-                    _ => Value::Null,
-                };
+                let absent = column.absent();
                 DocumentColumn { index, key: document_key(&column.name), merge: column.merge, absent }
             })
             .collect();
