@@ -329,6 +329,7 @@ impl<'r> Container<'r> {
                     }
                 }
             }
+            r.retry_held()?;
             if moves {
                 segments::set_cursor(&r.conn, no, peer, &message.reach)?;
             }

@@ -11,9 +11,10 @@ use crate::id::{ContainerId, PeerId, RealmId, ReplicaId, Seq};
 use crate::key::RowKey;
 use crate::message::Cursor;
 use crate::root::{Root, RootDigest};
+use crate::store::clauses::Clauses;
 use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
 use crate::store::triggers::{self, Mode};
-use crate::store::user_table::UserTable;
+use crate::store::user_table::{Acts, UserTable};
 use crate::store::{StoreError, documents, holds, layout, schema};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::OnceCell;
@@ -68,7 +69,12 @@ impl ContainerState {
 
     /// The table as it is now, and how its columns stand in documents, or why there is none that fits; None if this
     /// container has none yet.
-    fn look_at_table(&self, conn: &Connection, kinds: &Kinds) -> Result<Option<Found>, StoreError> {
+    fn look_at_table(
+        &self,
+        conn: &Connection,
+        kinds: &Kinds,
+        clauses: &Clauses,
+    ) -> Result<Option<Found>, StoreError> {
         if !self.has_table() {
             return Ok(None);
         }
@@ -96,6 +102,10 @@ impl ContainerState {
                 column.absent.clone_from(absent);
             }
         }
+        user.acts = Acts {
+            triggers: !clauses.triggers_on(&user.table.name).is_empty(),
+            clauses: clauses.has_conflict_clauses(&user.table.name),
+        };
         if user.has_integer_key() != self.integer_keys {
             let kind = |integer| if integer { "an INTEGER PRIMARY KEY" } else { "another kind of key" };
             let (was, is) = (kind(self.integer_keys), kind(user.has_integer_key()));
@@ -153,7 +163,7 @@ impl Replica {
         self.unsettled.clear();
         self.undescribed.clear();
         self.schema_version = -1;
-        self.kinds.take();
+        self.forget_schema();
         if !layout::exists(&self.conn)? {
             return Ok(());
         }
@@ -207,7 +217,8 @@ impl Replica {
             return Ok(());
         }
         let catalogue = Catalogue::read(&self.conn)?;
-        self.kinds.take();
+        self.forget_schema();
+        self.stumbles.schema_is_new();
         self.containers.forget_tables();
         let is_other = |c: &&ContainerState| c.fingerprint != Some(catalogue.of(&c.table).fingerprint);
         let mut changed: Vec<_> = self.containers.values().filter(is_other).map(|c| c.no).collect();
@@ -238,6 +249,7 @@ impl Replica {
                 _ => self.set_scan(no, Scan::Compare)?,
             }
         }
+        self.schema_is_new()?;
         self.note_schema()
     }
 
@@ -326,7 +338,7 @@ impl Replica {
     pub(super) fn note_schema(&mut self) -> Result<(), ReplicaError> {
         let version = schema::schema_version(&self.conn)?;
         if version != self.schema_version {
-            self.kinds.take();
+            self.forget_schema();
             self.schema_version = version;
             layout::set_meta(&self.conn, "schema_version", version)?;
         }
@@ -342,6 +354,20 @@ impl Replica {
         Ok(self.kinds.get_or_init(|| kinds))
     }
 
+    /// What acts on rows as they are written.
+    pub(crate) fn clauses(&self) -> Result<&Clauses, StoreError> {
+        if let Some(known) = self.clauses.get() {
+            return Ok(known);
+        }
+        let clauses = Clauses::read(&self.conn)?;
+        Ok(self.clauses.get_or_init(|| clauses))
+    }
+
+    fn forget_schema(&mut self) {
+        self.kinds.take();
+        self.clauses.take();
+    }
+
     /// The table of a container as it is now; None while there is none that fits.
     pub(crate) fn user_table(&self, no: i64) -> Result<Option<Arc<UserTable>>, StoreError> {
         let Some(state) = self.containers.get(&no) else { return Ok(None) };
@@ -351,7 +377,7 @@ impl Replica {
         if state.is_halted() {
             return Ok(None);
         }
-        let found = state.look_at_table(&self.conn, self.kinds()?)?;
+        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?)?;
         let user = found.and_then(Result::ok).map(|(user, _)| Arc::new(user));
         Ok(state.user.get_or_init(|| user).clone())
     }
@@ -359,7 +385,7 @@ impl Replica {
     /// What is wrong with a container's table itself: it is gone, does not fit, or cannot be written here.
     pub(crate) fn fault_of(&self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(None) };
-        match state.look_at_table(&self.conn, self.kinds()?)? {
+        match state.look_at_table(&self.conn, self.kinds()?, self.clauses()?)? {
             None => Ok(None),
             Some(Err(fault)) => Ok(Some(fault)),
             Some(Ok((user, _))) => match tracking::check_writable(&self.conn, &user.table) {
@@ -373,7 +399,7 @@ impl Replica {
     /// Whether a table's key is not the one that its container is described with. Call it in a transaction.
     pub(super) fn fault_of_key(&mut self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let found = match self.containers.get(&no) {
-            Some(state) => state.look_at_table(&self.conn, self.kinds()?)?,
+            Some(state) => state.look_at_table(&self.conn, self.kinds()?, self.clauses()?)?,
             None => None,
         };
         let Some(Ok((user, columns))) = found else { return Ok(None) };
@@ -399,7 +425,7 @@ impl Replica {
         if state.is_halted() {
             return Ok(());
         }
-        let found = state.look_at_table(&self.conn, self.kinds()?)?;
+        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?)?;
         let (user, columns) = found.and_then(Result::ok).unzip();
         if let Some(columns) = &columns {
             store_columns(&self.conn, no, columns)?;

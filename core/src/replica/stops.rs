@@ -295,7 +295,7 @@ impl Replica {
     ) -> Result<T, ReplicaError> {
         let mut failed = vec![];
         loop {
-            match self.transaction(&mut work) {
+            match self.transaction_again(&mut work) {
                 Err(ReplicaError::Table { no, kind, why, source, .. })
                     if !failed.contains(&no) && !source.is_poison() =>
                 {
