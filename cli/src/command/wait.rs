@@ -55,10 +55,10 @@ async fn until_level(
         }
         match sync::once(home, replica, Progress::new(false)).await {
             Ok(done) => {
-                return if sync::tell_what_is_left_out(&done.left_out, replica) == 0 {
-                    Ok(())
-                } else {
-                    Err(left_out())
+                return match sync::tell_what_is_left_out(&done.left_out, replica) {
+                    0 => Ok(()),
+                    code::FAILED => Err(stopped(&replica.waiting()?)),
+                    _ => Err(left_out()),
                 };
             }
             Err(failure) if failure.may_pass => *last = Some(failure),
