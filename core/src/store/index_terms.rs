@@ -85,12 +85,12 @@ pub(crate) fn names(sql: &str) -> Vec<String> {
         Token::Word(name) | Token::Name(name) => Some(name.to_ascii_lowercase()),
         _ => None,
     };
-    tokens(sql).into_iter().filter_map(name).collect()
+    read_tokens(sql).into_iter().filter_map(name).collect()
 }
 
 /// The name that a quoted or bare name means; None if it is anything else.
 pub(crate) fn single_name(sql: &str) -> Option<String> {
-    match tokens(sql).as_slice() {
+    match read_tokens(sql).as_slice() {
         [Token::Name(name)] => Some(name.clone()),
         [Token::Word(name)] if !name.starts_with(|c: char| c.is_ascii_digit()) => Some(name.clone()),
         _ => None,
@@ -124,11 +124,26 @@ pub(crate) fn count_word(sql: &str, keyword: &str) -> usize {
 /// The words without quotes, in capitals.
 fn words(sql: &str) -> impl Iterator<Item = String> {
     let word = |token| if let Token::Word(word) = token { Some(word.to_ascii_uppercase()) } else { None };
-    tokens(sql).into_iter().filter_map(word)
+    read_tokens(sql).into_iter().filter_map(word)
+}
+
+/// The tokens of a text as they are spelled, names and texts with their quotes, up to where it is none of SQL. Spaces and
+/// comments are left out.
+pub(crate) fn tokens(mut rest: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        loop {
+            let (token, len) = next_token(rest)?;
+            let (text, after) = rest.split_at(len);
+            rest = after;
+            if token != Token::Space {
+                return Some(text);
+            }
+        }
+    })
 }
 
 /// The tokens of a text up to where it is none of SQL, without spaces and comments.
-fn tokens(mut rest: &str) -> Vec<Token> {
+fn read_tokens(mut rest: &str) -> Vec<Token> {
     let mut tokens = vec![];
     while let Some((token, len)) = next_token(rest) {
         if token != Token::Space {
