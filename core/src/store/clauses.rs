@@ -1,7 +1,7 @@
 //! Clauses: what the schema says that acts on rows as they are written: conflict clauses and the application's triggers.
 
 use super::StoreError;
-use super::index_terms::token_texts;
+use super::index_terms::tokens;
 use rusqlite::Connection;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -65,7 +65,7 @@ impl Clauses {
         let mut todo = vec![table.to_ascii_lowercase()];
         while let Some(name) = todo.pop() {
             let texts = self.triggers_on(&name).iter().map(|t| &t.sql).chain(self.views.get(&name));
-            for name in texts.flat_map(|sql| token_texts(sql).filter_map(identifier).collect::<Vec<_>>()) {
+            for name in texts.flat_map(|sql| tokens(sql).filter_map(identifier).collect::<Vec<_>>()) {
                 if found.insert(name.clone()) {
                     todo.push(name);
                 }
@@ -79,7 +79,7 @@ impl Clauses {
     pub(crate) fn raising(&self, table: &str, message: Option<&str>) -> Option<&str> {
         let literal = message.map(|m| format!("'{}'", m.replace('\'', "''")));
         let raises = |trigger: &&AppTrigger| match &literal {
-            Some(literal) => token_texts(&trigger.sql).any(|token| token == literal),
+            Some(literal) => tokens(&trigger.sql).any(|token| token == literal),
             None => has_words(&trigger.sql, &["RAISE", "(", "IGNORE", ")"]),
         };
         let mut found = self.triggers_on(table).iter().filter(raises);
@@ -94,7 +94,7 @@ fn has_conflict_clause(sql: &str) -> bool {
 
 /// Whether these tokens follow each other in a text.
 fn has_words(sql: &str, words: &[&str]) -> bool {
-    let all: Vec<_> = token_texts(sql).collect();
+    let all: Vec<_> = tokens(sql).collect();
     all.windows(words.len()).any(|w| w.iter().zip(words).all(|(a, b)| a.eq_ignore_ascii_case(b)))
 }
 

@@ -85,12 +85,12 @@ pub(crate) fn names(sql: &str) -> Vec<String> {
         Token::Word(name) | Token::Name(name) => Some(name.to_ascii_lowercase()),
         _ => None,
     };
-    tokens(sql).into_iter().filter_map(name).collect()
+    read_tokens(sql).into_iter().filter_map(name).collect()
 }
 
 /// The name that a quoted or bare name means; None if it is anything else.
 pub(crate) fn single_name(sql: &str) -> Option<String> {
-    match tokens(sql).as_slice() {
+    match read_tokens(sql).as_slice() {
         [Token::Name(name)] => Some(name.clone()),
         [Token::Word(name)] if !name.starts_with(|c: char| c.is_ascii_digit()) => Some(name.clone()),
         _ => None,
@@ -124,11 +124,26 @@ pub(crate) fn count_word(sql: &str, keyword: &str) -> usize {
 /// The words without quotes, in capitals.
 fn words(sql: &str) -> impl Iterator<Item = String> {
     let word = |token| if let Token::Word(word) = token { Some(word.to_ascii_uppercase()) } else { None };
-    tokens(sql).into_iter().filter_map(word)
+    read_tokens(sql).into_iter().filter_map(word)
+}
+
+/// The tokens of a text as they are spelled, names and texts with their quotes, up to where it is none of SQL. Spaces and
+/// comments are left out.
+pub(crate) fn tokens(mut rest: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        loop {
+            let (token, len) = next_token(rest)?;
+            let (text, after) = rest.split_at(len);
+            rest = after;
+            if token != Token::Space {
+                return Some(text);
+            }
+        }
+    })
 }
 
 /// The tokens of a text up to where it is none of SQL, without spaces and comments.
-fn tokens(mut rest: &str) -> Vec<Token> {
+fn read_tokens(mut rest: &str) -> Vec<Token> {
     let mut tokens = vec![];
     while let Some((token, len)) = next_token(rest) {
         if token != Token::Space {
@@ -173,48 +188,6 @@ fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
         inner.push(c);
     }
     None
-}
-
-/// The tokens of an SQL text: words, quoted texts with their quotes, and single characters. Spaces and comments are left out;
-/// what is not to be understood ends them.
-pub(crate) fn token_texts(sql: &str) -> impl Iterator<Item = &str> {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-    let mut rest = sql;
-    std::iter::from_fn(move || {
-        loop {
-            rest = rest.trim_start();
-            let mut len = token_len(rest)?;
-            let (first, is_comment) =
-                (rest.chars().next()?, rest.starts_with("--") || rest.starts_with("/*"));
-            if is_word(first) {
-                len = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-            } else if matches!(first, '\'' | '"' | '`') {
-                // A doubled quote goes on.
-                while rest[len..].starts_with(first) {
-                    len += token_len(&rest[len..])?;
-                }
-            }
-            let (token, after) = rest.split_at(len);
-            rest = after;
-            if !is_comment {
-                return Some(token);
-            }
-        }
-    })
-}
-
-/// How long the first token of a text is, if it ends.
-fn token_len(text: &str) -> Option<usize> {
-    let first = text.chars().next()?;
-    let until = |end: &str, from: usize| text[from..].find(end).map(|n| from + n + end.len());
-    match first {
-        // A doubled quote inside is the end of one text and the beginning of the next.
-        '\'' | '"' | '`' => until(&first.to_string(), 1),
-        '[' => until("]", 1),
-        '-' if text.starts_with("--") => Some(until("\n", 2).unwrap_or(text.len())),
-        '/' if text.starts_with("/*") => until("*/", 2),
-        _ => Some(first.len_utf8()),
-    }
 }
 
 fn without_order(term: &str) -> String {
