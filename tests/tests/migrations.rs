@@ -141,7 +141,7 @@ fn whatever_becomes_of_columns_no_value_in_the_table_changes_and_the_server_has_
         ("ALTER TABLE t RENAME title TO name; ALTER TABLE t ADD weight REAL".to_owned(), "UPDATE t SET name = 'uno', weight = 2 WHERE id = '1'"),
         ("ALTER TABLE t RENAME title TO name; ALTER TABLE t DROP note".to_owned(), "UPDATE t SET name = 'uno' WHERE id = '1'"),
         ("ALTER TABLE t DROP note; ALTER TABLE t ADD note TEXT".to_owned(), "UPDATE t SET note = 'again' WHERE id = '1'"),
-        ("ALTER TABLE t DROP title; ALTER TABLE t ADD title INTEGER DEFAULT 3".to_owned(), "UPDATE t SET title = 4 WHERE id = '1'"),
+        ("ALTER TABLE t DROP title; ALTER TABLE t ADD title TEXT DEFAULT 'three'".to_owned(), "UPDATE t SET title = 'four' WHERE id = '1'"),
         ("ALTER TABLE t RENAME title TO old; ALTER TABLE t ADD title INTEGER; UPDATE t SET title = length(old)".to_owned(), "UPDATE t SET title = 7"),
         ("ALTER TABLE t DROP note; ALTER TABLE t ADD priority INTEGER".to_owned(), "UPDATE t SET priority = 5 WHERE id = '1'"),
         (
@@ -302,49 +302,56 @@ fn an_index_and_a_version_that_a_migration_brings_reach_clones_made_later() {
     assert_eq!(net.query(clone, "PRAGMA user_version"), ["Integer(3)"]);
 }
 
-/// The names of the columns of `t` on a device, but its key.
-fn columns(net: &mut Network, n: usize) -> Vec<String> {
-    let names = net.query(n, "SELECT name FROM pragma_table_info('t') WHERE name <> 'id'");
-    names.iter().map(|name| name.trim_start_matches("Text(\"").trim_end_matches("\")").to_owned()).collect()
+/// The columns of `t` on a device, but its key, each as its name and its type.
+fn columns(net: &mut Network, n: usize) -> Vec<[String; 2]> {
+    let list = net.query(n, "SELECT name || ' ' || type FROM pragma_table_info('t') WHERE name <> 'id'");
+    let column = |text: &String| {
+        let text = text.trim_start_matches("Text(\"").trim_end_matches("\")");
+        let (name, declared) = text.split_once(' ').unwrap();
+        [name, declared].map(str::to_owned)
+    };
+    list.iter().map(column).collect()
 }
 
-/// A step of a migration, or a write, that fits the table as it is.
+/// SQL that builds `t` anew: for each column its name, its type and what it is filled from.
+fn built_anew(columns: &[[String; 3]]) -> String {
+    let list = |take: fn(&[String; 3]) -> String| columns.iter().map(take).collect::<Vec<_>>().join(", ");
+    let (names, select) =
+        (list(|[name, declared, _]| format!("{name} {declared}")), list(|[.., from]| from.clone()));
+    format!(
+        "BEGIN; CREATE TABLE n(id INTEGER PRIMARY KEY, {names}); INSERT INTO n SELECT id, {select} FROM t;
+         DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT"
+    )
+}
+
+/// A step of a migration, or a write, that fits the table as it is. Types stay, since others keep the old ones.
 fn any_step(net: &mut Network, rng: &mut Rng) -> String {
     let columns = columns(net, 1);
-    let pick = |rng: &mut Rng| columns[rng.below(columns.len() as u64) as usize].clone();
+    let [one, declared] = &columns[rng.below(columns.len() as u64) as usize];
+    let [other, _] = &columns[rng.below(columns.len() as u64) as usize];
     // A name that was used before means the column that had it.
-    let fresh = |rng: &mut Rng| format!("c{}", rng.below(1 << 40));
-    let (one, other, new) = (pick(rng), pick(rng), fresh(rng));
-    let is_free = !columns.contains(&new);
-    let anew = |select: &[String], names: &[String], types: &str| {
-        let list = names.iter().map(|name| format!("{name}{types}")).collect::<Vec<_>>().join(", ");
-        format!(
-            "BEGIN; CREATE TABLE n(id INTEGER PRIMARY KEY, {list}); INSERT INTO n SELECT id, {} FROM t; DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT",
-            select.join(", ")
-        )
-    };
-    match rng.below(13) {
-        0 | 1 if is_free => format!("ALTER TABLE t RENAME COLUMN {one} TO {new}"),
-        2 if is_free => format!("ALTER TABLE t ADD COLUMN {new} TEXT"),
-        3 if is_free => format!("ALTER TABLE t ADD COLUMN {new} INTEGER DEFAULT 0"),
+    let new = format!("c{}", rng.below(1 << 40));
+    let mut anew: Vec<_> =
+        columns.iter().map(|[n, declared]| [n.clone(), declared.clone(), n.clone()]).collect();
+    match rng.below(12) {
+        0 | 1 => format!("ALTER TABLE t RENAME COLUMN {one} TO {new}"),
+        2 => format!("ALTER TABLE t ADD COLUMN {new} TEXT"),
+        3 => format!("ALTER TABLE t ADD COLUMN {new} TEXT DEFAULT 'none'"),
         4 if columns.len() > 2 => format!("ALTER TABLE t DROP COLUMN {one}"),
         5 if one != other => format!(
             "ALTER TABLE t RENAME COLUMN {one} TO x; ALTER TABLE t RENAME COLUMN {other} TO {one}; ALTER TABLE t RENAME COLUMN x TO {other}"
         ),
         6 => {
-            let mut turned = columns.clone();
-            turned.rotate_left(1);
-            anew(&turned, &turned, "")
+            anew.rotate_left(1);
+            built_anew(&anew)
         }
-        7 => anew(&columns, &columns, " TEXT"),
-        8 if is_free => {
-            let names: Vec<_> =
-                columns.iter().map(|c| if *c == one { new.clone() } else { c.clone() }).collect();
-            anew(&columns, &names, "")
+        7 => {
+            anew.iter_mut().filter(|[name, ..]| name == one).for_each(|[name, ..]| name.clone_from(&new));
+            built_anew(&anew)
         }
-        9 => format!("UPDATE t SET {one} = {one} || 'x' WHERE id % 3 = {}", rng.below(3)),
-        10 => format!("UPDATE t SET {one} = id * 10 + {}", rng.below(10)),
-        11 => format!("INSERT INTO t(id, {one}) SELECT max(id) + 1, 'new' || max(id) FROM t"),
+        8 => format!("UPDATE t SET {one} = {one} || 'x' WHERE id % 3 = {}", rng.below(3)),
+        9 if declared == "TEXT" => format!("UPDATE t SET {one} = 'all ' || (id * 10 + {})", rng.below(10)),
+        10 => format!("INSERT INTO t(id, {one}) SELECT max(id) + 1, 'new' || max(id) FROM t"),
         _ => {
             format!("DELETE FROM t WHERE id = (SELECT id FROM t ORDER BY id LIMIT 1 OFFSET {})", rng.below(9))
         }
@@ -354,8 +361,8 @@ fn any_step(net: &mut Network, rng: &mut Rng) -> String {
 #[test]
 fn any_run_of_migrations_and_writes_leaves_each_value_where_it_was() {
     for seed in 0..60 {
-        let schema = "CREATE TABLE t(id INTEGER PRIMARY KEY, c0 TEXT, c1 TEXT, c2 INTEGER DEFAULT 0);";
-        let rows = "WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 20) INSERT INTO t SELECT i, 'a' || i, 'b' || i, i % 2 FROM s";
+        let schema = "CREATE TABLE t(id INTEGER PRIMARY KEY, c0 TEXT, c1 TEXT, c2 TEXT DEFAULT 'none');";
+        let rows = "WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 20) INSERT INTO t SELECT i, 'a' || i, 'b' || i, iif(i % 2, 'some', 'none') FROM s";
         let (mut net, mut rng) = (two_devices(schema, rows), Rng(seed));
         let mut done = vec![];
         for _ in 0..12 {

@@ -72,6 +72,9 @@ pub(super) fn by_name(bindings: &[ColumnBinding], table: &Table) -> Vec<ColumnBi
 /// The bindings of a table's columns, for each of which `chosen` says which one it was.
 fn bound(bindings: &[ColumnBinding], table: &Table, chosen: &[Option<usize>]) -> Vec<ColumnBinding> {
     let mut taken: HashSet<String> = chosen.iter().flatten().map(|n| bindings[*n].key.clone()).collect();
+    // A column that goes now is not the one that comes: its rows would have said so.
+    let going = bindings.iter().enumerate().filter(|(n, b)| !b.is_gone() && !chosen.contains(&Some(*n)));
+    let going: Vec<&str> = going.map(|(_, b)| b.key.as_str()).collect();
     let is_name = |key: &str| table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(key));
     let mut all = vec![];
     for (column, chosen) in table.columns.iter().zip(chosen) {
@@ -86,7 +89,8 @@ fn bound(bindings: &[ColumnBinding], table: &Table, chosen: &[Option<usize>]) ->
                 }
             }
             None => {
-                let key = free_key(&column.name, |key| taken.contains(key), is_name);
+                let is_taken = |key: &str| taken.contains(key) || going.contains(&key);
+                let key = free_key(&column.name, is_taken, is_name);
                 // One that was here before comes back with its merge kind.
                 let merge = bindings.iter().find(|b| b.key == key).map_or(Merge::Register, |b| b.merge);
                 ColumnBinding { name: column.name.clone(), key, merge, is_new: true, absent: default() }
@@ -471,6 +475,10 @@ mod tests {
                 "id=id title_old=title note=note title=title (2)",
             ),
             ("ALTER TABLE t RENAME title TO Title", "id=id Title=title note=note"),
+            (
+                "ALTER TABLE t DROP title; ALTER TABLE t RENAME note TO x; ALTER TABLE t ADD note TEXT; ALTER TABLE t DROP x; ALTER TABLE t ADD title TEXT",
+                "id=id note=note title=title",
+            ),
             ("ALTER TABLE t RENAME id TO uid", "uid=id title=title note=note"),
             ("UPDATE t SET title = NULL, note = NULL; ALTER TABLE t DROP title", "id=id note=note"),
         ] {
