@@ -3,7 +3,7 @@
 //! A row is looked at again for a value that came or went, never because another held row was looked at: so the cost is in
 //! proportion to what changed, whatever the number of held rows.
 
-use super::claims::{parent_claim, unique_claims};
+use super::claims::unique_claims;
 use super::parents::foreign_values;
 use super::{Candidate, Queue};
 use crate::key::RowKey;
@@ -38,18 +38,15 @@ impl Replica {
         let Candidate { no, key, user, wanted, .. } = candidate;
         let uniques = unique_claims(user, key, wanted)?;
         let mut claims = uniques.clone();
-        for foreign in &user.table.foreign_keys {
+        for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
             if let Some(values) = foreign_values(user, foreign, key, wanted)? {
-                let parent = match self.containers.of_table(&foreign.parent_table) {
-                    Some(parent) => self.user_table(parent.no)?,
-                    None => None,
-                };
-                claims.push(parent_claim(foreign, parent.as_ref().map(|p| &p.table), &values));
+                claims.push(self.parent_claim_of(foreign, &values)?);
             }
         }
         let keeps_values = if kind == HoldKind::Foreign { &uniques[..] } else { &[] };
         self.wake_freed(*no, key, keeps_values, queue)?;
         self.note_held(*no, key, kind, cause, &claims)?;
+        queue.was_held(*no, key, kind);
         self.take_out(*no, key, user, now, queue)
     }
 

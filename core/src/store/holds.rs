@@ -172,6 +172,43 @@ pub(crate) fn all(
     .collect()
 }
 
+/// Notes that a row stays in its table although the parent with this claim is missing.
+pub(crate) fn exempt(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    claim: &Claim,
+) -> Result<(), StoreError> {
+    let mut stmt = conn.prepare_cached("INSERT OR IGNORE INTO piecewise_exempt VALUES (?, ?, ?)")?;
+    stmt.execute(params![container, claim, key_bytes(key)])?;
+    Ok(())
+}
+
+/// Whether a row stays in its table although the parent with this claim is missing.
+pub(crate) fn is_exempt(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    claim: &Claim,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_exempt WHERE container = ? AND claim = ? AND key = ?";
+    Ok(conn.prepare_cached(sql)?.exists(params![container, claim, key_bytes(key)])?)
+}
+
+/// Whether any row of a container stays in its table although a parent is missing.
+pub(crate) fn any_exempt(conn: &Connection, container: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_exempt WHERE container = ? LIMIT 1";
+    Ok(conn.prepare_cached(sql)?.exists([container])?)
+}
+
+/// A parent with this claim has come: should it go again, its children are as any others.
+pub(crate) fn end_exemptions(conn: &Connection, container: i64, claim: &Claim) -> Result<(), StoreError> {
+    let mut stmt =
+        conn.prepare_cached("DELETE FROM piecewise_exempt WHERE container = ? AND claim = ?")?;
+    stmt.execute(params![container, claim])?;
+    Ok(())
+}
+
 /// A row written here that the server did not take.
 #[derive(Debug, Clone)]
 pub(crate) struct Refused {
