@@ -278,7 +278,7 @@ impl UserTable {
         let names: Vec<_> = indexes.map(|n| quote(&self.table.columns[n].name)).collect();
         let marks = vec!["?"; names.len()].join(", ");
         let (or, name, names) = (self.or_abort(), self.name(), names.join(", "));
-        Ok(conn.prepare_cached(&format!("{APPLY} INSERT{or} INTO {name}({names}) VALUES ({marks})"))?)
+        conn.prepare_cached(&format!("{APPLY} INSERT{or} INTO {name}({names}) VALUES ({marks})"))
     }
 
     /// Binds what `insert` needs besides the document columns.
