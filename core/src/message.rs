@@ -19,7 +19,9 @@ use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::id::{PeerId, ReplicaId, SegmentId, Seq, Timestamp};
 use crate::ranges::{self, Range};
 use crate::root::RootDigest;
-use crate::segment::{Acceptance, PLAIN_LEN_MAX, ROW_LEN_MAX, SEGMENT_LEN_MAX, Segment, SegmentError, claimed_len};
+use crate::segment::{
+    Acceptance, PLAIN_LEN_MAX, ROW_LEN_MAX, SEGMENT_LEN_MAX, Segment, SegmentError, claimed_len,
+};
 use std::sync::Arc;
 
 /// The longest message in bytes: one largest segment and what goes with it.

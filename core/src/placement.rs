@@ -383,7 +383,11 @@ impl Replica {
 }
 
 fn clash(user: &UserTable, unique: &[usize], winner: &RowKey) -> String {
-    format!("UNIQUE ({}): row {} has the same and was accepted first", names(user, unique), user.key_text(winner))
+    format!(
+        "UNIQUE ({}): row {} has the same and was accepted first",
+        names(user, unique),
+        user.key_text(winner)
+    )
 }
 
 fn names(user: &UserTable, columns: &[usize]) -> String {

@@ -24,7 +24,8 @@ fn list(file: &Path, table: Option<&str>, as_json: bool) -> Result<(), Failure> 
     let mut replica = open_bound(&Home::open()?, file)?;
     let found = replica.held(table).map_err(|e| about(file, e))?;
     if as_json {
-        let entry = |h: &HeldRow| json!({ "table": h.table, "key": h.key, "cause": h.cause, "row": row(&h.values) });
+        let entry =
+            |h: &HeldRow| json!({ "table": h.table, "key": h.key, "cause": h.cause, "row": row(&h.values) });
         print_json(&found.iter().map(entry).collect());
         return Ok(());
     }
@@ -40,16 +41,21 @@ fn list(file: &Path, table: Option<&str>, as_json: bool) -> Result<(), Failure> 
 
 fn choose(row: &HeldRowArgs) -> Result<(), Failure> {
     let mut replica = open_bound(&Home::open()?, &row.file)?;
-    let losers = replica
-        .choose_held(piecewise_server::now(), &row.table, &row.key)
-        .map_err(|e| with_hint(row, e))?;
-    say!("{} {} shows now; held instead: {}. It goes out at the next sync", row.table, row.key, losers.join(" "));
+    let losers =
+        replica.choose_held(piecewise_server::now(), &row.table, &row.key).map_err(|e| with_hint(row, e))?;
+    say!(
+        "{} {} shows now; held instead: {}. It goes out at the next sync",
+        row.table,
+        row.key,
+        losers.join(" ")
+    );
     Ok(())
 }
 
 fn edit(row: &HeldRowArgs, values: &[String]) -> Result<(), Failure> {
     let pair = |text: &String| {
-        let (column, value) = text.split_once('=').ok_or_else(|| Failure::new(format!("{text:?} is no COLUMN=VALUE")))?;
+        let (column, value) =
+            text.split_once('=').ok_or_else(|| Failure::new(format!("{text:?} is no COLUMN=VALUE")))?;
         Ok((column.to_owned(), value.to_owned()))
     };
     let columns = values.iter().map(pair).collect::<Result<Vec<_>, Failure>>()?;
@@ -59,7 +65,12 @@ fn edit(row: &HeldRowArgs, values: &[String]) -> Result<(), Failure> {
         .map_err(|e| with_hint(row, e))?;
     match shows {
         true => say!("{} {} shows now; it goes out at the next sync", row.table, row.key),
-        false => say!("{} {} is edited and still held; `piecewise held {}` says why", row.table, row.key, row.file.display()),
+        false => say!(
+            "{} {} is edited and still held; `piecewise held {}` says why",
+            row.table,
+            row.key,
+            row.file.display()
+        ),
     }
     Ok(())
 }

@@ -29,7 +29,8 @@ impl Container<'_> {
         }
         let Some(common) = self.common(session)? else { return Ok(None) };
         let no = self.no;
-        let ids = self.replica.transaction(|r| Ok(segments::unaccepted(&r.conn, no, common.seq, ASKED_MAX)?))?;
+        let ids =
+            self.replica.transaction(|r| Ok(segments::unaccepted(&r.conn, no, common.seq, ASKED_MAX)?))?;
         Ok((!ids.is_empty()).then_some(Message::Unaccepted(ids)))
     }
 

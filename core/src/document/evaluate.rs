@@ -516,7 +516,9 @@ impl View {
         };
         let cells = self.cells.values().flatten().map(|c| 128 + content(&c.content));
         let replaced = self.replaced.values().flatten().map(|r| {
-            256 + content(&r.cell.content) + r.text.as_ref().map_or(0, Text::size) + r.unseen.len() * size_of::<u32>()
+            256 + content(&r.cell.content)
+                + r.text.as_ref().map_or(0, Text::size)
+                + r.unseen.len() * size_of::<u32>()
         });
         cells.chain(replaced).sum::<usize>() + self.texts.values().map(Text::size).sum::<usize>()
     }

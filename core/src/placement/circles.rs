@@ -26,7 +26,8 @@ impl Replica {
         // Of each row, for each parent that it lacks the held rows that would be it.
         let mut lacks: HashMap<Row, Vec<Vec<Row>>> = HashMap::new();
         while let Some(row) = todo.pop() {
-            if lacks.contains_key(&row) || holds::find(&self.conn, row.0, &row.1)? != Some(HoldKind::Foreign) {
+            if lacks.contains_key(&row) || holds::find(&self.conn, row.0, &row.1)? != Some(HoldKind::Foreign)
+            {
                 continue;
             }
             let parents = self.held_parents(&row)?;
@@ -43,7 +44,8 @@ impl Replica {
             let is_there = |parent: &Row| lacks.contains_key(parent) && !out.contains(parent);
             let has_all = lacks[row].iter().all(|parents| parents.iter().any(is_there));
             if !has_all && out.insert(row) {
-                suspects.extend(children.get(row).into_iter().flatten().filter(|child| !out.contains(*child)));
+                suspects
+                    .extend(children.get(row).into_iter().flatten().filter(|child| !out.contains(*child)));
             }
         }
         let circle: HashSet<Row> = lacks.keys().filter(|row| !out.contains(row)).cloned().collect();
@@ -120,13 +122,17 @@ impl Replica {
             let values: Vec<_> = values.iter().map(Value::as_ref).collect();
             found.extend(user.table.row_key(&values).ok());
         }
-        for unique in user.table.unique.iter().filter(|u| u.partial.is_none() && u.columns.len() == columns.len()) {
+        for unique in
+            user.table.unique.iter().filter(|u| u.partial.is_none() && u.columns.len() == columns.len())
+        {
             let compared = |term: &crate::table::UniqueTerm| {
                 let index = term.column?;
                 let collation = Collation::from_name(&term.collation)?;
                 Some(Compared { index, collation, value: value_of(index)? })
             };
-            let Some(compared) = unique.columns.iter().map(compared).collect::<Option<Vec<_>>>() else { continue };
+            let Some(compared) = unique.columns.iter().map(compared).collect::<Option<Vec<_>>>() else {
+                continue;
+            };
             let claim = unique_claim(&user, &compared);
             found.extend(holds::claimants(&self.conn, state.no, &claim, user.has_integer_key())?);
         }

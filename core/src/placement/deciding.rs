@@ -16,7 +16,12 @@ impl Replica {
     /// Has a row show that is held because another has its UNIQUE value; the others are held then. Returns their keys.
     ///
     /// The others write their values again, so that the claim of this row is the older one.
-    pub fn choose_held(&mut self, now: Timestamp, table: &str, key: &str) -> Result<Vec<String>, ReplicaError> {
+    pub fn choose_held(
+        &mut self,
+        now: Timestamp,
+        table: &str,
+        key: &str,
+    ) -> Result<Vec<String>, ReplicaError> {
         let (held, kind) = self.held_row(now, table, key)?;
         if kind != HoldKind::Unique {
             return Err(ReplicaError::Invalid {
@@ -29,11 +34,15 @@ impl Replica {
             let view = self.history.view(&self.conn, held.no, &rival)?;
             let Some(values) = row::shown(&view, &user) else { continue };
             let again = |(n, column): (usize, &crate::store::user_table::DocumentColumn)| {
-                columns.contains(&column.index).then(|| (column.key.clone(), Merge::Register, values[n].clone()))
+                columns
+                    .contains(&column.index)
+                    .then(|| (column.key.clone(), Merge::Register, values[n].clone()))
             };
             let again: Vec<_> = user.columns.iter().enumerate().filter_map(again).collect();
             if again.is_empty() {
-                return Err(ReplicaError::Invalid { what: "what both rows have is part of their keys".into() });
+                return Err(ReplicaError::Invalid {
+                    what: "what both rows have is part of their keys".into(),
+                });
             }
             changes.push((rival, view.edit(&again)));
         }
@@ -53,11 +62,15 @@ impl Replica {
         let (held, _) = self.held_row(now, table, key)?;
         let mut edited = vec![];
         for (name, text) in columns {
-            let column = held.user.columns.iter().find(|c| {
-                held.user.table.columns[c.index].name.eq_ignore_ascii_case(name)
-            });
+            let column = held
+                .user
+                .columns
+                .iter()
+                .find(|c| held.user.table.columns[c.index].name.eq_ignore_ascii_case(name));
             let Some(column) = column else {
-                return Err(ReplicaError::NotFound { what: format!("column {name} that can be edited in {table}") });
+                return Err(ReplicaError::NotFound {
+                    what: format!("column {name} that can be edited in {table}"),
+                });
             };
             edited.push((column.key.clone(), column.merge, held.user.parse_column(column.index, text)));
         }

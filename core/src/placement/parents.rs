@@ -5,8 +5,8 @@ use super::claims::{column_values, parent_claim};
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
 use crate::store::holds::{self, Claim};
-use crate::store::{documents, segments};
 use crate::store::user_table::{Compared, RowValues, UserTable, quote};
+use crate::store::{documents, segments};
 use crate::table::{Collation, ForeignKey};
 use crate::value::Value;
 use std::sync::Arc;
@@ -94,7 +94,11 @@ impl Replica {
     }
 
     /// The claim to a parent by the values of a foreign key.
-    pub(super) fn parent_claim_of(&self, foreign: &ForeignKey, values: &[Value]) -> Result<Claim, ReplicaError> {
+    pub(super) fn parent_claim_of(
+        &self,
+        foreign: &ForeignKey,
+        values: &[Value],
+    ) -> Result<Claim, ReplicaError> {
         let parent = match self.containers.of_table(&foreign.parent_table) {
             Some(parent) => self.user_table(parent.no)?,
             None => None,
@@ -239,7 +243,11 @@ pub(super) fn parent_values(
 }
 
 /// Whether a parent row is in its table; true as well where there is no such table or column here.
-pub(super) fn parent_exists(replica: &Replica, foreign: &ForeignKey, values: &[Value]) -> Result<bool, ReplicaError> {
+pub(super) fn parent_exists(
+    replica: &Replica,
+    foreign: &ForeignKey,
+    values: &[Value],
+) -> Result<bool, ReplicaError> {
     let terms: Vec<_> = foreign.parent_columns.iter().map(|c| format!("{} = ?", quote(c))).collect();
     let sql = format!("SELECT 1 FROM {} WHERE {}", quote(&foreign.parent_table), terms.join(" AND "));
     let Ok(mut stmt) = replica.conn.prepare_cached(&sql) else { return Ok(true) };

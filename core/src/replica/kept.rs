@@ -6,8 +6,8 @@
 use super::{Replica, ReplicaError};
 use crate::description::Description;
 use crate::key::RowKey;
-use crate::store::holds::{self, HoldKind};
 use crate::store::StoreError;
+use crate::store::holds::{self, HoldKind};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +35,8 @@ impl Replica {
     fn add_unkept(&mut self, no: i64, columns: impl Iterator<Item = String>) -> Result<bool, ReplicaError> {
         let mut any = false;
         for columns in columns {
-            let mut stmt = self.conn.prepare_cached("INSERT OR IGNORE INTO piecewise_unkept VALUES (?, ?)")?;
+            let mut stmt =
+                self.conn.prepare_cached("INSERT OR IGNORE INTO piecewise_unkept VALUES (?, ?)")?;
             if stmt.execute((no, &columns))? > 0 {
                 self.unkept.entry(no).or_default().insert(columns);
                 any = true;
@@ -72,7 +73,8 @@ impl Replica {
             if orphans == 0 {
                 continue;
             }
-            let names: Vec<_> = foreign.columns.iter().map(|n| user.table.columns[*n].name.as_str()).collect();
+            let names: Vec<_> =
+                foreign.columns.iter().map(|n| user.table.columns[*n].name.as_str()).collect();
             words.push(format!(
                 "{orphans} rows of {} refer to rows of {} that do not exist: this application does not keep the foreign key ({}), so no device does",
                 user.table.name, foreign.parent_table, names.join(", ")

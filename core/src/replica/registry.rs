@@ -334,15 +334,17 @@ impl Replica {
         if let Some(known) = state.user.get() {
             return Ok(known.clone());
         }
-        let user =
-            state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?.map(|(user, _)| Arc::new(user));
+        let user = state
+            .look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?
+            .map(|(user, _)| Arc::new(user));
         Ok(state.user.get_or_init(|| user).clone())
     }
 
     /// Reads how the user's table looks now, and keeps what follows from it. Call it in a transaction.
     pub(crate) fn read_user_table(&mut self, no: i64) -> Result<(), ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(()) };
-        let (user, columns) = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?.unzip();
+        let (user, columns) =
+            state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?.unzip();
         if let Some(columns) = &columns {
             store_columns(&self.conn, no, columns)?;
         }
@@ -489,6 +491,7 @@ impl Replica {
         for no in numbers {
             self.containers.remove(*no);
             self.touched.remove(no);
+            self.scrubbing.forget(*no);
             documents::forget(&self.conn, *no)?;
             for table in [
                 "roots",
@@ -502,6 +505,7 @@ impl Replica {
                 "accepted",
                 "refused",
                 "unsettled",
+                "checks",
                 "log",
             ] {
                 let sql = format!("DELETE FROM piecewise_{table} WHERE container = ?");

@@ -203,10 +203,30 @@ pub(crate) fn any_exempt(conn: &Connection, container: i64) -> Result<bool, Stor
 
 /// A parent with this claim has come: should it go again, its children are as any others.
 pub(crate) fn end_exemptions(conn: &Connection, container: i64, claim: &Claim) -> Result<(), StoreError> {
-    let mut stmt =
-        conn.prepare_cached("DELETE FROM piecewise_exempt WHERE container = ? AND claim = ?")?;
+    let mut stmt = conn.prepare_cached("DELETE FROM piecewise_exempt WHERE container = ? AND claim = ?")?;
     stmt.execute(params![container, claim])?;
     Ok(())
+}
+
+/// The next held rows of a container after a key, in the order of their bytes, with their causes.
+pub(crate) fn after(
+    conn: &Connection,
+    container: i64,
+    after: Option<&RowKey>,
+    limit: usize,
+    integer_keys: bool,
+) -> Result<Vec<(RowKey, String)>, StoreError> {
+    let sql = "SELECT key, cause FROM piecewise_held WHERE container = ? AND key > ? ORDER BY key LIMIT ?";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let after = after.map_or(vec![], key_bytes);
+    let rows = stmt.query_map(params![container, after, limit as i64], |row| {
+        Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?))
+    })?;
+    rows.map(|row| {
+        let (key, cause) = row?;
+        Ok((key_from_bytes(&key, integer_keys)?, cause))
+    })
+    .collect()
 }
 
 /// A row written here that the server did not take.

@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::{Connection, OptionalExtension, types::FromSql};
 
 /// The layout this version reads and writes.
-pub(crate) const FORMAT: i64 = 4;
+pub(crate) const FORMAT: i64 = 5;
 
 const TABLES: &str = "
 CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -49,9 +49,17 @@ CREATE TABLE piecewise_refused(
   PRIMARY KEY (container, key)) WITHOUT ROWID;
 ";
 
-/// What format 3 did not have: foreign keys that the application does not keep, by their columns; rows that stay in their
+/// What format 3 did not have: how far each table has been checked against its documents, and what was found.
+pub(crate) const CHECKS: &str = "
+CREATE TABLE IF NOT EXISTS piecewise_checks(
+  container INTEGER PRIMARY KEY, stage INTEGER NOT NULL, place BLOB, rows INTEGER NOT NULL, found INTEGER NOT NULL,
+  unhealed INTEGER NOT NULL, checked INTEGER, checked_rows INTEGER NOT NULL, checked_found INTEGER NOT NULL,
+  checked_unhealed INTEGER NOT NULL, found_ever INTEGER NOT NULL, found_last INTEGER);
+";
+
+/// What format 4 did not have: foreign keys that the application does not keep, by their columns; rows that stay in their
 /// table although a parent is missing, with the claims of those parents; when own segments were accepted.
-const SINCE_4: &str = "
+const SINCE_5: &str = "
 CREATE TABLE IF NOT EXISTS piecewise_unkept(
   container INTEGER NOT NULL, columns TEXT NOT NULL, PRIMARY KEY (container, columns)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS piecewise_exempt(
@@ -65,7 +73,7 @@ CREATE INDEX IF NOT EXISTS piecewise_held_kind ON piecewise_held(container, kind
 
 /// Adds what earlier formats did not have, if it is missing.
 pub(super) fn complete(conn: &Connection) -> Result<(), StoreError> {
-    Ok(conn.execute_batch(SINCE_4)?)
+    Ok(conn.execute_batch(SINCE_5)?)
 }
 
 /// What format 1 had otherwise: the log that triggers write, and where the first change of each row is.
@@ -86,7 +94,7 @@ DROP TABLE piecewise_cursors; DROP TABLE piecewise_acknowledged; DROP TABLE piec
 DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_refused;
 DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox; DROP TABLE piecewise_hashes;
 DROP TABLE piecewise_unkept; DROP TABLE piecewise_exempt; DROP TABLE piecewise_accepted;
-DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
+DROP TABLE piecewise_checks; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
 ";
 
 /// Whether the file has our tables; an error if a later version wrote them.
@@ -104,6 +112,7 @@ pub(crate) fn exists(conn: &Connection) -> Result<bool, StoreError> {
 pub(crate) fn create(conn: &Connection) -> Result<(), StoreError> {
     conn.execute_batch(TABLES)?;
     conn.execute_batch(LOG_AND_ROWS)?;
+    conn.execute_batch(CHECKS)?;
     complete(conn)?;
     set_meta(conn, "format", FORMAT)
 }

@@ -87,6 +87,13 @@ pub(crate) fn seq_of(conn: &Connection, no: i64) -> Result<Seq, StoreError> {
     Ok(stmt.query_row([no], |row| row.get::<_, i64>(0)).map(|seq| Seq(seq as u64))?)
 }
 
+/// Where a segment came from.
+pub(crate) fn origin(conn: &Connection, no: i64) -> Result<Origin, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT peer, peer_seq FROM piecewise_segments WHERE no = ?")?;
+    let origin = |row: &Row<'_>| Ok(Origin { peer: row.get(0)?, seq: Seq(row.get::<_, i64>(1)? as u64) });
+    Ok(stmt.query_row([no], origin)?)
+}
+
 /// The running hash at `seq`; the start's is all zero.
 pub(crate) fn hash_at(conn: &Connection, container: i64, seq: Seq) -> Result<Option<[u8; 32]>, StoreError> {
     if seq == Seq(0) {
@@ -192,11 +199,13 @@ pub(crate) fn unaccepted(
     let sql = "SELECT time FROM piecewise_accepted WHERE container = ? AND segment = 0";
     let from: Option<i64> = conn.prepare_cached(sql)?.query_row([container], |row| row.get(0)).optional()?;
     let from = from.unwrap_or(0);
-    let sql = "SELECT id FROM piecewise_segments s WHERE container = ?1 AND seq > ?2 AND seq <= ?3 AND peer = 0
+    let sql =
+        "SELECT id FROM piecewise_segments s WHERE container = ?1 AND seq > ?2 AND seq <= ?3 AND peer = 0
                AND NOT EXISTS (SELECT 1 FROM piecewise_accepted WHERE container = ?1 AND segment = s.no)
                ORDER BY seq LIMIT ?4";
     let mut stmt = conn.prepare_cached(sql)?;
-    let ids = stmt.query_map([container, from, to.0 as i64, limit as i64], |row| row.get(0).map(SegmentId))?;
+    let ids =
+        stmt.query_map([container, from, to.0 as i64, limit as i64], |row| row.get(0).map(SegmentId))?;
     let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
     if ids.is_empty() && to.0 as i64 > from {
         conn.prepare_cached("REPLACE INTO piecewise_accepted VALUES (?, 0, ?, x'', x'')")?
