@@ -342,6 +342,7 @@ impl Replica {
             Some(before) => self.has_gone(*no, key, user, before, Some(wanted), queue)?,
             None => self.retries.table_changed(&user.table.name, false),
         }
+        self.wake_earlier(candidate, queue)?;
         for (child_no, child, foreign) in self.references_to(&user.table.name)? {
             let any_exempt = holds::any_exempt(&self.conn, child_no)?;
             if !any_exempt && !holds::any(&self.conn, child_no)? {

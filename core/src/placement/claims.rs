@@ -54,6 +54,11 @@ impl Replica {
     }
 }
 
+/// A rank without the key, as bytes in the same order.
+pub(super) fn rank_bytes((time, actor, _): &Rank) -> Vec<u8> {
+    [&time.0.to_be_bytes()[..], &actor.0[..]].concat()
+}
+
 /// Values of columns of the table (by index), from the key or the document columns.
 pub(super) fn column_values(
     user: &UserTable,

@@ -58,7 +58,8 @@ CREATE TABLE IF NOT EXISTS piecewise_checks(
 ";
 
 /// What format 4 did not have: foreign keys that the application does not keep, by their columns; rows that stay in their
-/// table although a parent is missing, with the claims of those parents; when own segments were accepted.
+/// table although a parent is missing, with the claims of those parents; when own segments were accepted;
+/// the ranks of rows that are held for UNIQUE values.
 const SINCE_5: &str = "
 CREATE TABLE IF NOT EXISTS piecewise_unkept(
   container INTEGER NOT NULL, columns TEXT NOT NULL, PRIMARY KEY (container, columns)) WITHOUT ROWID;
@@ -73,7 +74,12 @@ CREATE INDEX IF NOT EXISTS piecewise_held_kind ON piecewise_held(container, kind
 
 /// Adds what earlier formats did not have, if it is missing.
 pub(super) fn complete(conn: &Connection) -> Result<(), StoreError> {
-    Ok(conn.execute_batch(SINCE_5)?)
+    conn.execute_batch(SINCE_5)?;
+    let has = "SELECT 1 FROM pragma_table_info('piecewise_held') WHERE name = 'rank'";
+    if !conn.prepare(has)?.exists([])? {
+        conn.execute_batch("ALTER TABLE piecewise_held ADD COLUMN rank BLOB")?;
+    }
+    Ok(())
 }
 
 /// What format 1 had otherwise: the log that triggers write, and where the first change of each row is.
