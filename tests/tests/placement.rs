@@ -22,7 +22,9 @@ fn conflict_clauses_of_a_schema_do_nothing_to_rows_that_come() {
     for clause in ["REPLACE", "IGNORE", "ROLLBACK", "FAIL"] {
         let mut net = network(
             2,
-            &format!("CREATE TABLE t(id INTEGER PRIMARY KEY, u TEXT UNIQUE ON CONFLICT {clause}, n INT NOT NULL ON CONFLICT REPLACE DEFAULT 7)"),
+            &format!(
+                "CREATE TABLE t(id INTEGER PRIMARY KEY, u TEXT UNIQUE ON CONFLICT {clause}, n INT NOT NULL ON CONFLICT REPLACE DEFAULT 7)"
+            ),
         );
         net.sync_all();
         net.run(1, "INSERT INTO t VALUES (1, 'x', 1)");
@@ -40,7 +42,8 @@ fn conflict_clauses_of_a_schema_do_nothing_to_rows_that_come() {
 
 #[test]
 fn triggers_that_refuse_hold_a_row_and_say_which() {
-    let schema = "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER); CREATE TABLE other(id INTEGER PRIMARY KEY)";
+    let schema =
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER); CREATE TABLE other(id INTEGER PRIMARY KEY)";
     for action in ["ROLLBACK, 'too small'", "ABORT, 'too small'", "FAIL, 'too small'", "IGNORE"] {
         let mut net = network(2, schema);
         net.sync_all();
@@ -49,7 +52,10 @@ fn triggers_that_refuse_hold_a_row_and_say_which() {
              CREATE TRIGGER first BEFORE INSERT ON t WHEN NEW.n = -9 BEGIN SELECT RAISE(IGNORE); END"
         ));
         for id in 0..40 {
-            net.run(1, &format!("INSERT INTO t VALUES ({id}, {}); INSERT INTO other VALUES ({id})", id % 3 - 1));
+            net.run(
+                1,
+                &format!("INSERT INTO t VALUES ({id}, {}); INSERT INTO other VALUES ({id})", id % 3 - 1),
+            );
         }
         net.run(1, "INSERT INTO t VALUES (100, -9)");
         net.sync_all();
@@ -59,7 +65,10 @@ fn triggers_that_refuse_hold_a_row_and_say_which() {
         assert!(held.iter().any(|h| h.starts_with("100 ") && h.contains("first")), "{action}: {held:?}");
         assert_eq!(held.len(), if few { 1 } else { 15 }, "{action}: {held:?}");
         if !few {
-            assert!(held.iter().all(|h| h.contains("chk: too small") || h.contains("first")), "{action}: {held:?}");
+            assert!(
+                held.iter().all(|h| h.contains("chk: too small") || h.contains("first")),
+                "{action}: {held:?}"
+            );
             assert!(net.query(2, "SELECT * FROM seen").is_empty(), "{action}");
         }
         net.run(2, "DROP TRIGGER chk; DROP TRIGGER first");
@@ -71,7 +80,8 @@ fn triggers_that_refuse_hold_a_row_and_say_which() {
 
 #[test]
 fn a_trigger_that_never_ends_holds_its_tables_rows_and_nothing_else() {
-    let mut net = network(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, n); CREATE TABLE other(id INTEGER PRIMARY KEY)");
+    let mut net =
+        network(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, n); CREATE TABLE other(id INTEGER PRIMARY KEY)");
     net.sync_all();
     net.run(2, "CREATE TRIGGER endless AFTER INSERT ON t BEGIN
         SELECT max(i) FROM (WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s) SELECT i FROM s); END");
@@ -91,7 +101,10 @@ fn what_an_expression_cannot_take_is_held_until_the_schema_can() {
     let mut net = network(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, data TEXT, n INTEGER)");
     net.sync_all();
     net.run(2, "CREATE INDEX names ON t(json_extract(data, '$.name')); CREATE UNIQUE INDEX sums ON t(n + 1)");
-    net.run(1, "INSERT INTO t VALUES (1, 'no json', 1), (2, '{}', 9223372036854775807), (3, '{}', 5), (4, '{}', 5)");
+    net.run(
+        1,
+        "INSERT INTO t VALUES (1, 'no json', 1), (2, '{}', 9223372036854775807), (3, '{}', 5), (4, '{}', 5)",
+    );
     net.sync_all();
     let held = causes(&mut net, 2);
     assert!(held.iter().any(|h| h.starts_with("1 ") && h.contains("names")), "{held:?}");
@@ -103,7 +116,10 @@ fn what_an_expression_cannot_take_is_held_until_the_schema_can() {
 
 #[test]
 fn a_row_held_for_a_trigger_returns_with_what_the_trigger_looks_for() {
-    let mut net = network(2, "CREATE TABLE parents(id TEXT PRIMARY KEY); CREATE TABLE kids(id INTEGER PRIMARY KEY, parent TEXT)");
+    let mut net = network(
+        2,
+        "CREATE TABLE parents(id TEXT PRIMARY KEY); CREATE TABLE kids(id INTEGER PRIMARY KEY, parent TEXT)",
+    );
     net.sync_all();
     net.run(2, "CREATE TRIGGER fk BEFORE INSERT ON kids WHEN NEW.parent NOT IN (SELECT id FROM parents) BEGIN SELECT RAISE(ABORT, 'no parent'); END");
     for id in 0..150 {
@@ -172,8 +188,11 @@ fn what_triggers_do_to_tracked_tables_does_not_happen_and_what_they_derive_does(
 fn a_row_that_a_trigger_deletes_comes_back() {
     let mut net = network(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
     net.sync_all();
-    net.run(2, "CREATE TABLE gone(id); CREATE TRIGGER keep_one AFTER INSERT ON t BEGIN
-        INSERT INTO gone SELECT id FROM t WHERE id <> NEW.id; DELETE FROM t WHERE id <> NEW.id; END");
+    net.run(
+        2,
+        "CREATE TABLE gone(id); CREATE TRIGGER keep_one AFTER INSERT ON t BEGIN
+        INSERT INTO gone SELECT id FROM t WHERE id <> NEW.id; DELETE FROM t WHERE id <> NEW.id; END",
+    );
     net.run(1, "INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c')");
     net.sync_all();
     net.check_same("SELECT * FROM t ORDER BY id");
@@ -183,7 +202,10 @@ fn a_row_that_a_trigger_deletes_comes_back() {
 #[test]
 fn a_text_that_a_column_would_store_as_a_number_is_held() {
     let mut net = network(1, "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)");
-    let other = net.add_machine("CREATE TABLE t(id INTEGER PRIMARY KEY, v INTEGER)", piecewise_core::replica::Follow::Tracked);
+    let other = net.add_machine(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v INTEGER)",
+        piecewise_core::replica::Follow::Tracked,
+    );
     net.track_again(other);
     net.sync_all();
     net.run(1, "INSERT INTO t VALUES (1, '007'), (2, 'seven')");
@@ -276,7 +298,8 @@ fn rows_and_tables_in_a_circle_show_everywhere() {
 
 #[test]
 fn a_circle_without_one_of_its_rows_is_held_as_a_whole() {
-    let mut net = network(2, "CREATE TABLE v(id INTEGER PRIMARY KEY, next INTEGER REFERENCES v(id), name TEXT UNIQUE)");
+    let mut net =
+        network(2, "CREATE TABLE v(id INTEGER PRIMARY KEY, next INTEGER REFERENCES v(id), name TEXT UNIQUE)");
     net.sync_all();
     net.run(1, "INSERT INTO v VALUES (9, NULL, 'taken')");
     net.sync(1);
@@ -294,7 +317,8 @@ fn a_circle_without_one_of_its_rows_is_held_as_a_whole() {
 fn orphans_that_an_application_had_or_wrote_stay_in_its_table() {
     let schema = "CREATE TABLE p(id TEXT PRIMARY KEY); CREATE TABLE c(id INTEGER PRIMARY KEY, p TEXT REFERENCES p(id))";
     // Those from before `track` show that the key is not kept: nobody keeps it.
-    let mut net = network(1, &format!("{schema}; PRAGMA foreign_keys = OFF; INSERT INTO c VALUES (1, 'gone')"));
+    let mut net =
+        network(1, &format!("{schema}; PRAGMA foreign_keys = OFF; INSERT INTO c VALUES (1, 'gone')"));
     let late = net.add_machine(schema, piecewise_core::replica::Follow::Tracked);
     net.track_again(late);
     net.sync_all();
@@ -326,7 +350,9 @@ fn an_edit_costs_the_same_however_many_rows_are_held() {
     let mut net = network(2, "CREATE TABLE u(id INTEGER PRIMARY KEY, n INTEGER UNIQUE, x)");
     net.sync_all();
     let rows = |from: u32| {
-        format!("WITH RECURSIVE s(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM s WHERE i < 1999) INSERT INTO u SELECT {from} + i, i, 0 FROM s")
+        format!(
+            "WITH RECURSIVE s(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM s WHERE i < 1999) INSERT INTO u SELECT {from} + i, i, 0 FROM s"
+        )
     };
     net.run(1, &rows(0));
     net.sync(1);

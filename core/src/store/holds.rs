@@ -48,12 +48,8 @@ pub(crate) fn hold(
 ) -> Result<(), StoreError> {
     release(conn, container, key)?;
     let key = key_bytes(key);
-    conn.prepare_cached("INSERT INTO piecewise_held(container, key, kind, cause) VALUES (?, ?, ?, ?)")?.execute(params![
-        container,
-        key,
-        kind as i64,
-        cause
-    ])?;
+    conn.prepare_cached("INSERT INTO piecewise_held(container, key, kind, cause) VALUES (?, ?, ?, ?)")?
+        .execute(params![container, key, kind as i64, cause])?;
     let mut stmt = conn.prepare_cached("INSERT OR IGNORE INTO piecewise_claims VALUES (?, ?, ?)")?;
     for claim in claims {
         stmt.execute(params![container, claim, key])?;
@@ -88,7 +84,8 @@ pub(crate) fn set_rank(
     key: &RowKey,
     rank: &[u8],
 ) -> Result<(), StoreError> {
-    let mut stmt = conn.prepare_cached("UPDATE piecewise_held SET rank = ? WHERE container = ? AND key = ?")?;
+    let mut stmt =
+        conn.prepare_cached("UPDATE piecewise_held SET rank = ? WHERE container = ? AND key = ?")?;
     stmt.execute(params![rank, container, key_bytes(key)])?;
     Ok(())
 }
