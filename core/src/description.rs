@@ -9,6 +9,7 @@
 //! key              the key's columns
 //! column NAME      position · type · "not null" or "" · default literal or "" · collation · merge kind
 //! unique A␟B       collations
+//! orphans A␟B      parent table: rows may refer to parents that do not exist
 //! foreign A␟B      parent table · on delete · on update · parent's columns
 //! ```
 //!
@@ -32,7 +33,7 @@ use crate::store::schema::{literal, read_literal};
 use crate::store::user_table::quote;
 use crate::table::{Affinity, Collation, Column, Default, ForeignKey, Now, Table, TableKey};
 use crate::value::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const SEPARATOR: char = '\u{1f}';
 const COLUMNS_MAX: usize = 500;
@@ -62,6 +63,7 @@ pub struct Description {
     columns: Vec<DescribedColumn>,
     unique: Vec<(Vec<String>, Vec<Collation>)>,
     foreign: Vec<DescribedForeign>,
+    unkept: BTreeSet<String>,
     autoincrement: bool,
     indexes: BTreeMap<String, Vec<DescribedIndexColumn>>,
     /// Defaults that are no literals; None: one that is not known here.
@@ -213,6 +215,10 @@ impl Entries {
             if *deferred {
                 self.put(format!("deferred {key}"), vec![]);
             }
+            let unkept = unkept_entry(&columns);
+            if !foreign.kept && !self.has(&unkept) {
+                self.put(unkept, vec![foreign.parent_table.clone()]);
+            }
         }
     }
 
@@ -278,7 +284,12 @@ fn type_that_travels(table: &Table, column: &Column) -> String {
 /// must keep is said once.
 pub(crate) fn may_be_added(key: &str) -> bool {
     let kind = key.split_once(' ').map_or(key, |(kind, _)| kind);
-    matches!(kind, "column" | "default" | "index" | "user-version" | "application-id" | "local")
+    matches!(kind, "column" | "orphans" | "default" | "index" | "user-version" | "application-id" | "local")
+}
+
+/// The entry that says of a foreign key that it is not kept.
+fn unkept_entry(columns: &[String]) -> String {
+    format!("orphans {}", join(columns))
 }
 
 fn join(parts: &[String]) -> String {
@@ -301,6 +312,7 @@ impl Description {
             columns: vec![],
             unique: vec![],
             foreign: vec![],
+            unkept: BTreeSet::new(),
             autoincrement: false,
             indexes: BTreeMap::new(),
             defaults: BTreeMap::new(),
@@ -362,6 +374,7 @@ impl Description {
                     on_update: action(on_update)?,
                 });
             }
+            ("orphans", _) => drop(self.unkept.insert(rest.to_owned())),
             ("table" | "column" | "foreign", _) => return Err(invalid(format!("entry {key:?}"))),
             (kind, fields) => self.take_later(kind, key, rest, fields),
         }
@@ -472,6 +485,11 @@ impl Description {
             self.columns.iter().any(|c| c.name == *name && c.declared_type.eq_ignore_ascii_case("INTEGER"))
         };
         !self.without_rowid && self.key.len() == 1 && integer(&self.key[0])
+    }
+
+    /// The columns of foreign keys that are not kept, each joined by U+001F.
+    pub(crate) fn unkept(&self) -> &BTreeSet<String> {
+        &self.unkept
     }
 
     /// How concurrent values of a column come together.

@@ -6,6 +6,7 @@
 pub(crate) mod columns;
 mod containers;
 mod following;
+mod kept;
 mod reading;
 mod refusals;
 mod registry;
@@ -226,10 +227,10 @@ pub struct Replica {
     pub(crate) stumbles: Stumbles,
     /// Held rows that are to be looked at again.
     pub(crate) retries: Retries,
+    /// Foreign keys that the application does not keep.
+    unkept: kept::Unkept,
     pub(crate) is_server: bool,
     clock_offset_ms: i64,
-    /// The time that the caller told last.
-    pub(crate) told_time: Timestamp,
     /// What is to be told of stops: of this transaction, and of those before.
     stops_to_tell: Vec<StopNews>,
     stop_news: Vec<StopNews>,
@@ -239,6 +240,10 @@ pub struct Replica {
     pub(crate) makes_again: bool,
     /// All entries of the log up to here are of containers that cannot be captured now.
     pub(crate) log_from: i64,
+    /// The time as a caller told it last.
+    pub(crate) clock: Timestamp,
+    /// Of a server: when it accepted the last segment of each container.
+    pub(crate) last_accepted: HashMap<i64, Timestamp>,
     /// Captured rows whose constraints are still to be looked at.
     pub(crate) unsettled: Vec<(i64, crate::key::RowKey)>,
     /// Containers whose tables changed since their descriptions were looked at.
@@ -327,14 +332,16 @@ impl Replica {
             guard,
             stumbles: Stumbles::default(),
             retries: Retries::default(),
+            unkept: kept::Unkept::default(),
             is_server: false,
             clock_offset_ms: 0,
-            told_time: Timestamp(0),
             stops_to_tell: vec![],
             stop_news: vec![],
             retries_stopped: true,
             makes_again: false,
             log_from: 0,
+            clock: Timestamp(0),
+            last_accepted: HashMap::new(),
             unsettled: vec![],
             undescribed: BTreeSet::new(),
             restored: BTreeMap::new(),
@@ -403,7 +410,7 @@ impl Replica {
 
     /// How far the server's clock is ahead of ours, learnt at the handshake. Writes nothing unless it has moved.
     pub fn set_clock_offset(&mut self, server: Timestamp, here: Timestamp) -> Result<(), ReplicaError> {
-        self.told_time = here;
+        self.clock = here;
         let offset = server.0 as i64 - here.0 as i64;
         self.clock_offset_ms = offset;
         if self.binding.is_none() {

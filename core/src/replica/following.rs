@@ -87,13 +87,14 @@ impl Replica {
             None => Ok(vec![]),
             Some(user) => {
                 self.take_merges(no, &description)?;
+                let rows = self.take_unkept(no, &description)?;
                 let state = &self.containers[&no];
                 let missing = description.columns_besides(state.columns.iter().map(|c| c.key.as_str()));
                 // A renamed column may have the name of one that comes: that one stays in documents.
                 let has = |name: &str| user.table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
                 let missing: Vec<_> = missing.into_iter().filter(|name| !has(name)).collect();
                 if !self.follows_all() {
-                    return Ok(vec![]);
+                    return Ok(rows);
                 }
                 let table = state.table.clone();
                 let added = self.try_schema(|r| {
@@ -105,7 +106,7 @@ impl Replica {
                 if let Err(why) = added {
                     let why = format!("columns that others added cannot be added here: {why}");
                     self.stop(no, StopKind::Description, &why)?;
-                    return Ok(vec![]);
+                    return Ok(rows);
                 }
                 self.take_numbers(&description)?;
                 self.note_schema()?;
@@ -113,13 +114,13 @@ impl Replica {
                 self.add_indexes(no, &description)?;
                 self.note_schema()?;
                 if missing.is_empty() {
-                    return Ok(vec![]);
+                    return Ok(rows);
                 }
                 // What else looks through the table fills the new columns at its end.
                 if matches!(self.containers[&no].scan(), Scan::No | Scan::Fill) {
                     self.set_scan(no, Scan::Fill)?;
                 }
-                Ok(vec![])
+                Ok(rows)
             }
         }
     }
@@ -158,6 +159,7 @@ impl Replica {
             if let Some(state) = self.containers.get_mut(&no) {
                 state.columns = description.columns().map(binding).collect();
             }
+            self.take_unkept(no, &description)?;
             made.insert(no);
             descriptions.push((no, table, description));
         }
@@ -177,8 +179,29 @@ impl Replica {
         let mut rows = vec![];
         for no in made {
             rows.extend(self.rows_of_new_table(no)?);
+            self.look_at_children(no)?;
         }
         Ok(rows)
+    }
+
+    /// Has the rows of tables that refer to one that was made looked at again: their parents are expected there now.
+    fn look_at_children(&mut self, no: i64) -> Result<(), ReplicaError> {
+        self.exempt_children(no)?;
+        let table = self.containers[&no].table.clone();
+        for child in self.containers.children_of(&table).collect::<Vec<_>>() {
+            let is_settled = child != no && self.containers[&child].scan() == Scan::No;
+            let Some(user) = self.user_table(child)?.filter(|_| is_settled) else { continue };
+            let mut orphans = 0;
+            for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
+                if foreign.parent_table.eq_ignore_ascii_case(&table) {
+                    orphans += self.orphans_of(&user, foreign)?.len();
+                }
+            }
+            if orphans > 0 {
+                self.set_scan(child, Scan::Fill)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the plain indexes of a table that its description names. A server has nobody who would search by them.

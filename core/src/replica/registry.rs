@@ -74,6 +74,7 @@ impl ContainerState {
         conn: &Connection,
         kinds: &Kinds,
         clauses: &Clauses,
+        unkept: &BTreeSet<String>,
     ) -> Result<Option<Found>, StoreError> {
         if !self.has_table() {
             return Ok(None);
@@ -92,6 +93,14 @@ impl ContainerState {
             if let Some(binding) = columns.iter().find(|b| b.name == column.name) {
                 column.merge = binding.merge;
             }
+        }
+        for foreign in &mut table.foreign_keys {
+            let key = |n: &usize| {
+                let name = &table.columns[*n].name;
+                columns.iter().find(|b| b.name == *name).map_or(name.as_str(), |b| b.key.as_str())
+            };
+            let names: Vec<_> = foreign.columns.iter().map(key).collect();
+            foreign.kept = !unkept.contains(&names.join(SEPARATOR));
         }
         let key =
             |name: &str| columns.iter().find(|b| b.name == name).map_or(name.to_owned(), |b| b.key.clone());
@@ -195,6 +204,7 @@ impl Replica {
         for (no, stopped) in stops::read(&self.conn)? {
             self.containers.change(no, |state| state.stopped = Some(stopped));
         }
+        self.unkept = super::kept::read(&self.conn)?;
         let integer_keys = |no| self.containers.get(&no).map(|c| c.integer_keys);
         self.unsettled = holds::unsettled(&self.conn, integer_keys)?;
         let undescribed: Option<String> = layout::meta(&self.conn, UNDESCRIBED)?;
@@ -377,7 +387,7 @@ impl Replica {
         if state.is_halted() {
             return Ok(None);
         }
-        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?)?;
+        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?;
         let user = found.and_then(Result::ok).map(|(user, _)| Arc::new(user));
         Ok(state.user.get_or_init(|| user).clone())
     }
@@ -385,7 +395,7 @@ impl Replica {
     /// What is wrong with a container's table itself: it is gone, does not fit, or cannot be written here.
     pub(crate) fn fault_of(&self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(None) };
-        match state.look_at_table(&self.conn, self.kinds()?, self.clauses()?)? {
+        match state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))? {
             None => Ok(None),
             Some(Err(fault)) => Ok(Some(fault)),
             Some(Ok((user, _))) => match tracking::check_writable(&self.conn, &user.table) {
@@ -399,7 +409,9 @@ impl Replica {
     /// Whether a table's key is not the one that its container is described with. Call it in a transaction.
     pub(super) fn fault_of_key(&mut self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let found = match self.containers.get(&no) {
-            Some(state) => state.look_at_table(&self.conn, self.kinds()?, self.clauses()?)?,
+            Some(state) => {
+                state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?
+            }
             None => None,
         };
         let Some(Ok((user, columns))) = found else { return Ok(None) };
@@ -425,7 +437,7 @@ impl Replica {
         if state.is_halted() {
             return Ok(());
         }
-        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?)?;
+        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?;
         let (user, columns) = found.and_then(Result::ok).unzip();
         if let Some(columns) = &columns {
             store_columns(&self.conn, no, columns)?;
@@ -594,6 +606,9 @@ impl Replica {
                 "acknowledged",
                 "held",
                 "claims",
+                "unkept",
+                "exempt",
+                "accepted",
                 "refused",
                 "unsettled",
                 "checks",

@@ -205,7 +205,7 @@ impl Replica {
             }
             self.set_fingerprint(no, None)?;
         }
-        let stopped = Stopped { kind, why, since: self.told_time };
+        let stopped = Stopped { kind, why, since: self.clock };
         layout::set_meta(&self.conn, &setting(no), stopped.to_text())?;
         self.change_stop(no, Some(stopped));
         Ok(())
@@ -328,7 +328,7 @@ impl Replica {
         }
         let is_known = schema::schema_version(&self.conn)? == self.schema_version;
         let found = if state.has_table() && !is_known { self.fault_of(no)? } else { None };
-        Ok(found.map(|(kind, why)| Stopped { kind, why, since: self.told_time }))
+        Ok(found.map(|(kind, why)| Stopped { kind, why, since: self.clock }))
     }
 }
 

@@ -78,7 +78,7 @@ pub struct OverviewOf {
 impl Replica {
     /// Notes how a talk with the server stands; writes only what differs.
     pub fn note_talk(&mut self, talk: &Talk) -> Result<(), ReplicaError> {
-        self.told_time = talk.time;
+        self.clock = talk.time;
         let same = |old: Talk| Talk { time: talk.time, ..old } == *talk && !talk.level;
         if self.binding.is_none() || self.last_talk()?.is_some_and(same) {
             return Ok(());

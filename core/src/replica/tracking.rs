@@ -72,7 +72,10 @@ impl Replica {
         let no = self.add_container(&name, integer_keys, columns, Scan::Meet)?;
         self.set_prefer_local(no, prefer_local)?;
         self.read_user_table(no)?;
-        Ok((no, schema::notes(&self.conn, &table)?))
+        let mut notes = schema::notes(&self.conn, &table)?;
+        notes.extend(self.find_unkept(no)?);
+        self.exempt_children(no)?;
+        Ok((no, notes))
     }
 
     /// Ends tracking tables: their rows stay, all that was added for them goes. Held rows, and refused ones that the table

@@ -105,6 +105,8 @@ pub struct TrackNote {
 pub enum NoteKind {
     /// Two machines may give out one number.
     IntegerKey,
+    /// Rows refer to parents that do not exist.
+    Orphans,
     /// An index that others do not have.
     LocalIndex,
     /// A foreign key to a table that is not in the file.
@@ -555,6 +557,7 @@ fn read_foreign_keys(
                 parent_columns: vec![],
                 on_delete: row.get(4)?,
                 on_update: row.get(5)?,
+                kept: true,
             };
             found.push((id, foreign));
         }
