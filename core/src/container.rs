@@ -303,34 +303,39 @@ impl<'r> Container<'r> {
         let origin = Origin { peer, seq: if moves { message.reach.seq } else { Seq(0) } };
         let now = session.now;
         while self.replica.capture(now)?.more {}
-        let (no, from, refusals) = (self.no, session.peer, &mut session.refusals);
-        let mut stored = vec![];
-        let received = self.replica.transaction(|r| {
+        let (no, from) = (self.no, session.peer);
+        let (mut stored, mut refusals) = (vec![], vec![]);
+        let received = self.replica.transaction_again(|r| {
             r.capture_all(now)?;
+            stored.clear();
+            refusals.clear();
             let mut received = Received::default();
-            for segment in checked {
+            for segment in &checked {
                 match segment {
                     Err((refusal, author, changes)) => {
-                        received.turned_away += u64::from(changes);
+                        received.turned_away += u64::from(*changes);
                         let (segment, reason) = (refusal.segment, refusal.reason as u8);
                         let container = r.place(no);
+                        let author = *author;
                         r.tell_log(now, || Event::Refused { container, segment, author, from, reason })?;
-                        refusals.push(refusal);
+                        refusals.push(*refusal);
                     }
                     Ok(segment) => {
                         let before = received.segments;
-                        r.apply(no, &segment, origin, now, &mut received)?;
+                        r.apply(no, segment, origin, now, &mut received)?;
                         if received.segments > before {
                             stored.push((segment.header.author, segment.bytes().len()));
                         }
                     }
                 }
             }
+            r.retry_held()?;
             if moves {
                 segments::set_cursor(&r.conn, no, peer, &message.reach)?;
             }
             Ok(received)
         })?;
+        session.refusals.append(&mut refusals);
         if let Role::Responder(authority) = &session.role {
             stored.iter().for_each(|(author, bytes)| authority.stored(author, *bytes));
         }
@@ -386,7 +391,7 @@ impl<'r> Container<'r> {
             return Err(SyncError::Protocol { what: "a client refused a segment" });
         }
         let no = self.no;
-        let (refused, places) = self.replica.transaction(|r| {
+        let (refused, places) = self.replica.transaction_again(|r| {
             r.capture_all(session.now)?;
             r.withdraw(no, refusals, session.now)
         })?;
