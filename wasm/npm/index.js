@@ -4,7 +4,7 @@ import { fault, plain } from './fault.js';
 /** A worker that traps again within this time is given up. */
 const TRAPS_APART_MS = 5000;
 /** Calls that are asked again of a new worker: the one that trapped was answered, these read or had not begun. */
-const REPEATABLE = new Set(['run', 'exec', 'batch', 'status', 'conflicts', 'held', 'refused', 'history', 'export', 'level', 'connect']);
+const REPEATABLE = new Set(['run', 'exec', 'batch', 'status', 'conflicts', 'held', 'check', 'refused', 'history', 'export', 'level', 'connect']);
 const TRANSACTION_IDLE_MS = 5000;
 
 /** Errors have a `code`, a message and often a `hint`. */
@@ -139,6 +139,7 @@ export class Database {
   conflicts() { return this.#call('conflicts'); }
   choose(table, key, number, { column, asNewRow = false } = {}) { return this.#call('choose', table, key, number, column, asNewRow); }
   held() { return this.#call('held'); }
+  check() { return this.#call('check'); }
   refused() { return this.#call('refused'); }
   retryRefused() { return this.#call('retryRefused'); }
   revertRefused() { return this.#call('revertRefused'); }
