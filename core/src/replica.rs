@@ -8,6 +8,7 @@ mod following;
 mod reading;
 mod refusals;
 mod registry;
+mod relations;
 pub(crate) mod standing;
 mod supervised;
 mod talks;

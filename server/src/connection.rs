@@ -3,6 +3,7 @@
 use crate::admission::Applicant;
 use crate::backlog::Backlog;
 use crate::database::Command;
+use crate::databases::NotAttached;
 use crate::ledger::Presence;
 use crate::limits::Hit;
 use crate::listener::Server;
@@ -299,12 +300,19 @@ impl Router {
         let grants = self.server.supervisor.grants(&self.peer);
         let granted = grants.iter().any(|g| g.pattern.covers_database(&attach.database));
         let (name, outbox) = (attach.database.clone(), self.outbox.clone());
-        let attach = || self.server.databases.attach(id, self.peer, attach, outbox);
-        let Some(commands) = granted.then(attach).flatten() else {
-            return Ok(vec![on_channel(channel, &Link::denied())]);
+        // What is not granted looks the same as what does not exist.
+        let attached = match granted {
+            true => self.server.databases.attach(id, self.peer, attach, outbox),
+            false => Err(NotAttached::NoDatabase),
         };
-        self.channels.insert(channel, (name, commands));
-        Ok(vec![])
+        match attached {
+            Ok(commands) => {
+                self.channels.insert(channel, (name, commands));
+                Ok(vec![])
+            }
+            Err(NotAttached::NoDatabase) => Ok(vec![on_channel(channel, &Link::denied())]),
+            Err(NotAttached::CannotOpen(cause)) => Ok(vec![on_channel(channel, &Link::cannot_open(&cause))]),
+        }
     }
 
     /// Answers a question about many databases; there will be news on its channel.
