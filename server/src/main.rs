@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => serve(*args),
         Command::Invite(args) => invite(&args),
         Command::Peers(args) => peers(&Supervisor::existing(&args.data)?),
         Command::StatusLink(args) => status_link(&args.data),

@@ -220,6 +220,6 @@ fn setting(name: &str) -> Option<u64> {
 fn whatever_stands_around_rows_tables_show_what_documents_say() {
     match setting("SEED") {
         Some(seed) => run(seed),
-        None => (1..=setting("RUNS").unwrap_or(20)).for_each(run),
+        None => (1..=setting("RUNS").unwrap_or(10)).for_each(run),
     }
 }
