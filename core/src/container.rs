@@ -14,7 +14,7 @@ use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Seq, Timestamp};
 use crate::key::RowKey;
 use crate::message::{Accepted, Cursor, Have, Heard, Message, Refusal, RefusalReason, Segments};
-use crate::replica::{Replica, ReplicaError, Scan};
+use crate::replica::{Replica, ReplicaError, Scan, StopKind};
 use crate::segment::{Segment, SegmentError, claimed_len};
 use crate::session::{Role, Session};
 use crate::store::StoreError;
@@ -314,7 +314,7 @@ impl<'r> Container<'r> {
         while self.replica.capture(now)?.more {}
         let (no, from) = (self.no, session.peer);
         let (mut stored, mut refusals) = (vec![], vec![]);
-        let received = self.replica.transaction_again(|r| {
+        let received = self.replica.transaction_apart(|r| {
             r.capture_all(now)?;
             stored.clear();
             refusals.clear();
@@ -407,7 +407,7 @@ impl<'r> Container<'r> {
             return Err(SyncError::Protocol { what: "a client refused a segment" });
         }
         let no = self.no;
-        let (refused, places) = self.replica.transaction_again(|r| {
+        let (refused, places) = self.replica.transaction_apart(|r| {
             r.capture_all(session.now)?;
             r.withdraw(no, refusals, session.now)
         })?;
@@ -471,7 +471,7 @@ impl<'r> Container<'r> {
         session.behind = !mine;
         if mine && state.scan() == Scan::Meet {
             let (no, now) = (self.no, session.now);
-            self.replica.transaction(|r| {
+            self.replica.transaction_apart(|r| {
                 r.set_scan(no, Scan::Join)?;
                 // The description comes before all rows in the feed, so that the table is there for them.
                 r.describe(no, r.corrected(now))
@@ -480,7 +480,7 @@ impl<'r> Container<'r> {
         }
         let quiet = session.repair.is_none() && session.outbox.is_empty() && session.wanted.is_empty();
         let current = said.tip == state.feed.tip && said.cursors.first() == session.cursors.first();
-        let done = session.after_repair.is_none() && state.scan() == Scan::No;
+        let done = session.after_repair.is_none() && (state.scan() == Scan::No || state.is_halted());
         if !(mine && theirs && quiet && current && done) {
             session.level = false;
             return Ok(());
@@ -535,7 +535,8 @@ impl Replica {
                 || !self.is_described_by(no, segment)?);
         let with_triggers = self.containers.any_triggers();
         self.quietly(|r| {
-            let mut taken = r.take_in(no, segment, origin, !keeps)?;
+            let taken = r.take_in(no, segment, origin, !keeps);
+            let mut taken = taken.map_err(|e| e.of_table(r, no, StopKind::NotApplied))?;
             received.rows += taken.rows;
             received.segments += u64::from(taken.is_new);
             if taken.description {
