@@ -5,6 +5,7 @@
 //! proves a common prefix, or roots differ although both are level, the sets of segment ids are
 //! reconciled (`Ranges`, `Want`) and the talk goes on from there.
 
+mod accepting;
 mod repair;
 mod sending;
 
@@ -13,7 +14,7 @@ use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Seq, Timestamp};
 use crate::key::RowKey;
 use crate::message::{Accepted, Cursor, Have, Heard, Message, Refusal, RefusalReason, Segments};
-use crate::replica::{Replica, ReplicaError, Scan};
+use crate::replica::{Replica, ReplicaError, Scan, StopKind};
 use crate::segment::{Segment, SegmentError, claimed_len};
 use crate::session::{Role, Session};
 use crate::store::StoreError;
@@ -118,6 +119,9 @@ impl<'r> Container<'r> {
         if !session.refusals.is_empty() {
             return Ok(Some(Message::Refused(std::mem::take(&mut session.refusals))));
         }
+        if let Some(message) = self.ask_acceptances(session)? {
+            return Ok(Some(message));
+        }
         if let Some(message) = self.next_wanted(session)? {
             return Ok(Some(message));
         }
@@ -146,6 +150,11 @@ impl<'r> Container<'r> {
                 Received::default()
             }
             Message::Refused(refusals) => self.receive_refusals(session, &refusals)?,
+            Message::Accepted(accepted) => self.receive_acceptances(session, &accepted)?,
+            Message::Unaccepted(ids) => {
+                self.tell_acceptances(session, &ids)?;
+                Received::default()
+            }
         };
         self.look_around(session)?;
         Ok(received)
@@ -310,7 +319,7 @@ impl<'r> Container<'r> {
         while self.replica.capture(now)?.more {}
         let (no, from) = (self.no, session.peer);
         let (mut stored, mut refusals) = (vec![], vec![]);
-        let received = self.replica.transaction_again(|r| {
+        let received = self.replica.transaction_apart(|r| {
             r.capture_all(now)?;
             stored.clear();
             refusals.clear();
@@ -341,6 +350,10 @@ impl<'r> Container<'r> {
             Ok(received)
         })?;
         session.refusals.append(&mut refusals);
+        if matches!(session.role, Role::Responder(_)) {
+            let accepted: Vec<_> = checked.iter().flatten().map(|segment| segment.id).collect();
+            self.tell_acceptances(session, &accepted)?;
+        }
         if let Role::Responder(authority) = &session.role {
             stored.iter().for_each(|(author, bytes)| authority.stored(author, *bytes));
         }
@@ -353,7 +366,7 @@ impl<'r> Container<'r> {
     }
 
     /// Checks whether a segment may enter here.
-    fn check(&self, session: &Session, segment: Segment) -> Result<Checked, SyncError> {
+    fn check(&mut self, session: &Session, segment: Segment) -> Result<Checked, SyncError> {
         let state = &self.replica.containers[&self.no];
         if segment.header.container != state.id {
             return Err(SyncError::WrongContainer { id: segment.id });
@@ -383,7 +396,10 @@ impl<'r> Container<'r> {
             Some(reason) => {
                 Err((Refusal { segment: segment.id, reason }, segment.header.author, segment.header.count))
             }
-            None => Ok(segment.accept(&self.replica.identity, session.now)),
+            None => {
+                let time = self.replica.acceptance_time(self.no, session.now)?;
+                Ok(segment.accept(&self.replica.identity, time))
+            }
         })
     }
 
@@ -396,7 +412,7 @@ impl<'r> Container<'r> {
             return Err(SyncError::Protocol { what: "a client refused a segment" });
         }
         let no = self.no;
-        let (refused, places) = self.replica.transaction_again(|r| {
+        let (refused, places) = self.replica.transaction_apart(|r| {
             r.capture_all(session.now)?;
             r.withdraw(no, refusals, session.now)
         })?;
@@ -460,7 +476,7 @@ impl<'r> Container<'r> {
         session.behind = !mine;
         if mine && state.scan() == Scan::Meet {
             let (no, now) = (self.no, session.now);
-            self.replica.transaction(|r| {
+            self.replica.transaction_apart(|r| {
                 r.set_scan(no, Scan::Join)?;
                 // The description comes before all rows in the feed, so that the table is there for them.
                 r.describe(no, r.corrected(now))
@@ -469,7 +485,7 @@ impl<'r> Container<'r> {
         }
         let quiet = session.repair.is_none() && session.outbox.is_empty() && session.wanted.is_empty();
         let current = said.tip == state.feed.tip && said.cursors.first() == session.cursors.first();
-        let done = session.after_repair.is_none() && state.scan() == Scan::No;
+        let done = session.after_repair.is_none() && (state.scan() == Scan::No || state.is_halted());
         if !(mine && theirs && quiet && current && done) {
             session.level = false;
             return Ok(());
@@ -524,7 +540,8 @@ impl Replica {
                 || !self.is_described_by(no, segment)?);
         let with_triggers = self.containers.any_triggers();
         self.quietly(|r| {
-            let mut taken = r.take_in(no, segment, origin, !keeps)?;
+            let taken = r.take_in(no, segment, origin, !keeps);
+            let mut taken = taken.map_err(|e| e.of_table(r, no, StopKind::NotApplied))?;
             received.rows += taken.rows;
             received.segments += u64::from(taken.is_new);
             if taken.description {

@@ -15,3 +15,4 @@ pub mod pair;
 pub mod process;
 pub mod proxy;
 pub mod rng;
+pub mod schemas;

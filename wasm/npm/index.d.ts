@@ -76,6 +76,13 @@ export interface OpenOptions {
   transactionIdleMs?: number;
 }
 
+/** Why a table cannot take part now, and since when: milliseconds since 1970. */
+export interface Stopped {
+  cause: 'missing' | 'unfit' | 'key' | 'not_writable' | 'not_captured' | 'not_applied' | 'description' | 'not_made' | 'not_synced' | 'at_server' | 'not_granted' | 'over_quota';
+  words: string;
+  since: number;
+}
+
 export interface TableStatus {
   table: string;
   /** Its name on every replica: database/table. */
@@ -92,6 +99,8 @@ export interface TableStatus {
   readOnly: boolean;
   /** Whether the server's rows have been taken in. */
   met: boolean;
+  /** Why it cannot take part now; null: it can. It goes on by itself once the cause is gone. */
+  stopped: null | Stopped;
 }
 
 export interface ErrorReport { code: ErrorCode; message: string; hint?: string }
@@ -127,6 +136,24 @@ export interface Status {
   persisted: boolean;
   /** What the server's log has proved. `alarm`: it was rewritten. */
   log: { name: string | null; entries: number; checkpoint: string | null; alarm: null | { time: number; reason: string; ours: string | null; theirs: string | null } };
+}
+
+/** How tables stood to their rows' history when they were checked. */
+export interface CheckReport {
+  /** Rows that were not what their history says, and those of them that could not be healed. */
+  found: number;
+  unhealed: number;
+  /** `leftOut`: why the table could not be checked. */
+  tables: { table: string; rows: number; found: number; unhealed: number; leftOut: string | null }[];
+  /** The first rows found. */
+  findings: {
+    table: string;
+    key: string;
+    fault: 'differs' | 'missing' | 'unknown' | 'held_without_cause' | 'refused_changed';
+    healing: 'captured' | 'put_right' | 'held' | 'refused' | 'failed';
+    /** Both in words. */
+    text: string;
+  }[];
 }
 
 /** In what people read of conflicts and held rows, a BLOB is { blob: hex }. */
@@ -208,6 +235,8 @@ export class Database {
    */
   choose(table: string, key: string | number, number: number, options?: { column?: string; asNewRow?: boolean | string | number }): Promise<string | undefined>;
   held(): Promise<Held[]>;
+  /** Compares every row with what its history says, and heals what differs: see `CheckReport`. */
+  check(): Promise<CheckReport>;
   refused(): Promise<Refused[]>;
   /** Writes refused rows again; how many. */
   retryRefused(): Promise<number>;

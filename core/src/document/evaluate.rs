@@ -4,7 +4,7 @@
 //! at a cost that does not grow with how many there were. What it shows is the same in whatever order they come.
 
 use super::text::Text;
-use super::{Cell, Content, View, Void};
+use super::{Cell, Content, Replaced, View, Void};
 use crate::change::{Action, Change, OWN, OpId, TextRun};
 use crate::change_codec::COUNTER_MAX;
 use crate::id::{Actor, ChangeHash};
@@ -228,7 +228,7 @@ impl Evaluation {
         let place = view.heads.partition_point(|head| *head < hash);
         view.heads.insert(place, hash);
         view.max_op = view.max_op.max(max_op);
-        self.apply(actor, change, incarnation);
+        self.apply(actor, change, incarnation, &past.beside);
         Ok(())
     }
 
@@ -368,18 +368,36 @@ impl Evaluation {
         Ok(())
     }
 
-    /// Does what a change says, which was judged and counts.
-    fn apply(&mut self, actor: Actor, change: &Change, incarnation: Actor) {
+    /// Does what a change says, which was judged and counts. `beside` are the changes that it does not know of.
+    fn apply(&mut self, actor: Actor, change: &Change, incarnation: Actor, beside: &HashSet<u32>) {
+        let number = self.spans.len() as u32 - 1;
         let view = Arc::make_mut(&mut self.view);
         let mut puts = vec![];
         for (n, op) in change.ops.iter().enumerate() {
             let id = OpId { counter: change.start_op + n as u64, actor };
+            let known = view.replaced.get(&op.key).map_or(0, Vec::len);
             let put = view.apply(id, incarnation, op);
             let next = self.keys.len() as u32;
             let key = match self.keys.get(&op.key) {
                 Some(key) => *key,
                 None => *self.keys.entry(op.key.clone()).or_insert(next),
             };
+            let View { replaced, actors, .. } = view;
+            for (n, replaced) in replaced.get_mut(&op.key).into_iter().flatten().enumerate() {
+                if put == Put::Nothing {
+                    replaced.increment(number, op);
+                } else if n < known {
+                    replaced.unseen.retain(|edit| beside.contains(edit));
+                } else {
+                    let object = (self.by_actor[&replaced.id.actor], replaced.id.counter as u32);
+                    let edits = |n: &u32| match replaced.text {
+                        Some(_) => self.elements.get(*n).iter().any(|e| e.object == object),
+                        None => self.puts.get(*n).contains(&(key, Put::Nothing)),
+                    };
+                    replaced.unseen = beside.iter().copied().filter(edits).collect();
+                }
+                replaced.name_editor(actors);
+            }
             let opens = n == 0 && incarnation == actor && matches!(op.action, Action::Live(_));
             puts.push((key, if opens { Put::Opening } else { put }));
         }
@@ -404,7 +422,13 @@ impl Evaluation {
                     self.keys.iter().find(|(_, k)| **k == key).map_or("", |(name, _)| name.as_str())
                 }
             };
-            // A text that was replaced shows no more, whatever is done to it.
+            // A text that was replaced shows no more, but what is done to it all the same is a conflict.
+            let View { replaced, actors, .. } = &mut *view;
+            let mut replaced = replaced.get_mut(key).into_iter().flatten();
+            if let Some(replaced) = replaced.find(|r| r.id == own(*object, actor)) {
+                replaced.add_edit(author);
+                replaced.name_editor(actors);
+            }
             let text = view.text_mut(key, &own(*object, actor));
             match run {
                 TextRun::Insert { after, text: new, .. } => {
@@ -416,6 +440,8 @@ impl Evaluation {
                     }
                 }
                 TextRun::Delete { first, count, .. } => {
+                    // Nothing is inserted, but the list tells which texts a change edits.
+                    elements.push(Elements { object: element(object), from: counter, to: counter });
                     counter += *count as u32;
                     if let Some((text, content, _)) = text {
                         text.delete(content, element(first), *count as u32);
@@ -442,11 +468,13 @@ impl View {
             }
             return Put::Nothing;
         }
-        let texts = &mut self.texts;
+        let (texts, replaced) = (&mut self.texts, &mut self.replaced);
         cells.retain(|c| {
             let stays = !op.preds.contains(&c.id);
-            if !stays && matches!(c.content, Content::Text(_)) {
-                texts.remove(&c.id);
+            if !stays && matches!(c.content, Content::Text(_) | Content::Counter(_)) {
+                let (id, cell, text) = (c.id, c.clone(), texts.remove(&c.id));
+                let entry = replaced.entry(op.key.clone()).or_default();
+                entry.push(Replaced { id, cell, text, unseen: vec![] });
             }
             stays
         });
@@ -466,8 +494,13 @@ impl View {
         put
     }
 
-    /// A text that shows, with its content, and the actors of all changes.
+    /// A text that shows or was replaced, with its content, and the actors of all changes.
     fn text_mut(&mut self, key: &str, id: &OpId) -> Option<(&mut Text, &mut String, &[Actor])> {
+        if !self.texts.contains_key(id) {
+            let replaced = self.replaced.get_mut(key)?.iter_mut().find(|r| r.id == *id)?;
+            let Content::Text(content) = &mut replaced.cell.content else { return None };
+            return Some((replaced.text.as_mut()?, content, &self.actors));
+        }
         let text = self.texts.get_mut(id)?;
         let cell = self.cells.get_mut(key)?.iter_mut().find(|c| c.id == *id)?;
         let Content::Text(content) = &mut cell.content else { return None };
@@ -482,7 +515,36 @@ impl View {
             _ => 0,
         };
         let cells = self.cells.values().flatten().map(|c| 128 + content(&c.content));
-        cells.sum::<usize>() + self.texts.values().map(Text::size).sum::<usize>()
+        let replaced = self.replaced.values().flatten().map(|r| {
+            256 + content(&r.cell.content)
+                + r.text.as_ref().map_or(0, Text::size)
+                + r.unseen.len() * size_of::<u32>()
+        });
+        cells.chain(replaced).sum::<usize>() + self.texts.values().map(Text::size).sum::<usize>()
+    }
+}
+
+impl Replaced {
+    /// Takes in an increment, if it is of this counter.
+    fn increment(&mut self, number: u32, op: &crate::change::Op) {
+        if let (Action::Increment(by), Content::Counter(total)) = (&op.action, &mut self.cell.content)
+            && op.preds.contains(&self.id)
+        {
+            *total = total.wrapping_add(*by);
+            self.add_edit(number);
+        }
+    }
+
+    fn add_edit(&mut self, number: u32) {
+        if self.unseen.last() != Some(&number) {
+            self.unseen.push(number);
+        }
+    }
+
+    /// Names the greatest actor that edited it unseen.
+    fn name_editor(&mut self, actors: &[Actor]) {
+        let editor = self.unseen.iter().map(|n| actors[*n as usize]).max();
+        self.cell.id.actor = editor.unwrap_or(self.id.actor);
     }
 }
 
