@@ -9,17 +9,22 @@ mod repair;
 mod sending;
 
 use crate::change::Action;
+use crate::change_codec;
+use crate::description::{self, Description};
 use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Seq, Timestamp};
 use crate::key::RowKey;
 use crate::message::{Accepted, Cursor, Have, Heard, Message, Refusal, RefusalReason, Segments};
 use crate::replica::{Replica, ReplicaError, Scan};
+use crate::row;
 use crate::segment::{Segment, SegmentError, claimed_len};
 use crate::session::{Role, Session};
 use crate::store::StoreError;
 use crate::store::segments::{self, Origin};
 use crate::supervisor_log::Event;
 use crate::supervisor_log::entry::{check_receipt, sign_receipt};
+use crate::value::Value;
+use crate::work::Work;
 
 /// Segments are put into one message up to about this many bytes.
 const MESSAGE_BYTES: usize = 512 << 10;
@@ -92,8 +97,10 @@ pub struct Received {
     pub turned_away: u64,
 }
 
-/// A segment that may enter, or why it may not, its author and how many changes are in it.
-type Checked = Result<Segment, (Refusal, PeerId, u32)>;
+/// A segment that may enter, with what its author may do if that has to be judged by its effect; or why it may not.
+type Checked = Result<(Segment, Option<Access>), Refused>;
+/// Why a segment may not enter, its author, and the number of its changes.
+type Refused = (Refusal, PeerId, u32);
 
 /// One tracked table of a replica.
 #[derive(Debug)]
@@ -305,23 +312,40 @@ impl<'r> Container<'r> {
         while self.replica.capture(now)?.more {}
         let (no, from, refusals) = (self.no, session.peer, &mut session.refusals);
         let mut stored = vec![];
+        let role = &session.role;
+        let log_refusals = |from: &PeerId| match role {
+            Role::Responder(authority) => authority.may_log_refusal(from),
+            Role::Initiator => true,
+        };
         let received = self.replica.transaction(|r| {
             r.capture_all(now)?;
             let mut received = Received::default();
-            for segment in checked {
-                match segment {
+            for checked in checked {
+                let judged = match checked {
+                    Ok((segment, Some(access))) if segment.is_description() => {
+                        let reason = r.judge_description(no, access, &segment)?;
+                        match reason {
+                            Some(reason) => Err(refused(&segment, reason)),
+                            None => Ok(segment),
+                        }
+                    }
+                    checked => checked.map(|(segment, _)| segment),
+                };
+                match judged {
                     Err((refusal, author, changes)) => {
                         received.turned_away += u64::from(changes);
                         let (segment, reason) = (refusal.segment, refusal.reason as u8);
                         let container = r.place(no);
-                        r.tell_log(now, || Event::Refused { container, segment, author, from, reason })?;
+                        if log_refusals(&from) {
+                            r.tell_log(now, || Event::Refused { container, segment, author, from, reason })?;
+                        }
                         refusals.push(refusal);
                     }
                     Ok(segment) => {
                         let before = received.segments;
                         r.apply(no, &segment, origin, now, &mut received)?;
                         if received.segments > before {
-                            stored.push((segment.header.author, segment.bytes().len()));
+                            stored.push((segment.header.author, stored_len(&segment)));
                         }
                     }
                 }
@@ -343,37 +367,40 @@ impl<'r> Container<'r> {
     }
 
     /// Checks whether a segment may enter here.
-    fn check(&self, session: &Session, segment: Segment) -> Result<Checked, SyncError> {
+    fn check(&mut self, session: &Session, segment: Segment) -> Result<Checked, SyncError> {
         let state = &self.replica.containers[&self.no];
         if segment.header.container != state.id {
             return Err(SyncError::WrongContainer { id: segment.id });
         }
         let Role::Responder(authority) = &session.role else {
-            let by_server = segment.acceptance.is_some() || segment.header.author == session.peer;
-            return if by_server { Ok(Ok(segment)) } else { Err(SyncError::NotAccepted { id: segment.id }) };
+            // Anybody can sign an acceptance: only that of a server that this replica was told to trust counts.
+            let by_server = segment.acceptance.is_some_and(|a| self.replica.trusts(&a.server, &session.peer))
+                || segment.header.author == session.peer;
+            return if by_server { Ok(Ok((segment, None))) } else { Err(SyncError::NotAccepted { id: segment.id }) };
         };
         let own = self.replica.identity.peer_id();
         let is_here = segments::find(&self.replica.conn, self.no, &segment.id)?.is_some();
         if is_here || segment.acceptance.is_some_and(|a| a.server == own) {
-            return Ok(Ok(segment)); // once accepted, always accepted: this server may have been restored
+            return Ok(Ok((segment, None))); // once accepted, always accepted: this server may have been restored
         }
-        let reason = match authority.access(&segment.header.author, &state.name) {
+        let access = authority.access(&segment.header.author, &state.name);
+        let reason = match access {
             None | Some(Access::Read) => Some(RefusalReason::NoGrant),
             _ if segment.header.time > Timestamp(session.now.0 + AHEAD_MS_MAX) => {
                 Some(RefusalReason::FromFuture)
             }
-            Some(Access::Write) if changes_description(&segment)? => Some(RefusalReason::NeedsAdmin),
             _ if !authority.may_be_so_large(segment.header.plain_len()) => Some(RefusalReason::TooLarge),
-            _ if !authority.may_store(&segment.header.author, segment.bytes().len()) => {
+            _ if !Work::of(&segment).map_err(SegmentError::from)?.is_allowed() => {
+                Some(RefusalReason::TooLarge)
+            }
+            _ if !authority.may_store(&segment.header.author, stored_len(&segment)) => {
                 Some(RefusalReason::Quota)
             }
             _ => None,
         };
         Ok(match reason {
-            Some(reason) => {
-                Err((Refusal { segment: segment.id, reason }, segment.header.author, segment.header.count))
-            }
-            None => Ok(segment.accept(&self.replica.identity, session.now)),
+            Some(reason) => Err(refused(&segment, reason)),
+            None => Ok((segment.accept(&self.replica.identity, session.now), access)),
         })
     }
 
@@ -426,6 +453,9 @@ impl<'r> Container<'r> {
         }
         let segments =
             session.sent_segments - std::mem::replace(&mut session.receipted, session.sent_segments);
+        if segments == 0 {
+            return Ok(()); // a receipt that was given before says nothing new
+        }
         let event = Event::Delivered { container, peer, segments, reach, receipt: Some(receipt) };
         self.replica.note_receipt(session.now, event);
         Ok(())
@@ -481,21 +511,57 @@ fn weight(segment: &[u8]) -> usize {
     segment.len().max(claimed_len(segment) / PLAIN_PART)
 }
 
-/// Whether a segment does more to the description than to add to it.
-fn changes_description(segment: &Segment) -> Result<bool, SyncError> {
-    let mut changes = segment.changes().map_err(SegmentError::from)?;
-    let Some(first) = changes.next_change().map_err(SegmentError::from)? else { return Ok(false) };
-    if RowKey::from(first.key) != RowKey::Description {
-        return Ok(false);
-    }
-    let change = first.into_change();
-    Ok(change
-        .ops
-        .iter()
-        .any(|op| matches!(op.action, Action::Dead) || (!op.key.is_empty() && !op.preds.is_empty())))
+fn refused(segment: &Segment, reason: RefusalReason) -> Refused {
+    (Refusal { segment: segment.id, reason }, segment.header.author, segment.header.count)
+}
+
+/// What a segment counts against its author's quota: its changes as everyone has to hold them, not as they were sent.
+fn stored_len(segment: &Segment) -> usize {
+    segment.plain_len().max(segment.bytes().len())
 }
 
 impl Replica {
+    /// Why a change of the table's description may not enter, judged by its effect: whoever may write makes the first
+    /// description and adds columns; whatever changes an entry that is there, or removes one, takes an administrator.
+    fn judge_description(
+        &mut self,
+        no: i64,
+        access: Access,
+        segment: &Segment,
+    ) -> Result<Option<RefusalReason>, ReplicaError> {
+        let mut changes = segment.changes().map_err(StoreError::from)?;
+        let Some(first) = changes.next_change().map_err(StoreError::from)? else { return Ok(None) };
+        let change = first.into_change();
+        let mut document = self.history.document(&self.conn, no, &RowKey::Description)?;
+        let before = document.evaluate();
+        let Ok(hash) = change_codec::encode(&change, &segment.actor, &mut vec![]) else {
+            return Ok(Some(RefusalReason::Malformed));
+        };
+        let ends = change.ops.iter().any(|op| matches!(op.action, Action::Dead));
+        document.insert(hash, segment.actor, change);
+        let after = document.evaluate();
+        let (old, new) = (row::description_entries(&before), row::description_entries(&after));
+        let is_valid = |entries: &[(String, Value)]| {
+            Description::from_entries(entries.iter().map(|(key, value)| (key.as_str(), value))).is_ok()
+        };
+        // An entry that cannot be read would hide all that are added later.
+        if is_valid(&old) && !is_valid(&new) {
+            return Ok(Some(RefusalReason::Malformed));
+        }
+        if access == Access::Admin {
+            return Ok(None);
+        }
+        let counts = !after.void.contains_key(&hash) && !after.waiting.contains(&hash);
+        let stays = |(key, value): &(String, Value)| {
+            let now = new.iter().find(|(k, _)| k == key);
+            now.is_some_and(|(_, now)| description::is_same_entry(key, value, now))
+        };
+        let adds = |(key, _): &&(String, Value)| !old.iter().any(|(k, _)| k == key);
+        let only_columns = old.is_empty() || new.iter().filter(adds).all(|(key, _)| description::is_column(key));
+        let allowed = counts && !ends && only_columns && old.iter().all(stays);
+        Ok((!allowed).then_some(RefusalReason::NeedsAdmin))
+    }
+
     /// Takes in a segment and brings the table in line. Call it in a transaction with nothing to capture.
     fn apply(
         &mut self,

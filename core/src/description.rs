@@ -138,6 +138,13 @@ pub fn is_column(key: &str) -> bool {
     key.starts_with("column ")
 }
 
+/// Whether two values of an entry say the same: a column's place among the others is nobody's property.
+pub fn is_same_entry(key: &str, a: &Value, b: &Value) -> bool {
+    let (Value::Text(a), Value::Text(b)) = (a, b) else { return a == b };
+    let behind_place = |text: &str| text.split_once(SEPARATOR).map(|(_, rest)| rest.to_owned());
+    a == b || (is_column(key) && behind_place(a) == behind_place(b))
+}
+
 fn join(parts: &[String]) -> String {
     parts.join(&SEPARATOR.to_string())
 }

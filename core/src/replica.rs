@@ -40,6 +40,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
+/// The setting with the keys of servers that are trusted.
+const TRUSTED: &str = "trusted";
 /// How long to wait for another program's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements kept prepared.
@@ -176,6 +178,8 @@ pub struct Replica {
     /// What kind of table each is by that schema, once it was asked for.
     kinds: OnceCell<Kinds>,
     pub(crate) is_server: bool,
+    /// Servers, besides the one it belongs to, whose acceptance counts.
+    trusted: Vec<PeerId>,
     clock_offset_ms: i64,
     /// Captured rows whose constraints are still to be looked at.
     pub(crate) unsettled: Vec<(i64, crate::key::RowKey)>,
@@ -255,6 +259,7 @@ impl Replica {
             schema_version: -1,
             kinds: OnceCell::new(),
             is_server: false,
+            trusted: vec![],
             clock_offset_ms: 0,
             unsettled: vec![],
             followed: VecDeque::new(),
@@ -274,6 +279,22 @@ impl Replica {
     pub fn into_server(mut self) -> Self {
         self.is_server = true;
         self
+    }
+
+    /// Takes what this server accepted as if the server that this replica belongs to had: its predecessor, or one from which
+    /// it gets what others wrote.
+    pub fn trust(&mut self, server: &PeerId) -> Result<(), ReplicaError> {
+        if !self.trusted.contains(server) {
+            self.trusted.push(*server);
+            let keys: Vec<u8> = self.trusted.iter().flat_map(|server| server.0).collect();
+            layout::set_meta(&self.conn, TRUSTED, keys)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what `server` accepted may be taken from `peer`.
+    pub(crate) fn trusts(&self, server: &PeerId, peer: &PeerId) -> bool {
+        server == peer || self.trusted.contains(server)
     }
 
     /// Whose captures these are.

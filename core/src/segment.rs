@@ -248,8 +248,8 @@ impl Segment {
 
     /// Whether its first change is one of the table's description.
     pub(crate) fn is_description(&self) -> bool {
-        let first = self.changes().and_then(|mut changes| Ok(changes.next_change()?.map(|c| c.key.into())));
-        first == Ok(Some(crate::key::RowKey::Description))
+        // The first bit of a frame: the description's key comes first.
+        self.plain.first().is_some_and(|flags| flags & 1 != 0)
     }
 
     /// The template, if all its changes are plain inserts by one that only puts values.

@@ -325,4 +325,78 @@ mod signed {
         assert_eq!(net.query(0, tables), before);
         goes_on(&mut net);
     }
+
+    /// A change that deletes `count` elements of a text that does not exist.
+    fn deletion(count: u64) -> Change {
+        let run = TextRun::Delete { object: strange(4), first: strange(5), count };
+        Change { text: vec![run], ..change(1, vec![], vec![life(vec![])]) }
+    }
+
+    #[test]
+    fn a_few_bytes_that_name_millions_of_elements_cost_what_they_say_or_are_refused() {
+        use piecewise_core::work::{ELEMENTS_MAX, Work};
+        let mut net = peaceful();
+        let (author, now) = (Identity::from_seed([66; 32]), net.now);
+        let rows = |n: i64, count| -> Vec<_> {
+            (0..n).map(|key| (KeyRef::Integer(100 + key), deletion(count))).collect()
+        };
+        for (n, count, accepted) in
+            [(200, 1 << 20, true), (256, 1 << 20, true), (257, 1 << 20, false), (4096, 1 << 20, false)]
+        {
+            let (changes, plain) = frame(&rows(n, count));
+            let segment = Segment::seal(&author, notes(), [6; 8], now, changes, plain).expect("it is small");
+            assert!(segment.bytes().len() < 700, "{} bytes", segment.bytes().len());
+            let work = Work::of(&segment).expect("it is well formed");
+            assert_eq!(
+                (work.is_allowed(), work.elements.min(ELEMENTS_MAX + count) <= ELEMENTS_MAX),
+                (accepted, accepted)
+            );
+            let received = say(&mut net, &author, vec![segment.bytes().clone()]).expect("it is heard");
+            assert_eq!(
+                (received.segments, received.turned_away > 0),
+                (u64::from(accepted), !accepted),
+                "{n} times {count}"
+            );
+        }
+        goes_on(&mut net);
+    }
+
+    #[test]
+    fn more_predecessors_or_runs_than_a_replica_writes_are_refused() {
+        use piecewise_core::work::{LINKS_MAX, RUNS_MAX};
+        let mut net = peaceful();
+        let now = net.now;
+        let preds: Vec<_> = (1..=60_000).map(strange).collect();
+        let ops = (0..=LINKS_MAX / 60_000).map(|n| put(&format!("c{n}"), Value::Null, preds.clone()));
+        let many = change(1, vec![], std::iter::once(life(vec![])).chain(ops).collect());
+        let (count, plain) = frame(&[(KeyRef::Integer(100), many)]);
+        assert!(!take(&mut net, now, count, plain), "predecessors");
+        let runs =
+            vec![TextRun::Delete { object: strange(4), first: strange(5), count: 1 }; RUNS_MAX as usize + 1];
+        let many = Change { text: runs, ..change(1, vec![], vec![life(vec![])]) };
+        let (count, plain) = frame(&[(KeyRef::Integer(100), many)]);
+        assert!(!take(&mut net, now, count, plain), "runs");
+        goes_on(&mut net);
+    }
+
+    #[test]
+    fn a_row_inserted_by_very_many_at_once_shows_the_latest_and_is_edited_as_any_other() {
+        let mut net = peaceful();
+        for n in 0..500u64 {
+            let values = put("title", Value::Text(format!("by {n}")), vec![]);
+            let (count, plain) =
+                frame(&[(KeyRef::Integer(1000), change(1, vec![], vec![life(vec![]), values]))]);
+            let at = Timestamp(net.now.0 + n);
+            assert!(take(&mut net, at, count, plain), "insert {n}");
+        }
+        net.wait(1000);
+        net.sync_all();
+        for n in 0..3 {
+            assert_eq!(net.query(n, "SELECT title FROM notes WHERE id = 1000"), ["Text(\"by 499\")"]);
+        }
+        net.run(1, "UPDATE notes SET title = 'mine' WHERE id = 1000");
+        net.sync_all();
+        assert_eq!(net.query(2, "SELECT title FROM notes WHERE id = 1000"), ["Text(\"mine\")"]);
+        goes_on(&mut net);
+    }
 }

@@ -1,7 +1,7 @@
 //! The registry: which containers the file holds, and what is known of each.
 
 use super::containers::{ContainerState, Surroundings};
-use super::{Replica, ReplicaError, Scan};
+use super::{Replica, ReplicaError, Scan, TRUSTED};
 use crate::change::Merge;
 use crate::container_name::{ContainerName, container_id};
 use crate::description::Description;
@@ -166,6 +166,8 @@ impl Replica {
         });
         self.replica_id = ReplicaId(fixed(blob("replica")?)?);
         self.clock_offset_ms = layout::meta(conn, "clock_offset_ms")?.unwrap_or(0);
+        let trusted: Vec<u8> = layout::meta(conn, TRUSTED)?.unwrap_or_default();
+        self.trusted = trusted.chunks_exact(32).filter_map(|key| Some(PeerId(key.try_into().ok()?))).collect();
         self.schema_version = layout::meta(conn, "schema_version")?.unwrap_or(-1);
         self.generation = layout::meta(conn, "generation")?.unwrap_or(0);
         for state in read_containers(conn)? {
