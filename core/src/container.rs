@@ -376,7 +376,11 @@ impl<'r> Container<'r> {
             // Anybody can sign an acceptance: only that of a server that this replica was told to trust counts.
             let by_server = segment.acceptance.is_some_and(|a| self.replica.trusts(&a.server, &session.peer))
                 || segment.header.author == session.peer;
-            return if by_server { Ok(Ok((segment, None))) } else { Err(SyncError::NotAccepted { id: segment.id }) };
+            return if by_server {
+                Ok(Ok((segment, None)))
+            } else {
+                Err(SyncError::NotAccepted { id: segment.id })
+            };
         };
         let own = self.replica.identity.peer_id();
         let is_here = segments::find(&self.replica.conn, self.no, &segment.id)?.is_some();
@@ -557,7 +561,8 @@ impl Replica {
             now.is_some_and(|(_, now)| description::is_same_entry(key, value, now))
         };
         let adds = |(key, _): &&(String, Value)| !old.iter().any(|(k, _)| k == key);
-        let only_columns = old.is_empty() || new.iter().filter(adds).all(|(key, _)| description::is_column(key));
+        let only_columns =
+            old.is_empty() || new.iter().filter(adds).all(|(key, _)| description::is_column(key));
         let allowed = counts && !ends && only_columns && old.iter().all(stays);
         Ok((!allowed).then_some(RefusalReason::NeedsAdmin))
     }

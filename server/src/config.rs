@@ -20,17 +20,21 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the databases of a data folder.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Make an invite for a new device; it works once. Prints the invite alone.
     Invite(InviteArgs),
     /// List the devices that joined, with their grants.
     Peers(DataArgs),
     /// Give a device a grant.
-    Grant(GrantArgs),
+    Grant(GiveArgs),
     /// Take a grant from a device.
     Ungrant(GrantArgs),
     /// Take all rights from a device and end its connections.
     Revoke(RevokeArgs),
+    /// List invites that nobody has used.
+    Invites(DataArgs),
+    /// Cancel an invite that nobody has used.
+    CancelInvite(CancelArgs),
     /// Print a link to the page that shows how the server does; it opens once, within five minutes.
     StatusLink(DataArgs),
     /// Show, verify or export the signed log of everything this server accepted and delivered.
@@ -146,6 +150,9 @@ pub struct ServeArgs {
     /// Who may read /metrics: this machine alone, all, or nobody [default: local].
     #[arg(long, env = "PIECEWISE_METRICS", value_name = "WHO", value_enum)]
     pub metrics: Option<MetricsFor>,
+    /// A second place to listen, for /metrics alone and whoever can connect there: an address, or unix:FILE.
+    #[arg(long, env = "PIECEWISE_METRICS_LISTEN", value_name = "ADDR")]
+    pub metrics_listen: Option<String>,
     /// A TOML file with any of these settings, named as the flags with _ for -; limits stand under `[limits]`.
     #[arg(long, env = "PIECEWISE_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -185,6 +192,8 @@ pub struct ServeConfig {
     pub json_logs: bool,
     /// Who may read the metrics.
     pub metrics: MetricsFor,
+    /// Where else they are.
+    pub metrics_listen: Option<String>,
     /// Limits.
     pub limits: Limits,
 }
@@ -207,6 +216,27 @@ pub struct InviteArgs {
     /// The server's address, if it is not the one it last listened on.
     #[arg(long, value_name = "URL")]
     pub address: Option<String>,
+}
+
+/// Arguments of `grant`.
+#[derive(Debug, Args)]
+pub struct GiveArgs {
+    /// To whom, and what.
+    #[command(flatten)]
+    pub grant: GrantArgs,
+    /// Until when, such as 2026-12-31T18:00:00Z; without it until it is taken away.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<humantime::Timestamp>,
+}
+
+/// Arguments of `cancel-invite`.
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The data folder.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The invite as `invites` lists it, or the first digits of that.
+    pub invite: String,
 }
 
 /// Arguments of `grant` and `ungrant`.
@@ -252,6 +282,7 @@ impl ServeArgs {
         }
         Ok(ServeConfig {
             metrics: self.metrics.or(file.metrics).unwrap_or(MetricsFor::Local),
+            metrics_listen: self.metrics_listen.or(file.metrics_listen),
             limits: self.limits.resolve(file.limits)?,
             data: self.data.or(file.data).ok_or("say where the data are: --data DIR, or PIECEWISE_DATA")?,
             listen: self.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:7171".into()),

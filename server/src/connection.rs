@@ -10,6 +10,7 @@ use crate::outbox::{Outbox, Outgoing, outbox};
 use crate::web::Arrival;
 use futures_util::{SinkExt, StreamExt};
 use piecewise_core::channel::{Channel, LOG_CHANNEL, Opener, on_channel, split_channel};
+use piecewise_core::grant::Access;
 use piecewise_core::handshake::{RefuseReason, Responder};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Attach, Leave, Link};
@@ -35,6 +36,10 @@ const STRANGER_MESSAGE_MAX: usize = 64 << 10;
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// Channels of one connection.
 const CHANNELS_MAX: usize = 16_384;
+/// Channels of a connection for one database: several files of a folder may belong to it.
+const CHANNELS_OF_DATABASE: usize = 16;
+/// Bytes of container ids that all talks of a connection hold: lists of 10,000 tables for a hundred databases.
+const LISTED_MAX: usize = 32 << 20;
 /// Bytes read ahead: small, for there may be many idle connections.
 const READ_BUFFER: usize = 8 << 10;
 
@@ -163,6 +168,8 @@ where
         number,
         opener,
         channels: HashMap::new(),
+        listed: HashMap::new(),
+        listed_all: 0,
         survey: None,
         outbox,
         backlog: server.backlog.of_connection(),
@@ -243,6 +250,9 @@ struct Router {
     opener: Opener,
     /// The database of each channel, and the way to its thread.
     channels: HashMap<u64, (String, Sender<Command>)>,
+    /// Bytes of container ids that each channel's talk holds, and of all.
+    listed: HashMap<u64, usize>,
+    listed_all: usize,
     /// The channel on which many databases are asked about, and who tells that there is news.
     survey: Option<(u64, Arc<Notify>)>,
     outbox: Outbox,
@@ -276,6 +286,7 @@ impl Router {
             self.leave(channel, frame)?;
             return Ok(vec![]);
         }
+        self.hold_list(channel, Attach::listed_len(frame))?;
         let id = (self.number, channel);
         if !Attach::begins(frame) {
             let Some((_, commands)) = self.channels.get(&channel) else {
@@ -292,19 +303,37 @@ impl Router {
         if known.is_some_and(|name| *name != attach.database) {
             return Err(ConnectionError::Protocol("a channel for another database"));
         }
-        if known.is_none() && self.channels.len() >= CHANNELS_MAX {
-            return Err(ConnectionError::Protocol("too many channels"));
+        if known.is_none() {
+            let same = || self.channels.values().filter(|(name, _)| *name == attach.database).count();
+            if self.channels.len() >= CHANNELS_MAX || same() >= CHANNELS_OF_DATABASE {
+                return Err(ConnectionError::Protocol("too many channels"));
+            }
         }
         self.server.supervisor.look();
         let grants = self.server.supervisor.grants(&self.peer);
-        let granted = grants.iter().any(|g| g.pattern.covers_database(&attach.database));
+        let access =
+            grants.iter().filter(|g| g.pattern.covers_database(&attach.database)).map(|g| g.access).max();
         let (name, outbox) = (attach.database.clone(), self.outbox.clone());
-        let attach = || self.server.databases.attach(id, self.peer, attach, outbox);
-        let Some(commands) = granted.then(attach).flatten() else {
+        // Whoever may only read makes nothing here.
+        let may_create = access >= Some(Access::Write);
+        let attach = || self.server.databases.attach(id, self.peer, attach, outbox, may_create);
+        let Some(commands) = access.and_then(|_| attach()) else {
             return Ok(vec![on_channel(channel, &Link::denied())]);
         };
         self.channels.insert(channel, (name, commands));
         Ok(vec![])
+    }
+
+    /// Takes note of ids that a channel's talk holds from now on.
+    fn hold_list(&mut self, channel: u64, bytes: usize) -> Result<(), ConnectionError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.listed_all = self.listed_all + bytes - self.listed.insert(channel, bytes).unwrap_or(0);
+        match self.listed_all <= LISTED_MAX {
+            true => Ok(()),
+            false => Err(ConnectionError::Protocol("too many containers are named")),
+        }
     }
 
     /// Answers a question about many databases; there will be news on its channel.
@@ -337,6 +366,7 @@ impl Router {
     fn leave(&mut self, channel: u64, frame: &[u8]) -> Result<(), ConnectionError> {
         let leave =
             Leave::decode(frame).map_err(|_| ConnectionError::Protocol("an end that cannot be read"))?;
+        self.listed_all -= self.listed.remove(&channel).unwrap_or(0);
         if let Some((name, _)) = self.channels.remove(&channel) {
             self.server.databases.leave((self.number, channel), &name, leave.digest);
         }

@@ -89,6 +89,25 @@ pub fn is_database_name(name: &str) -> bool {
         && name != "supervisor"
 }
 
+/// Names that some systems keep for devices, also with an ending.
+const DEVICE_NAMES: [&str; 4] = ["con", "prn", "aux", "nul"];
+
+/// Whether a database may be made under a name: one that is a plain file's on every system, and no option of a command.
+pub fn is_new_database_name(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let stem = lower.split('.').next().unwrap_or_default();
+    let numbered = |prefix| {
+        stem.strip_prefix(prefix)
+            .is_some_and(|n| n.len() == 1 && n != "0" && n.as_bytes()[0].is_ascii_digit())
+    };
+    let device = DEVICE_NAMES.contains(&stem) || numbered("com") || numbered("lpt");
+    is_database_name(name)
+        && !device
+        && lower != "supervisor"
+        && !name.starts_with('-')
+        && !name.ends_with('.')
+}
+
 impl Databases {
     /// Those of the supervisor's folder; at most `open_max` of them stay open for long. Call it in a runtime.
     pub(crate) fn new(
@@ -124,16 +143,25 @@ impl Databases {
         }
     }
 
-    /// Brings a link to its database, which is opened if need be; false if there is none of that name.
+    /// Attaches a link to its database, opening it if necessary. `None` if there is no such database, and the peer may not
+    /// make it, or it cannot be opened.
     pub(crate) fn attach(
         self: &Arc<Self>,
         id: LinkId,
         peer: PeerId,
         attach: Attach,
         outbox: Outbox,
+        may_create: bool,
     ) -> Option<Sender<Command>> {
         let mut state = self.state();
+        let is_new = !self.is_there(&state, &attach.database);
+        if is_new && !(may_create && self.may_be_made(&attach.database) && self.supervisor.may_make(&peer)) {
+            return None;
+        }
         let commands = self.open(&mut state, &attach.database)?;
+        if is_new {
+            self.supervisor.has_made(&peer);
+        }
         let slot = state.slots.get_mut(&attach.database);
         let rested = slot.and_then(|slot| {
             let place = slot.resting.iter().position(|resting| resting.id == id)?;
@@ -142,6 +170,18 @@ impl Databases {
         let unreceipted = rested.unwrap_or_default();
         let _ = commands.send(Command::Attach { id, peer, attach, outbox, unreceipted });
         Some(commands)
+    }
+
+    fn is_there(&self, state: &State, name: &str) -> bool {
+        state.slots.get(name).is_some_and(|slot| slot.open.is_some())
+            || (is_database_name(name) && self.path(name).exists())
+    }
+
+    /// Whether a name is free: some file systems take capitals for small letters, and would give one file for two names.
+    fn may_be_made(&self, name: &str) -> bool {
+        let taken =
+            || existing(self.supervisor.folder()).iter().any(|known| known.eq_ignore_ascii_case(name));
+        is_new_database_name(name) && !taken()
     }
 
     /// The thread of a database, started if need be; None for a name that is none or a file that does not open.
@@ -362,4 +402,33 @@ fn existing(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_a_system_folds_or_keeps_for_itself_are_not_given_to_databases() {
+        for bad in [
+            "-rf",
+            "CON",
+            "con.shop",
+            "Nul",
+            "com1",
+            "LPT9.x",
+            "Supervisor",
+            "supervisor",
+            "shop.",
+            ".x",
+            "a/b",
+            "",
+            "ä",
+        ] {
+            assert!(!is_new_database_name(bad), "{bad}");
+        }
+        for good in ["shop", "Shop-2", "console", "com", "com10", "lpt0", "a.b"] {
+            assert!(is_new_database_name(good), "{good}");
+        }
+    }
 }

@@ -399,4 +399,83 @@ mod signed {
         assert_eq!(net.query(2, "SELECT title FROM notes WHERE id = 1000"), ["Text(\"mine\")"]);
         goes_on(&mut net);
     }
+
+    /// Who may change what of a table's description, judged by what comes of it: every kind of device and every kind of
+    /// change, without predecessors, as no honest replica writes them.
+    #[test]
+    fn a_description_is_changed_by_those_who_may_whatever_form_the_change_has() {
+        use piecewise_core::grant::Access;
+        let text = |parts: &[&str]| Value::Text(parts.join("\u{1f}"));
+        let column = |position: &str, declared: &str, merge: &str| {
+            text(&[position, declared, "", "", "BINARY", merge])
+        };
+        // What it says, and the least that a device must be to say it; None: nobody may.
+        let changes: Vec<(&str, &str, Value, Option<Access>)> = vec![
+            ("a new column", "column extra", column("9", "TEXT", "0"), Some(Access::Write)),
+            ("the same again", "column votes", column("3", "INTEGER", "1"), Some(Access::Write)),
+            ("another place", "column votes", column("7", "INTEGER", "1"), Some(Access::Write)),
+            ("a merge kind", "column weight", column("4", "REAL", "1"), Some(Access::Admin)),
+            ("a type", "column title", column("1", "INTEGER", "0"), Some(Access::Admin)),
+            (
+                "NOT NULL",
+                "column title",
+                text(&["1", "TEXT", "not null", "", "BINARY", "0"]),
+                Some(Access::Admin),
+            ),
+            (
+                "a default",
+                "column title",
+                text(&["1", "TEXT", "", "'x'", "BINARY", "0"]),
+                Some(Access::Admin),
+            ),
+            ("UNIQUE", "unique title", text(&["BINARY"]), Some(Access::Admin)),
+            (
+                "a foreign key",
+                "foreign votes",
+                text(&["tags", "CASCADE", "CASCADE", "name"]),
+                Some(Access::Admin),
+            ),
+            ("another key", "key", text(&["title"]), Some(Access::Admin)),
+            ("STRICT", "table", text(&["rowid", "strict"]), Some(Access::Admin)),
+            ("a kind not known yet", "later x", text(&["x"]), Some(Access::Admin)),
+            ("a column that is no text", "column n", Value::Integer(5), None),
+            ("a column that was one", "column title", Value::Null, None),
+            ("a key that names nothing", "key", text(&["nothing"]), None),
+            ("a type that is SQL", "column x", column("9", "TEXT); DROP TABLE notes; --", "0"), None),
+        ];
+        let everybody = [None, Some(Access::Read), Some(Access::Write), Some(Access::Admin)];
+        for access in everybody {
+            for (what, key, value, least) in &changes {
+                let mut net = peaceful();
+                let author = Identity::from_seed([66; 32]);
+                net.grants.set(author.peer_id(), access);
+                let op = put(key, value.clone(), vec![]);
+                let (count, plain) =
+                    frame(&[(KeyRef::Description, change(1, vec![], vec![life(vec![]), op]))]);
+                let now = net.now;
+                let entered = take(&mut net, now, count, plain);
+                let may = least.is_some_and(|least| access >= Some(least));
+                assert_eq!(entered, may, "{what} by {access:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_counter_made_of_a_column_by_a_writer_counts_for_nobody() {
+        use piecewise_core::grant::Access;
+        let mut net = peaceful();
+        let author = Identity::from_seed([66; 32]);
+        net.grants.set(author.peer_id(), Some(Access::Write));
+        let counter = Value::Text(["4", "REAL", "", "", "BINARY", "1"].join("\u{1f}"));
+        let op = put("column weight", counter, vec![]);
+        let (count, plain) = frame(&[(KeyRef::Description, change(1, vec![], vec![life(vec![]), op]))]);
+        let now = net.now;
+        assert!(!take(&mut net, now, count, plain));
+        net.run(1, "UPDATE notes SET weight = 110 WHERE id = 1");
+        net.wait(1);
+        net.run(2, "UPDATE notes SET weight = 120 WHERE id = 1");
+        net.sync_all();
+        assert_eq!(net.query(0, "SELECT weight FROM notes WHERE id = 1"), ["Real(120.0)"]);
+        goes_on(&mut net);
+    }
 }

@@ -167,7 +167,8 @@ impl Replica {
         self.replica_id = ReplicaId(fixed(blob("replica")?)?);
         self.clock_offset_ms = layout::meta(conn, "clock_offset_ms")?.unwrap_or(0);
         let trusted: Vec<u8> = layout::meta(conn, TRUSTED)?.unwrap_or_default();
-        self.trusted = trusted.chunks_exact(32).filter_map(|key| Some(PeerId(key.try_into().ok()?))).collect();
+        self.trusted =
+            trusted.chunks_exact(32).filter_map(|key| Some(PeerId(key.try_into().ok()?))).collect();
         self.schema_version = layout::meta(conn, "schema_version")?.unwrap_or(-1);
         self.generation = layout::meta(conn, "generation")?.unwrap_or(0);
         for state in read_containers(conn)? {
