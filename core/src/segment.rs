@@ -272,6 +272,11 @@ impl Segment {
         FrameReader::new(&self.plain, self.header.count as usize)
     }
 
+    /// Its plain frame, as [`changes`](Self::changes) reads it.
+    pub fn plain_frame(&self) -> &[u8] {
+        &self.plain
+    }
+
     /// Its plain frame.
     pub(crate) fn plain(&self) -> &[u8] {
         &self.plain

@@ -168,8 +168,7 @@ where
         number,
         opener,
         channels: HashMap::new(),
-        listed: HashMap::new(),
-        listed_all: 0,
+        listed: Listed::default(),
         survey: None,
         outbox,
         backlog: server.backlog.of_connection(),
@@ -242,6 +241,27 @@ async fn in_time(
     }
 }
 
+/// Bytes of container ids that the talks of a connection hold.
+#[derive(Debug, Default)]
+struct Listed {
+    by_channel: HashMap<u64, usize>,
+    all: usize,
+}
+
+impl Listed {
+    /// Takes note of a list that a channel's talk holds from now on, if there is one; false if that is too much.
+    fn hold(&mut self, channel: u64, bytes: usize) -> bool {
+        if bytes > 0 {
+            self.all = self.all + bytes - self.by_channel.insert(channel, bytes).unwrap_or(0);
+        }
+        self.all <= LISTED_MAX
+    }
+
+    fn forget(&mut self, channel: u64) {
+        self.all -= self.by_channel.remove(&channel).unwrap_or(0);
+    }
+}
+
 /// Brings frames to the databases that they are for.
 struct Router {
     server: Arc<Server>,
@@ -250,9 +270,7 @@ struct Router {
     opener: Opener,
     /// The database of each channel, and the way to its thread.
     channels: HashMap<u64, (String, Sender<Command>)>,
-    /// Bytes of container ids that each channel's talk holds, and of all.
-    listed: HashMap<u64, usize>,
-    listed_all: usize,
+    listed: Listed,
     /// The channel on which many databases are asked about, and who tells that there is news.
     survey: Option<(u64, Arc<Notify>)>,
     outbox: Outbox,
@@ -286,7 +304,9 @@ impl Router {
             self.leave(channel, frame)?;
             return Ok(vec![]);
         }
-        self.hold_list(channel, Attach::listed_len(frame))?;
+        if !self.listed.hold(channel, Attach::listed_len(frame)) {
+            return Err(ConnectionError::Protocol("too many containers are named"));
+        }
         let id = (self.number, channel);
         if !Attach::begins(frame) {
             let Some((_, commands)) = self.channels.get(&channel) else {
@@ -324,18 +344,6 @@ impl Router {
         Ok(vec![])
     }
 
-    /// Takes note of ids that a channel's talk holds from now on.
-    fn hold_list(&mut self, channel: u64, bytes: usize) -> Result<(), ConnectionError> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        self.listed_all = self.listed_all + bytes - self.listed.insert(channel, bytes).unwrap_or(0);
-        match self.listed_all <= LISTED_MAX {
-            true => Ok(()),
-            false => Err(ConnectionError::Protocol("too many containers are named")),
-        }
-    }
-
     /// Answers a question about many databases; there will be news on its channel.
     fn survey(&mut self, channel: u64, frame: &[u8]) -> Result<Vec<Vec<u8>>, ConnectionError> {
         let survey =
@@ -366,7 +374,7 @@ impl Router {
     fn leave(&mut self, channel: u64, frame: &[u8]) -> Result<(), ConnectionError> {
         let leave =
             Leave::decode(frame).map_err(|_| ConnectionError::Protocol("an end that cannot be read"))?;
-        self.listed_all -= self.listed.remove(&channel).unwrap_or(0);
+        self.listed.forget(channel);
         if let Some((name, _)) = self.channels.remove(&channel) {
             self.server.databases.leave((self.number, channel), &name, leave.digest);
         }
@@ -377,5 +385,23 @@ impl Router {
         for (_, commands) in self.channels.values() {
             let _ = commands.send(Command::Room { connection: self.number });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_connection_cannot_name_containers_without_end() {
+        let mut listed = Listed::default();
+        // A million ids each, as one connection was able to name forty times.
+        assert!(listed.hold(1, 32 << 19));
+        assert!(listed.hold(1, 32 << 19), "a list takes the place of the one before");
+        assert!(listed.hold(2, 32 << 19));
+        assert!(!listed.hold(3, 64));
+        listed.forget(3);
+        listed.forget(1);
+        assert!(listed.hold(4, 0) && listed.hold(5, 64));
     }
 }

@@ -88,7 +88,7 @@ mod signed {
     use piecewise_core::identity::Identity;
     use piecewise_core::message::{Accepted, Cursor, Have, Message, Segments};
     use piecewise_core::segment::{Segment, SegmentError};
-    use piecewise_core::session::{Role, Session};
+    use piecewise_core::session::{Authority, Role, Session};
     use piecewise_core::value::Value;
     use piecewise_tests::network::{Network, REALM};
     use std::sync::Arc;
@@ -132,6 +132,15 @@ mod signed {
     /// The server hears these segments in a talk of its own.
     fn say(net: &mut Network, author: &Identity, segments: Vec<Arc<[u8]>>) -> Result<Received, SyncError> {
         let authority = net.grants.clone();
+        say_to(net, author, authority, segments)
+    }
+
+    fn say_to(
+        net: &mut Network,
+        author: &Identity,
+        authority: Arc<dyn Authority>,
+        segments: Vec<Arc<[u8]>>,
+    ) -> Result<Received, SyncError> {
         let now = net.now;
         let server = net.replica(0);
         let mut session = Session::new(author.peer_id(), Role::Responder(authority));
@@ -477,5 +486,82 @@ mod signed {
         net.sync_all();
         assert_eq!(net.query(0, "SELECT weight FROM notes WHERE id = 1"), ["Real(120.0)"]);
         goes_on(&mut net);
+    }
+
+    /// A server that lets everybody write, up to some bytes.
+    #[derive(Debug)]
+    struct Quota {
+        max: usize,
+        stored: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Authority for Quota {
+        fn grants(&self, _: &piecewise_core::id::PeerId) -> Arc<[piecewise_core::grant::Grant]> {
+            "**=write".parse().into_iter().collect()
+        }
+
+        fn may_store(&self, _: &piecewise_core::id::PeerId, bytes: usize) -> bool {
+            self.stored.load(std::sync::atomic::Ordering::Relaxed) + bytes <= self.max
+        }
+
+        fn stored(&self, _: &piecewise_core::id::PeerId, bytes: usize) {
+            self.stored.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_quota_counts_what_is_stored() {
+        let mut net = peaceful();
+        let author = Identity::from_seed([66; 32]);
+        let quota = Arc::new(Quota { max: 20 << 20, stored: Default::default() });
+        let (mut sent, mut entered) = (0, 0);
+        for key in 0..5 {
+            let body = Value::Blob(vec![0; 8 << 20]);
+            let large = change(1, vec![], vec![life(vec![]), put("picture", body, vec![])]);
+            let (count, plain) = frame(&[(KeyRef::Integer(100 + key), large)]);
+            let segment =
+                Segment::seal(&author, notes(), [6; 8], net.now, count, plain).expect("it is small");
+            sent += segment.bytes().len();
+            let received = say_to(&mut net, &author, quota.clone(), vec![segment.bytes().clone()]);
+            entered += received.expect("it is heard").segments;
+        }
+        assert!(sent < 20_000, "{sent} bytes");
+        assert_eq!(entered, 2, "two rows of 8 MiB are within 20");
+        assert!(quota.stored.load(std::sync::atomic::Ordering::Relaxed) >= 16 << 20);
+        goes_on(&mut net);
+    }
+
+    #[test]
+    fn a_client_takes_what_its_own_server_accepted_and_nothing_that_another_signed() {
+        let mut net = peaceful();
+        let (author, other, now) = (Identity::from_seed([66; 32]), Identity::from_seed([67; 32]), net.now);
+        let fresh = change(1, vec![], vec![life(vec![]), put("title", Value::Null, vec![])]);
+        let (count, plain) = frame(&[(KeyRef::Integer(70), fresh)]);
+        let sealed = Segment::seal(&author, notes(), [6; 8], now, count, plain).expect("it is small");
+        let accepted = sealed.accept(&other, now);
+        let server = net.machines[0].identity.peer_id();
+        let hear = |net: &mut Network| {
+            let client = net.replica(1);
+            let mut session = Session::new(server, Role::Initiator);
+            session.set_now(now);
+            let mut container = client.container(&notes()).expect("the table is there");
+            let empty = Feed::default();
+            let have = Have {
+                replica: ReplicaId([6; 8]),
+                tip: empty.tip,
+                count: 0,
+                root: empty.digest(),
+                cursors: vec![],
+                accepted: Accepted::NotYet,
+            };
+            container.receive(&mut session, Message::Have(have).open()).expect("a first word");
+            let segments = vec![accepted.bytes().clone()];
+            let message = Segments { from: Cursor::START, reach: Cursor::START, segments };
+            container.receive(&mut session, Message::Segments(message).open())
+        };
+        assert!(matches!(hear(&mut net), Err(SyncError::NotAccepted { .. })));
+        net.replica(1).trust(&other.peer_id()).expect("it is kept");
+        net.stop(1);
+        assert_eq!(hear(&mut net).expect("it is trusted").segments, 1);
     }
 }
