@@ -4,6 +4,7 @@
 //! file, a transaction after which memory and disk agree. One thread uses it at a time.
 
 mod containers;
+mod evict;
 mod following;
 mod reading;
 mod refusals;
@@ -15,6 +16,7 @@ mod tracking;
 
 use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
+pub use evict::Evicted;
 pub use reading::{
     Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, OtherRow, RefusedRow, Status,
     TableStatus, Written,

@@ -31,6 +31,8 @@ pub enum Command {
     Ungrant(GrantArgs),
     /// Take all rights from a device and end its connections.
     Revoke(RevokeArgs),
+    /// Undo what a device wrote since a time, by new changes in the server's name; everyone gets them.
+    Evict(EvictArgs),
     /// List invites that nobody has used.
     Invites(DataArgs),
     /// Cancel an invite that nobody has used.
@@ -227,6 +229,23 @@ pub struct GiveArgs {
     /// Until when, such as 2026-12-31T18:00:00Z; without it until it is taken away.
     #[arg(long, value_name = "TIME")]
     pub until: Option<humantime::Timestamp>,
+}
+
+/// Arguments of `evict`.
+#[derive(Debug, Args)]
+pub struct EvictArgs {
+    /// The data folder.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The device's key, or its first digits.
+    #[arg(long, value_name = "KEY")]
+    pub author: String,
+    /// From which time on, by the times in its changes, such as 2026-11-25T10:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub since: humantime::Timestamp,
+    /// Only in this database.
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
 }
 
 /// Arguments of `cancel-invite`.

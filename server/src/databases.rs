@@ -394,7 +394,8 @@ fn database_of(file: &str) -> Option<&str> {
     file.strip_suffix(".db").filter(|name| is_database_name(name))
 }
 
-fn existing(folder: &Path) -> Vec<String> {
+/// The names of the databases in a data folder, ascending.
+pub fn existing(folder: &Path) -> Vec<String> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<_> = files
         .filter_map(|f| Some(f.file_name().to_str()?.strip_suffix(".db")?.to_owned()))

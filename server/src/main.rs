@@ -5,7 +5,9 @@ mod log_command;
 use clap::Parser;
 use piecewise_core::grant::Grant;
 use piecewise_core::id::{PeerId, Timestamp};
-use piecewise_server::config::{CancelArgs, Cli, Command, GrantArgs, InviteArgs, ServeArgs};
+use piecewise_core::replica::Replica;
+use piecewise_server::config::{CancelArgs, Cli, Command, EvictArgs, GrantArgs, InviteArgs, ServeArgs};
+use piecewise_server::databases::existing as existing_databases;
 use piecewise_server::disk::Disk;
 use piecewise_server::listener::{Server, left_address};
 use piecewise_server::supervisor::{Supervisor, SupervisorError};
@@ -53,6 +55,7 @@ fn run(command: Command) -> Result<(), Failure> {
             change_grant(&args.grant, Some(until))
         }
         Command::Ungrant(args) => change_grant(&args, None),
+        Command::Evict(args) => evict(&args),
         Command::Invites(args) => invites(&args.data),
         Command::CancelInvite(args) => cancel_invite(&args),
         Command::Revoke(args) => {
@@ -181,6 +184,38 @@ fn time_of(time: std::time::SystemTime) -> Timestamp {
 
 fn hex(hash: &[u8; 32]) -> String {
     hash.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn evict(args: &EvictArgs) -> Result<(), Failure> {
+    let supervisor = Supervisor::existing(&args.data.data)?;
+    let author = find(&supervisor, &args.author)?;
+    let since = time_of(args.since.into());
+    let mut databases = existing_databases(supervisor.folder());
+    if let Some(name) = &args.database {
+        databases.retain(|known| known == name);
+        if databases.is_empty() {
+            return Err(format!("there is no database {name}").into());
+        }
+    }
+    for name in databases {
+        let path = supervisor.folder().join(format!("{name}.db"));
+        let failed = |error: piecewise_core::replica::ReplicaError| format!("{name}: {error}");
+        let identity = supervisor.identity.clone();
+        let replica = Replica::open(&path, false, identity, piecewise_server::chance()).map_err(failed)?;
+        let evicted = replica.into_server().evict(&author, since, piecewise_server::now()).map_err(failed)?;
+        if evicted.segments > 0 {
+            say!(
+                "{name}: {} rows are as they were without {} segments of {}",
+                evicted.rows,
+                evicted.segments,
+                author.short()
+            );
+        }
+        for table in evicted.described {
+            tell!("hint: {table}: it changed the table's description as well; look at that by hand");
+        }
+    }
+    Ok(())
 }
 
 fn invites(data: &Path) -> Result<(), Failure> {

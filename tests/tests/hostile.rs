@@ -564,4 +564,42 @@ mod signed {
         net.stop(1);
         assert_eq!(hear(&mut net).expect("it is trusted").segments, 1);
     }
+
+    #[test]
+    fn what_an_author_wrote_is_undone_by_changes_that_everyone_gets_and_later_edits_stay() {
+        let mut net = peaceful();
+        let mallory = net.add_machine("", piecewise_core::replica::Follow::All);
+        net.sync(mallory);
+        net.wait(1000);
+        let since = net.now;
+        net.run(
+            mallory,
+            "UPDATE notes SET title = 'evil', votes = votes + 100, body = body || ' of evil' WHERE id = 1;
+             DELETE FROM notes WHERE id = 2; INSERT INTO notes VALUES (66, 'evil', 'x', 6, 6, NULL), (67, 'evil', 'x', 6, 6, NULL)",
+        );
+        net.sync(mallory);
+        net.sync_all();
+        net.wait(1000);
+        net.run(
+            2,
+            "UPDATE notes SET weight = 7 WHERE id = 1; UPDATE notes SET title = 'mine now' WHERE id = 67",
+        );
+        net.sync_all();
+        let (author, now) = (net.machines[mallory].identity.peer_id(), net.now);
+        let evicted = net.replica(0).evict(&author, since, now).expect("it is undone");
+        assert_eq!((evicted.rows, evicted.described.len()), (4, 0));
+        net.sync_all();
+        for n in [0, 1, 2] {
+            assert_eq!(
+                net.query(n, "SELECT id || title || body || votes || weight FROM notes WHERE id IN (1, 2)"),
+                ["Text(\"1onesome words17.0\")", "Text(\"2two22.0\")",]
+            );
+            assert_eq!(
+                net.query(n, "SELECT id, title FROM notes WHERE id > 60"),
+                ["Integer(67) Text(\"mine now\")"]
+            );
+        }
+        assert_eq!(net.replica(0).evict(&author, since, now).expect("it is undone").rows, 0);
+        goes_on(&mut net);
+    }
 }

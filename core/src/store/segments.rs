@@ -5,7 +5,7 @@
 
 use super::StoreError;
 use crate::frame::Template;
-use crate::id::{Actor, PeerId, ReplicaId, SegmentId, Seq};
+use crate::id::{Actor, PeerId, ReplicaId, SegmentId, Seq, Timestamp};
 use crate::message::Cursor;
 use crate::segment::{Segment, row_count};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -139,6 +139,22 @@ pub(crate) fn outline(conn: &Connection, no: i64) -> Result<Option<(Actor, Templ
     let Some((actor, Some(bytes))) = found.optional()? else { return Ok(None) };
     let damaged = |_| StoreError::Damaged { what: "the outline of a stored segment" };
     Ok(Some((actor, Template::from_bytes(&bytes).map_err(damaged)?)))
+}
+
+/// The numbers of an author's segments in a container whose latest change is not before a time.
+pub(crate) fn of_author(
+    conn: &Connection,
+    container: i64,
+    author: &PeerId,
+    since: Timestamp,
+) -> Result<Vec<i64>, StoreError> {
+    // In a header the author stands behind the version and the container; an actor begins with the time.
+    let sql =
+        "SELECT no FROM piecewise_segments WHERE container = ? AND substr(bytes, 34, 32) = ? AND actor >= ?";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let time = &since.0.min(Timestamp::MAX.0).to_be_bytes()[2..];
+    let rows = stmt.query_map(params![container, author.0, time], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// All ids of a container, ascending.
