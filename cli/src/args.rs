@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[command(name = "piecewise", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done · 1 failed · 2 wrong arguments · 3 server not reachable · \
 4 not granted · 5 file locked, damaged or not writable · 6 `compare` found differences · \
-7 the server takes nothing in, or no more · 8 `wait`: the time is up")]
+7 the server takes nothing in, or no more · 8 `wait`: the time is up · 9 `check` found rows that it could not heal")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -36,13 +36,19 @@ pub(crate) enum Command {
     /// all the same; the exit code is then that of the first.
     Sync(SyncArgs),
     /// Stay connected and exchange changes the moment they are made, of one file or all files of a folder.
-    Watch(SyncArgs),
+    Watch(WatchArgs),
     /// Show which tables sync, what waits on either side, and whether the file is caught up; of a folder, a line for each file.
     Status(ReadArgs),
     /// Wait until the file, or a folder's files, and the server hold the same.
     ///
     /// While a `watch` of the file runs, it is the one that talks; else this command does.
     Wait(WaitArgs),
+    /// Compare the tables of a file with their documents, row by row, and heal what differs.
+    ///
+    /// A write that no trigger saw is captured as an edit of now; a row that was left behind is put right from its document; a row
+    /// that is held for nothing comes back. `watch` does the same by itself at a bounded pace. The exit code is 9 if a row
+    /// could not be healed.
+    Check(ReadArgs),
     /// Print a link to a server's status page, for devices with an `admin` grant; it opens once, within five minutes.
     Admin(AdminArgs),
     /// List values and rows that were written at the same time as those that show, or choose among them.
@@ -178,6 +184,21 @@ pub(crate) struct SyncArgs {
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    #[command(flatten)]
+    pub(crate) sync: SyncArgs,
+    /// How much of one core may be used to check tables against their documents, in percent; 0: none [default: 1].
+    #[arg(long, env = "PIECEWISE_CHECK_PERCENT", value_name = "PERCENT", value_parser = percent)]
+    pub(crate) check_percent: Option<f64>,
+}
+
+/// A part of a hundred.
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p));
+    percent.ok_or_else(|| "it can be from 0 to 100".to_owned())
 }
 
 #[derive(Debug, Args)]

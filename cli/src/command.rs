@@ -1,6 +1,7 @@
 //! The commands, one file each, and what they share: opening a file, connecting to its server.
 
 pub(crate) mod admin;
+pub(crate) mod check;
 pub(crate) mod clone;
 pub(crate) mod compare;
 pub(crate) mod conflicts;

@@ -1,5 +1,6 @@
 //! Drive: brings a replica and a connection together until both sides hold the same, or for ever.
 
+use crate::checking::Checking;
 use crate::connection::{Arrived, CHANNEL, Connection};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
@@ -210,7 +211,7 @@ impl<'a> Drive<'a> {
                 self.progress.finish();
                 return Err(no_intake(stop));
             }
-            self.wait(None).await?;
+            self.wait(None, None).await?;
         }
     }
 
@@ -219,6 +220,7 @@ impl<'a> Drive<'a> {
     pub(crate) async fn live(
         mut self,
         writes: &mut Writes,
+        checking: &mut Checking,
         mut on_level: impl FnMut(&Summary, &Replica),
         on_left_out: impl Fn(&LeftOut, &Replica),
     ) -> Result<(), Failure> {
@@ -250,7 +252,12 @@ impl<'a> Drive<'a> {
                     told_left_out = left_out;
                 }
             }
-            self.wait(Some(writes)).await?;
+            if checking.step(self.replica) {
+                self.dirty = true;
+                continue;
+            }
+            let check = checking.wait(self.replica);
+            self.wait(Some(writes), check).await?;
         }
     }
 
@@ -369,7 +376,8 @@ impl<'a> Drive<'a> {
         Ok(())
     }
 
-    async fn wait(&mut self, writes: Option<&mut Writes>) -> Result<(), Failure> {
+    /// Waits until there may be something to do, at most for as long as `check` says.
+    async fn wait(&mut self, writes: Option<&mut Writes>, check: Option<Duration>) -> Result<(), Failure> {
         let room = self.connection.outgoing();
         let frame = tokio::select! {
             frame = self.connection.incoming.recv() => Some(frame),
@@ -378,6 +386,7 @@ impl<'a> Drive<'a> {
                 None
             }
             () = async { match writes { Some(writes) => writes.wait().await, None => std::future::pending().await } } => None,
+            () = tokio::time::sleep(check.unwrap_or_default()), if check.is_some() => None,
         };
         match frame {
             Some(frame) => self.take(frame.ok_or_else(lost)??),

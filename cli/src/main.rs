@@ -1,6 +1,7 @@
 //! The command `piecewise`. Data go to the output, everything else to the error output.
 
 mod args;
+mod checking;
 mod command;
 mod connection;
 mod drive;
@@ -41,8 +42,9 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Track(args) => command::track::track(&args),
         Command::Untrack(args) => command::track::untrack(&args),
         Command::Sync(args) => return command::sync::sync(&args),
-        Command::Watch(args) => command::sync::watch(&args),
+        Command::Watch(args) => command::sync::watch(&args.sync, args.check_percent),
         Command::Status(args) => command::status::run(&args),
+        Command::Check(args) => return command::check::run(&args),
         Command::Wait(args) => command::wait::run(&args),
         Command::Admin(args) => command::admin::run(&args),
         Command::Conflicts(args) => command::conflicts::run(args),

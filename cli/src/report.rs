@@ -22,6 +22,8 @@ pub(crate) mod code {
     pub(crate) const NO_INTAKE: u8 = 7;
     /// `wait` has waited for as long as it was told to.
     pub(crate) const TIME_IS_UP: u8 = 8;
+    /// `check` found rows that it could not heal.
+    pub(crate) const UNHEALED: u8 = 9;
 }
 
 /// What happened, what to do, and the exit code.

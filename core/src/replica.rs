@@ -32,6 +32,7 @@ use crate::fan_out::FanOut;
 use crate::history::History;
 use crate::id::{ContainerId, PeerId, ReplicaId, Timestamp};
 use crate::identity::Identity;
+use crate::scrub::Scrubbing;
 use crate::store::schema::Kinds;
 use crate::store::{StoreError, layout, upgrade};
 use rusqlite::Connection;
@@ -194,7 +195,9 @@ pub struct Replica {
     /// Of a server: what went to several peers.
     pub(crate) fan_out: FanOut,
     /// The state of our tables, as another program with this file open can change it.
-    generation: i64,
+    pub(crate) generation: i64,
+    /// The check of tables against their documents that is under way.
+    pub(crate) scrubbing: Scrubbing,
     /// When the file was looked at last for commits of other connections.
     data_version: Option<i64>,
 }
@@ -270,6 +273,7 @@ impl Replica {
             receipts: vec![],
             fan_out: FanOut::default(),
             generation: 0,
+            scrubbing: Scrubbing::default(),
             data_version: None,
         };
         upgrade::upgrade(&replica.conn)?;

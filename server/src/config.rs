@@ -1,6 +1,7 @@
 //! Config: settings from flags, the environment or a TOML file; the first of these that has one wins.
 
 use crate::limits::{LimitArgs, Limits};
+use crate::scrubber;
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -37,6 +38,11 @@ pub enum Command {
     Invites(DataArgs),
     /// Cancel an invite that nobody has used.
     CancelInvite(CancelArgs),
+    /// Compare the tables of a database, or of all, with their documents, row by row, and heal what differs.
+    ///
+    /// The server does so by itself at a bounded pace, see `serve --check-percent`; it may be running.
+    /// Exit codes: 0 all is well or healed, 1 a row could not be healed.
+    Check(CheckArgs),
     /// Print a link to the page that shows how the server does; it opens once, within five minutes.
     StatusLink(DataArgs),
     /// Show, verify or export the signed log of everything this server accepted and delivered.
@@ -119,6 +125,19 @@ pub struct LogExportArgs {
     pub folder: PathBuf,
 }
 
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The data folder.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The database; all if none is named.
+    pub database: Option<String>,
+    /// Write JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Where the server keeps everything.
 #[derive(Debug, Args)]
 pub struct DataArgs {
@@ -155,6 +174,9 @@ pub struct ServeArgs {
     /// A second place to listen, for /metrics alone and whoever can connect there: an address, or unix:FILE.
     #[arg(long, env = "PIECEWISE_METRICS_LISTEN", value_name = "ADDR")]
     pub metrics_listen: Option<String>,
+    /// How much of one core may be used to check tables against their documents, in percent; 0: none [default: 1].
+    #[arg(long, env = "PIECEWISE_CHECK_PERCENT", value_name = "PERCENT")]
+    pub check_percent: Option<f64>,
     /// A TOML file with any of these settings, named as the flags with _ for -; limits stand under `[limits]`.
     #[arg(long, env = "PIECEWISE_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -196,6 +218,8 @@ pub struct ServeConfig {
     pub metrics: MetricsFor,
     /// Where else they are.
     pub metrics_listen: Option<String>,
+    /// How much of one core may be used to check tables, in percent.
+    pub check_percent: f64,
     /// Limits.
     pub limits: Limits,
 }
@@ -299,7 +323,12 @@ impl ServeArgs {
         if let Some(format) = log_format.as_deref().filter(|f| !["text", "json"].contains(f)) {
             return Err(format!("log_format is {format:?}; it can be \"text\" or \"json\""));
         }
+        let check_percent = self.check_percent.or(file.check_percent).unwrap_or(scrubber::PERCENT);
+        if !(0.0..=100.0).contains(&check_percent) {
+            return Err(format!("check_percent is {check_percent}; it can be from 0 to 100"));
+        }
         Ok(ServeConfig {
+            check_percent,
             metrics: self.metrics.or(file.metrics).unwrap_or(MetricsFor::Local),
             metrics_listen: self.metrics_listen.or(file.metrics_listen),
             limits: self.limits.resolve(file.limits)?,

@@ -12,6 +12,7 @@ use crate::disk::Disk;
 use crate::metrics::Meter;
 use crate::outbox::{Outbox, Outgoing, Place};
 use crate::report::Ask;
+use crate::scrubber::Scrubber;
 use crate::supervisor::Supervisor;
 use crate::turns::Turns;
 use piecewise_core::container::{Received, SyncError};
@@ -119,6 +120,7 @@ impl Database {
             replica,
             checkpoints,
             turns: Turns::with_visitors(),
+            scrubber: Scrubber::default(),
             inbox,
             links: BTreeMap::new(),
             line: VecDeque::new(),
@@ -179,6 +181,7 @@ struct Worker {
     replica: Replica,
     checkpoints: Checkpoints,
     turns: Turns,
+    scrubber: Scrubber,
     inbox: Receiver<Command>,
     links: BTreeMap<LinkId, Attached>,
     /// Links that may have something to say.
@@ -213,6 +216,8 @@ impl Worker {
         loop {
             let wait = self.lookout.wait();
             let wait = if self.untold { wait.min(LOG_EVERY) } else { wait };
+            let check = self.scrubber.wait(self.databases.pace(), &mut self.replica);
+            let wait = check.map_or(wait, |check| wait.min(check));
             match self.inbox.recv_timeout(wait) {
                 Ok(command) => {
                     let may_rest = matches!(command, Command::Rest);
@@ -230,6 +235,7 @@ impl Worker {
             }
             self.look_for_writes();
             self.look_at_disk();
+            self.check();
             self.pump();
             if self.log_told.elapsed() >= LOG_EVERY {
                 self.tell_log();
@@ -440,6 +446,33 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Checks the next rows against their documents, if it is time to.
+    fn check(&mut self) {
+        if self.stop.is_some() {
+            return;
+        }
+        let Some(checked) = self.scrubber.step(self.databases.pace(), &mut self.replica) else { return };
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(error) => {
+                return tracing::error!(database = self.name, %error, "tables cannot be checked; it is tried again");
+            }
+        };
+        self.meter.checked(checked.rows, checked.found);
+        for finding in &checked.findings {
+            tracing::warn!(
+                database = self.name,
+                table = finding.table,
+                row = finding.key,
+                what = %finding.fault,
+                done = %finding.healing,
+                "a row was not what its document says"
+            );
+        }
+        // What was captured goes into the log.
+        self.untold |= checked.found > 0;
     }
 
     /// Brings what happened here into the supervisor's log.

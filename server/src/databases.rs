@@ -9,6 +9,7 @@ use crate::database::{Command, Database, LinkId};
 use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Outgoing};
+use crate::scrubber::Pace;
 use crate::supervisor::Supervisor;
 use crate::surveys::Surveys;
 use piecewise_core::id::PeerId;
@@ -30,6 +31,8 @@ pub(crate) struct Databases {
     metrics: Arc<Metrics>,
     disk: Arc<Disk>,
     surveys: Surveys,
+    /// How fast tables are checked against their documents.
+    pace: Pace,
     open_max: usize,
     state: Mutex<State>,
     /// Told whenever one has begun to rest.
@@ -114,11 +117,12 @@ impl Databases {
         supervisor: Arc<Supervisor>,
         metrics: Arc<Metrics>,
         disk: Arc<Disk>,
+        pace: Pace,
         open_max: usize,
     ) -> Arc<Self> {
         let (state, commits, rested) = (Mutex::default(), Mutex::default(), Condvar::new());
         let (runtime, surveys) = (Handle::current(), Surveys::default());
-        Arc::new(Self { supervisor, metrics, disk, surveys, open_max, state, rested, commits, runtime })
+        Arc::new(Self { supervisor, metrics, disk, surveys, pace, open_max, state, rested, commits, runtime })
     }
 
     /// Listens for writes by other programs, and opens every database once, for what was written meanwhile.
@@ -355,6 +359,10 @@ impl Databases {
 
     pub(crate) fn surveys(&self) -> &Surveys {
         &self.surveys
+    }
+
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     pub(crate) fn disk(&self) -> &Arc<Disk> {

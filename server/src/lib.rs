@@ -3,7 +3,7 @@
 //! `listener` accepts sockets, `web` answers their requests within a `deadline`, `connection` is one WebSocket, `databases` knows which files are open, `database` is one with its thread, `outbox` what it gives a connection to send,
 //! `surveys` answers for all of them;
 //! `supervisor` knows who may do what, `rights` has it at hand, `admission` lets devices in; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs,
-//! `turns` lets them have the write lock as well, `checkpoints` brings what was written from the WAL into the file.
+//! `turns` lets them have the write lock as well, `scrubber` checks tables against their documents, `checkpoints` brings what was written from the WAL into the file.
 //! `limits`, `disk`, `backlog` and `ledger` keep what peers take within bounds; `metrics`, `report` and `status` tell how it goes;
 //! `say` writes what people read.
 
@@ -27,6 +27,7 @@ mod outbox;
 mod report;
 mod rights;
 pub mod say;
+pub mod scrubber;
 mod status;
 pub mod supervisor;
 mod surveys;

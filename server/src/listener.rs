@@ -7,6 +7,7 @@ use crate::databases::Databases;
 use crate::disk::Disk;
 use crate::limits::Gate;
 use crate::metrics::Metrics;
+use crate::scrubber::Pace;
 use crate::supervisor::Supervisor;
 use crate::upkeep;
 use crate::web::{self, Arrival};
@@ -57,7 +58,8 @@ impl Server {
         supervisor.ledger.limit(config.limits, metrics.hits.clone());
         let disk = Arc::new(disk);
         let open_max = config.limits.open_databases;
-        let databases = Databases::new(supervisor.clone(), metrics.clone(), disk.clone(), open_max);
+        let pace = Pace::of_percent(config.check_percent);
+        let databases = Databases::new(supervisor.clone(), metrics.clone(), disk.clone(), pace, open_max);
         let server = Self {
             admission: Admission::of(supervisor.clone()),
             supervisor,

@@ -1,5 +1,6 @@
 //! The command `piecewise-server`: start and stop.
 
+mod check_command;
 mod log_command;
 
 use clap::Parser;
@@ -39,6 +40,7 @@ impl From<SupervisorError> for Failure {
 fn main() -> ExitCode {
     let command = match Cli::parse().command {
         Command::Log(command) => return exit(log_command::run(command)),
+        Command::Check(args) => return exit(check_command::run(&args)),
         command => command,
     };
     exit(run(command).map(|()| ExitCode::SUCCESS))
@@ -66,6 +68,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::Log(command) => log_command::run(command).map(drop),
+        Command::Check(args) => check_command::run(&args).map(drop),
     }
 }
 

@@ -58,6 +58,8 @@ struct Counts {
     sent_bytes: ByDatabase,
     refused_rows: ByDatabase,
     captured_rows: ByDatabase,
+    checked_rows: ByDatabase,
+    check_found_rows: ByDatabase,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +74,8 @@ struct Gauges {
     log_entries: Gauge,
     checkpoint_entries: Gauge,
     checkpoint_age: Gauge,
+    check_age: Gauge,
+    check_unhealed: Gauge,
     disk_free: Gauge,
     disk_reserve: Gauge,
     intake_stopped: Gauge,
@@ -126,6 +130,8 @@ pub(crate) struct Meter {
     pub(crate) sent_bytes: Count,
     pub(crate) refused_rows: Count,
     captured_rows: Count,
+    checked_rows: Count,
+    check_found_rows: Count,
     named: bool,
     capture: Histogram,
     apply: Histogram,
@@ -148,6 +154,12 @@ impl Meter {
         self.sent_bytes.add(bytes as u64);
         self.sent_rows.add(rows);
         self.sent_segments.add(segments);
+    }
+
+    /// Rows were compared with their documents, and so many differed.
+    pub(crate) fn checked(&self, rows: u64, found: u64) {
+        self.checked_rows.add(rows);
+        self.check_found_rows.add(found);
     }
 
     /// Rows that were written to the file became segments.
@@ -200,10 +212,16 @@ impl Default for Metrics {
         r.register("sent_bytes", "Bytes of frames sent, by database", c.sent_bytes.clone());
         r.register("refused_rows", "Changes of rows refused, by database", c.refused_rows.clone());
         r.register("captured_rows", "Rows written here and captured, by database", c.captured_rows.clone());
+        r.register("checked_rows", "Rows compared with their documents, by database", c.checked_rows.clone());
+        r.register(
+            "check_found_rows",
+            "Rows that were not what their documents say, by database",
+            c.check_found_rows.clone(),
+        );
         r.register("held_rows", "Rows held, by database, of those open", metrics.held.clone());
         r.register("capture_seconds", "Time of a capture that found rows", metrics.capture.clone());
         r.register("apply_seconds", "Time to take in a frame with segments", metrics.apply.clone());
-        let gauges: [(&str, &str, &Gauge); 13] = [
+        let gauges: [(&str, &str, &Gauge); 15] = [
             ("connections_open", "Connections open", &g.connections_open),
             ("databases", "Databases, those at rest too", &g.databases),
             ("databases_open", "Databases open", &g.databases_open),
@@ -214,6 +232,12 @@ impl Default for Metrics {
             ("log_entries", "Entries in the log", &g.log_entries),
             ("checkpoint_entries", "Entries under the last checkpoint", &g.checkpoint_entries),
             ("checkpoint_age_seconds", "Age of the last checkpoint", &g.checkpoint_age),
+            (
+                "check_age_seconds",
+                "Age of the oldest of the last checks of all tables; -1 while one was never checked",
+                &g.check_age,
+            ),
+            ("check_unhealed_rows", "Rows that the last checks found and could not heal", &g.check_unhealed),
             ("disk_free_bytes", "Bytes free on the data folder's file system", &g.disk_free),
             ("disk_reserve_bytes", "Bytes that are kept free there", &g.disk_reserve),
             ("intake_stopped", "1 while nothing is taken in, else 0", &g.intake_stopped),
@@ -280,6 +304,8 @@ impl Metrics {
             sent_bytes: count(&c.sent_bytes),
             refused_rows: count(&c.refused_rows),
             captured_rows: count(&c.captured_rows),
+            checked_rows: count(&c.checked_rows),
+            check_found_rows: count(&c.check_found_rows),
             named,
             capture: self.capture.clone(),
             apply: self.apply.clone(),
@@ -307,6 +333,13 @@ pub(crate) async fn render(server: &Server) -> String {
         g.checkpoint_entries.set(log.note.map_or(0, |note| note.checkpoint.size as i64));
     }
     g.checkpoint_age.set(server.supervisor.checkpoint_age().map_or(-1, |age| age.as_secs() as i64));
+    let oldest = reports.iter().flat_map(|r| &r.containers).map(|c| c.checked).min();
+    g.check_age.set(match oldest {
+        Some(None) => -1,
+        Some(Some(checked)) => (crate::now().ms_since(checked) / 1000) as i64,
+        None => 0,
+    });
+    g.check_unhealed.set(reports.iter().flat_map(|r| &r.containers).map(|c| c.unhealed as i64).sum());
     g.disk_free.set(disk.free().map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)));
     g.disk_reserve.set(i64::try_from(disk.reserve()).unwrap_or(i64::MAX));
     g.intake_stopped.set(i64::from(disk.stop().is_some()));

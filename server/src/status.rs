@@ -143,7 +143,12 @@ fn totals(server: &Server, reports: &[Report], grants: &[Grant]) -> Value {
 fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
     let listed = report.containers.iter().take(LISTED_MAX);
     let containers: Vec<_> =
-        listed.map(|c| json!({ "name": c.name, "segments": c.segments, "held": c.held })).collect();
+        listed
+            .map(|c| {
+                json!({ "name": c.name, "segments": c.segments, "held": c.held, "checked_ms": c.checked.map(|t| t.0),
+                        "check_found": c.found, "check_unhealed": c.unhealed })
+            })
+            .collect();
     // Counts of the whole database are for those alone who may see all of it.
     let meter = administers_all(grants, &report.database).then(|| server.metrics.meter(&report.database));
     json!({
@@ -152,6 +157,9 @@ fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
         "containers": containers,
         "segments": report.containers.iter().map(|c| c.segments).sum::<u64>(),
         "held": report.containers.iter().map(|c| c.held).sum::<u64>(),
+        "checked_ms": report.containers.iter().map(|c| c.checked).min().flatten().map(|t| t.0),
+        "check_found": report.containers.iter().map(|c| c.found).sum::<u64>(),
+        "check_unhealed": report.containers.iter().map(|c| c.unhealed).sum::<u64>(),
         "connected": report.links.len(),
         "at_rest": report.at_rest,
         "counts": meter.map(|m| json!({

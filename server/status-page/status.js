@@ -133,7 +133,15 @@ function plural(n, one, many) {
   return [number.format(n), n === 1 ? one : many];
 }
 
-function showDatabase(d) {
+/** When all tables were compared with their documents last, and what was found. */
+function checked(d, now_ms) {
+  if (d.check_unhealed > 0) return fact(number.format(d.check_unhealed), 'not as documents say', true);
+  if (d.checked_ms === null) return fact('not', 'checked yet');
+  const found = d.check_found > 0 ? `, ${number.format(d.check_found)} healed` : '';
+  return fact('checked', `${ago(Math.max(0, (now_ms - d.checked_ms) / 1000))}${found}`);
+}
+
+function showDatabase(d, now_ms) {
   if (!databases.has(d.name)) {
     const body = element('tbody');
     const table = element('table', {},
@@ -154,6 +162,7 @@ function showDatabase(d) {
     fact(...plural(d.segments, 'segment', 'segments')),
     fact(...plural(d.connected, 'connected', 'connected')),
     fact(number.format(d.held), 'held', d.held > 0),
+    checked(d, now_ms),
     d.counts ? fact(number.format(d.counts.refused_rows), 'refused', d.counts.refused_rows > 0) : element('span'),
   ];
   const summary = made.querySelector('summary');
@@ -221,7 +230,7 @@ function show(seen) {
   write(at('about'), `version ${seen.version} · up for ${n} ${unit}${n === 1 ? '' : 's'} · you administer ${seen.grants.join(' ')}`);
   showTiles(seen);
   arrange(at('databases'), seen.databases.length
-    ? seen.databases.map(showDatabase)
+    ? seen.databases.map(d => showDatabase(d, seen.now_ms))
     : [element('p', { className: 'soft', textContent: 'There is no database that you administer.' })]);
   write(at('more-databases'), seen.more_databases ? `and ${number.format(seen.more_databases)} more` : '');
   arrange(at('peers'), seen.peers.map(p => showPeer(p, seen.now_ms)));

@@ -7,8 +7,10 @@ use piecewise_core::id::{PeerId, RealmId, Timestamp};
 use piecewise_core::identity::Identity;
 use piecewise_core::link::{Attach, Incoming, Link, LinkError, Stop};
 use piecewise_core::replica::{Binding, Follow, Replica, TrackOptions};
+use piecewise_core::scrub::Finding;
 use piecewise_core::session::Authority;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -19,6 +21,8 @@ pub const REALM: RealmId = RealmId([7; 16]);
 pub const DATABASE: &str = "shop";
 /// Frames after which a talk that does not end is a defect.
 const FRAMES_MAX: usize = 20_000;
+/// Steps after which a check that does not end is a defect.
+const STEPS_MAX: usize = 10_000;
 
 /// Who may do what, to be changed by a test.
 #[derive(Debug, Default)]
@@ -187,6 +191,35 @@ impl Network {
         let conn = Connection::open(&self.machines[n].path)?;
         conn.execute_batch("PRAGMA synchronous = OFF")?;
         conn.execute_batch(sql)
+    }
+
+    /// SQL that no trigger sees, as a tool writes that turned them off.
+    #[track_caller]
+    pub fn run_unseen(&mut self, n: usize, sql: &str) {
+        let conn = Connection::open(&self.machines[n].path).expect("the file opens");
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false).expect("a switch");
+        conn.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// Checks all tables of a machine against their documents: what was found.
+    pub fn check(&mut self, n: usize) -> Vec<Finding> {
+        let now = self.now;
+        self.replica(n).begin_check(now).expect("a check begins");
+        self.go_on_checking(n)
+    }
+
+    /// Goes on with a check to its end.
+    pub fn go_on_checking(&mut self, n: usize) -> Vec<Finding> {
+        let (now, mut found) = (self.now, vec![]);
+        for _ in 0..STEPS_MAX {
+            let checked = self.replica(n).check_some(now, 64).expect("a step of a check");
+            assert_eq!(checked.found, checked.findings.len() as u64);
+            found.extend(checked.findings);
+            if checked.is_over {
+                return found;
+            }
+        }
+        panic!("the check does not end");
     }
 
     /// SQL that must work.

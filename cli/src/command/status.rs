@@ -9,6 +9,7 @@ use crate::report::Failure;
 use crate::watching::Watching;
 use crate::witness;
 use piecewise_core::replica::{Attention, Binding, Status, Waiting};
+use piecewise_core::scrub::CheckStatus;
 use piecewise_core::supervisor_log::Witness;
 use piecewise_server::say;
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 struct Seen {
     status: Status,
     waiting: Waiting,
+    check: CheckStatus,
     attention: Attention,
     untracked: Vec<String>,
     server: Option<String>,
@@ -35,6 +37,7 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
     let seen = Seen {
         status: replica.status()?,
         waiting: replica.waiting()?,
+        check: replica.check_status()?,
         attention: replica.attention()?,
         untracked: replica.untracked()?,
         server: server.map(|s| s.address.clone()),
@@ -85,6 +88,10 @@ fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
         "segments_to_come": seen.waiting.talk.map(|talk| talk.segments_to_come),
         "last_level": seen.status.last_level.map(time), "last_talk": talk,
         "conflicts": seen.attention.conflicts, "held": seen.attention.held, "refused": seen.attention.refused,
+        "check": {
+            "time": seen.check.checked.map(time), "found": seen.check.found, "unhealed": seen.check.unhealed,
+            "found_ever": seen.check.found_ever, "found_last": seen.check.found_last.map(time),
+        },
         "log": {
             "checkpoint": seen.log.note.as_ref().map(|note| note.checkpoint.size),
             "alarm": seen.log.alarm.as_ref().map(|alarm| &alarm.reason),
@@ -106,8 +113,28 @@ fn print_lines(binding: &Binding, seen: &Seen) {
         false => format!("no: {}", describe(&seen.waiting).join(", ")),
     };
     say!("caught up   {caught_up}");
+    say!("checked     {}", check_line(&seen.check));
     let Attention { conflicts, held, refused } = seen.attention;
     say!("rows        {conflicts} in conflict, {held} held, {refused} refused");
+}
+
+/// When all tables were last compared with their documents, and what was found.
+fn check_line(check: &CheckStatus) -> String {
+    let Some(checked) = check.checked else { return "not yet; `watch` and `piecewise check` do".to_owned() };
+    let found = match (check.found, check.unhealed) {
+        (0, _) => "all as documents say".to_owned(),
+        (found, 0) => format!("{found} rows were not as documents say and were healed"),
+        (found, unhealed) => {
+            format!(
+                "{found} rows were not as documents say, {unhealed} of them not healed; see `piecewise check`"
+            )
+        }
+    };
+    let last = match check.found_last {
+        Some(last) if check.found == 0 => format!(", the last found {} ago", ago(seconds_since(last))),
+        _ => String::new(),
+    };
+    format!("{}, {} ago: {found}{last}", time(checked), ago(seconds_since(checked)))
 }
 
 fn log_line(log: &Witness) -> String {

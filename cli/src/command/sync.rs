@@ -2,6 +2,7 @@
 
 use super::{block_on, connect_for, folder, open_bound};
 use crate::args::SyncArgs;
+use crate::checking::Checking;
 use crate::drive::{Done, Drive, LeftOut, Summary, Writes, back_off};
 use crate::home::Home;
 use crate::output::{bytes, count, print_json};
@@ -77,7 +78,7 @@ impl Watched {
     }
 }
 
-pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
+pub(crate) fn watch(args: &SyncArgs, check_percent: Option<f64>) -> Result<(), Failure> {
     let home = Home::open()?;
     if args.file.is_dir() {
         return folder::watch(&home, args);
@@ -89,7 +90,8 @@ pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
         Err(failure) => return Err(failure),
     };
     block_on(async {
-        let watching = watch_for_ever(args, &home, opened);
+        let checking = Checking::new(check_percent, args.output.json);
+        let watching = watch_for_ever(args, &home, opened, checking);
         tokio::select! {
             result = watching => result,
             () = stop_signal() => Ok(()),
@@ -97,13 +99,22 @@ pub(crate) fn watch(args: &SyncArgs) -> Result<(), Failure> {
     })
 }
 
-async fn watch_for_ever(args: &SyncArgs, home: &Home, mut opened: Option<Watched>) -> Result<(), Failure> {
+async fn watch_for_ever(
+    args: &SyncArgs,
+    home: &Home,
+    mut opened: Option<Watched>,
+    mut checking: Checking,
+) -> Result<(), Failure> {
     let mut writes = Writes::of(&args.file);
     let mut patience = Patience::default();
     loop {
-        let Err(failure) = watch_once(args, home, &mut opened, &mut writes).await else { continue };
+        let Err(failure) = watch_once(args, home, &mut opened, &mut writes, &mut checking).await else {
+            continue;
+        };
         if let Some(watched) = &mut opened {
             note_lost(&mut watched.replica)?;
+            // Tables are checked while the server is out of reach, too.
+            checking.step(&mut watched.replica);
         }
         patience.wait(failure).await?;
     }
@@ -153,6 +164,7 @@ async fn watch_once(
     home: &Home,
     opened: &mut Option<Watched>,
     writes: &mut Writes,
+    checking: &mut Checking,
 ) -> Result<(), Failure> {
     if writes.is_replaced() {
         // A backup was put in its place, for example.
@@ -174,7 +186,7 @@ async fn watch_once(
     let on_left_out = |left_out: &LeftOut, replica: &Replica| {
         tell_what_is_left_out(left_out, replica);
     };
-    drive.live(writes, on_level, on_left_out).await
+    drive.live(writes, checking, on_level, on_left_out).await
 }
 
 pub(super) async fn stop_signal() {

@@ -70,6 +70,7 @@ impl Replica {
             state.feed = feed;
         }
         self.touch(no);
+        self.scrubbing.begin_anew(no);
         Ok(())
     }
 

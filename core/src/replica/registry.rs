@@ -459,6 +459,7 @@ impl Replica {
         for no in numbers {
             self.containers.remove(*no);
             self.touched.remove(no);
+            self.scrubbing.forget(*no);
             documents::forget(&self.conn, *no)?;
             for table in [
                 "roots",
@@ -469,6 +470,7 @@ impl Replica {
                 "claims",
                 "refused",
                 "unsettled",
+                "checks",
                 "log",
             ] {
                 let sql = format!("DELETE FROM piecewise_{table} WHERE container = ?");

@@ -54,6 +54,12 @@ pub struct OverviewOf {
     pub segments: u64,
     /// Rows held.
     pub held: u64,
+    /// When its table was last checked against its documents.
+    pub checked: Option<Timestamp>,
+    /// Rows that this check found.
+    pub found: u64,
+    /// Those of them that it could not heal.
+    pub unhealed: u64,
 }
 
 impl Replica {
@@ -114,11 +120,15 @@ impl Replica {
     /// The containers whose names are `covered`, at a glance.
     pub fn overview(&self, covered: impl Fn(&str) -> bool) -> Result<Overview, ReplicaError> {
         let held = holds::counts(&self.conn)?;
+        let checks = self.checks()?;
         let containers =
             self.containers.values().filter(|state| covered(&state.name)).map(|state| OverviewOf {
                 name: state.name.clone(),
                 segments: state.feed.count(),
                 held: held.get(&state.no).copied().unwrap_or(0),
+                checked: checks.get(&state.no).and_then(|check| check.checked),
+                found: checks.get(&state.no).map_or(0, |check| check.last.found),
+                unhealed: checks.get(&state.no).map_or(0, |check| check.last.unhealed),
             });
         Ok(Overview { containers: containers.collect(), outbox: outbox::count(&self.conn)? })
     }

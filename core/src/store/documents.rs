@@ -211,6 +211,99 @@ impl<'c> Lines<'c> {
     }
 }
 
+/// Looks up where first changes of rows are, at the cost of one query for each line when keys ascend.
+pub(crate) struct Finder<'c> {
+    conn: &'c Connection,
+    container: i64,
+    run: Option<Run>,
+    /// Integer keys that are not known, from one to another.
+    free: Option<(i64, i64)>,
+    find_tuple: Option<CachedStatement<'c>>,
+}
+
+impl<'c> Finder<'c> {
+    pub(crate) fn new(conn: &'c Connection, container: i64) -> Self {
+        Self { conn, container, run: None, free: None, find_tuple: None }
+    }
+
+    /// Where the first change of a row is, if anything is known of it.
+    pub(crate) fn find(&mut self, key: &KeyRef<'_>) -> Result<Option<At>, StoreError> {
+        match *key {
+            KeyRef::Description => Ok(None),
+            KeyRef::Integer(key) => self.find_integer(key),
+            KeyRef::Tuple(bytes) => {
+                let sql = "SELECT at FROM piecewise_rows WHERE container = ? AND key = ?";
+                let stmt = kept(&mut self.find_tuple, self.conn, sql)?;
+                Ok(stmt.query_row(params![self.container, bytes], |row| row.get(0)).optional()?)
+            }
+        }
+    }
+
+    fn find_integer(&mut self, key: i64) -> Result<Option<At>, StoreError> {
+        if let Some(at) = self.run.and_then(|run| run.find(key)) {
+            return Ok(Some(at));
+        }
+        if self.free.is_some_and(|(from, to)| from <= key && key <= to) {
+            return Ok(None);
+        }
+        self.run = Run::before(self.conn, self.container, key)?;
+        let found = self.run.and_then(|run| run.find(key));
+        if found.is_none() {
+            let sql = "SELECT min(key) FROM piecewise_runs WHERE container = ? AND key > ?";
+            let mut stmt = self.conn.prepare_cached(sql)?;
+            let next = stmt.query_row([self.container, key], |row| row.get::<_, Option<i64>>(0))?;
+            self.free = Some((key, next.map_or(i64::MAX, |next| next - 1)));
+        }
+        Ok(found)
+    }
+}
+
+/// Tells which rows have more changes than the first, at the cost of one query for each such row when keys ascend.
+pub(crate) struct ChangedRows<'c> {
+    conn: &'c Connection,
+    container: i64,
+    /// Integer keys that have one change at most, from one to another.
+    unchanged: Option<(i64, i64)>,
+    find: Option<CachedStatement<'c>>,
+}
+
+impl<'c> ChangedRows<'c> {
+    pub(crate) fn new(conn: &'c Connection, container: i64) -> Self {
+        Self { conn, container, unchanged: None, find: None }
+    }
+
+    /// Whether a row has more changes than the first.
+    pub(crate) fn contains(&mut self, key: &KeyRef<'_>) -> Result<bool, StoreError> {
+        match *key {
+            KeyRef::Description => Ok(true),
+            KeyRef::Integer(key) => self.contains_integer(key),
+            KeyRef::Tuple(bytes) => {
+                let sql = "SELECT 1 FROM piecewise_changes WHERE container = ? AND key = ?";
+                Ok(kept(&mut self.find, self.conn, sql)?.exists(params![self.container, bytes])?)
+            }
+        }
+    }
+
+    fn contains_integer(&mut self, key: i64) -> Result<bool, StoreError> {
+        if self.unchanged.is_some_and(|(from, to)| from <= key && key <= to) {
+            return Ok(false);
+        }
+        let sql = "SELECT min(key) FROM piecewise_changes WHERE container = ? AND key >= ?";
+        let stmt = kept(&mut self.find, self.conn, sql)?;
+        let next = stmt
+            .query_row(params![self.container, key.to_be_bytes()], |row| row.get::<_, Option<[u8; 8]>>(0))?;
+        // As bytes, negative keys come after all others.
+        let end = if key < 0 { -1 } else { i64::MAX };
+        let next = next.map(i64::from_be_bytes).filter(|next| (key..=end).contains(next));
+        self.unchanged = match next {
+            Some(next) if next == key => return Ok(true),
+            Some(next) => Some((key, next - 1)),
+            None => Some((key, end)),
+        };
+        Ok(false)
+    }
+}
+
 /// A statement that is prepared once and kept.
 fn kept<'s, 'c>(
     place: &'s mut Option<CachedStatement<'c>>,
@@ -509,6 +602,24 @@ mod tests {
             remove(&conn, 1, &key, places[2]).unwrap();
             remove(&conn, 1, &key, places[1]).unwrap();
             assert_eq!(changes(&conn, 1, &key).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn rows_are_found_in_any_order_and_those_with_more_changes_are_told_apart() {
+        let conn = store();
+        let mut expected: BTreeMap<i64, At> = BTreeMap::new();
+        expected.extend(note(&conn, 1, 10..20));
+        expected.extend(note(&conn, 2, (0..40).step_by(3)));
+        expected.extend(note(&conn, 3, [i64::MIN, -7, -1, i64::MAX]));
+        let changed = [i64::MIN, -7, 0, 12, 13, 39, i64::MAX];
+        changed.iter().for_each(|key| add(&conn, 1, &RowKey::Integer(*key), At::new(5, 1)).unwrap());
+        let keys = [i64::MIN, -8, -7, -2, -1].into_iter().chain(0..41).chain([i64::MAX - 1, i64::MAX]);
+        let (mut finder, mut rows) = (Finder::new(&conn, 1), ChangedRows::new(&conn, 1));
+        for key in keys.clone().chain(keys.rev()) {
+            let at = finder.find(&KeyRef::Integer(key)).unwrap();
+            assert_eq!(at, expected.get(&key).copied(), "{key}");
+            assert_eq!(rows.contains(&KeyRef::Integer(key)).unwrap(), changed.contains(&key), "{key}");
         }
     }
 

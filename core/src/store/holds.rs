@@ -139,6 +139,27 @@ pub(crate) fn all(
     .collect()
 }
 
+/// The next held rows of a container after a key, in the order of their bytes, with their causes.
+pub(crate) fn after(
+    conn: &Connection,
+    container: i64,
+    after: Option<&RowKey>,
+    limit: usize,
+    integer_keys: bool,
+) -> Result<Vec<(RowKey, String)>, StoreError> {
+    let sql = "SELECT key, cause FROM piecewise_held WHERE container = ? AND key > ? ORDER BY key LIMIT ?";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let after = after.map_or(vec![], key_bytes);
+    let rows = stmt.query_map(params![container, after, limit as i64], |row| {
+        Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?))
+    })?;
+    rows.map(|row| {
+        let (key, cause) = row?;
+        Ok((key_from_bytes(&key, integer_keys)?, cause))
+    })
+    .collect()
+}
+
 /// A row written here that the server did not take.
 #[derive(Debug, Clone)]
 pub(crate) struct Refused {

@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::{Connection, OptionalExtension, types::FromSql};
 
 /// The layout this version reads and writes.
-pub(crate) const FORMAT: i64 = 3;
+pub(crate) const FORMAT: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -49,6 +49,14 @@ CREATE TABLE piecewise_refused(
   PRIMARY KEY (container, key)) WITHOUT ROWID;
 ";
 
+/// What format 3 did not have: how far each table has been checked against its documents, and what was found.
+pub(crate) const CHECKS: &str = "
+CREATE TABLE IF NOT EXISTS piecewise_checks(
+  container INTEGER PRIMARY KEY, stage INTEGER NOT NULL, place BLOB, rows INTEGER NOT NULL, found INTEGER NOT NULL,
+  unhealed INTEGER NOT NULL, checked INTEGER, checked_rows INTEGER NOT NULL, checked_found INTEGER NOT NULL,
+  checked_unhealed INTEGER NOT NULL, found_ever INTEGER NOT NULL, found_last INTEGER);
+";
+
 /// What format 1 had otherwise: the log that triggers write, and where the first change of each row is.
 pub(crate) const LOG_AND_ROWS: &str = "
 CREATE TABLE piecewise_log(
@@ -66,7 +74,7 @@ DROP TABLE piecewise_meta; DROP TABLE piecewise_containers; DROP TABLE piecewise
 DROP TABLE piecewise_cursors; DROP TABLE piecewise_acknowledged; DROP TABLE piecewise_segments; DROP TABLE piecewise_changes;
 DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_refused;
 DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox; DROP TABLE piecewise_hashes;
-DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
+DROP TABLE piecewise_checks; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
 ";
 
 /// Whether the file has our tables; an error if a later version wrote them.
@@ -84,6 +92,7 @@ pub(crate) fn exists(conn: &Connection) -> Result<bool, StoreError> {
 pub(crate) fn create(conn: &Connection) -> Result<(), StoreError> {
     conn.execute_batch(TABLES)?;
     conn.execute_batch(LOG_AND_ROWS)?;
+    conn.execute_batch(CHECKS)?;
     set_meta(conn, "format", FORMAT)
 }
 

@@ -87,6 +87,13 @@ pub(crate) fn seq_of(conn: &Connection, no: i64) -> Result<Seq, StoreError> {
     Ok(stmt.query_row([no], |row| row.get::<_, i64>(0)).map(|seq| Seq(seq as u64))?)
 }
 
+/// Where a segment came from.
+pub(crate) fn origin(conn: &Connection, no: i64) -> Result<Origin, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT peer, peer_seq FROM piecewise_segments WHERE no = ?")?;
+    let origin = |row: &Row<'_>| Ok(Origin { peer: row.get(0)?, seq: Seq(row.get::<_, i64>(1)? as u64) });
+    Ok(stmt.query_row([no], origin)?)
+}
+
 /// The running hash at `seq`; the start's is all zero.
 pub(crate) fn hash_at(conn: &Connection, container: i64, seq: Seq) -> Result<Option<[u8; 32]>, StoreError> {
     if seq == Seq(0) {

@@ -2,7 +2,7 @@
 //!
 //! Format 1 had a table of rows for each container, a log without a time of its own, and triggers that fitted both. The
 //! triggers are made anew at the next transaction, as after a migration that dropped them. Format 2 did not know how far
-//! the scan of a table had come.
+//! the scan of a table had come, format 3 not how far a check had.
 
 use super::{StoreError, layout, log, schema_rows};
 use rusqlite::Connection;
@@ -25,16 +25,21 @@ fn format(conn: &Connection) -> Result<Option<i64>, StoreError> {
 }
 
 fn is_older(conn: &Connection) -> Result<bool, StoreError> {
-    Ok(matches!(format(conn)?, Some(1 | 2)))
+    Ok(matches!(format(conn)?, Some(1..layout::FORMAT)))
 }
 
 fn from_older(conn: &Connection) -> Result<(), StoreError> {
-    match format(conn)? {
-        Some(1) => from_1(conn)?,
-        Some(2) => {}
+    let from = match format(conn)? {
+        Some(from @ 1..layout::FORMAT) => from,
         _ => return Ok(()), // another program was faster
+    };
+    if from == 1 {
+        from_1(conn)?;
     }
-    conn.execute_batch("ALTER TABLE piecewise_containers ADD COLUMN scan_after BLOB")?;
+    if from <= 2 {
+        conn.execute_batch("ALTER TABLE piecewise_containers ADD COLUMN scan_after BLOB")?;
+    }
+    conn.execute_batch(layout::CHECKS)?;
     layout::set_meta(conn, "format", layout::FORMAT)
 }
 

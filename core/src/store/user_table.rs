@@ -179,6 +179,14 @@ impl UserTable {
         Ok(conn.prepare_cached(&sql)?)
     }
 
+    /// The statement that reads rows in key order from an integer key on: the key, then the document columns.
+    pub(crate) fn select_from<'c>(&self, conn: &'c Connection) -> Result<CachedStatement<'c>, StoreError> {
+        let key = quote(&self.table.columns[self.key_columns()[0]].name);
+        let (columns, name) = (self.column_list(), self.name());
+        let sql = format!("SELECT {key}, {columns} FROM {name} WHERE {key} >= ? ORDER BY {key}");
+        Ok(conn.prepare_cached(&sql)?)
+    }
+
     /// Binds a key from parameter `first` on (from 1); the parameter after it.
     pub(crate) fn bind_key(
         &self,

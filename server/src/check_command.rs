@@ -1,0 +1,49 @@
+//! `check`: tables against their documents, from the command line, while the server runs or not.
+
+use crate::Failure;
+use piecewise_core::replica::{Replica, ReplicaError};
+use piecewise_core::scrub::CheckStatus;
+use piecewise_server::config::CheckArgs;
+use piecewise_server::databases::existing;
+use piecewise_server::say;
+use piecewise_server::scrubber::{Found, check_all};
+use piecewise_server::supervisor::Supervisor;
+use serde_json::json;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
+    let folder = &args.data.data;
+    let supervisor = Supervisor::existing(folder)?;
+    let names = existing(folder);
+    let names = match &args.database {
+        None => names,
+        Some(name) if names.contains(name) => vec![name.clone()],
+        Some(name) => {
+            let hint = format!("the folder has: {}", names.join(", "));
+            return Err(Failure { message: format!("there is no database {name}"), hint: Some(hint) });
+        }
+    };
+    let (mut unhealed, mut entries) = (0, vec![]);
+    for name in names {
+        let about = |error: ReplicaError| Failure::from(format!("{name}: {error}"));
+        let (status, found) = check(&supervisor, folder, &name).map_err(about)?;
+        unhealed += status.unhealed;
+        match args.json {
+            true => entries.push(json!({ "database": name, "tables": found.as_json(&status) })),
+            false => found.lines(&status).iter().for_each(|line| say!("{name}/{line}")),
+        }
+    }
+    if args.json {
+        say!("{:#}", json!(entries));
+    }
+    Ok(if unhealed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check(supervisor: &Supervisor, folder: &Path, name: &str) -> Result<(CheckStatus, Found), ReplicaError> {
+    let path = folder.join(format!("{name}.db"));
+    let identity = supervisor.identity.clone();
+    let mut replica = Replica::open(&path, false, identity, piecewise_server::chance())?.into_server();
+    let found = check_all(&mut replica, |_| {})?;
+    Ok((replica.check_status()?, found))
+}
