@@ -34,6 +34,8 @@ use std::sync::Arc;
 const FILL_ROWS: usize = 512;
 /// Tables scanned in one call.
 const SCANS_MAX: usize = 64;
+/// How often rows that triggers took away are put back with triggers on.
+const PUT_BACK_ROUNDS: usize = 4;
 /// Changes in one segment.
 const SEGMENT_ROWS: usize = 1024;
 /// Bytes of plain frame at which a segment is closed.
@@ -73,7 +75,7 @@ impl Replica {
         if self.binding.is_none() || !(self.others_changed_it()? || self.has_work()?) {
             return Ok(Captured::default());
         }
-        self.transaction(|r| r.capture_some(now))
+        self.transaction_again(|r| r.capture_some(now))
     }
 
     /// Captures everything that is dirty. Call it in a transaction, before rows are applied.
@@ -83,7 +85,10 @@ impl Replica {
     }
 
     /// Whether there is anything in the log or a scan to go on with.
-    fn has_work(&self) -> Result<bool, ReplicaError> {
+    fn has_work(&mut self) -> Result<bool, ReplicaError> {
+        if self.any_retries()? {
+            return Ok(true);
+        }
         let changed = crate::store::schema::schema_version(&self.conn)? != self.schema_version;
         let scanning = self.containers.scanning().next().is_some();
         Ok(changed
@@ -118,6 +123,8 @@ impl Replica {
             }
         }
         self.settle_captured()?;
+        self.retry_held()?;
+        captured.more |= self.retries.any();
         Ok(captured)
     }
 
@@ -500,32 +507,45 @@ impl Replica {
         work: impl FnOnce(&mut Self) -> Result<T, ReplicaError>,
     ) -> Result<T, ReplicaError> {
         let with_triggers = self.containers.any_triggers();
-        let guarded = with_triggers && self.containers.any_read_only();
+        if !with_triggers {
+            self.set_triggers(false)?;
+            return work(self);
+        }
+        let is_read_only = self.containers.any_read_only();
         let last = log::last(&self.conn)?;
-        self.set_triggers(with_triggers)?;
-        if guarded {
+        self.set_triggers(true)?;
+        if is_read_only {
             layout::set_meta(&self.conn, APPLYING, true)?;
         }
+        self.guard.set_tracked(self.containers.tables());
+        self.guard.set_applying(true);
         let done = work(self).and_then(|value| self.put_back(last).map(|()| value));
-        if guarded && done.is_ok() {
+        self.guard.set_applying(false);
+        if is_read_only && done.is_ok() {
             layout::forget_meta(&self.conn, APPLYING)?;
         }
         done
     }
 
-    /// Undoes what the application's triggers changed in tracked rows since the log ended at `last`.
-    pub(crate) fn put_back(&mut self, last: i64) -> Result<(), ReplicaError> {
-        let entries = log::read_after(&self.conn, last)?;
-        if entries.is_empty() {
-            return Ok(());
+    /// Undoes what the application's triggers changed in tracked rows since the log ended at `last`, and clears the log of
+    /// it: their triggers run for that too, since they keep true what is derived from rows. Only what goes on for ever is
+    /// ended without them.
+    fn put_back(&mut self, last: i64) -> Result<(), ReplicaError> {
+        let mut from = last;
+        for round in 0..=PUT_BACK_ROUNDS {
+            let entries = if self.guard.disturbs() { log::read_after(&self.conn, from)? } else { vec![] };
+            let Some(end) = entries.last().map(|e| e.seq) else { break };
+            from = end;
+            if round == PUT_BACK_ROUNDS {
+                self.set_triggers(false)?;
+            }
+            let mut rows = vec![];
+            for entry in &entries {
+                let Some(user) = self.user_table(entry.container)? else { continue };
+                rows.extend(entry.keys(&user.table).map(|key| (entry.container, key)));
+            }
+            self.settle(rows)?;
         }
-        self.set_triggers(false)?;
-        let mut rows = vec![];
-        for entry in &entries {
-            let Some(user) = self.user_table(entry.container)? else { continue };
-            rows.extend(entry.keys(&user.table).map(|key| (entry.container, key)));
-        }
-        self.settle(rows)?;
         Ok(log::clear_after(&self.conn, last)?)
     }
 }

@@ -310,26 +310,28 @@ impl<'r> Container<'r> {
         let origin = Origin { peer, seq: if moves { message.reach.seq } else { Seq(0) } };
         let now = session.now;
         while self.replica.capture(now)?.more {}
-        let (no, from, refusals) = (self.no, session.peer, &mut session.refusals);
-        let mut stored = vec![];
+        let (no, from) = (self.no, session.peer);
         let role = &session.role;
         let log_refusals = |from: &PeerId| match role {
             Role::Responder(authority) => authority.may_log_refusal(from),
             Role::Initiator => true,
         };
-        let received = self.replica.transaction(|r| {
+        let (mut stored, mut refusals) = (vec![], vec![]);
+        let received = self.replica.transaction_again(|r| {
             r.capture_all(now)?;
+            stored.clear();
+            refusals.clear();
             let mut received = Received::default();
-            for checked in checked {
+            for checked in &checked {
                 let judged = match checked {
                     Ok((segment, Some(access))) if segment.is_description() => {
-                        let reason = r.judge_description(no, access, &segment)?;
-                        match reason {
-                            Some(reason) => Err(refused(&segment, reason)),
+                        match r.judge_description(no, *access, segment)? {
+                            Some(reason) => Err(refused(segment, reason)),
                             None => Ok(segment),
                         }
                     }
-                    checked => checked.map(|(segment, _)| segment),
+                    Ok((segment, _)) => Ok(segment),
+                    Err(refused) => Err(*refused),
                 };
                 match judged {
                     Err((refusal, author, changes)) => {
@@ -343,18 +345,20 @@ impl<'r> Container<'r> {
                     }
                     Ok(segment) => {
                         let before = received.segments;
-                        r.apply(no, &segment, origin, now, &mut received)?;
+                        r.apply(no, segment, origin, now, &mut received)?;
                         if received.segments > before {
-                            stored.push((segment.header.author, stored_len(&segment)));
+                            stored.push((segment.header.author, stored_len(segment)));
                         }
                     }
                 }
             }
+            r.retry_held()?;
             if moves {
                 segments::set_cursor(&r.conn, no, peer, &message.reach)?;
             }
             Ok(received)
         })?;
+        session.refusals.append(&mut refusals);
         if let Role::Responder(authority) = &session.role {
             stored.iter().for_each(|(author, bytes)| authority.stored(author, *bytes));
         }
@@ -417,7 +421,7 @@ impl<'r> Container<'r> {
             return Err(SyncError::Protocol { what: "a client refused a segment" });
         }
         let no = self.no;
-        let (refused, places) = self.replica.transaction(|r| {
+        let (refused, places) = self.replica.transaction_again(|r| {
             r.capture_all(session.now)?;
             r.withdraw(no, refusals, session.now)
         })?;

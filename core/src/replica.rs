@@ -32,7 +32,10 @@ use crate::fan_out::FanOut;
 use crate::history::History;
 use crate::id::{ContainerId, PeerId, ReplicaId, Timestamp};
 use crate::identity::Identity;
+use crate::placement::{Retries, Stumbles};
 use crate::scrub::Scrubbing;
+use crate::store::clauses::Clauses;
+use crate::store::guard::Guard;
 use crate::store::schema::Kinds;
 use crate::store::{StoreError, layout, upgrade};
 use rusqlite::Connection;
@@ -118,6 +121,17 @@ pub enum ReplicaError {
         /// What was looked for.
         what: String,
     },
+    /// A trigger of the application ended the transaction that brought a row. The row is held from then on, so the same
+    /// work can be done again.
+    #[error("row {key} of table {table} cannot be brought in: {cause}")]
+    TransactionEnded {
+        /// The table.
+        table: String,
+        /// The row's key.
+        key: String,
+        /// What ended it.
+        cause: String,
+    },
     /// Changes that cannot be made as asked.
     #[error("{what}")]
     Invalid {
@@ -180,6 +194,14 @@ pub struct Replica {
     pub(crate) schema_version: i64,
     /// What kind of table each is by that schema, once it was asked for.
     kinds: OnceCell<Kinds>,
+    /// What acts on rows by that schema, once it was asked for.
+    clauses: OnceCell<Clauses>,
+    /// Keeps the application's triggers in bounds while rows are applied.
+    pub(crate) guard: Guard,
+    /// Rows whose triggers ended a transaction.
+    pub(crate) stumbles: Stumbles,
+    /// Held rows that are to be looked at again.
+    pub(crate) retries: Retries,
     pub(crate) is_server: bool,
     /// Servers, besides the one it belongs to, whose acceptance counts.
     trusted: Vec<PeerId>,
@@ -232,10 +254,11 @@ impl Replica {
 
     /// Uses a connection that is open already, such as one in memory.
     pub fn from_connection(
-        conn: Connection,
+        mut conn: Connection,
         identity: Identity,
         chance: [u8; 32],
     ) -> Result<Self, ReplicaError> {
+        let guard = Guard::install(&mut conn)?;
         conn.busy_timeout(BUSY_TIMEOUT)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         conn.pragma_update(None, "foreign_keys", false)?;
@@ -263,6 +286,10 @@ impl Replica {
             pace: Pace::default(),
             schema_version: -1,
             kinds: OnceCell::new(),
+            clauses: OnceCell::new(),
+            guard,
+            stumbles: Stumbles::default(),
+            retries: Retries::default(),
             is_server: false,
             trusted: vec![],
             clock_offset_ms: 0,
@@ -375,6 +402,7 @@ impl Replica {
         work: impl FnOnce(&mut Self) -> Result<T, ReplicaError>,
     ) -> Result<T, ReplicaError> {
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        let due = self.retries.due();
         let ready = self.notice_others().and_then(|()| self.refresh_schema());
         let done = ready.and_then(|()| work(self)).and_then(|value| {
             for no in &self.touched {
@@ -395,6 +423,7 @@ impl Replica {
         let touched = std::mem::take(&mut self.touched);
         match done {
             Ok(value) => {
+                self.stumbles.batch_is_done();
                 self.forget_roots(&touched);
                 touched.into_iter().for_each(|no| self.note_changed(no));
                 Ok(value)
@@ -405,7 +434,22 @@ impl Replica {
                 }
                 self.history.clear();
                 self.reload()?;
+                self.retries.restore(due);
                 Err(error)
+            }
+        }
+    }
+
+    /// The same for work that applies rows: if a trigger of the application ends the transaction, it is done again with
+    /// that row held.
+    pub(crate) fn transaction_again<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T, ReplicaError>,
+    ) -> Result<T, ReplicaError> {
+        loop {
+            match self.transaction(&mut work) {
+                Err(ReplicaError::TransactionEnded { .. }) => {}
+                done => return done,
             }
         }
     }
@@ -463,14 +507,18 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether a table is being gone through, so that a capture has something to do without a word from anybody.
+    /// Whether a table is being gone through, or held rows are due, so that a capture has something to do without a word
+    /// from anybody.
     pub fn is_scanning(&self) -> bool {
-        self.containers.scanning().next().is_some()
+        self.containers.scanning().next().is_some() || self.retries.any()
     }
 
     /// Marks a container whose feed changed in this transaction.
     pub(crate) fn touch(&mut self, no: i64) {
         self.touched.insert(no);
+        if let Some(state) = self.containers.get(&no) {
+            self.retries.table_changed(&state.table, true);
+        }
     }
 
     /// Tells links that there may be something to say about a container.

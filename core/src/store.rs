@@ -1,10 +1,12 @@
 //! Store: all SQL. What it reads and writes in the user's file, and nothing else of the disk.
 //!
 //! `layout`, `upgrade`, `segments`, `documents`, `holds`, `log` and `checks` keep what is ours; `schema`, `schema_rows`,
-//! `index_terms`, `triggers`, `key_text` and `user_table` deal with what is the user's.
+//! `index_terms`, `triggers`, `key_text`, `clauses`, `guard` and `user_table` deal with what is the user's.
 
 pub(crate) mod checks;
+pub(crate) mod clauses;
 pub(crate) mod documents;
+pub(crate) mod guard;
 pub(crate) mod holds;
 pub(crate) mod index_terms;
 pub(crate) mod key_text;

@@ -8,7 +8,7 @@ use crate::feed::Feed;
 use crate::id::ContainerId;
 use crate::store::user_table::UserTable;
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Index;
 use std::sync::Arc;
 
@@ -140,6 +140,11 @@ impl Containers {
 
     pub(crate) fn numbers(&self) -> impl Iterator<Item = i64> {
         self.all.keys().copied()
+    }
+
+    /// The tables that are tracked, in small letters.
+    pub(crate) fn tables(&self) -> HashSet<String> {
+        self.all.values().filter(|c| c.has_table()).map(|c| c.table.to_ascii_lowercase()).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -10,9 +10,10 @@ use crate::id::{ContainerId, PeerId, RealmId, ReplicaId, Seq};
 use crate::key::RowKey;
 use crate::message::Cursor;
 use crate::root::{Root, RootDigest};
+use crate::store::clauses::Clauses;
 use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
 use crate::store::triggers::{self, Mode};
-use crate::store::user_table::UserTable;
+use crate::store::user_table::{Acts, UserTable};
 use crate::store::{StoreError, documents, holds, layout, schema};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::OnceCell;
@@ -78,6 +79,7 @@ impl ContainerState {
         &self,
         conn: &Connection,
         kinds: &Kinds,
+        clauses: &Clauses,
     ) -> Result<Option<(UserTable, Vec<ColumnBinding>)>, StoreError> {
         if !self.has_table() || !kinds.has(&self.table) {
             return Ok(None);
@@ -97,7 +99,11 @@ impl ContainerState {
         }
         let key =
             |name: &str| columns.iter().find(|b| b.name == name).map_or(name.to_owned(), |b| b.key.clone());
-        let user = UserTable::new(table, key);
+        let mut user = UserTable::new(table, key);
+        user.acts = Acts {
+            triggers: !clauses.triggers_on(&user.table.name).is_empty(),
+            clauses: clauses.has_conflict_clauses(&user.table.name),
+        };
         Ok((user.has_integer_key() == self.integer_keys).then_some((user, columns)))
     }
 }
@@ -145,7 +151,7 @@ impl Replica {
         self.containers.clear();
         self.unsettled.clear();
         self.schema_version = -1;
-        self.kinds.take();
+        self.forget_schema();
         if !layout::exists(&self.conn)? {
             return Ok(());
         }
@@ -188,7 +194,8 @@ impl Replica {
             return Ok(());
         }
         let catalogue = Catalogue::read(&self.conn)?;
-        self.kinds.take();
+        self.forget_schema();
+        self.stumbles.schema_is_new();
         self.containers.forget_tables();
         let changed: Vec<_> = self
             .containers
@@ -213,6 +220,7 @@ impl Replica {
                 _ => self.set_scan(no, Scan::Compare)?,
             }
         }
+        self.schema_is_new()?;
         self.note_schema()
     }
 
@@ -283,7 +291,7 @@ impl Replica {
     pub(super) fn note_schema(&mut self) -> Result<(), ReplicaError> {
         let version = schema::schema_version(&self.conn)?;
         if version != self.schema_version {
-            self.kinds.take();
+            self.forget_schema();
             self.schema_version = version;
             layout::set_meta(&self.conn, "schema_version", version)?;
         }
@@ -291,12 +299,26 @@ impl Replica {
     }
 
     /// What kind of table each is.
-    pub(super) fn kinds(&self) -> Result<&Kinds, StoreError> {
+    pub(crate) fn kinds(&self) -> Result<&Kinds, StoreError> {
         if let Some(known) = self.kinds.get() {
             return Ok(known);
         }
         let kinds = Kinds::read(&self.conn)?;
         Ok(self.kinds.get_or_init(|| kinds))
+    }
+
+    /// What acts on rows as they are written.
+    pub(crate) fn clauses(&self) -> Result<&Clauses, StoreError> {
+        if let Some(known) = self.clauses.get() {
+            return Ok(known);
+        }
+        let clauses = Clauses::read(&self.conn)?;
+        Ok(self.clauses.get_or_init(|| clauses))
+    }
+
+    fn forget_schema(&mut self) {
+        self.kinds.take();
+        self.clauses.take();
     }
 
     /// The table of a container as it is now; None while there is none that fits.
@@ -305,14 +327,15 @@ impl Replica {
         if let Some(known) = state.user.get() {
             return Ok(known.clone());
         }
-        let user = state.look_at_table(&self.conn, self.kinds()?)?.map(|(user, _)| Arc::new(user));
+        let user =
+            state.look_at_table(&self.conn, self.kinds()?, self.clauses()?)?.map(|(user, _)| Arc::new(user));
         Ok(state.user.get_or_init(|| user).clone())
     }
 
     /// Reads how the user's table looks now, and keeps what follows from it. Call it in a transaction.
     pub(crate) fn read_user_table(&mut self, no: i64) -> Result<(), ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(()) };
-        let (user, columns) = state.look_at_table(&self.conn, self.kinds()?)?.unzip();
+        let (user, columns) = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?)?.unzip();
         if let Some(columns) = &columns {
             store_columns(&self.conn, no, columns)?;
         }

@@ -17,8 +17,10 @@ pub(crate) enum HoldKind {
     Unique = 1,
     /// A parent is missing.
     Foreign = 2,
-    /// A constraint or trigger of this replica's table alone.
+    /// The schema of this replica's table, whatever is in other rows: a CHECK, a type, an expression.
     Local = 3,
+    /// Something of this replica that depends on what is in tables: a trigger, or a UNIQUE index over expressions.
+    Tables = 4,
 }
 
 impl HoldKind {
@@ -26,6 +28,7 @@ impl HoldKind {
         match code {
             1 => Self::Unique,
             2 => Self::Foreign,
+            4 => Self::Tables,
             _ => Self::Local,
         }
     }
@@ -78,6 +81,30 @@ pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Op
     Ok(kind.map(HoldKind::from_code))
 }
 
+/// The claims of a held row.
+pub(crate) fn claims_of(conn: &Connection, container: i64, key: &RowKey) -> Result<Vec<Claim>, StoreError> {
+    let mut stmt =
+        conn.prepare_cached("SELECT claim FROM piecewise_claims WHERE container = ? AND key = ?")?;
+    let claims = stmt.query_map(params![container, key_bytes(key)], |row| row.get(0))?;
+    Ok(claims.collect::<Result<_, _>>()?)
+}
+
+/// Whether any row of a container is held.
+pub(crate) fn any(conn: &Connection, container: i64) -> Result<bool, StoreError> {
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM piecewise_held WHERE container = ? LIMIT 1")?
+        .exists([container])?)
+}
+
+/// The containers that have rows held for causes of these kinds.
+pub(crate) fn with_kind(conn: &Connection, kind: HoldKind) -> Result<Vec<i64>, StoreError> {
+    let sql = "SELECT no FROM piecewise_containers WHERE EXISTS
+               (SELECT 1 FROM piecewise_held h WHERE h.container = no AND h.kind = ?)";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let numbers = stmt.query_map([kind as i64], |row| row.get(0))?;
+    Ok(numbers.collect::<Result<_, _>>()?)
+}
+
 /// How many rows of a container are held.
 pub(crate) fn count(conn: &Connection, container: i64) -> Result<u64, StoreError> {
     let mut stmt = conn.prepare_cached("SELECT count(*) FROM piecewise_held WHERE container = ?")?;
@@ -111,15 +138,21 @@ pub(crate) fn claimants(
     keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
 }
 
-/// Rows held for a cause of this kind.
+/// Rows held for a cause of this kind, in the order of their keys after one, at most `limit`.
 pub(crate) fn of_kind(
     conn: &Connection,
     container: i64,
     kind: HoldKind,
     integer_keys: bool,
+    after: Option<&RowKey>,
+    limit: usize,
 ) -> Result<Vec<RowKey>, StoreError> {
-    let mut stmt = conn.prepare_cached("SELECT key FROM piecewise_held WHERE container = ? AND kind = ?")?;
-    let keys = stmt.query_map(params![container, kind as i64], |row| row.get::<_, Vec<u8>>(0))?;
+    let sql = "SELECT key FROM piecewise_held WHERE container = ?1 AND kind = ?2 AND (?3 IS NULL OR key > ?3)
+               ORDER BY key LIMIT ?4";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let after = after.map(key_bytes);
+    let params = params![container, kind as i64, after, limit as i64];
+    let keys = stmt.query_map(params, |row| row.get::<_, Vec<u8>>(0))?;
     keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
 }
 

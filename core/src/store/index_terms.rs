@@ -47,6 +47,34 @@ fn token_len(text: &str) -> Option<usize> {
     }
 }
 
+/// The tokens of an SQL text: words, quoted texts with their quotes, and single characters. Spaces and comments are left out;
+/// what is not to be understood ends them.
+pub(crate) fn tokens(sql: &str) -> impl Iterator<Item = &str> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let mut rest = sql;
+    std::iter::from_fn(move || {
+        loop {
+            rest = rest.trim_start();
+            let mut len = token_len(rest)?;
+            let (first, is_comment) =
+                (rest.chars().next()?, rest.starts_with("--") || rest.starts_with("/*"));
+            if is_word(first) {
+                len = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+            } else if matches!(first, '\'' | '"' | '`') {
+                // A doubled quote goes on.
+                while rest[len..].starts_with(first) {
+                    len += token_len(&rest[len..])?;
+                }
+            }
+            let (token, after) = rest.split_at(len);
+            rest = after;
+            if !is_comment {
+                return Some(token);
+            }
+        }
+    })
+}
+
 fn without_order(term: &str) -> String {
     let term = term.trim();
     for order in ["ASC", "DESC"] {
