@@ -566,7 +566,7 @@ impl Replica {
         };
         let adds = |(key, _): &&(String, Value)| !old.iter().any(|(k, _)| k == key);
         let only_columns =
-            old.is_empty() || new.iter().filter(adds).all(|(key, _)| description::is_column(key));
+            old.is_empty() || new.iter().filter(adds).all(|(key, _)| description::is_growth(key));
         let allowed = counts && !ends && only_columns && old.iter().all(stays);
         Ok((!allowed).then_some(RefusalReason::NeedsAdmin))
     }

@@ -138,11 +138,18 @@ pub fn is_column(key: &str) -> bool {
     key.starts_with("column ")
 }
 
+/// Whether whoever may write may add an entry to a description that is there: a table may grow columns and indexes, but what
+/// its rows must keep takes an administrator.
+pub(crate) fn is_growth(key: &str) -> bool {
+    let kind = key.split_once(' ').map_or(key, |(kind, _)| kind);
+    matches!(kind, "column" | "default" | "index" | "user-version" | "application-id" | "local")
+}
+
 /// Whether two values of an entry say the same: a column's place among the others is nobody's property.
 pub fn is_same_entry(key: &str, a: &Value, b: &Value) -> bool {
     let (Value::Text(a), Value::Text(b)) = (a, b) else { return a == b };
     let behind_place = |text: &str| text.split_once(SEPARATOR).map(|(_, rest)| rest.to_owned());
-    a == b || (is_column(key) && behind_place(a) == behind_place(b))
+    a == b || (key.starts_with("column ") && behind_place(a) == behind_place(b))
 }
 
 fn join(parts: &[String]) -> String {

@@ -38,15 +38,31 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("segment", segment),
     ("frame", frame),
     ("message", message),
-    ("ranges", |bytes| drop(ranges::decode(&mut Reader::new(bytes)))),
-    ("attach", |bytes| drop(Attach::decode(bytes))),
-    ("leave", |bytes| drop(Leave::decode(bytes))),
-    ("survey", |bytes| drop(Survey::decode(bytes))),
+    ("ranges", |bytes| {
+        let _ = ranges::decode(&mut Reader::new(bytes));
+    }),
+    ("attach", |bytes| {
+        let _ = Attach::decode(bytes);
+    }),
+    ("leave", |bytes| {
+        let _ = Leave::decode(bytes);
+    }),
+    ("survey", |bytes| {
+        let _ = Survey::decode(bytes);
+    }),
     ("log_entry", log_entry),
-    ("log_message", |bytes| drop(LogMessage::decode(bytes))),
-    ("note", |bytes| drop(std::str::from_utf8(bytes).map(str::parse::<Note>))),
-    ("invite", |bytes| drop(std::str::from_utf8(bytes).map(str::parse::<Invite>))),
-    ("key", |bytes| drop(decode_tuple(bytes))),
+    ("log_message", |bytes| {
+        let _ = LogMessage::decode(bytes);
+    }),
+    ("note", |bytes| {
+        let _ = std::str::from_utf8(bytes).map(str::parse::<Note>);
+    }),
+    ("invite", |bytes| {
+        let _ = std::str::from_utf8(bytes).map(str::parse::<Invite>);
+    }),
+    ("key", |bytes| {
+        let _ = decode_tuple(bytes);
+    }),
     ("description", description),
     ("link", link),
 ];
@@ -145,7 +161,8 @@ fn message(bytes: &[u8]) {
     if let Ok(message) = Message::decode(bytes) {
         let mut again = vec![];
         message.encode(&mut again);
-        assert_eq!(again, bytes);
+        assert!(Message::decode(&again).is_ok());
+        message.open();
     }
 }
 
@@ -189,7 +206,8 @@ fn talk() -> Vec<u8> {
     net.run(1, "UPDATE notes SET title = 'new', votes = votes + 1, body = body || '!'; INSERT INTO notes VALUES (3, 'three', 'x', 0)");
     net.capture(1);
     let (now, server) = (net.now, net.machines[0].identity.peer_id());
-    let (peer, authority): (_, Arc<dyn Authority>) = (net.machines[1].identity.peer_id(), net.grants.clone());
+    let peer = net.machines[1].identity.peer_id();
+    let authority: Arc<dyn Authority> = net.grants.clone();
     let mut near = Link::initiator(net.replica(1), server).expect("a link");
     let first = near.next_frame(net.replica(1), now).expect("a frame").expect("an attach");
     let attach = Attach::decode(&first).expect("an attach");

@@ -29,11 +29,11 @@ fn mutate(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
                 let other = pick(rng);
                 let from = rng.below(other.len() as u64 + 1) as usize;
                 let to = from + rng.below((other.len() - from) as u64 + 1) as usize;
-                bytes.splice(at..at, other[from..to].iter().copied());
+                drop(bytes.splice(at..at, other[from..to].iter().copied()));
             }
             5 => {
                 let to = (at + rng.below(16) as usize).min(bytes.len());
-                bytes.drain(at..to);
+                drop(bytes.drain(at..to));
             }
             _ if at < bytes.len() => bytes[at] ^= 1 << rng.below(8),
             _ => bytes.push(rng.number() as u8),
