@@ -104,6 +104,9 @@ impl From<LinkError> for Failure {
                 .hint(format!("ask for an invite: `piecewise-server invite --grant '{database}/*=write'`"))
                 .code(code::NOT_GRANTED),
             LinkError::Ended { .. } => Self::new(message).may_pass(),
+            LinkError::CannotOpen { .. } => Self::new(message)
+                .hint("try again; what was written here waits. Whoever runs the server finds more in its log")
+                .code(code::UNREACHABLE),
             LinkError::UnknownVersion { .. } => {
                 Self::new(message).hint("use the same version of piecewise on both sides")
             }

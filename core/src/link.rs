@@ -17,7 +17,7 @@
 //!   10 rest     responder: it forgets this talk; whoever has something to say attaches anew
 //!   11 wake     responder, after a rest: there is news, attach anew
 //!   12 leave    initiator: digest 32, of what it holds; the talk is over, and the connection stays
-//!   13 ended    responder: it cannot go on with this talk
+//!   13 ended    responder: it cannot go on with this talk: nothing, or 1 · why the database cannot be opened now
 //!   14 follow   initiator, asked for it: n LEB128 · n container ids
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
@@ -112,6 +112,14 @@ pub enum LinkError {
     Ended {
         /// The database.
         database: String,
+    },
+    /// The server has the database and cannot open its file now.
+    #[error("the server cannot open database {database} now: {cause}")]
+    CannotOpen {
+        /// The database.
+        database: String,
+        /// Why, in the server's words.
+        cause: String,
     },
     /// The peer does not follow the protocol.
     #[error("the peer does not follow the protocol: {what}")]
@@ -281,7 +289,7 @@ impl Link {
             WAKE if !self.is_responder() && self.at_rest => self.attach(replica),
             WAKE if !self.is_responder() => {}
             ENDED if !self.is_responder() => {
-                return Err(LinkError::Ended { database: self.database.clone() });
+                return Err(self.why_ended(&mut r));
             }
             _ => return Err(LinkError::Protocol { what: "a frame of an unknown kind" }),
         }
@@ -411,9 +419,11 @@ impl Link {
         now: Timestamp,
     ) -> Result<Option<Arc<[u8]>>, LinkError> {
         let Some(id) = replica.containers.get(&no).map(|c| c.id) else { return Ok(None) };
+        // Tables in a circle cannot all come before each other: only parents outside the circle are waited for.
         let waits = replica.containers.parents_of(no).any(|parent| {
             let tip = replica.containers.get(&parent).map(|c| c.feed.tip);
-            self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip))
+            let is_sending = self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip));
+            is_sending && !replica.is_circle(no, parent)
         });
         let stopped = self.intake.stop.is_some() && !self.is_responder();
         let session = self.session(no, now);

@@ -9,6 +9,7 @@ mod following;
 mod reading;
 mod refusals;
 mod registry;
+mod relations;
 pub(crate) mod standing;
 mod supervised;
 mod talks;

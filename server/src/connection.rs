@@ -3,6 +3,7 @@
 use crate::admission::Applicant;
 use crate::backlog::Backlog;
 use crate::database::Command;
+use crate::databases::NotAttached;
 use crate::ledger::Presence;
 use crate::limits::Hit;
 use crate::listener::Server;
@@ -336,12 +337,19 @@ impl Router {
         let (name, outbox) = (attach.database.clone(), self.outbox.clone());
         // Whoever may only read makes nothing here.
         let may_create = access >= Some(Access::Write);
-        let attach = || self.server.databases.attach(id, self.peer, attach, outbox, may_create);
-        let Some(commands) = access.and_then(|_| attach()) else {
-            return Ok(vec![on_channel(channel, &Link::denied())]);
+        // What is not granted looks the same as what does not exist.
+        let attached = match access {
+            Some(_) => self.server.databases.attach(id, self.peer, attach, outbox, may_create),
+            None => Err(NotAttached::NoDatabase),
         };
-        self.channels.insert(channel, (name, commands));
-        Ok(vec![])
+        match attached {
+            Ok(commands) => {
+                self.channels.insert(channel, (name, commands));
+                Ok(vec![])
+            }
+            Err(NotAttached::NoDatabase) => Ok(vec![on_channel(channel, &Link::denied())]),
+            Err(NotAttached::CannotOpen(cause)) => Ok(vec![on_channel(channel, &Link::cannot_open(&cause))]),
+        }
     }
 
     /// Answers a question about many databases; there will be news on its channel.

@@ -21,6 +21,7 @@ use piecewise_core::link::{Attach, Link, LinkError, Opened, Stop};
 use piecewise_core::replica::{Binding, Follow, Replica, ReplicaError};
 use piecewise_core::session::Authority;
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -79,73 +80,44 @@ impl Command {
     }
 }
 
-/// A database that is open.
+/// A database that is open, or about to be.
 pub(crate) struct Database {
     pub(crate) commands: Sender<Command>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Database {
-    /// Opens, or makes, the file of a database and starts its thread.
-    pub(crate) fn open(databases: &Arc<Databases>, name: &str) -> Result<Self, ReplicaError> {
-        let supervisor = databases.supervisor();
-        let identity = supervisor.identity.clone();
-        let mut replica =
-            Replica::open(&databases.path(name), true, identity, crate::chance())?.into_server();
-        for ending in ["", "-wal", "-shm"] {
-            let path = databases.path(name).with_extension(format!("db{ending}"));
-            if let Err(error) = crate::supervisor::restrict(&path) {
-                tracing::debug!(%error, path = %path.display(), "its mode stays as it is");
-            }
-        }
-        let binding = Binding {
-            database: name.to_owned(),
-            realm: supervisor.realm,
-            server: supervisor.identity.peer_id(),
-            follow: Follow::All,
-        };
-        if replica.binding() != Some(&binding) {
-            replica.bind(binding)?;
-        }
-        let checkpoints = Checkpoints::beside(&mut replica)?;
-        databases.surveys().opened(name, &replica);
+    /// Starts the thread of a database, which opens its file, or makes it, and handles what it is sent afterwards.
+    ///
+    /// The file is opened there and not here: a lock or a slow disk must not hold up whoever asks for another database.
+    pub(crate) fn start(databases: &Arc<Databases>, name: &str) -> std::io::Result<Self> {
         let (commands, inbox) = channel();
-        let worker = Worker {
-            name: name.to_owned(),
-            authority: supervisor.clone(),
-            meter: databases.metrics().meter(name),
-            disk: databases.disk().clone(),
-            databases: databases.clone(),
-            seen: replica.changed_end(),
-            replica,
-            checkpoints,
-            turns: Turns::with_visitors(),
-            scrubber: Scrubber::default(),
-            inbox,
-            links: BTreeMap::new(),
-            line: VecDeque::new(),
-            version: None,
-            lookout: Lookout::default(),
-            log_told: Instant::now(),
-            untold: true,
-            stop: None,
-        };
-        let (databases, file) = (databases.clone(), name.to_owned());
+        let (databases, name) = (databases.clone(), name.to_owned());
         let thread = std::thread::Builder::new().name(format!("db {name}")).spawn(move || {
+            let opened = std::panic::catch_unwind(AssertUnwindSafe(|| Worker::open(&databases, &name)));
+            let worker = match opened {
+                Ok(Ok(open)) => {
+                    databases.has_opened(&name);
+                    open(inbox)
+                }
+                Ok(Err(error)) => return databases.cannot_open(&name, &chain(&error), &inbox),
+                Err(_) => {
+                    return databases.cannot_open(&name, "a defect; the server's log says more", &inbox);
+                }
+            };
             // A defect in the talk about one database ends the connections that talk of it, and nothing else.
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run())) {
-                Ok(End::Rests(left)) => databases.has_left(&file, left),
+            match std::panic::catch_unwind(AssertUnwindSafe(|| worker.run())) {
+                Ok(End::Rests(left)) => databases.has_left(&name, left),
                 Ok(End::Stopped) => {}
                 Err(_) => {
                     tracing::error!(
-                        database = file,
+                        database = name,
                         "this is a defect, please report it; the file is opened anew"
                     );
-                    databases.has_failed(&file);
+                    databases.has_failed(&name);
                 }
             }
-        });
-        let thread = thread.map_err(|error| ReplicaError::Invalid { what: error.to_string() })?;
+        })?;
         Ok(Self { commands, thread: Some(thread) })
     }
 
@@ -209,6 +181,54 @@ enum End {
 }
 
 impl Worker {
+    /// Opens the file of a database, or makes it. Returns what makes a worker of the commands that it is to handle.
+    fn open(
+        databases: &Arc<Databases>,
+        name: &str,
+    ) -> Result<impl FnOnce(Receiver<Command>) -> Self, ReplicaError> {
+        let supervisor = databases.supervisor();
+        let identity = supervisor.identity.clone();
+        let mut replica =
+            Replica::open(&databases.path(name), true, identity, crate::chance())?.into_server();
+        for ending in ["", "-wal", "-shm"] {
+            let path = databases.path(name).with_extension(format!("db{ending}"));
+            if let Err(error) = crate::supervisor::restrict(&path) {
+                tracing::debug!(%error, path = %path.display(), "its mode stays as it is");
+            }
+        }
+        let binding = Binding {
+            database: name.to_owned(),
+            realm: supervisor.realm,
+            server: supervisor.identity.peer_id(),
+            follow: Follow::All,
+        };
+        if replica.binding() != Some(&binding) {
+            replica.bind(binding)?;
+        }
+        let checkpoints = Checkpoints::beside(&mut replica)?;
+        databases.surveys().opened(name, &replica);
+        Ok(|inbox| Self {
+            name: name.to_owned(),
+            authority: supervisor.clone(),
+            meter: databases.metrics().meter(name),
+            disk: databases.disk().clone(),
+            databases: databases.clone(),
+            seen: replica.changed_end(),
+            replica,
+            checkpoints,
+            turns: Turns::with_visitors(),
+            scrubber: Scrubber::default(),
+            inbox,
+            links: BTreeMap::new(),
+            line: VecDeque::new(),
+            version: None,
+            lookout: Lookout::default(),
+            log_told: Instant::now(),
+            untold: true,
+            stop: None,
+        })
+    }
+
     fn run(mut self) -> End {
         tracing::info!(database = self.name, "open");
         self.capture();
@@ -561,11 +581,19 @@ impl Attached {
 }
 
 fn report(database: &str, peer: &PeerId, error: &LinkError) {
+    tracing::warn!(database, peer = peer.short(), error = chain(error), "link ended");
+}
+
+/// An error with all its causes.
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(&format!(": {cause_text}"));
+        }
         source = cause.source();
     }
-    tracing::warn!(database, peer = peer.short(), error = text, "link ended");
+    text
 }

@@ -67,6 +67,7 @@ struct Gauges {
     connections_open: Gauge,
     databases: Gauge,
     databases_open: Gauge,
+    databases_failed: Gauge,
     containers: Gauge,
     peers: Gauge,
     peers_connected: Gauge,
@@ -221,10 +222,11 @@ impl Default for Metrics {
         r.register("held_rows", "Rows held, by database, of those open", metrics.held.clone());
         r.register("capture_seconds", "Time of a capture that found rows", metrics.capture.clone());
         r.register("apply_seconds", "Time to take in a frame with segments", metrics.apply.clone());
-        let gauges: [(&str, &str, &Gauge); 15] = [
+        let gauges: [(&str, &str, &Gauge); 16] = [
             ("connections_open", "Connections open", &g.connections_open),
             ("databases", "Databases, those at rest too", &g.databases),
             ("databases_open", "Databases open", &g.databases_open),
+            ("databases_failed", "Databases whose file cannot be opened now", &g.databases_failed),
             ("containers", "Tables in all databases", &g.containers),
             ("peers", "Devices that joined", &g.peers),
             ("peers_connected", "Devices connected", &g.peers_connected),
@@ -324,6 +326,7 @@ pub(crate) async fn render(server: &Server) -> String {
     g.connections_open.set(whole(server.gate.connections()));
     g.databases.set(whole(reports.len()));
     g.databases_open.set(reports.iter().filter(|report| !report.at_rest).count() as i64);
+    g.databases_failed.set(reports.iter().filter(|report| report.failed.is_some()).count() as i64);
     g.containers.set(reports.iter().map(|r| whole(r.containers.len())).sum());
     g.outbox_entries.set(reports.iter().map(|r| r.outbox as i64).sum());
     g.peers_connected.set(whole(server.supervisor.ledger.connected()));

@@ -94,11 +94,14 @@ async fn now(server: &Server, request: &Request<Incoming>) -> Answer {
 async fn figures(server: &Server, grants: &[Grant]) -> Result<Value, crate::supervisor::SupervisorError> {
     let reports = server.reports(grants).await;
     let log = server.supervisor.log_status()?;
-    let reports: Vec<_> = reports.into_iter().filter(|r| !r.containers.is_empty()).collect();
+    let reports: Vec<_> =
+        reports.into_iter().filter(|r| !r.containers.is_empty() || r.failed.is_some()).collect();
     let (peers, more_peers) = peers(server, &reports, grants)?;
     // Those that are in use come first, and then those where something is held.
     let mut listed: Vec<_> = reports.iter().collect();
-    listed.sort_by_key(|report| (report.at_rest, report.containers.iter().all(|c| c.held == 0)));
+    listed.sort_by_key(|report| {
+        (report.failed.is_none(), report.at_rest, report.containers.iter().all(|c| c.held == 0))
+    });
     listed.truncate(LISTED_MAX);
     Ok(json!({
         "now_ms": crate::now().0,
@@ -132,6 +135,7 @@ fn totals(server: &Server, reports: &[Report], grants: &[Grant]) -> Value {
         "databases": reports.len(),
         "at_rest": reports.iter().filter(|report| report.at_rest).count(),
         "held": reports.iter().flat_map(|report| &report.containers).map(|c| c.held).sum::<u64>(),
+        "cannot_be_opened": reports.iter().filter(|report| report.failed.is_some()).count(),
         "counts": (!meters.is_empty()).then(|| json!({
             "rows": sum(|m| m.received_rows.get() + m.sent_rows.get()),
             "bytes": sum(|m| m.received_bytes.get() + m.sent_bytes.get()),
@@ -162,6 +166,7 @@ fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
         "check_unhealed": report.containers.iter().map(|c| c.unhealed).sum::<u64>(),
         "connected": report.links.len(),
         "at_rest": report.at_rest,
+        "cannot_be_opened": report.failed,
         "counts": meter.map(|m| json!({
             "received_rows": m.received_rows.get(), "received_bytes": m.received_bytes.get(),
             "sent_rows": m.sent_rows.get(), "sent_bytes": m.sent_bytes.get(),

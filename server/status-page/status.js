@@ -113,7 +113,10 @@ function showTiles(seen) {
     tile('Rows a second', number.format(Math.round(rows)), `${bytes(moved)} a second, in and out`);
     sparkline();
   }
-  tile('Databases', number.format(totals.databases), `${number.format(totals.at_rest)} at rest`);
+  tile('Databases', number.format(totals.databases), [
+    `${number.format(totals.at_rest)} at rest`,
+    totals.cannot_be_opened ? `${number.format(totals.cannot_be_opened)} cannot be opened` : '',
+  ].filter(Boolean).join(', '));
   tile('Rows held', number.format(totals.held), totals.counts ? `${number.format(totals.counts.refused_rows)} refused since the start` : '');
   const age = log.age_seconds === null ? 'none signed yet' : `checkpoint ${ago(log.age_seconds)}`;
   tile('Log entries', number.format(log.entries), log.halted ? `unverified: ${log.halted}` : age, Boolean(log.halted));
@@ -157,7 +160,7 @@ function showDatabase(d, now_ms) {
   }
   const { made, body, more, rows } = databases.get(d.name);
   const facts = [
-    element('span', { className: 'name' }, d.name, element('small', { className: 'soft', textContent: d.at_rest ? ' at rest' : '' })),
+    element('span', { className: 'name' }, d.name, element('small', { className: 'soft', textContent: d.cannot_be_opened ? ` cannot be opened: ${d.cannot_be_opened}` : d.at_rest ? ' at rest' : '' })),
     fact(...plural(d.tables, 'table', 'tables')),
     fact(...plural(d.segments, 'segment', 'segments')),
     fact(...plural(d.connected, 'connected', 'connected')),

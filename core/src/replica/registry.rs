@@ -20,8 +20,6 @@ use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-/// Tables above one another that are counted; schemas are not deeper.
-const DEPTH_MAX: usize = 16;
 /// Between names of tables in one text.
 const SEPARATOR: &str = "\u{1f}";
 
@@ -558,21 +556,6 @@ impl Replica {
             }
         }
         self.renew_triggers(&changed)
-    }
-
-    /// How many tables stand above this one: 0 refers to none. Tables that refer to each other in a
-    /// circle have some order too.
-    pub(crate) fn depth(&self, no: i64) -> u32 {
-        fn of(replica: &Replica, no: i64, path: &mut Vec<i64>) -> u32 {
-            if path.contains(&no) || path.len() > DEPTH_MAX {
-                return 0;
-            }
-            path.push(no);
-            let above = replica.containers.parents_of(no).map(|parent| 1 + of(replica, parent, path)).max();
-            path.pop();
-            above.unwrap_or(0)
-        }
-        of(self, no, &mut vec![])
     }
 
     /// The number of the container of a table.
