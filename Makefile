@@ -1,11 +1,16 @@
 # Every command we type. `make demo` shows what Piecewise does; `make test` is the whole gate, here and in CI.
-.PHONY: demo build test fmt clippy check-core wasm unit browser docs sim bench bench-browser bench-long fuzz notices soak setup clean
+.PHONY: demo book build test fmt clippy check-core wasm unit browser docs sim bench bench-browser bench-long fuzz notices soak setup clean
 
 CARGO ?= cargo
 
-demo: setup wasm ## Two machines and a server, with real files, as a story in the terminal
-	$(CARGO) build -q --release --workspace
-	target/release/demo demo-data
+demo: ## Two machines and a server, with real files, as a story in the terminal; then a page that is served until Ctrl-C
+	@echo "building the server, the command line and the story: two to three minutes on two cores"
+	$(CARGO) build --profile demo -p piecewise-server -p piecewise-cli -p piecewise-tests --bin piecewise-server --bin piecewise --bin demo
+	target/demo/demo story demo-data
+	@echo; echo "building the page"
+	sh wasm/build.sh || echo "The page needs a compiler for WASM, see above; the story is in demo-data."
+	test ! -f wasm/npm/engine/piecewise_wasm_bg.wasm || $(CARGO) build --profile demo -p piecewise-server
+	target/demo/demo page demo-data
 
 build: setup wasm
 	$(CARGO) build --release --workspace
@@ -21,6 +26,10 @@ clippy:
 # The core only computes: no runtime, no sockets.
 check-core:
 	! $(CARGO) tree -q -e normal -p piecewise-core -i tokio 2>/dev/null | grep .
+
+book: ## The recipes of docs/, as pages in target/book
+	command -v mdbook >/dev/null || test -x target/tools/bin/mdbook || $(CARGO) install --locked --root target/tools mdbook
+	PATH="$$PWD/target/tools/bin:$$PATH" mdbook build docs
 
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q --workspace --no-deps --document-private-items

@@ -3,6 +3,7 @@
 use crate::limits::{LimitArgs, Limits};
 use crate::scrubber;
 use clap::{Args, Parser, Subcommand};
+use piecewise_core::grant::{BadGrant, Grant};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -159,6 +160,10 @@ pub struct ServeArgs {
     /// The address that invites name, if it is not the one listened on: ws://… or wss://….
     #[arg(long, env = "PIECEWISE_PUBLIC_ADDRESS", value_name = "URL")]
     pub public_address: Option<String>,
+    /// Print an invite for a new device once the server listens, such as 'shop/*=write'. May be repeated: one invite each.
+    #[arg(long = "invite", value_name = "PATTERN=ACCESS")]
+    #[serde(skip)]
+    pub invites: Vec<String>,
     /// A certificate chain in PEM, for TLS.
     #[arg(long, env = "PIECEWISE_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
@@ -208,6 +213,8 @@ pub struct ServeConfig {
     pub listen: String,
     /// The address that invites name.
     pub public_address: Option<String>,
+    /// What each invite that is printed at the start grants.
+    pub invites: Vec<Grant>,
     /// A certificate chain.
     pub tls_cert: Option<PathBuf>,
     /// Its key.
@@ -323,12 +330,15 @@ impl ServeArgs {
         if let Some(format) = log_format.as_deref().filter(|f| !["text", "json"].contains(f)) {
             return Err(format!("log_format is {format:?}; it can be \"text\" or \"json\""));
         }
+        let invites = self.invites.iter().map(|grant| grant.parse());
+        let invites = invites.collect::<Result<_, BadGrant>>().map_err(|e| e.to_string())?;
         let check_percent = self.check_percent.or(file.check_percent).unwrap_or(scrubber::PERCENT);
         if !(0.0..=100.0).contains(&check_percent) {
             return Err(format!("check_percent is {check_percent}; it can be from 0 to 100"));
         }
         Ok(ServeConfig {
             check_percent,
+            invites,
             metrics: self.metrics.or(file.metrics).unwrap_or(MetricsFor::Local),
             metrics_listen: self.metrics_listen.or(file.metrics_listen),
             limits: self.limits.resolve(file.limits)?,

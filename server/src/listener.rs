@@ -11,6 +11,8 @@ use crate::scrubber::Pace;
 use crate::supervisor::Supervisor;
 use crate::upkeep;
 use crate::web::{self, Arrival};
+use piecewise_core::id::Timestamp;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +28,8 @@ const GOODBYE_TIME: Duration = Duration::from_secs(2);
 const METRICS_READERS: usize = 16;
 /// How often a checkpoint of the log is signed, if it has grown.
 const SIGN_EVERY: Duration = Duration::from_secs(1);
+/// How long invites printed by `serve --invite` work.
+const INVITE_TIME: Duration = Duration::from_hours(24);
 /// Where a running server leaves its address for the `invite` command.
 const ADDRESS_FILE: &str = "server.address";
 
@@ -86,6 +90,21 @@ impl Server {
         self.stop.subscribe()
     }
 
+    /// Prints an invite for each grant that `serve --invite` names, all in one write so that a reader gets none or all.
+    fn print_invites(&self, config: &ServeConfig, public: &str) -> Result<(), String> {
+        let now = crate::now();
+        let expires = Timestamp(now.0 + INVITE_TIME.as_millis() as u64);
+        let mut lines = String::new();
+        for grant in &config.invites {
+            let invite =
+                self.supervisor.invite(std::slice::from_ref(grant), public, crate::chance(), now, expires);
+            lines.push_str(&format!("{}\n", invite.map_err(|e| e.to_string())?));
+        }
+        let mut out = std::io::stdout().lock();
+        let written = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
+        written.map_err(|e| format!("the invites cannot be printed: {e}"))
+    }
+
     /// Accepts connections until `until` is done, then closes everything.
     pub async fn run(
         self: &Arc<Self>,
@@ -106,6 +125,7 @@ impl Server {
         let public = config.public_address.clone().unwrap_or_else(|| public_address(&address, tls.is_some()));
         let path = self.supervisor.folder().join(ADDRESS_FILE);
         crate::log::write_whole(&path, &public).map_err(|e| format!("{}: {e}", path.display()))?;
+        self.print_invites(config, &public)?;
         tracing::info!(%address, public, key = self.supervisor.identity.peer_id().short(), "listening");
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(upkeep::run(self.clone()));

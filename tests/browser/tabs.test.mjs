@@ -6,7 +6,7 @@ import { WebSocket } from 'ws';
 import { Server, blank, browser, codeIn, folder, openIn, rows, run, sqlite, until } from './lib.mjs';
 
 globalThis.WebSocket ??= WebSocket;
-const { open } = await import('../../wasm/npm/index.js');
+const { open } = await import('../../wasm/npm/node.js');
 
 /** A server, and pages that have its database open; the first is the owner. */
 async function tabs(t, count) {

@@ -41,7 +41,7 @@ export class Host {
   #changes; #dirty = true; #captured = 0; #noted = 0; #asking = null; #scheduled = false; #pumping = false; #closed = false;
 
   /** `save(settings)` keeps settings; `tell(event)` hears `change`, `status`, `error`; `died(error)`, that the engine trapped. */
-  constructor(engine, settings, { save, tell, died }) {
+  constructor(engine, settings, { save, tell, died, WebSocket }) {
     this.#engine = engine; this.#settings = settings; this.#tell = tell; this.#died = died;
     this.#save = () => save(settings).catch(error => this.#complain(error));
     this.#line = new Line({
@@ -49,7 +49,7 @@ export class Host {
       message: bytes => { this.#frames.push(bytes); this.#hear(); },
       silent: () => this.#askLog(),
       lost: () => this.#failed(fault('UNREACHABLE', `the server at ${this.#server().address} cannot be reached`, 'changes made here wait, and go out when it is back')),
-    });
+    }, WebSocket);
     if (settings.witness) engine.setWitness(settings.witness);
     this.#changes = engine.totalChanges;
     if (settings.server && settings.online !== false) this.#dial();
@@ -199,6 +199,8 @@ export class Host {
 
   /** Joins a server with an invite, once; resolves when it has let this device in. */
   async do_join(invite, database, readInvite) {
+    if (typeof database !== 'string' || !database) throw fault('VALUE', 'join needs the name of a database on the server', "join(invite, { database: 'shop' })");
+    if (!this.#line.canDial) throw fault('WEBSOCKET', 'this JavaScript has no WebSocket', "use Node 22 or newer, or open with { memory: true, WebSocket } and a class such as that of the package ws");
     const { address, server, realm, secret } = JSON.parse(readInvite(invite));
     const known = this.#settings.server?.realm ?? this.#engine.realm;
     if (known && known !== realm) throw fault('OTHER_SERVER', 'this database belongs to another server', 'open another database for this one');

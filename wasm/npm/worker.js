@@ -1,7 +1,7 @@
 // Worker: one for each tab. Of all tabs of an origin that have a database open, the one with the lock owns it and runs
 // its host; the others send their calls to it over a channel. When the owner goes, the next in line takes over.
 import init, { Engine, Storage, checkFile, readInvite } from './engine/piecewise_wasm.js';
-import { fault, plain, random, unique } from './fault.js';
+import { fault, load, plain, random, unique } from './fault.js';
 import { Host } from './host.js';
 
 const FILE = 'main.db';
@@ -33,7 +33,7 @@ async function open(database, options) {
   }
   ({ device } = options);
   name = database;
-  await init();
+  await load(init, options.wasmUrl);
   channel = new BroadcastChannel(`piecewise:${name}`);
   channel.onmessage = ({ data }) => hear(data);
   await new Promise((resolve, reject) => {
