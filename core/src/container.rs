@@ -529,8 +529,9 @@ fn stored_len(segment: &Segment) -> usize {
 }
 
 impl Replica {
-    /// Why a change of the table's description may not enter, judged by its effect: whoever may write makes the first
-    /// description and adds columns; whatever changes an entry that is there, or removes one, takes an administrator.
+    /// Why a change of the table's description may not enter, judged by what it says and not by its form: whoever may write
+    /// makes the first description and adds to it what a table may grow by; to say something else than is said takes an
+    /// administrator, also where another value shows as long as it is there.
     fn judge_description(
         &mut self,
         no: i64,
@@ -541,33 +542,46 @@ impl Replica {
         let Some(first) = changes.next_change().map_err(StoreError::from)? else { return Ok(None) };
         let change = first.into_change();
         let mut document = self.history.document(&self.conn, no, &RowKey::Description)?;
-        let before = document.evaluate();
+        let old = row::description_entries(&document.evaluate());
         let Ok(hash) = change_codec::encode(&change, &segment.actor, &mut vec![]) else {
             return Ok(Some(RefusalReason::Malformed));
         };
         let ends = change.ops.iter().any(|op| matches!(op.action, Action::Dead));
-        document.insert(hash, segment.actor, change);
-        let after = document.evaluate();
-        let (old, new) = (row::description_entries(&before), row::description_entries(&after));
-        let is_valid = |entries: &[(String, Value)]| {
-            Description::from_entries(entries.iter().map(|(key, value)| (key.as_str(), value))).is_ok()
+        // As if no other value stood against it.
+        let (mut new, mut changed, mut added) = (old.clone(), false, vec![]);
+        for op in change.ops.iter().filter(|op| !op.key.is_empty()) {
+            let value = match &op.action {
+                Action::Put(value) => value.clone(),
+                _ => Value::Null,
+            };
+            match new.iter_mut().find(|(key, _)| *key == op.key) {
+                Some((key, known)) => {
+                    changed |= !description::is_same_entry(key, known, &value);
+                    *known = value;
+                }
+                None => {
+                    added.push(op.key.clone());
+                    new.push((op.key.clone(), value));
+                }
+            }
+        }
+        let read = |entries: &[(String, Value)]| {
+            Description::from_entries(entries.iter().map(|(key, value)| (key.as_str(), value))).ok()
         };
-        // An entry that cannot be read would hide all that are added later.
-        if is_valid(&old) && !is_valid(&new) {
+        // An entry that cannot be read would hide all that are added later; rows are found by keys of one kind.
+        if let Some(before) = read(&old)
+            && !read(&new).is_some_and(|after| after.has_keys_of(&before))
+        {
             return Ok(Some(RefusalReason::Malformed));
         }
-        if access == Access::Admin {
+        if access == Access::Admin || old.is_empty() && !ends {
             return Ok(None);
         }
-        let counts = !after.void.contains_key(&hash) && !after.waiting.contains(&hash);
-        let stays = |(key, value): &(String, Value)| {
-            let now = new.iter().find(|(k, _)| k == key);
-            now.is_some_and(|(_, now)| description::is_same_entry(key, value, now))
-        };
-        let adds = |(key, _): &&(String, Value)| !old.iter().any(|(k, _)| k == key);
-        let only_columns =
-            old.is_empty() || new.iter().filter(adds).all(|(key, _)| description::is_growth(key));
-        let allowed = counts && !ends && only_columns && old.iter().all(stays);
+        document.insert(hash, segment.actor, change);
+        let view = document.evaluate();
+        // What waits has its effect when nobody judges it.
+        let counts = !view.void.contains_key(&hash) && !view.waiting.contains(&hash);
+        let allowed = counts && !ends && !changed && added.iter().all(|key| description::is_growth(key));
         Ok((!allowed).then_some(RefusalReason::NeedsAdmin))
     }
 

@@ -260,6 +260,11 @@ impl Description {
         Ok(())
     }
 
+    /// Whether rows have the same keys as under another description.
+    pub(crate) fn has_keys_of(&self, other: &Self) -> bool {
+        self.key == other.key && self.has_integer_key() == other.has_integer_key()
+    }
+
     /// Whether the key is an INTEGER PRIMARY KEY.
     pub fn has_integer_key(&self) -> bool {
         let integer = |name: &String| {

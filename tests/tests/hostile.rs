@@ -444,7 +444,7 @@ mod signed {
                 text(&["tags", "CASCADE", "CASCADE", "name"]),
                 Some(Access::Admin),
             ),
-            ("another key", "key", text(&["title"]), Some(Access::Admin)),
+            ("another key", "key", text(&["title"]), None),
             ("STRICT", "table", text(&["rowid", "strict"]), Some(Access::Admin)),
             ("a kind not known yet", "later x", text(&["x"]), Some(Access::Admin)),
             ("a column that is no text", "column n", Value::Integer(5), None),
