@@ -54,7 +54,7 @@ pub(crate) enum Command {
     /// List values and rows that were written at the same time as those that show, or choose among them.
     Conflicts(ConflictsArgs),
     /// List rows that the documents have and the table cannot show, with the cause.
-    Held(ReadTableArgs),
+    Held(HeldArgs),
     /// List rows that the server did not take, try them again, or give them up.
     Refused(RefusedArgs),
     /// Show all that was ever done to a row.
@@ -271,6 +271,47 @@ pub(crate) struct RefusedArgs {
     pub(crate) output: JsonArgs,
     #[command(subcommand)]
     pub(crate) command: Option<RefusedCommand>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct HeldArgs {
+    /// The SQLite file.
+    #[arg(required = true)]
+    pub(crate) file: Option<PathBuf>,
+    /// Only this table.
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<HeldCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HeldCommand {
+    /// Have a held row show: the row that has its UNIQUE value is held instead.
+    Choose(HeldRowArgs),
+    /// Give columns of a held row other values, so that the table may show it.
+    Edit {
+        #[command(flatten)]
+        row: HeldRowArgs,
+        /// Columns and their values; NULL is none.
+        #[arg(value_name = "COLUMN=VALUE", required = true)]
+        values: Vec<String>,
+    },
+    /// Delete a held row, on all devices.
+    Discard(HeldRowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HeldRowArgs {
+    /// The SQLite file.
+    pub(crate) file: PathBuf,
+    /// The table.
+    pub(crate) table: String,
+    /// The row's key, as `held` prints it.
+    pub(crate) key: String,
 }
 
 #[derive(Debug, Subcommand)]

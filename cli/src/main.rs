@@ -48,7 +48,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Wait(args) => command::wait::run(&args),
         Command::Admin(args) => command::admin::run(&args),
         Command::Conflicts(args) => command::conflicts::run(args),
-        Command::Held(args) => command::held::run(&args),
+        Command::Held(args) => command::held::run(args),
         Command::Refused(args) => command::refused::run(args),
         Command::History(args) => command::history::run(&args),
         Command::Log(command) => return command::log::run(command),

@@ -75,11 +75,13 @@ impl Replica {
         if self.binding.is_none() || !(self.others_changed_it()? || self.has_work()?) {
             return Ok(Captured::default());
         }
+        self.clock = now;
         self.transaction_again(|r| r.capture_some(now))
     }
 
     /// Captures everything that is dirty. Call it in a transaction, before rows are applied.
     pub(crate) fn capture_all(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        self.clock = now;
         while self.capture_log(now)?.more {}
         self.settle_captured()
     }
@@ -191,7 +193,8 @@ impl Replica {
             let done = if any_refused { 0 } else { self.push_fresh_rows(user, rest, pen)? };
             self.pace.new_rows(done);
             for row in &rest[..done] {
-                if must_settle || self.is_orphan(user, &row.key)? {
+                self.exempt_orphan(pen.no, user, &row.key)?;
+                if must_settle {
                     self.unsettled.push((pen.no, row.key.clone()));
                 }
             }
@@ -298,8 +301,10 @@ impl Replica {
         };
         if let Some(before) = &before {
             // SQLite looks after children only where the application asked it to.
-            let orphans = self.orphans(user, key, before, now.as_ref())?;
-            self.unsettled.extend(orphans);
+            for (child, orphan) in self.orphans(user, key, before, now.as_ref())? {
+                self.exempt_own(child, &orphan)?;
+                self.unsettled.push((child, orphan));
+            }
             let blocked = self.blocked_by(pen.no, key, user, before)?;
             self.unsettled.extend(blocked.into_iter().map(|held| (pen.no, held)));
         }
@@ -308,7 +313,8 @@ impl Replica {
         pen.time = pen.time.max(*time);
         pen.captured.rows += 1;
         // An edit may end a conflict.
-        if must_settle || documents::in_conflict(&self.conn, pen.no, key)? || self.is_orphan(user, key)? {
+        self.exempt_orphan(pen.no, user, key)?;
+        if must_settle || documents::in_conflict(&self.conn, pen.no, key)? {
             self.unsettled.push((pen.no, key.clone()));
         }
         Ok(())
@@ -397,16 +403,6 @@ impl Replica {
         before
     }
 
-    /// Whether a row of the table names a parent that is not there.
-    fn is_orphan(&self, user: &UserTable, key: &RowKey) -> Result<bool, ReplicaError> {
-        if user.table.foreign_keys.is_empty() {
-            return Ok(false);
-        }
-        let Some(values) = user.read(&self.conn, key)? else { return Ok(false) };
-        let key_values = user.key_values(key)?;
-        self.lacks_parent(user, |index| user.value_at(index, &key_values, &values))
-    }
-
     /// Writes one change of one row as a segment of its own. Call it in a transaction.
     pub(crate) fn write_change(
         &mut self,
@@ -434,7 +430,8 @@ impl Replica {
         let mut segment = Segment::seal(&self.identity, container, nonce, pen.time, count, frame)
             .map_err(StoreError::from)?;
         if self.is_server {
-            segment = segment.accept(&self.identity, pen.time);
+            let time = self.acceptance_time(pen.no, self.clock.max(pen.time))?;
+            segment = segment.accept(&self.identity, time);
         }
         self.take_in(pen.no, &segment, Origin::HERE, false)?;
         pen.captured.segments += 1;
@@ -484,7 +481,7 @@ impl Replica {
         let missing: Vec<_> = wanted
             .into_iter()
             .filter(|(key, _)| !known.iter().any(|(k, _)| k == key))
-            .filter(|(key, _)| known.is_empty() || crate::description::is_column(key))
+            .filter(|(key, _)| known.is_empty() || crate::description::may_be_added(key))
             .map(|(key, value)| (key, Merge::Register, value))
             .collect();
         if missing.is_empty() {

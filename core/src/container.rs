@@ -5,6 +5,7 @@
 //! proves a common prefix, or roots differ although both are level, the sets of segment ids are
 //! reconciled (`Ranges`, `Want`) and the talk goes on from there.
 
+mod accepting;
 mod repair;
 mod sending;
 
@@ -125,6 +126,9 @@ impl<'r> Container<'r> {
         if !session.refusals.is_empty() {
             return Ok(Some(Message::Refused(std::mem::take(&mut session.refusals))));
         }
+        if let Some(message) = self.ask_acceptances(session)? {
+            return Ok(Some(message));
+        }
         if let Some(message) = self.next_wanted(session)? {
             return Ok(Some(message));
         }
@@ -153,6 +157,11 @@ impl<'r> Container<'r> {
                 Received::default()
             }
             Message::Refused(refusals) => self.receive_refusals(session, &refusals)?,
+            Message::Accepted(accepted) => self.receive_acceptances(session, &accepted)?,
+            Message::Unaccepted(ids) => {
+                self.tell_acceptances(session, &ids)?;
+                Received::default()
+            }
         };
         self.look_around(session)?;
         Ok(received)
@@ -359,6 +368,10 @@ impl<'r> Container<'r> {
             Ok(received)
         })?;
         session.refusals.append(&mut refusals);
+        if matches!(session.role, Role::Responder(_)) {
+            let accepted: Vec<_> = checked.iter().flatten().map(|segment| segment.id).collect();
+            self.tell_acceptances(session, &accepted)?;
+        }
         if let Role::Responder(authority) = &session.role {
             stored.iter().for_each(|(author, bytes)| authority.stored(author, *bytes));
         }
@@ -408,7 +421,10 @@ impl<'r> Container<'r> {
         };
         Ok(match reason {
             Some(reason) => Err(refused(&segment, reason)),
-            None => Ok((segment.accept(&self.replica.identity, session.now), access)),
+            None => {
+                let time = self.replica.acceptance_time(self.no, session.now)?;
+                Ok((segment.accept(&self.replica.identity, time), access))
+            }
         })
     }
 

@@ -9,6 +9,7 @@
 //! key              the key's columns
 //! column NAME      position · type · "not null" or "" · default literal or "" · collation · merge kind
 //! unique A␟B       collations
+//! orphans A␟B      parent table: rows may refer to parents that do not exist
 //! foreign A␟B      parent table · on delete · on update · parent's columns
 //! ```
 
@@ -17,6 +18,7 @@ use crate::store::schema::{literal, read_literal};
 use crate::store::user_table::quote;
 use crate::table::{Affinity, Collation, Column, Default, Table, TableKey};
 use crate::value::Value;
+use std::collections::BTreeSet;
 
 const SEPARATOR: char = '\u{1f}';
 const COLUMNS_MAX: usize = 500;
@@ -44,6 +46,7 @@ pub struct Description {
     columns: Vec<DescribedColumn>,
     unique: Vec<(Vec<String>, Vec<Collation>)>,
     foreign: Vec<DescribedForeign>,
+    unkept: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -109,6 +112,9 @@ pub fn entries(table: &Table) -> Vec<(String, Value)> {
         let mut fields =
             vec![foreign.parent_table.clone(), foreign.on_delete.clone(), foreign.on_update.clone()];
         fields.extend(foreign.parent_columns.iter().cloned());
+        if !foreign.kept {
+            entries.push((unkept_entry(&columns), text(vec![foreign.parent_table.clone()])));
+        }
         entries.push((format!("foreign {}", join(&columns)), text(fields)));
     }
     entries
@@ -131,6 +137,16 @@ fn type_that_travels(table: &Table, column: &Column) -> String {
         }
         .to_owned()
     })
+}
+
+/// The entry that says of a foreign key that it is not kept.
+fn unkept_entry(columns: &[String]) -> String {
+    format!("orphans {}", join(columns))
+}
+
+/// Whether a writer may add an entry to a description that exists: it takes nothing from anybody.
+pub(crate) fn may_be_added(key: &str) -> bool {
+    is_column(key) || key.starts_with("orphans ")
 }
 
 /// Whether an entry describes a column.
@@ -172,6 +188,7 @@ impl Description {
             columns: vec![],
             unique: vec![],
             foreign: vec![],
+            unkept: BTreeSet::new(),
         };
         for (key, value) in entries {
             let Value::Text(text) = value else { return Err(invalid(format!("entry {key:?} is no text"))) };
@@ -224,6 +241,7 @@ impl Description {
                     on_update: action(on_update)?,
                 });
             }
+            ("orphans", _) => drop(self.unkept.insert(rest.to_owned())),
             ("table" | "column" | "foreign", _) => return Err(invalid(format!("entry {key:?}"))),
             _ => {}
         }
@@ -271,6 +289,11 @@ impl Description {
             self.columns.iter().any(|c| c.name == *name && c.declared_type.eq_ignore_ascii_case("INTEGER"))
         };
         !self.without_rowid && self.key.len() == 1 && integer(&self.key[0])
+    }
+
+    /// The columns of foreign keys that are not kept, each joined by U+001F.
+    pub(crate) fn unkept(&self) -> &BTreeSet<String> {
+        &self.unkept
     }
 
     /// How concurrent values of a column come together.

@@ -68,6 +68,8 @@ pub struct View {
     pub void: BTreeMap<ChangeHash, Void>,
     /// The texts among them, by the operation that made each.
     texts: BTreeMap<OpId, Text>,
+    /// Under each key the texts and counters that were replaced.
+    replaced: BTreeMap<String, Vec<Replaced>>,
     /// The actors of the changes that count.
     actors: Vec<Actor>,
 }
@@ -96,6 +98,19 @@ pub enum Content {
     Live(Actor),
     /// Under "": the row was deleted.
     Dead,
+}
+
+/// A text or a counter that another value took the place of. Concurrent edits of it go on, and are a conflict until a change
+/// that knows of them writes the key.
+#[derive(Debug, Clone)]
+struct Replaced {
+    /// The operation that put it.
+    id: OpId,
+    /// What it is; its id is that of the greatest actor who edited it unseen.
+    cell: Cell,
+    text: Option<Text>,
+    /// The numbers of the changes that edited it and that no put of its key knows of.
+    unseen: Vec<u32>,
 }
 
 /// Why a change does not count.
@@ -157,7 +172,7 @@ impl View {
     pub fn conflicts(&self) -> Vec<(&str, &Cell, Vec<&Cell>)> {
         let (Some(shown), Some(incarnation)) = (self.shown(), self.incarnation()) else { return vec![] };
         let others = |key: &str, cell: &Cell| -> Vec<&Cell> {
-            let all = self.cells.get(key).into_iter().flatten();
+            let all = self.cells.get(key).into_iter().flatten().chain(self.edited_unseen(key));
             let mut others: Vec<_> = all
                 .filter(|c| c.id != cell.id && c.incarnation == incarnation && c.content != cell.content)
                 .collect();
@@ -189,7 +204,25 @@ impl View {
                 }
             }
         }
+        for key in self.replaced.keys() {
+            for cell in self.edited_unseen(key) {
+                if let Some(row) = rows.get_mut(&cell.incarnation) {
+                    row.entry(key.as_str()).or_insert(cell);
+                }
+            }
+        }
         rows.into_iter().rev().collect()
+    }
+
+    /// The texts and counters under a key that were replaced and edited by changes which no put of the key knows of.
+    fn edited_unseen(&self, key: &str) -> impl Iterator<Item = &Cell> {
+        let replaced = self.replaced.get(key).into_iter().flatten();
+        replaced.filter(|r| !r.unseen.is_empty()).map(|r| &r.cell)
+    }
+
+    /// Whether any text or counter was replaced, so that there may be more to it than its cells.
+    pub(crate) fn has_replaced(&self) -> bool {
+        !self.replaced.is_empty()
     }
 
     /// Whether there are texts among its values.
@@ -199,6 +232,9 @@ impl View {
 
     /// Whether there is anything beside what shows.
     pub fn is_in_conflict(&self) -> bool {
+        if self.has_replaced() {
+            return !self.conflicts().is_empty() || !self.other_rows().is_empty();
+        }
         if !self.cells.values().any(|cells| cells.len() > 1) {
             return false;
         }

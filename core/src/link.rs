@@ -55,7 +55,9 @@ use known::Denial;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The first version whose speakers understand when their segments were accepted.
+const VERSION_ACCEPTANCES: u8 = 2;
 const ATTACH: u8 = 0;
 const ATTACHED: u8 = 1;
 const CONTAINERS: u8 = 2;
@@ -143,6 +145,8 @@ pub struct Link {
     sessions: BTreeMap<i64, Session>,
     /// Those of them that are not level.
     unlevel: BTreeSet<i64>,
+    /// Whether the peer understands when its segments were accepted.
+    tells_acceptances: bool,
     /// Those of them whose peer has, or may have, what is not here yet.
     behind: BTreeSet<i64>,
     /// Containers whose tables are to be made together.
@@ -195,6 +199,7 @@ impl Link {
         attach: Attach,
     ) -> Result<Self, LinkError> {
         let mut link = Self::new(replica, peer, Role::Responder(authority), attach.database, None);
+        link.tells_acceptances = attach.version >= VERSION_ACCEPTANCES;
         link.follow = match attach.follow {
             Follow::All => None,
             Follow::These(ids) => Some(ids),
@@ -226,6 +231,7 @@ impl Link {
             asked: None,
             attached: false,
             sessions: BTreeMap::new(),
+            tells_acceptances: true,
             unlevel: BTreeSet::new(),
             behind: BTreeSet::new(),
             unmade: BTreeSet::new(),
@@ -398,9 +404,10 @@ impl Link {
     }
 
     fn session(&mut self, no: i64, now: Timestamp) -> &mut Session {
-        let (peer, role) = (self.peer, self.role.clone());
+        let (peer, role, tells_acceptances) = (self.peer, self.role.clone(), self.tells_acceptances);
         let session = self.sessions.entry(no).or_insert_with(|| Session::new(peer, role));
         session.set_now(now);
+        session.tells_acceptances = tells_acceptances;
         session
     }
 

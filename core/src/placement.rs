@@ -4,15 +4,18 @@
 //! demand; `held` keeps rows that the table does not show, and `retries` has them looked at again.
 //!
 //! The table is a pure function of documents and description, so the order of arrival must not matter:
-//! * For UNIQUE, claims are taken in the order (time, actor, key) of each row's latest claim: of two rows
+//! * For UNIQUE, claims are taken in the order in which the home server accepted each row's latest claim: of two rows
 //!   with one value the earlier shows and the later is *held*. A row held for a missing parent keeps its
 //!   claims, so who wins depends on this table's documents alone.
-//! * A live child of a parent that is not shown is held.
+//! * A live child of a parent that is not shown is held, where the application keeps that foreign key, and unless this
+//!   replica's own application wrote it so.
 //! * What only this table refuses (CHECK, NOT NULL, a trigger that raises) holds the row here.
 //!
 //! When a row comes, goes or changes, the rows that it may free or block are looked at again.
 
+mod circles;
 mod claims;
+mod deciding;
 mod held;
 mod parents;
 mod retries;
@@ -31,7 +34,7 @@ use crate::store::holds::{self, HoldKind};
 use crate::store::user_table::{DocumentColumn, Fault, RowValues, UserTable};
 use crate::table::ForeignKey;
 use crate::value::Value;
-use claims::{parent_claim, rank, unique_claim, unique_claims, unique_values};
+use claims::{parent_claim, unique_claim, unique_claims, unique_values};
 use parents::parent_values;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -47,6 +50,10 @@ struct Queue {
     rows: VecDeque<(i64, RowKey)>,
     waiting: HashSet<(i64, RowKey)>,
     looks: std::collections::HashMap<(i64, RowKey), u32>,
+    /// Rows that came to be held for missing parents, which may be each other.
+    parentless: Vec<(i64, RowKey)>,
+    /// Rows whose missing parents are among themselves, on their way into their tables.
+    circle: HashSet<(i64, RowKey)>,
 }
 
 impl Queue {
@@ -54,6 +61,19 @@ impl Queue {
         let row = (no, key);
         if self.looks.get(&row).copied().unwrap_or(0) < LOOKS_MAX && self.waiting.insert(row.clone()) {
             self.rows.push_back(row);
+        }
+    }
+
+    /// A row is held. If it was to close a circle, the others of it are looked at again.
+    fn was_held(&mut self, no: i64, key: &RowKey, kind: HoldKind) {
+        let row = (no, key.clone());
+        if self.circle.contains(&row) {
+            for (no, key) in std::mem::take(&mut self.circle) {
+                self.push(no, key);
+            }
+        }
+        if kind == HoldKind::Foreign {
+            self.parentless.push(row);
         }
     }
 
@@ -90,10 +110,14 @@ impl Replica {
 
     fn settle_all(&mut self, rows: Vec<(i64, RowKey)>, mut queue: Queue) -> Result<(), ReplicaError> {
         rows.into_iter().for_each(|(no, key)| queue.push(no, key));
-        while let Some((no, key)) = queue.pop() {
-            self.settle_row(no, key, &mut queue)?;
+        loop {
+            while let Some((no, key)) = queue.pop() {
+                self.settle_row(no, key, &mut queue)?;
+            }
+            if queue.parentless.is_empty() || !self.find_circles(&mut queue)? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn settle_row(&mut self, no: i64, key: RowKey, queue: &mut Queue) -> Result<(), ReplicaError> {
@@ -192,7 +216,7 @@ impl Replica {
         }
         let Some((document, outlined)) = self.history.outline(&self.conn, no, key)? else { return Ok(None) };
         let view = document.evaluate();
-        let plain = view.waiting.is_empty() && view.void.is_empty();
+        let plain = view.waiting.is_empty() && view.void.is_empty() && !view.has_replaced();
         if !plain || view.cells.values().any(|cells| cells.len() != 1) {
             return Ok(None);
         }
@@ -216,10 +240,11 @@ impl Replica {
         let mut later = vec![];
         let rivals = self.rivals(candidate)?;
         if !rivals.is_empty() {
-            let rank = rank(&candidate.view, &candidate.user, &candidate.key);
+            let Candidate { no, key, user, view, .. } = candidate;
+            let rank = self.rank(*no, view, user, key)?;
             for (rival, unique) in rivals {
                 let view = self.history.view(&self.conn, candidate.no, &rival)?;
-                if self::rank(&view, &candidate.user, &rival) < rank {
+                if self.rank(candidate.no, &view, &candidate.user, &rival)? < rank {
                     let cause = clash(&candidate.user, &unique, &rival);
                     return Ok(Some((HoldKind::Unique, cause)));
                 }
@@ -231,6 +256,9 @@ impl Replica {
         }
         for foreign in &candidate.user.table.foreign_keys {
             if let Some(values) = self.missing_parent(candidate, foreign)? {
+                if self.is_in_circle(candidate, foreign, &values, queue)? {
+                    continue;
+                }
                 let cause = format!(
                     "FOREIGN KEY ({}): no row of {} has {}",
                     foreign_names(&candidate.user, foreign),
@@ -314,12 +342,17 @@ impl Replica {
             Some(before) => self.has_gone(*no, key, user, before, Some(wanted), queue)?,
             None => self.retries.table_changed(&user.table.name, false),
         }
+        self.wake_earlier(candidate, queue)?;
         for (child_no, child, foreign) in self.references_to(&user.table.name)? {
-            if !holds::any(&self.conn, child_no)? {
+            let any_exempt = holds::any_exempt(&self.conn, child_no)?;
+            if !any_exempt && !holds::any(&self.conn, child_no)? {
                 continue;
             }
             let Some(values) = parent_values(user, &foreign, key, wanted)? else { continue };
             let claim = parent_claim(&foreign, Some(&user.table), &values);
+            if any_exempt {
+                holds::end_exemptions(&self.conn, child_no, &claim)?;
+            }
             for held in holds::claimants(&self.conn, child_no, &claim, child.has_integer_key())? {
                 queue.push(child_no, held);
             }
@@ -351,7 +384,11 @@ impl Replica {
 }
 
 fn clash(user: &UserTable, unique: &[usize], winner: &RowKey) -> String {
-    format!("UNIQUE ({}): row {} has the same and was earlier", names(user, unique), user.key_text(winner))
+    format!(
+        "UNIQUE ({}): row {} has the same and was accepted first",
+        names(user, unique),
+        user.key_text(winner)
+    )
 }
 
 fn names(user: &UserTable, columns: &[usize]) -> String {

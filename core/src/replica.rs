@@ -6,6 +6,7 @@
 mod containers;
 mod evict;
 mod following;
+mod kept;
 mod reading;
 mod refusals;
 mod registry;
@@ -203,10 +204,16 @@ pub struct Replica {
     pub(crate) stumbles: Stumbles,
     /// Held rows that are to be looked at again.
     pub(crate) retries: Retries,
+    /// Foreign keys that the application does not keep.
+    unkept: kept::Unkept,
     pub(crate) is_server: bool,
     /// Servers, besides the one it belongs to, whose acceptance counts.
     trusted: Vec<PeerId>,
     clock_offset_ms: i64,
+    /// The time as a caller told it last.
+    pub(crate) clock: Timestamp,
+    /// Of a server: when it accepted the last segment of each container.
+    pub(crate) last_accepted: HashMap<i64, Timestamp>,
     /// Captured rows whose constraints are still to be looked at.
     pub(crate) unsettled: Vec<(i64, crate::key::RowKey)>,
     /// Lists of containers that peers follow, by their digests, as they were told last.
@@ -291,9 +298,12 @@ impl Replica {
             guard,
             stumbles: Stumbles::default(),
             retries: Retries::default(),
+            unkept: kept::Unkept::default(),
             is_server: false,
             trusted: vec![],
             clock_offset_ms: 0,
+            clock: Timestamp(0),
+            last_accepted: HashMap::new(),
             unsettled: vec![],
             followed: VecDeque::new(),
             touched: BTreeSet::new(),

@@ -29,7 +29,8 @@ const ACTOR_FIELDS_LEN: usize = 85;
 /// Where the length of the plain frame stands: after the codec.
 const PLAIN_LEN_AT: usize = ACTOR_FIELDS_LEN + 1;
 const SIGNATURE_LEN: usize = 64;
-const ACCEPTED_LEN: usize = 32 + 8 + SIGNATURE_LEN;
+/// Length of an acceptance in bytes, without the flag before it.
+pub(crate) const ACCEPTED_LEN: usize = 32 + 8 + SIGNATURE_LEN;
 const VERSION: u8 = 1;
 
 /// Most bytes of a plain frame with more than one change.
@@ -143,6 +144,31 @@ pub struct Segment {
     pub acceptance: Option<Acceptance>,
     bytes: Arc<[u8]>,
     plain: Vec<u8>,
+}
+
+/// Whether an acceptance of a segment is signed by the server that it names.
+pub(crate) fn is_accepted_by(
+    id: SegmentId,
+    acceptance: &Acceptance,
+    signature: &[u8; SIGNATURE_LEN],
+) -> bool {
+    verify(&acceptance.server, LABEL_ACCEPTED, &accepted_bytes(id, acceptance.time), signature).is_ok()
+}
+
+/// The acceptance of a stored segment, from its header, its last bytes and its length.
+pub(crate) fn stored_acceptance(
+    header: &[u8],
+    end: &[u8],
+    len: usize,
+) -> Option<(Acceptance, [u8; SIGNATURE_LEN])> {
+    let header = Header::decode(&mut Reader::new(header)).ok()?;
+    let unaccepted = HEADER_LEN + header.body_len as usize + SIGNATURE_LEN + 1;
+    let mut r = Reader::new(end.get(end.len().checked_sub(ACCEPTED_LEN)?..)?);
+    if len != unaccepted + ACCEPTED_LEN {
+        return None;
+    }
+    let acceptance = Acceptance { server: PeerId(r.array().ok()?), time: Timestamp(r.u64().ok()?) };
+    Some((acceptance, r.array().ok()?))
 }
 
 /// How many changes a stored segment has.

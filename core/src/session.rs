@@ -114,6 +114,10 @@ pub struct Session {
     pub(crate) received_segments: u64,
     /// Of the segments sent, those that a receipt covers.
     pub(crate) receipted: u64,
+    /// Whether the peer understands when its segments were accepted.
+    pub(crate) tells_acceptances: bool,
+    /// Whether to ask when own segments were accepted, of which it is not known.
+    pub(crate) asks_acceptances: bool,
 }
 
 /// A set reconciliation in progress.
@@ -158,6 +162,8 @@ impl Session {
             sent_segments: 0,
             received_segments: 0,
             receipted: 0,
+            tells_acceptances: true,
+            asks_acceptances: true,
         }
     }
 

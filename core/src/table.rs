@@ -123,6 +123,8 @@ pub struct ForeignKey {
     pub on_delete: String,
     /// What happens to the child when the parent's key changes.
     pub on_update: String,
+    /// Whether the application keeps it: it has no rows whose parents do not exist.
+    pub kept: bool,
 }
 
 /// A key with a NULL in it names no row.

@@ -73,7 +73,7 @@ impl View {
 
     /// Whether no concurrent value is beside the one that shows; else an edit replaces them all.
     fn stands_alone(&self, key: &str) -> bool {
-        self.cells.get(key).is_some_and(|cells| cells.len() == 1)
+        self.cells.get(key).is_some_and(|cells| cells.len() == 1) && self.edited_unseen(key).next().is_none()
     }
 
     fn change(&self, ops: Vec<(String, Action)>) -> Change {

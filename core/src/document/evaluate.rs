@@ -4,7 +4,7 @@
 //! at a cost that does not grow with how many there were. What it shows is the same in whatever order they come.
 
 use super::text::Text;
-use super::{Cell, Content, View, Void};
+use super::{Cell, Content, Replaced, View, Void};
 use crate::change::{Action, Change, OWN, OpId, TextRun};
 use crate::change_codec::COUNTER_MAX;
 use crate::id::{Actor, ChangeHash};
@@ -112,6 +112,15 @@ impl Past {
             Reach::All => true,
             Reach::AllBut(others) => !others.contains(&number),
             Reach::Only(these) => these.contains(&number),
+        }
+    }
+
+    /// Of the first `count` changes those that are not in it.
+    fn others(&self, count: u32) -> Vec<u32> {
+        match &self.reach {
+            Reach::All => vec![],
+            Reach::AllBut(others) => others.iter().copied().collect(),
+            Reach::Only(_) => (0..count).filter(|number| !self.has(*number)).collect(),
         }
     }
 }
@@ -253,7 +262,7 @@ impl Evaluation {
         let place = view.heads.partition_point(|head| *head < hash);
         view.heads.insert(place, hash);
         view.max_op = view.max_op.max(max_op);
-        self.apply(actor, change, incarnation);
+        self.apply(actor, change, incarnation, &past);
         Ok(())
     }
 
@@ -387,12 +396,14 @@ impl Evaluation {
         Ok(())
     }
 
-    /// Does what a change says, which was judged and counts.
-    fn apply(&mut self, actor: Actor, change: &Change, incarnation: Actor) {
+    /// Does what a change says, which was judged and counts. `past` is its causal history.
+    fn apply(&mut self, actor: Actor, change: &Change, incarnation: Actor, past: &Past) {
+        let number = self.spans.len() as u32 - 1;
         let view = Arc::make_mut(&mut self.view);
         let mut puts = vec![];
         for (n, op) in change.ops.iter().enumerate() {
             let id = OpId { counter: change.start_op + n as u64, actor };
+            let known = view.replaced.get(&op.key).map_or(0, Vec::len);
             let put = view.apply(id, incarnation, op);
             let next = self.keys.len() as u32;
             let key = match self.keys.get(&op.key) {
@@ -402,6 +413,22 @@ impl Evaluation {
                     *self.keys.entry(op.key.clone()).or_insert(next)
                 }
             };
+            let View { replaced, actors, .. } = view;
+            for (n, replaced) in replaced.get_mut(&op.key).into_iter().flatten().enumerate() {
+                if put == Put::Nothing {
+                    replaced.increment(number, op);
+                } else if n < known {
+                    replaced.unseen.retain(|edit| !past.has(*edit));
+                } else {
+                    let object = (self.by_actor[&replaced.id.actor], replaced.id.counter as u32);
+                    let edits = |n: &u32| match replaced.text {
+                        Some(_) => self.elements.get(*n).iter().any(|e| e.object == object),
+                        None => self.puts.get(*n).contains(&(key, Put::Nothing)),
+                    };
+                    replaced.unseen = past.others(number).into_iter().filter(edits).collect();
+                }
+                replaced.name_editor(actors);
+            }
             let opens = n == 0 && incarnation == actor && matches!(op.action, Action::Live(_));
             puts.push((key, if opens { Put::Opening } else { put }));
         }
@@ -428,9 +455,18 @@ impl Evaluation {
                     self.names[key as usize].as_str()
                 }
             };
-            // A text that was replaced shows no more, whatever is done to it.
+            // A text that was replaced shows no more, but what is done to it all the same is a conflict.
             let id = own(*object, actor);
-            let text = view.texts.get_mut(&id);
+            let View { replaced, actors, texts, .. } = &mut *view;
+            let mut of_key = replaced.get_mut(key).into_iter().flatten();
+            let text = match of_key.find(|r| r.id == id) {
+                Some(replaced) => {
+                    replaced.add_edit(author);
+                    replaced.name_editor(actors);
+                    replaced.text.as_mut()
+                }
+                None => texts.get_mut(&id),
+            };
             if text.is_some() {
                 edited.insert((key, id));
             }
@@ -440,10 +476,12 @@ impl Evaluation {
                     counter += new.chars().count() as u32;
                     push_elements(&mut elements, Elements { object: element(object), from, to: counter });
                     if let Some(text) = text {
-                        text.insert(&view.actors, after.as_ref().map(element), (author, from), new);
+                        text.insert(actors, after.as_ref().map(element), (author, from), new);
                     }
                 }
                 TextRun::Delete { first, count, .. } => {
+                    // Nothing is inserted, but the list tells which texts a change edits.
+                    elements.push(Elements { object: element(object), from: counter, to: counter });
                     counter += *count as u32;
                     if let Some(text) = text {
                         text.delete(element(first), *count as u32);
@@ -471,11 +509,13 @@ impl View {
             }
             return Put::Nothing;
         }
-        let texts = &mut self.texts;
+        let (texts, replaced) = (&mut self.texts, &mut self.replaced);
         cells.retain(|c| {
             let stays = op.preds.is_empty() || op.preds.binary_search(&c.id).is_err();
-            if !stays && matches!(c.content, Content::Text(_)) {
-                texts.remove(&c.id);
+            if !stays && matches!(c.content, Content::Text(_) | Content::Counter(_)) {
+                let (id, cell, text) = (c.id, c.clone(), texts.remove(&c.id));
+                let entry = replaced.entry(op.key.clone()).or_default();
+                entry.push(Replaced { id, cell, text, unseen: vec![] });
             }
             stays
         });
@@ -495,11 +535,19 @@ impl View {
         put
     }
 
-    /// Brings the value of a text up to date with its characters.
+    /// Brings the value of a text, which shows or was replaced, up to date with its characters.
     fn write_text(&mut self, key: &str, id: &OpId) {
-        let Some(text) = self.texts.get(id) else { return };
-        let cell = self.cells.get_mut(key).and_then(|cells| cells.iter_mut().find(|c| c.id == *id));
-        if let Some(Content::Text(content)) = cell.map(|cell| &mut cell.content) {
+        let (text, cell) = match self.texts.get(id) {
+            Some(text) => {
+                let cells = self.cells.get_mut(key).into_iter().flatten();
+                (Some(text), cells.into_iter().find(|c| c.id == *id))
+            }
+            None => match self.replaced.get_mut(key).into_iter().flatten().find(|r| r.id == *id) {
+                Some(replaced) => (replaced.text.as_ref(), Some(&mut replaced.cell)),
+                None => return,
+            },
+        };
+        if let (Some(text), Some(Content::Text(content))) = (text, cell.map(|cell| &mut cell.content)) {
             text.write_to(content);
         }
     }
@@ -512,7 +560,36 @@ impl View {
             _ => 0,
         };
         let cells = self.cells.values().flatten().map(|c| 128 + content(&c.content));
-        cells.sum::<usize>() + self.texts.values().map(Text::size).sum::<usize>()
+        let replaced = self.replaced.values().flatten().map(|r| {
+            256 + content(&r.cell.content)
+                + r.text.as_ref().map_or(0, Text::size)
+                + r.unseen.len() * size_of::<u32>()
+        });
+        cells.chain(replaced).sum::<usize>() + self.texts.values().map(Text::size).sum::<usize>()
+    }
+}
+
+impl Replaced {
+    /// Takes in an increment, if it is of this counter.
+    fn increment(&mut self, number: u32, op: &crate::change::Op) {
+        if let (Action::Increment(by), Content::Counter(total)) = (&op.action, &mut self.cell.content)
+            && op.preds.contains(&self.id)
+        {
+            *total = total.wrapping_add(*by);
+            self.add_edit(number);
+        }
+    }
+
+    fn add_edit(&mut self, number: u32) {
+        if self.unseen.last() != Some(&number) {
+            self.unseen.push(number);
+        }
+    }
+
+    /// Names the greatest actor that edited it unseen.
+    fn name_editor(&mut self, actors: &[Actor]) {
+        let editor = self.unseen.iter().map(|n| actors[*n as usize]).max();
+        self.cell.id.actor = editor.unwrap_or(self.id.actor);
     }
 }
 

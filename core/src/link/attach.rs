@@ -22,6 +22,8 @@ const IDS_KEPT: usize = 1 << 17;
 pub struct Attach {
     /// The database.
     pub database: String,
+    /// The version of the protocol that the initiator speaks.
+    pub(super) version: u8,
     pub(super) follow: Follow,
     pub(super) digest: [u8; 32],
 }
@@ -48,7 +50,7 @@ impl Attach {
             return Err(LinkError::Protocol { what: "the first frame is no attach" });
         }
         let version = r.u8()?;
-        if version != VERSION {
+        if version == 0 || version > VERSION {
             return Err(LinkError::UnknownVersion { version });
         }
         let database = r.text(NAME_LEN_MAX, "a database's name")?.to_owned();
@@ -60,7 +62,7 @@ impl Attach {
         };
         let digest = r.array()?;
         r.finish()?;
-        Ok(Self { database, follow, digest })
+        Ok(Self { database, version, follow, digest })
     }
 
     /// Bytes of container ids that a frame makes the responder hold while the talk lasts.
@@ -69,7 +71,7 @@ impl Attach {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = vec![ATTACH, VERSION];
+        let mut out = vec![ATTACH, self.version];
         put_bytes(&mut out, self.database.as_bytes());
         match &self.follow {
             Follow::All => out.push(0),
@@ -100,7 +102,7 @@ impl Link {
             Some(ids) => Follow::Digest(digest_of_ids(ids)),
         };
         let (database, digest) = (self.database.clone(), self.digest(replica));
-        self.outbox.push_back(Attach { database, follow, digest }.encode());
+        self.outbox.push_back(Attach { database, version: VERSION, follow, digest }.encode());
         self.outbox.extend(self.owed.drain(..));
         (self.at_rest, self.attached, self.seen) = (false, false, replica.changed_end());
     }

@@ -1,31 +1,62 @@
 //! Claims: what only one row of a table may have, or what a row waits for, as hashes; and who has a claim first.
 
 use crate::document::View;
-use crate::id::Actor;
+use crate::id::{Actor, Timestamp};
 use crate::key::RowKey;
-use crate::replica::ReplicaError;
+use crate::replica::{Replica, ReplicaError};
 use crate::store::holds::Claim;
 use crate::store::user_table::{Compared, RowValues, UserTable};
+use crate::store::{documents, segments};
 use crate::table::{Collation, ForeignKey, Table, Unique};
 use crate::value::{Value, ValueRef};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 
-/// The order in which rows take what only one may have.
-pub(super) type Rank = (Actor, RowKey);
+/// The order in which rows take what only one may have: when the latest of a row's claims was accepted, by whom it was
+/// written, and the row's key. What is not accepted yet comes last.
+pub(super) type Rank = (Timestamp, Actor, RowKey);
 
-/// The actor of the latest of a row's claims to UNIQUE values, then its key.
-pub(super) fn rank(view: &View, user: &UserTable, key: &RowKey) -> Rank {
-    let mut latest = Actor([0; Actor::LEN]);
-    if let Some(cells) = view.shown() {
-        let columns = user.table.unique.iter().flat_map(|u| u.columns.iter().filter_map(|t| t.column));
-        for index in columns {
-            let column = user.columns.iter().find(|c| c.index == index);
-            if let Some(cell) = column.and_then(|c| cells.get(c.key.as_str())) {
-                latest = latest.max(cell.id.actor);
+/// When a claim that is not accepted counts as accepted.
+const NOT_YET: Timestamp = Timestamp(u64::MAX);
+
+impl Replica {
+    /// The rank of a row's claims to UNIQUE values. No time that an author gives matters before that of acceptance.
+    pub(super) fn rank(
+        &self,
+        no: i64,
+        view: &View,
+        user: &UserTable,
+        key: &RowKey,
+    ) -> Result<Rank, ReplicaError> {
+        let mut actors = BTreeSet::new();
+        if let Some(cells) = view.shown() {
+            let columns = user.table.unique.iter().flat_map(|u| u.columns.iter().filter_map(|t| t.column));
+            for index in columns {
+                let column = user.columns.iter().find(|c| c.index == index);
+                if let Some(cell) = column.and_then(|c| cells.get(c.key.as_str())) {
+                    actors.insert(cell.id.actor);
+                }
             }
         }
+        let mut latest = (Timestamp(0), Actor([0; Actor::LEN]));
+        if actors.is_empty() {
+            return Ok((latest.0, latest.1, key.clone()));
+        }
+        for at in documents::changes(&self.conn, no, key)? {
+            let segment = at.segment();
+            let Some(actor) = segments::actor_of(&self.conn, segment)?.filter(|a| actors.contains(a)) else {
+                continue;
+            };
+            let accepted = segments::acceptance(&self.conn, no, segment)?;
+            latest = latest.max((accepted.map_or(NOT_YET, |(a, _)| a.time), actor));
+        }
+        Ok((latest.0, latest.1, key.clone()))
     }
-    (latest, key.clone())
+}
+
+/// A rank without the key, as bytes in the same order.
+pub(super) fn rank_bytes((time, actor, _): &Rank) -> Vec<u8> {
+    [&time.0.to_be_bytes()[..], &actor.0[..]].concat()
 }
 
 /// Values of columns of the table (by index), from the key or the document columns.

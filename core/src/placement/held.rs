@@ -3,7 +3,7 @@
 //! A row is looked at again for a value that came or went, never because another held row was looked at: so the cost is in
 //! proportion to what changed, whatever the number of held rows.
 
-use super::claims::{parent_claim, unique_claims};
+use super::claims::{rank_bytes, unique_claims};
 use super::parents::foreign_values;
 use super::{Candidate, Queue};
 use crate::key::RowKey;
@@ -19,7 +19,7 @@ impl Replica {
             return Ok(true);
         }
         for child in self.containers.children_of(&state.table) {
-            if holds::any(&self.conn, child)? {
+            if holds::any(&self.conn, child)? || holds::any_exempt(&self.conn, child)? {
                 return Ok(true);
             }
         }
@@ -38,18 +38,19 @@ impl Replica {
         let Candidate { no, key, user, wanted, .. } = candidate;
         let uniques = unique_claims(user, key, wanted)?;
         let mut claims = uniques.clone();
-        for foreign in &user.table.foreign_keys {
+        for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
             if let Some(values) = foreign_values(user, foreign, key, wanted)? {
-                let parent = match self.containers.of_table(&foreign.parent_table) {
-                    Some(parent) => self.user_table(parent.no)?,
-                    None => None,
-                };
-                claims.push(parent_claim(foreign, parent.as_ref().map(|p| &p.table), &values));
+                claims.push(self.parent_claim_of(foreign, &values)?);
             }
         }
         let keeps_values = if kind == HoldKind::Foreign { &uniques[..] } else { &[] };
         self.wake_freed(*no, key, keeps_values, queue)?;
         self.note_held(*no, key, kind, cause, &claims)?;
+        if kind == HoldKind::Unique {
+            let rank = self.rank(*no, &candidate.view, user, key)?;
+            holds::set_rank(&self.conn, *no, key, &rank_bytes(&rank))?;
+        }
+        queue.was_held(*no, key, kind);
         self.take_out(*no, key, user, now, queue)
     }
 
@@ -114,6 +115,29 @@ impl Replica {
                 if held != *key {
                     queue.push(no, held);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A row is in its table: looks again at held rows with its values whose claims are the older ones, as after it wrote
+    /// its own again.
+    pub(super) fn wake_earlier(&self, candidate: &Candidate, queue: &mut Queue) -> Result<(), ReplicaError> {
+        let Candidate { no, key, user, view, wanted } = candidate;
+        if user.table.unique.is_empty() || !holds::any(&self.conn, *no)? {
+            return Ok(());
+        }
+        let mut rank = None;
+        for claim in unique_claims(user, key, wanted)? {
+            if !holds::any_claimant(&self.conn, *no, &claim)? {
+                continue;
+            }
+            if rank.is_none() {
+                rank = Some(rank_bytes(&self.rank(*no, view, user, key)?));
+            }
+            let Some(rank) = &rank else { continue };
+            for held in holds::earlier_claimants(&self.conn, *no, &claim, rank, user.has_integer_key())? {
+                queue.push(*no, held);
             }
         }
         Ok(())

@@ -1,10 +1,12 @@
 //! Parents: foreign keys, as far as documents and the application keep them.
 
 use super::Candidate;
-use super::claims::column_values;
+use super::claims::{column_values, parent_claim};
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
+use crate::store::holds::{self, Claim};
 use crate::store::user_table::{Compared, RowValues, UserTable, quote};
+use crate::store::{documents, segments};
 use crate::table::{Collation, ForeignKey};
 use crate::value::Value;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ impl Replica {
         user: &UserTable,
         value: impl Fn(usize) -> Value,
     ) -> Result<bool, ReplicaError> {
-        for foreign in &user.table.foreign_keys {
+        for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
             let values: Vec<_> = foreign.columns.iter().map(|n| value(*n)).collect();
             if values.contains(&Value::Null) || parent_exists(self, foreign, &values)? {
                 continue;
@@ -72,6 +74,9 @@ impl Replica {
         candidate: &Candidate,
         foreign: &ForeignKey,
     ) -> Result<Option<Vec<Value>>, ReplicaError> {
+        if !foreign.kept {
+            return Ok(None);
+        }
         let Some(values) = foreign_values(&candidate.user, foreign, &candidate.key, &candidate.wanted)?
         else {
             return Ok(None);
@@ -80,8 +85,101 @@ impl Replica {
         if own_table && self.is_own_parent(candidate, foreign, &values)? {
             return Ok(None);
         }
-        let exists = parent_exists(self, foreign, &values)?;
-        Ok((!exists).then_some(values))
+        if parent_exists(self, foreign, &values)? {
+            return Ok(None);
+        }
+        let claim = self.parent_claim_of(foreign, &values)?;
+        let is_exempt = holds::is_exempt(&self.conn, candidate.no, &candidate.key, &claim)?;
+        Ok((!is_exempt).then_some(values))
+    }
+
+    /// The claim to a parent by the values of a foreign key.
+    pub(super) fn parent_claim_of(
+        &self,
+        foreign: &ForeignKey,
+        values: &[Value],
+    ) -> Result<Claim, ReplicaError> {
+        let parent = match self.containers.of_table(&foreign.parent_table) {
+            Some(parent) => self.user_table(parent.no)?,
+            None => None,
+        };
+        Ok(parent_claim(foreign, parent.as_ref().map(|p| &p.table), values))
+    }
+
+    /// Lets a row that its own application wrote, or had before, stay in its table although it names a parent that is not
+    /// there: SQLite was not asked to keep the key.
+    pub(crate) fn exempt_orphan(&self, no: i64, user: &UserTable, key: &RowKey) -> Result<(), ReplicaError> {
+        if !user.table.foreign_keys.iter().any(|f| f.kept) {
+            return Ok(());
+        }
+        let Some(values) = user.read(&self.conn, key)? else { return Ok(()) };
+        let key_values = user.key_values(key)?;
+        if !self.lacks_parent(user, |index| user.value_at(index, &key_values, &values))? {
+            return Ok(());
+        }
+        for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
+            if let Some(values) = foreign_values(user, foreign, key, &values)?
+                && !parent_exists(self, foreign, &values)?
+            {
+                holds::exempt(&self.conn, no, key, &self.parent_claim_of(foreign, &values)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for a row of which a change was captured here; others are held as their document's children are.
+    pub(crate) fn exempt_own(&self, no: i64, key: &RowKey) -> Result<(), ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(()) };
+        for at in documents::changes(&self.conn, no, key)? {
+            if segments::is_own(&self.conn, at.segment())? {
+                return self.exempt_orphan(no, &user, key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for the rows of all tables that refer to one which has come.
+    pub(crate) fn exempt_children(&self, no: i64) -> Result<(), ReplicaError> {
+        for (child, user, foreign) in self.references_to(&self.containers[&no].table)? {
+            if child != no {
+                for key in self.orphans_of(&user, &foreign)? {
+                    self.exempt_own(child, &key)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows whose parents by a foreign key are not there, also where their table is not.
+    pub(crate) fn orphans_of(
+        &self,
+        user: &UserTable,
+        foreign: &ForeignKey,
+    ) -> Result<Vec<RowKey>, ReplicaError> {
+        let column = |n: &usize| format!("c.{}", quote(&user.table.columns[*n].name));
+        let columns: Vec<_> = foreign.columns.iter().map(column).collect();
+        let keys: Vec<_> = user.key_columns().iter().map(column).collect();
+        let known: Vec<_> = columns.iter().map(|c| format!("{c} IS NOT NULL")).collect();
+        let same = |(name, column): (&String, &String)| format!("p.{} = {column}", quote(name));
+        let same: Vec<_> = foreign.parent_columns.iter().zip(&columns).map(same).collect();
+        let head = format!(
+            "SELECT {} FROM {} c WHERE {}",
+            keys.join(", "),
+            quote(&user.table.name),
+            known.join(" AND ")
+        );
+        let parent = quote(&foreign.parent_table);
+        let sql = format!("{head} AND NOT EXISTS (SELECT 1 FROM {parent} p WHERE {})", same.join(" AND "));
+        let mut stmt = match self.conn.prepare(&sql) {
+            Ok(stmt) => stmt,
+            Err(_) => self.conn.prepare(&head)?,
+        };
+        let mut rows = stmt.query([])?;
+        let mut found = vec![];
+        while let Some(row) = rows.next()? {
+            found.extend(user.row_key(row)?);
+        }
+        Ok(found)
     }
 
     /// Whether a row of a table that refers to itself is its own parent.
@@ -109,7 +207,7 @@ impl Replica {
         for no in self.containers.children_of(parent) {
             let Some(user) = self.user_table(no)? else { continue };
             for foreign in &user.table.foreign_keys {
-                if foreign.parent_table.eq_ignore_ascii_case(parent) {
+                if foreign.kept && foreign.parent_table.eq_ignore_ascii_case(parent) {
                     found.push((no, user.clone(), foreign.clone()));
                 }
             }
@@ -145,7 +243,11 @@ pub(super) fn parent_values(
 }
 
 /// Whether a parent row is in its table; true as well where there is no such table or column here.
-fn parent_exists(replica: &Replica, foreign: &ForeignKey, values: &[Value]) -> Result<bool, ReplicaError> {
+pub(super) fn parent_exists(
+    replica: &Replica,
+    foreign: &ForeignKey,
+    values: &[Value],
+) -> Result<bool, ReplicaError> {
     let terms: Vec<_> = foreign.parent_columns.iter().map(|c| format!("{} = ?", quote(c))).collect();
     let sql = format!("SELECT 1 FROM {} WHERE {}", quote(&foreign.parent_table), terms.join(" AND "));
     let Ok(mut stmt) = replica.conn.prepare_cached(&sql) else { return Ok(true) };

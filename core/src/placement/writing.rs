@@ -193,7 +193,7 @@ impl Replica {
                 (HoldKind::Tables, format!("a UNIQUE constraint of this table alone ({message}){rival}"))
             }
             Fault::Raised(message) => {
-                let name = self.clauses()?.raising(table, message.as_deref()).map(str::to_owned);
+                let name = self.clauses()?.raising(table, message.as_deref());
                 let by =
                     name.map_or_else(|| format!("a trigger of {table}"), |name| format!("trigger {name}"));
                 (

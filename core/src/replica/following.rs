@@ -73,9 +73,10 @@ impl Replica {
             None => Ok(vec![]),
             Some(user) => {
                 self.take_merges(no, &description)?;
+                let rows = self.take_unkept(no, &description)?;
                 let missing = description.columns_missing_in(&user.table);
                 if missing.is_empty() || !self.follows_all() {
-                    return Ok(vec![]);
+                    return Ok(rows);
                 }
                 let table = self.containers[&no].table.clone();
                 for column in missing {
@@ -87,7 +88,7 @@ impl Replica {
                 if matches!(self.containers[&no].scan(), Scan::No | Scan::Fill) {
                     self.set_scan(no, Scan::Fill)?;
                 }
-                Ok(vec![])
+                Ok(rows)
             }
         }
     }
@@ -121,6 +122,7 @@ impl Replica {
             if let Some(state) = self.containers.get_mut(&no) {
                 state.columns = description.columns().map(binding).collect();
             }
+            self.take_unkept(no, &description)?;
             made.insert(no);
         }
         self.note_schema()?;
@@ -131,8 +133,29 @@ impl Replica {
         let mut rows = vec![];
         for no in made {
             rows.extend(self.rows_of_new_table(no)?);
+            self.look_at_children(no)?;
         }
         Ok(rows)
+    }
+
+    /// Has the rows of tables that refer to one that was made looked at again: their parents are expected there now.
+    fn look_at_children(&mut self, no: i64) -> Result<(), ReplicaError> {
+        self.exempt_children(no)?;
+        let table = self.containers[&no].table.clone();
+        for child in self.containers.children_of(&table).collect::<Vec<_>>() {
+            let is_settled = child != no && self.containers[&child].scan() == Scan::No;
+            let Some(user) = self.user_table(child)?.filter(|_| is_settled) else { continue };
+            let mut orphans = 0;
+            for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
+                if foreign.parent_table.eq_ignore_ascii_case(&table) {
+                    orphans += self.orphans_of(&user, foreign)?.len();
+                }
+            }
+            if orphans > 0 {
+                self.set_scan(child, Scan::Fill)?;
+            }
+        }
+        Ok(())
     }
 
     /// The rows that came before their table, if they are few; else they come into it bit by bit.

@@ -78,6 +78,7 @@ impl ContainerState {
         conn: &Connection,
         kinds: &Kinds,
         clauses: &Clauses,
+        unkept: &BTreeSet<String>,
     ) -> Result<Option<(UserTable, Vec<ColumnBinding>)>, StoreError> {
         if !self.has_table() || !kinds.has(&self.table) {
             return Ok(None);
@@ -94,6 +95,14 @@ impl ContainerState {
             if let Some(binding) = columns.iter().find(|b| b.name == column.name) {
                 column.merge = binding.merge;
             }
+        }
+        for foreign in &mut table.foreign_keys {
+            let key = |n: &usize| {
+                let name = &table.columns[*n].name;
+                columns.iter().find(|b| b.name == *name).map_or(name.as_str(), |b| b.key.as_str())
+            };
+            let names: Vec<_> = foreign.columns.iter().map(key).collect();
+            foreign.kept = !unkept.contains(&names.join(SEPARATOR));
         }
         let key =
             |name: &str| columns.iter().find(|b| b.name == name).map_or(name.to_owned(), |b| b.key.clone());
@@ -178,6 +187,7 @@ impl Replica {
         for state in read_containers(conn)? {
             self.containers.insert(state);
         }
+        self.unkept = super::kept::read(&self.conn)?;
         let integer_keys = |no| self.containers.get(&no).map(|c| c.integer_keys);
         self.unsettled = holds::unsettled(&self.conn, integer_keys)?;
         Ok(())
@@ -325,15 +335,17 @@ impl Replica {
         if let Some(known) = state.user.get() {
             return Ok(known.clone());
         }
-        let user =
-            state.look_at_table(&self.conn, self.kinds()?, self.clauses()?)?.map(|(user, _)| Arc::new(user));
+        let user = state
+            .look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?
+            .map(|(user, _)| Arc::new(user));
         Ok(state.user.get_or_init(|| user).clone())
     }
 
     /// Reads how the user's table looks now, and keeps what follows from it. Call it in a transaction.
     pub(crate) fn read_user_table(&mut self, no: i64) -> Result<(), ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(()) };
-        let (user, columns) = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?)?.unzip();
+        let (user, columns) =
+            state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?.unzip();
         if let Some(columns) = &columns {
             store_columns(&self.conn, no, columns)?;
         }
@@ -489,6 +501,9 @@ impl Replica {
                 "acknowledged",
                 "held",
                 "claims",
+                "unkept",
+                "exempt",
+                "accepted",
                 "refused",
                 "unsettled",
                 "checks",

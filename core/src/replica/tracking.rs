@@ -69,7 +69,10 @@ impl Replica {
         let no = self.add_container(&name, integer_keys, columns, Scan::Meet)?;
         self.set_prefer_local(no, prefer_local)?;
         self.read_user_table(no)?;
-        Ok((no, schema::warnings(&self.conn, &table)?))
+        let mut warnings = schema::warnings(&self.conn, &table)?;
+        warnings.extend(self.find_unkept(no)?);
+        self.exempt_children(no)?;
+        Ok((no, warnings))
     }
 
     /// Ends tracking tables: their rows stay, all that was added for them goes.

@@ -74,17 +74,17 @@ impl Clauses {
         found
     }
 
-    /// Returns the trigger that raises a message on a table, if there is just one that has it as a literal; without a
-    /// message, the one with RAISE(IGNORE).
-    pub(crate) fn raising(&self, table: &str, message: Option<&str>) -> Option<&str> {
+    /// Returns the triggers on a table that have a message as a literal; without a message, those with RAISE(IGNORE).
+    /// Joined by "or", None if there are none.
+    pub(crate) fn raising(&self, table: &str, message: Option<&str>) -> Option<String> {
         let literal = message.map(|m| format!("'{}'", m.replace('\'', "''")));
         let raises = |trigger: &&AppTrigger| match &literal {
             Some(literal) => tokens(&trigger.sql).any(|token| token == literal),
             None => has_words(&trigger.sql, &["RAISE", "(", "IGNORE", ")"]),
         };
-        let mut found = self.triggers_on(table).iter().filter(raises);
-        let first = found.next()?;
-        found.next().is_none().then_some(first.name.as_str())
+        let found = self.triggers_on(table).iter().filter(raises).map(|t| t.name.as_str());
+        let found: Vec<_> = found.collect();
+        (!found.is_empty()).then(|| found.join(" or "))
     }
 }
 
@@ -142,8 +142,8 @@ mod tests {
              CREATE TRIGGER one BEFORE INSERT ON t BEGIN SELECT RAISE(ABORT, 'it''s bad') FROM \"Other One\"; END;
              CREATE TRIGGER two BEFORE INSERT ON t BEGIN SELECT RAISE(IGNORE) WHERE NEW.a IN v; END",
         );
-        assert_eq!(clauses.raising("T", Some("it's bad")), Some("one"));
-        assert_eq!(clauses.raising("t", None), Some("two"));
+        assert_eq!(clauses.raising("T", Some("it's bad")), Some("one".into()));
+        assert_eq!(clauses.raising("t", None), Some("two".into()));
         assert_eq!(clauses.raising("t", Some("other")), None);
         let mentioned = clauses.mentioned_on("t");
         assert!(["t", "other one", "v", "deep"].iter().all(|name| mentioned.contains(*name)));

@@ -48,12 +48,8 @@ pub(crate) fn hold(
 ) -> Result<(), StoreError> {
     release(conn, container, key)?;
     let key = key_bytes(key);
-    conn.prepare_cached("INSERT INTO piecewise_held VALUES (?, ?, ?, ?)")?.execute(params![
-        container,
-        key,
-        kind as i64,
-        cause
-    ])?;
+    conn.prepare_cached("INSERT INTO piecewise_held(container, key, kind, cause) VALUES (?, ?, ?, ?)")?
+        .execute(params![container, key, kind as i64, cause])?;
     let mut stmt = conn.prepare_cached("INSERT OR IGNORE INTO piecewise_claims VALUES (?, ?, ?)")?;
     for claim in claims {
         stmt.execute(params![container, claim, key])?;
@@ -79,6 +75,42 @@ pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Op
     let mut stmt = conn.prepare_cached("SELECT kind FROM piecewise_held WHERE container = ? AND key = ?")?;
     let kind = stmt.query_row(params![container, key_bytes(key)], |row| row.get(0)).optional()?;
     Ok(kind.map(HoldKind::from_code))
+}
+
+/// Notes the rank of a row that is held for a UNIQUE value.
+pub(crate) fn set_rank(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    rank: &[u8],
+) -> Result<(), StoreError> {
+    let mut stmt =
+        conn.prepare_cached("UPDATE piecewise_held SET rank = ? WHERE container = ? AND key = ?")?;
+    stmt.execute(params![rank, container, key_bytes(key)])?;
+    Ok(())
+}
+
+/// Whether any held row has this claim.
+pub(crate) fn any_claimant(conn: &Connection, container: i64, claim: &Claim) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_claims WHERE container = ? AND claim = ? LIMIT 1";
+    Ok(conn.prepare_cached(sql)?.exists(params![container, claim])?)
+}
+
+/// Rows with this claim that are held for a UNIQUE value although they rank before another, or whose rank is not known.
+pub(crate) fn earlier_claimants(
+    conn: &Connection,
+    container: i64,
+    claim: &Claim,
+    rank: &[u8],
+    integer_keys: bool,
+) -> Result<Vec<RowKey>, StoreError> {
+    let mut stmt = conn.prepare_cached(
+        "SELECT key FROM piecewise_claims c WHERE container = ?1 AND claim = ?2 AND EXISTS
+           (SELECT 1 FROM piecewise_held h WHERE h.container = ?1 AND h.key = c.key AND h.kind = 1
+             AND (h.rank IS NULL OR h.rank <= ?3))",
+    )?;
+    let keys = stmt.query_map(params![container, claim, rank], |row| row.get::<_, Vec<u8>>(0))?;
+    keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
 }
 
 /// The claims of a held row.
@@ -170,6 +202,42 @@ pub(crate) fn all(
         Ok((key_from_bytes(&key, integer_keys)?, cause))
     })
     .collect()
+}
+
+/// Notes that a row stays in its table although the parent with this claim is missing.
+pub(crate) fn exempt(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    claim: &Claim,
+) -> Result<(), StoreError> {
+    let mut stmt = conn.prepare_cached("INSERT OR IGNORE INTO piecewise_exempt VALUES (?, ?, ?)")?;
+    stmt.execute(params![container, claim, key_bytes(key)])?;
+    Ok(())
+}
+
+/// Whether a row stays in its table although the parent with this claim is missing.
+pub(crate) fn is_exempt(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    claim: &Claim,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_exempt WHERE container = ? AND claim = ? AND key = ?";
+    Ok(conn.prepare_cached(sql)?.exists(params![container, claim, key_bytes(key)])?)
+}
+
+/// Whether any row of a container stays in its table although a parent is missing.
+pub(crate) fn any_exempt(conn: &Connection, container: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_exempt WHERE container = ? LIMIT 1";
+    Ok(conn.prepare_cached(sql)?.exists([container])?)
+}
+
+/// A parent with this claim has come: should it go again, its children are as any others.
+pub(crate) fn end_exemptions(conn: &Connection, container: i64, claim: &Claim) -> Result<(), StoreError> {
+    let mut stmt = conn.prepare_cached("DELETE FROM piecewise_exempt WHERE container = ? AND claim = ?")?;
+    stmt.execute(params![container, claim])?;
+    Ok(())
 }
 
 /// The next held rows of a container after a key, in the order of their bytes, with their causes.

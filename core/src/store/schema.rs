@@ -414,6 +414,7 @@ fn read_foreign_keys(
                 parent_columns: vec![],
                 on_delete: row.get(4)?,
                 on_update: row.get(5)?,
+                kept: true,
             };
             found.push((id, foreign));
         }
