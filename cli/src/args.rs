@@ -8,9 +8,11 @@ use std::path::PathBuf;
 /// Your programs go on using the files as before; `watch` or `sync` exchanges what changed.
 #[derive(Debug, Parser)]
 #[command(name = "piecewise", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done · 1 failed · 2 wrong arguments · 3 server not reachable · \
+#[command(
+    after_help = "Exit codes: 0 done, every table in sync · 1 failed, or a table is stopped · 2 wrong arguments · 3 server not reachable · \
 4 not granted · 5 file locked, damaged or not writable · 6 `compare` found differences · \
-7 the server takes nothing in, or no more · 8 `wait`: the time is up · 9 `check` found rows that it could not heal")]
+7 the server takes nothing in, or no more · 8 `wait`: the time is up · 9 `check` found rows that it could not heal"
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -29,6 +31,9 @@ pub(crate) enum Command {
     /// Let tables of a file take part in sync.
     Track(TrackArgs),
     /// End that for tables; their rows stay, everything that was added goes.
+    ///
+    /// Held rows are put back where constraints let them. If some cannot be, they are listed and nothing is done, unless
+    /// --leave-held names a file for them.
     Untrack(TablesArgs),
     /// Exchange what changed with the server, once.
     ///
@@ -173,6 +178,10 @@ pub(crate) struct TablesArgs {
     /// Every tracked table.
     #[arg(long, conflicts_with = "tables")]
     pub(crate) all: bool,
+    /// Write held rows that cannot be put back into their tables to this new file, as JSON; without it they are listed, and
+    /// nothing is done.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) leave_held: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -43,7 +43,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Untrack(args) => command::track::untrack(&args),
         Command::Sync(args) => return command::sync::sync(&args),
         Command::Watch(args) => command::sync::watch(&args.sync, args.check_percent),
-        Command::Status(args) => command::status::run(&args),
+        Command::Status(args) => return command::status::run(&args),
         Command::Check(args) => return command::check::run(&args),
         Command::Wait(args) => command::wait::run(&args),
         Command::Admin(args) => command::admin::run(&args),

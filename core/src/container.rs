@@ -16,7 +16,7 @@ use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Seq, Timestamp};
 use crate::key::RowKey;
 use crate::message::{Accepted, Cursor, Have, Heard, Message, Refusal, RefusalReason, Segments};
-use crate::replica::{Replica, ReplicaError, Scan};
+use crate::replica::{Replica, ReplicaError, Scan, StopKind};
 use crate::row;
 use crate::segment::{Segment, SegmentError, claimed_len};
 use crate::session::{Role, Session};
@@ -326,7 +326,7 @@ impl<'r> Container<'r> {
             Role::Initiator => true,
         };
         let (mut stored, mut refusals) = (vec![], vec![]);
-        let received = self.replica.transaction_again(|r| {
+        let received = self.replica.transaction_apart(|r| {
             r.capture_all(now)?;
             stored.clear();
             refusals.clear();
@@ -437,7 +437,7 @@ impl<'r> Container<'r> {
             return Err(SyncError::Protocol { what: "a client refused a segment" });
         }
         let no = self.no;
-        let (refused, places) = self.replica.transaction_again(|r| {
+        let (refused, places) = self.replica.transaction_apart(|r| {
             r.capture_all(session.now)?;
             r.withdraw(no, refusals, session.now)
         })?;
@@ -504,7 +504,7 @@ impl<'r> Container<'r> {
         session.behind = !mine;
         if mine && state.scan() == Scan::Meet {
             let (no, now) = (self.no, session.now);
-            self.replica.transaction(|r| {
+            self.replica.transaction_apart(|r| {
                 r.set_scan(no, Scan::Join)?;
                 // The description comes before all rows in the feed, so that the table is there for them.
                 r.describe(no, r.corrected(now))
@@ -513,7 +513,7 @@ impl<'r> Container<'r> {
         }
         let quiet = session.repair.is_none() && session.outbox.is_empty() && session.wanted.is_empty();
         let current = said.tip == state.feed.tip && said.cursors.first() == session.cursors.first();
-        let done = session.after_repair.is_none() && state.scan() == Scan::No;
+        let done = session.after_repair.is_none() && (state.scan() == Scan::No || state.is_halted());
         if !(mine && theirs && quiet && current && done) {
             session.level = false;
             return Ok(());
@@ -597,7 +597,7 @@ impl Replica {
         let view = document.evaluate();
         // What waits has its effect when nobody judges it.
         let counts = !view.void.contains_key(&hash) && !view.waiting.contains(&hash);
-        let allowed = counts && !ends && !changed && added.iter().all(|key| description::is_growth(key));
+        let allowed = counts && !ends && !changed && added.iter().all(|key| description::may_be_added(key));
         Ok((!allowed).then_some(RefusalReason::NeedsAdmin))
     }
 
@@ -619,7 +619,8 @@ impl Replica {
                 || !self.is_described_by(no, segment)?);
         let with_triggers = self.containers.any_triggers();
         self.quietly(|r| {
-            let mut taken = r.take_in(no, segment, origin, !keeps)?;
+            let taken = r.take_in(no, segment, origin, !keeps);
+            let mut taken = taken.map_err(|e| e.of_table(r, no, StopKind::NotApplied))?;
             received.rows += taken.rows;
             received.segments += u64::from(taken.is_new);
             if taken.description {

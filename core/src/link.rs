@@ -9,7 +9,9 @@
 //!   1 attached  responder: 1 digests are equal, or 0: containers follow, or 2: it asks for the list
 //!   2 containers  responder: last u8 · n LEB128 · n times (name · integer keys u8 · access u8 · root digest 32)
 //!   3 message   container id 32 · message
-//!   4 denied    responder: empty: the database; or container id 32 · 0 not granted, 1 quota, 2 intake stopped
+//!   4 denied    responder: empty: the database; or container id 32 · 0 not granted, 1 quota, 2 intake stopped,
+//!               3 it cannot take part with it now · why bytes
+//!               · nothing, or the name bytes of the container that has this table in other capitals
 //!   5 open      n LEB128 · n times as in containers: containers that the other side may not know
 //!   6 ask, 7 rows   see `compare`
 //!   8 receipt   initiator: container id 32 · cursor · signature 64, see `supervisor_log`
@@ -24,6 +26,7 @@
 
 mod attach;
 mod comparing;
+mod failing;
 mod incoming;
 mod intake;
 mod known;
@@ -162,6 +165,10 @@ pub struct Link {
     unsure: BTreeSet<i64>,
     /// Containers that the peer does not open.
     denied: BTreeMap<i64, Denial>,
+    /// Those of them that the peer has under names in other capitals.
+    known_as: BTreeMap<i64, String>,
+    /// Errors of containers whose sessions ended, until they are asked for.
+    failures: Vec<LinkError>,
     /// Containers with something to say, perhaps: tables that others refer to come before those.
     ready: BTreeSet<(u32, i64)>,
     outbox: VecDeque<Vec<u8>>,
@@ -240,6 +247,8 @@ impl Link {
             known: BTreeSet::new(),
             unsure: BTreeSet::new(),
             denied: BTreeMap::new(),
+            known_as: BTreeMap::new(),
+            failures: vec![],
             ready: BTreeSet::new(),
             outbox: VecDeque::new(),
             seen: replica.changed_end(),
@@ -272,6 +281,7 @@ impl Link {
         now: Timestamp,
     ) -> Result<Received, LinkError> {
         self.heard = true;
+        replica.clock = now;
         let frame = match frame.content {
             Content::Message(message) => {
                 let (container, message) = message?;
@@ -308,6 +318,7 @@ impl Link {
         replica: &mut Replica,
         now: Timestamp,
     ) -> Result<Option<Arc<[u8]>>, LinkError> {
+        replica.clock = now;
         if let Some(frame) = self.outbox.pop_front() {
             return Ok(Some(frame.into()));
         }
@@ -345,6 +356,10 @@ impl Link {
                 Some(frame) => return Ok(Some(frame)),
                 None => {
                     self.ready.remove(&place);
+                    // It may have ended, and its peer is to know.
+                    if let Some(frame) = self.outbox.pop_front() {
+                        return Ok(Some(frame.into()));
+                    }
                 }
             }
         }
@@ -392,7 +407,15 @@ impl Link {
         }
         let session = self.session(no, now);
         let received = replica.container(&id).map(|mut c| c.receive(session, message)).transpose();
+        let received = match received {
+            Err(error) if self.is_of_container(&error) => {
+                self.fail(replica, no, error)?;
+                return Ok(Received::default());
+            }
+            received => received,
+        };
         self.note_level(no);
+        self.note_in_sync(replica, no)?;
         self.note_unmade(replica, no);
         self.owes_receipt |=
             !self.is_responder() && received.as_ref().is_ok_and(|r| r.is_some_and(|r| r.segments > 0));
@@ -439,8 +462,15 @@ impl Link {
         let message = replica.container(&id).map(|mut c| c.next_message(session)).transpose();
         let (rows, segments) = (session.sent_rows - before.0, session.sent_segments - before.1);
         self.sent = (self.sent.0 + rows, self.sent.1 + segments);
+        let message = match message {
+            Err(error) if self.is_of_container(&error) => {
+                self.fail(replica, no, error)?;
+                return Ok(None);
+            }
+            message => message.map_err(|source| sync_error(replica, no, source))?.flatten(),
+        };
         self.note_level(no);
-        let message = message.map_err(|source| sync_error(replica, no, source))?.flatten();
+        self.note_in_sync(replica, no)?;
         Ok(message.map(|message| replica.fan_out.frame(&message, || encode(&id, &message))))
     }
 

@@ -27,7 +27,7 @@ pub(crate) use writing::Stumbles;
 use crate::change::Action;
 use crate::document::View;
 use crate::key::RowKey;
-use crate::replica::{Replica, ReplicaError, Scan};
+use crate::replica::{Replica, ReplicaError, Scan, StopKind};
 use crate::row;
 use crate::store::documents;
 use crate::store::holds::{self, HoldKind};
@@ -112,7 +112,8 @@ impl Replica {
         rows.into_iter().for_each(|(no, key)| queue.push(no, key));
         loop {
             while let Some((no, key)) = queue.pop() {
-                self.settle_row(no, key, &mut queue)?;
+                let settled = self.settle_row(no, key, &mut queue);
+                settled.map_err(|e| e.of_table(self, no, StopKind::NotApplied))?;
             }
             if queue.parentless.is_empty() || !self.find_circles(&mut queue)? {
                 return Ok(());

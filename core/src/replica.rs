@@ -3,6 +3,7 @@
 //! It knows the file's containers and lends them out; it owns the connection and the one way to change the
 //! file, a transaction after which memory and disk agree. One thread uses it at a time.
 
+pub(crate) mod columns;
 mod containers;
 mod evict;
 mod following;
@@ -12,6 +13,7 @@ mod refusals;
 mod registry;
 mod relations;
 pub(crate) mod standing;
+mod stops;
 mod supervised;
 mod talks;
 mod tracking;
@@ -25,6 +27,7 @@ pub use reading::{
 };
 pub use registry::{Binding, Follow};
 pub use standing::Standing;
+pub use stops::{StopKind, StopNews, Stopped};
 pub use talks::{Overview, OverviewOf, Talk, Waiting};
 pub use tracking::TrackOptions;
 
@@ -123,6 +126,26 @@ pub enum ReplicaError {
         /// What was looked for.
         what: String,
     },
+    /// Something that concerns one table; all others can go on.
+    #[error("table {table}: {why}")]
+    Table {
+        /// The container's number in this file.
+        no: i64,
+        /// The table.
+        table: String,
+        /// What kind of stop it is.
+        kind: StopKind,
+        /// The cause in words.
+        why: String,
+        /// The error.
+        source: Box<StoreError>,
+    },
+    /// Rows that are held, and would be in no table.
+    #[error("{} held and in no table", rows_are(.rows.len()))]
+    Held {
+        /// The rows.
+        rows: Vec<HeldRow>,
+    },
     /// A trigger of the application ended the transaction that brought a row. The row is held from then on, so the same
     /// work can be done again.
     #[error("row {key} of table {table} cannot be brought in: {cause}")]
@@ -153,6 +176,7 @@ impl ReplicaError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::Table { source, .. } => source.hint(),
             Self::NotBound => Some("run `piecewise track FILE TABLE --as DATABASE`".into()),
             Self::AlreadyBound { database } => {
                 Some(format!("use `--as {database}`, or another file; a file belongs to one database"))
@@ -160,6 +184,9 @@ impl ReplicaError {
             Self::Refused(refusal) => refusal.hint(),
             Self::NotTracked { table } => Some(format!("run `piecewise track FILE {table}`")),
             Self::BadMerge { .. } => Some("leave the column out; of two edits the later then shows".into()),
+            Self::Held { .. } => Some(
+                "make room for them, such as by another value; or `piecewise untrack … --leave-held FILE.json` keeps them in a new file".into(),
+            ),
             Self::NotFound { .. } | Self::BadName { .. } => {
                 Some("check the spelling, also of capital letters".into())
             }
@@ -210,12 +237,25 @@ pub struct Replica {
     /// Servers, besides the one it belongs to, whose acceptance counts.
     trusted: Vec<PeerId>,
     clock_offset_ms: i64,
+    /// What is to be told of stops: of this transaction, and of those before.
+    stops_to_tell: Vec<StopNews>,
+    stop_news: Vec<StopNews>,
+    /// Whether stops that may have passed are still to be looked at after the start.
+    retries_stopped: bool,
+    /// Whether tables that could not be made are to be tried again.
+    pub(crate) makes_again: bool,
+    /// All entries of the log up to here are of containers that cannot be captured now.
+    pub(crate) log_from: i64,
     /// The time as a caller told it last.
     pub(crate) clock: Timestamp,
     /// Of a server: when it accepted the last segment of each container.
     pub(crate) last_accepted: HashMap<i64, Timestamp>,
     /// Captured rows whose constraints are still to be looked at.
     pub(crate) unsettled: Vec<(i64, crate::key::RowKey)>,
+    /// Containers whose tables changed since their descriptions were looked at.
+    pub(crate) undescribed: BTreeSet<i64>,
+    /// Tables with rows that a scan put back, and how many, until they are told of.
+    pub(crate) restored: BTreeMap<String, u64>,
     /// Lists of containers that peers follow, by their digests, as they were told last.
     pub(crate) followed: VecDeque<([u8; 32], BTreeSet<ContainerId>)>,
     touched: BTreeSet<i64>,
@@ -302,9 +342,16 @@ impl Replica {
             is_server: false,
             trusted: vec![],
             clock_offset_ms: 0,
+            stops_to_tell: vec![],
+            stop_news: vec![],
+            retries_stopped: true,
+            makes_again: false,
+            log_from: 0,
             clock: Timestamp(0),
             last_accepted: HashMap::new(),
             unsettled: vec![],
+            undescribed: BTreeSet::new(),
+            restored: BTreeMap::new(),
             followed: VecDeque::new(),
             touched: BTreeSet::new(),
             changes: Changes::default(),
@@ -386,6 +433,7 @@ impl Replica {
 
     /// How far the server's clock is ahead of ours, learnt at the handshake. Writes nothing unless it has moved.
     pub fn set_clock_offset(&mut self, server: Timestamp, here: Timestamp) -> Result<(), ReplicaError> {
+        self.clock = here;
         let offset = server.0 as i64 - here.0 as i64;
         self.clock_offset_ms = offset;
         if self.binding.is_none() {
@@ -434,6 +482,10 @@ impl Replica {
         let touched = std::mem::take(&mut self.touched);
         match done {
             Ok(value) => {
+                for news in std::mem::take(&mut self.stops_to_tell) {
+                    self.stop_news.retain(|old| old.table != news.table);
+                    self.stop_news.push(news);
+                }
                 self.stumbles.batch_is_done();
                 self.forget_roots(&touched);
                 touched.into_iter().for_each(|no| self.note_changed(no));
@@ -443,6 +495,7 @@ impl Replica {
                 if !self.conn.is_autocommit() {
                     self.conn.execute_batch("ROLLBACK")?;
                 }
+                self.stops_to_tell.clear();
                 self.history.clear();
                 self.reload()?;
                 self.retries.restore(due);
@@ -524,6 +577,11 @@ impl Replica {
         self.containers.scanning().next().is_some() || self.retries.any()
     }
 
+    /// Tables with rows that were gone while no trigger saw it, and were put back; how many. Each is told once.
+    pub fn take_restored(&mut self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut self.restored)
+    }
+
     /// Marks a container whose feed changed in this transaction.
     pub(crate) fn touch(&mut self, no: i64) {
         self.touched.insert(no);
@@ -577,6 +635,10 @@ impl Replica {
         self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
         Ok(())
     }
+}
+
+fn rows_are(rows: usize) -> String {
+    if rows == 1 { "1 row is".into() } else { format!("{rows} rows are") }
 }
 
 /// A stream of bytes that cannot be guessed, from one seed.

@@ -257,6 +257,7 @@ impl Worker {
             self.look_at_disk();
             self.check();
             self.pump();
+            self.tell_of_stops();
             if self.log_told.elapsed() >= LOG_EVERY {
                 self.tell_log();
             }
@@ -414,6 +415,9 @@ impl Worker {
         let received =
             self.turns.take(&mut self.replica, |replica| link.receive(replica, frame, crate::now()));
         attached.stand_in(&mut self.line, id);
+        for error in attached.link.take_failures() {
+            report_failure(&self.name, &attached.peer, &error);
+        }
         self.meter.received(bytes, received.as_ref().unwrap_or(&Received::default()), started.elapsed());
         match received {
             Ok(received) if received.segments > 0 => tracing::debug!(
@@ -514,6 +518,22 @@ impl Worker {
         }
     }
 
+    /// Says which tables stopped, and which go on.
+    fn tell_of_stops(&mut self) {
+        for news in self.replica.take_stop_news() {
+            let (database, table) = (&self.name, news.table);
+            match news.stopped {
+                Some(stopped) => tracing::warn!(
+                    database,
+                    table,
+                    cause = stopped.why,
+                    "a table is stopped; all others go on"
+                ),
+                None => tracing::info!(database, table, "a table goes on"),
+            }
+        }
+    }
+
     /// Once a table has changed, all links may have something to say, and those at rest attach anew.
     fn notice_changes(&mut self) {
         let end = self.replica.changed_end();
@@ -538,7 +558,11 @@ impl Worker {
             let Some(attached) = self.links.get_mut(&id) else { continue };
             attached.in_line = false;
             let Some(place) = attached.outbox.place() else { continue };
-            match attached.link.next_frame(&mut self.replica, crate::now()) {
+            let frame = attached.link.next_frame(&mut self.replica, crate::now());
+            for error in attached.link.take_failures() {
+                report_failure(&self.name, &attached.peer, &error);
+            }
+            match frame {
                 Ok(Some(frame)) => {
                     self.meter.sent(frame.len(), attached.link.take_sent());
                     place.send(Outgoing::Frame(id.1, frame));
@@ -582,6 +606,15 @@ impl Attached {
 
 fn report(database: &str, peer: &PeerId, error: &LinkError) {
     tracing::warn!(database, peer = peer.short(), error = chain(error), "link ended");
+}
+
+fn report_failure(database: &str, peer: &PeerId, error: &LinkError) {
+    tracing::warn!(
+        database,
+        peer = peer.short(),
+        error = chain(error),
+        "a table is not synced with this peer"
+    );
 }
 
 /// An error with all its causes.

@@ -43,6 +43,7 @@ pub(crate) struct Metrics {
     counts: Counts,
     gauges: Gauges,
     held: Family<Label, Gauge>,
+    stopped: Family<Label, Gauge>,
     capture: Histogram,
     apply: Histogram,
     databases: Mutex<HashMap<String, Arc<Meter>>>,
@@ -184,6 +185,7 @@ impl Default for Metrics {
             handshakes_failed: Family::default(),
             hits: Hits::default(),
             held: Family::default(),
+            stopped: Family::default(),
             capture: seconds(),
             apply: seconds(),
             databases: Mutex::default(),
@@ -220,6 +222,11 @@ impl Default for Metrics {
             c.check_found_rows.clone(),
         );
         r.register("held_rows", "Rows held, by database, of those open", metrics.held.clone());
+        r.register(
+            "stopped_tables",
+            "Tables that cannot take part now, by database",
+            metrics.stopped.clone(),
+        );
         r.register("capture_seconds", "Time of a capture that found rows", metrics.capture.clone());
         r.register("apply_seconds", "Time to take in a frame with segments", metrics.apply.clone());
         let gauges: [(&str, &str, &Gauge); 16] = [
@@ -347,10 +354,13 @@ pub(crate) async fn render(server: &Server) -> String {
     g.disk_reserve.set(i64::try_from(disk.reserve()).unwrap_or(i64::MAX));
     g.intake_stopped.set(i64::from(disk.stop().is_some()));
     metrics.held.clear();
+    metrics.stopped.clear();
     for report in &reports {
         let held: u64 = report.containers.iter().map(|c| c.held).sum();
         let name = if metrics.meter(&report.database).named { &report.database } else { OTHER };
         metrics.held.get_or_create(&label("database", name)).inc_by(held as i64);
+        let stopped = report.containers.iter().filter(|c| c.stopped.is_some()).count();
+        metrics.stopped.get_or_create(&label("database", name)).inc_by(stopped as i64);
     }
     let mut text = String::new();
     encode(&mut text, &metrics.registry).expect("text takes any text");

@@ -16,6 +16,7 @@ use hyper::header::{AUTHORIZATION, COOKIE};
 use hyper::{Method, Request, StatusCode};
 use piecewise_core::grant::{Access, Grant};
 use piecewise_core::id::PeerId;
+use piecewise_core::replica::Stopped;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
@@ -100,7 +101,8 @@ async fn figures(server: &Server, grants: &[Grant]) -> Result<Value, crate::supe
     // Those that are in use come first, and then those where something is held.
     let mut listed: Vec<_> = reports.iter().collect();
     listed.sort_by_key(|report| {
-        (report.failed.is_none(), report.at_rest, report.containers.iter().all(|c| c.held == 0))
+        let quiet = report.containers.iter().all(|c| c.held == 0 && c.stopped.is_none());
+        (report.failed.is_none(), report.at_rest, quiet)
     });
     listed.truncate(LISTED_MAX);
     Ok(json!({
@@ -135,6 +137,7 @@ fn totals(server: &Server, reports: &[Report], grants: &[Grant]) -> Value {
         "databases": reports.len(),
         "at_rest": reports.iter().filter(|report| report.at_rest).count(),
         "held": reports.iter().flat_map(|report| &report.containers).map(|c| c.held).sum::<u64>(),
+        "stopped": reports.iter().flat_map(|r| &r.containers).filter(|c| c.stopped.is_some()).count(),
         "cannot_be_opened": reports.iter().filter(|report| report.failed.is_some()).count(),
         "counts": (!meters.is_empty()).then(|| json!({
             "rows": sum(|m| m.received_rows.get() + m.sent_rows.get()),
@@ -144,13 +147,18 @@ fn totals(server: &Server, reports: &[Report], grants: &[Grant]) -> Value {
     })
 }
 
+/// Why a table is stopped, and since when.
+fn stopped(stopped: &Stopped) -> Value {
+    json!({ "cause": stopped.kind.name(), "words": stopped.why, "since_ms": stopped.since.0 })
+}
+
 fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
     let listed = report.containers.iter().take(LISTED_MAX);
     let containers: Vec<_> =
         listed
             .map(|c| {
                 json!({ "name": c.name, "segments": c.segments, "held": c.held, "checked_ms": c.checked.map(|t| t.0),
-                        "check_found": c.found, "check_unhealed": c.unhealed })
+                        "check_found": c.found, "check_unhealed": c.unhealed, "stopped": c.stopped.as_ref().map(stopped) })
             })
             .collect();
     // Counts of the whole database are for those alone who may see all of it.
@@ -161,6 +169,7 @@ fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
         "containers": containers,
         "segments": report.containers.iter().map(|c| c.segments).sum::<u64>(),
         "held": report.containers.iter().map(|c| c.held).sum::<u64>(),
+        "stopped": report.containers.iter().filter(|c| c.stopped.is_some()).count(),
         "checked_ms": report.containers.iter().map(|c| c.checked).min().flatten().map(|t| t.0),
         "check_found": report.containers.iter().map(|c| c.found).sum::<u64>(),
         "check_unhealed": report.containers.iter().map(|c| c.unhealed).sum::<u64>(),

@@ -104,6 +104,12 @@ function throughput(seen) {
   return result;
 }
 
+function state(d) {
+  if (d.cannot_be_opened) return ` cannot be opened: ${d.cannot_be_opened}`;
+  if (d.stopped) return ` ${plural(d.stopped, 'table', 'tables').join(' ')} stopped`;
+  return d.at_rest ? ' at rest' : '';
+}
+
 function showTiles(seen) {
   const { disk, log, totals } = seen;
   const connected = seen.peers.filter(p => p.connected).length;
@@ -160,7 +166,7 @@ function showDatabase(d, now_ms) {
   }
   const { made, body, more, rows } = databases.get(d.name);
   const facts = [
-    element('span', { className: 'name' }, d.name, element('small', { className: 'soft', textContent: d.cannot_be_opened ? ` cannot be opened: ${d.cannot_be_opened}` : d.at_rest ? ' at rest' : '' })),
+    element('span', { className: 'name' }, d.name, element('small', { className: 'soft', textContent: state(d) })),
     fact(...plural(d.tables, 'table', 'tables')),
     fact(...plural(d.segments, 'segment', 'segments')),
     fact(...plural(d.connected, 'connected', 'connected')),
@@ -181,6 +187,8 @@ function showDatabase(d, now_ms) {
     write(cells[1], number.format(c.segments));
     write(cells[2], number.format(c.held));
     cells[2].classList.toggle('alert', c.held > 0);
+    write(cells[0], c.name.slice(d.name.length + 1) + (c.stopped ? ` · stopped: ${c.stopped.words}` : ''));
+    cells[0].classList.toggle('alert', Boolean(c.stopped));
   }
   write(more, d.tables > d.containers.length ? `and ${number.format(d.tables - d.containers.length)} more` : '');
   return made;

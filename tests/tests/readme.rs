@@ -14,8 +14,9 @@ fn the_first_block_shows_the_row_on_the_other_device() {
     let server = binary("piecewise-server");
     let path = std::env::var("PATH").unwrap_or_default();
     let bin = server.parent().expect("a folder").display();
-    let output = Command::new("bash")
-        .arg("-c")
+    // A time limit: a block that waits without an end must fail here.
+    let output = Command::new("timeout")
+        .args(["120", "bash", "-c"])
         .arg(format!("set -eu; trap 'kill $(jobs -p)' EXIT\n{block}"))
         .current_dir(folder.path())
         .env("PATH", format!("{bin}:{path}"))

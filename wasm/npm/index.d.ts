@@ -76,6 +76,13 @@ export interface OpenOptions {
   transactionIdleMs?: number;
 }
 
+/** Why a table cannot take part now, and since when: milliseconds since 1970. */
+export interface Stopped {
+  cause: 'missing' | 'unfit' | 'key' | 'not_writable' | 'not_captured' | 'not_applied' | 'description' | 'not_made' | 'not_synced' | 'at_server' | 'not_granted' | 'over_quota';
+  words: string;
+  since: number;
+}
+
 export interface TableStatus {
   table: string;
   /** Its name on every replica: database/table. */
@@ -92,6 +99,8 @@ export interface TableStatus {
   readOnly: boolean;
   /** Whether the server's rows have been taken in. */
   met: boolean;
+  /** Why it cannot take part now; null: it can. It goes on by itself once the cause is gone. */
+  stopped: null | Stopped;
 }
 
 export interface ErrorReport { code: ErrorCode; message: string; hint?: string }

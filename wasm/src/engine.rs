@@ -224,12 +224,13 @@ impl Engine {
         counter: Vec<String>,
     ) -> Result<Vec<String>, JsValue> {
         let options = TrackOptions { text, counter, prefer_local: false };
-        Ok(self.replica.track(table, &options).map_err(Fault::from)?)
+        let notes = self.replica.track(table, &options).map_err(Fault::from)?;
+        Ok(notes.into_iter().map(|note| note.text).collect())
     }
 
     /// Ends that.
     pub fn untrack(&mut self, table: &str) -> Result<(), JsValue> {
-        Ok(self.replica.untrack(&[table.to_owned()]).map_err(Fault::from)?)
+        Ok(self.replica.untrack(&[table.to_owned()]).map(drop).map_err(Fault::from)?)
     }
 
     /// Captures what was written; whether there is more.

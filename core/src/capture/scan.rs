@@ -68,6 +68,8 @@ impl Replica {
             self.end_scan(no)?;
         } else if gone > known / DELETE_SHARE && (gone > DELETE_FEW || gone > known / 2) {
             // Not believed: the rows come back. Who meant it deletes them again, with triggers in place.
+            let table = state.table.clone();
+            *self.restored.entry(table).or_default() += gone;
             self.set_scan(no, Scan::Fill)?;
         } else {
             self.set_scan(no, Scan::Delete)?;

@@ -198,6 +198,7 @@ impl Link {
                 self.know_equal(replica);
                 // A connection may have broken between the server's commit and its word.
                 replica.acknowledge_all()?;
+                replica.note_all_sessions()?;
             }
             2 => self.tell_followed(),
             _ => {}

@@ -226,7 +226,12 @@ impl Replica {
     fn local_rival(&self, user: &UserTable, key: &RowKey, wanted: &RowValues) -> Option<RowKey> {
         let key_values = user.key_values(key).ok()?;
         for unique in user.table.unique.iter().filter(|u| u.partial.is_some()) {
-            let spelled = unique.partial.as_deref().and_then(index_terms::terms).unwrap_or_default();
+            let spelled = unique
+                .partial
+                .as_deref()
+                .and_then(index_terms::index)
+                .map(|text| text.terms)
+                .unwrap_or_default();
             let columns: Vec<_> =
                 (0..user.table.columns.len()).filter(|n| !user.table.columns[*n].generated).collect();
             let named = |n: &usize| format!("? AS {}", quote(&user.table.columns[*n].name));

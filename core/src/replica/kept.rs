@@ -8,6 +8,7 @@ use crate::description::Description;
 use crate::key::RowKey;
 use crate::store::StoreError;
 use crate::store::holds::{self, HoldKind};
+use crate::store::schema::{NoteKind, TrackNote};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +63,7 @@ impl Replica {
 
     /// Finds the foreign keys of a table for which it has rows without parents. Returns what to say of them. Call it in a
     /// transaction, once the table is known.
-    pub(super) fn find_unkept(&mut self, no: i64) -> Result<Vec<String>, ReplicaError> {
+    pub(super) fn find_unkept(&mut self, no: i64) -> Result<Vec<TrackNote>, ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(vec![]) };
         if user.table.foreign_keys.is_empty() {
             return Ok(vec![]);
@@ -75,10 +76,13 @@ impl Replica {
             }
             let names: Vec<_> =
                 foreign.columns.iter().map(|n| user.table.columns[*n].name.as_str()).collect();
-            words.push(format!(
+            let text = format!(
                 "{orphans} rows of {} refer to rows of {} that do not exist: this application does not keep the foreign key ({}), so no device does",
-                user.table.name, foreign.parent_table, names.join(", ")
-            ));
+                user.table.name,
+                foreign.parent_table,
+                names.join(", ")
+            );
+            words.push(TrackNote { kind: NoteKind::Orphans, text });
             unkept.push(names.join("\u{1f}"));
         }
         if self.add_unkept(no, unkept.into_iter())? {

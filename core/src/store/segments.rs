@@ -75,6 +75,12 @@ pub(crate) fn append(
     Ok(conn.last_insert_rowid())
 }
 
+/// The number of the last segment in the file; 0: there is none.
+pub(crate) fn last(conn: &Connection) -> Result<i64, StoreError> {
+    let sql = "SELECT coalesce(max(no), 0) FROM piecewise_segments";
+    Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
 /// The number of a segment that is here.
 pub(crate) fn find(conn: &Connection, container: i64, id: &SegmentId) -> Result<Option<i64>, StoreError> {
     let mut stmt = conn.prepare_cached("SELECT no FROM piecewise_segments WHERE container = ? AND id = ?")?;

@@ -7,7 +7,7 @@ use super::StoreError;
 use super::documents::SqlKey;
 use crate::change::Merge;
 use crate::key::RowKey;
-use crate::table::{Affinity, Collation, Default, Table, TableKey};
+use crate::table::{Affinity, Collation, Table, TableKey};
 use crate::value::{Value, ValueRef};
 use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
 use rusqlite::{CachedStatement, Connection, Row, ToSql, ffi};
@@ -147,10 +147,7 @@ impl UserTable {
             .document_columns()
             .map(|index| {
                 let column = &table.columns[index];
-                let absent = match &column.default {
-                    Default::Literal(value) => value.clone(),
-                    _ => Value::Null,
-                };
+                let absent = column.absent();
                 DocumentColumn { index, key: document_key(&column.name), merge: column.merge, absent }
             })
             .collect();
@@ -234,6 +231,42 @@ impl UserTable {
         let name = self.name();
         let sql = format!("SELECT {keys} FROM {name} WHERE {after}{not_null} ORDER BY {keys} LIMIT ?");
         Ok(conn.prepare_cached(&sql)?)
+    }
+
+    /// The last keys in key order, those without NULL.
+    pub(crate) fn last_keys(&self, conn: &Connection, limit: usize) -> Result<Vec<RowKey>, StoreError> {
+        let keys: Vec<_> = self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
+        let not_null = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
+        let order = keys.iter().map(|key| format!("{key} DESC")).collect::<Vec<_>>().join(", ");
+        let (keys, name) = (keys.join(", "), self.name());
+        let mut stmt = conn
+            .prepare(&format!("SELECT {keys} FROM {name} WHERE {not_null} ORDER BY {order} LIMIT {limit}"))?;
+        let mut rows = stmt.query([])?;
+        let mut found = vec![];
+        while let Some(row) = rows.next()? {
+            found.extend(self.row_key(row)?);
+        }
+        Ok(found)
+    }
+
+    /// Keys at even distances between the first and the last, where they are integers.
+    pub(crate) fn spread_keys(&self, conn: &Connection, count: usize) -> Result<Vec<RowKey>, StoreError> {
+        if !self.has_integer_key() {
+            return Ok(vec![]);
+        }
+        let (key, name) = (quote(&self.table.columns[self.key_columns()[0]].name), self.name());
+        let ends = format!("SELECT (SELECT min({key}) FROM {name}), (SELECT max({key}) FROM {name})");
+        let (first, last): (Option<i64>, Option<i64>) =
+            conn.query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (Some(first), Some(last)) = (first, last) else { return Ok(vec![]) };
+        let mut stmt =
+            conn.prepare(&format!("SELECT {key} FROM {name} WHERE {key} >= ? ORDER BY {key} LIMIT 1"))?;
+        let mut found = vec![];
+        for n in 0..count as i128 {
+            let from = i128::from(first) + (i128::from(last) - i128::from(first)) * n / count.max(1) as i128;
+            found.push(RowKey::Integer(stmt.query_row([from as i64], |row| row.get(0))?));
+        }
+        Ok(found)
     }
 
     /// The statement that reads rows in key order from an integer key on: the key, then the document columns.
