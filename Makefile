@@ -1,5 +1,5 @@
 # Every command we type. `make demo` shows what Piecewise does; `make test` is the whole gate, here and in CI.
-.PHONY: demo book build test fmt clippy check-core wasm unit browser docs sim bench bench-browser bench-long fuzz notices soak setup clean
+.PHONY: demo book build test fmt clippy check-core wasm unit browser docs real sim bench bench-browser bench-long fuzz notices soak setup clean
 
 CARGO ?= cargo
 
@@ -46,7 +46,12 @@ browser: ## The package and the page in a real browser
 	cd tests && node --test --test-concurrency=1 browser/*.test.mjs
 
 sim: ## Many seeds of the simulator; SEED=7 replays one, RUNS=1000 sets how many
-	SEED=$(SEED) RUNS=$(or $(RUNS),2000) $(CARGO) test -q --release -p piecewise-tests --test simulation -- --nocapture
+	SEED=$(SEED) RUNS=$(or $(RUNS),2000) $(CARGO) test -q --release -p piecewise-tests --test simulation --test hard_schemas -- --nocapture
+
+real: setup ## Real files of public packages: synced whole, edited on both sides, checked, let go as they were
+	sh tests/real.sh
+	$(CARGO) build -q --workspace
+	$(CARGO) test -q -p piecewise-tests --features real --test real_files
 
 bench: setup wasm ## Whole-process figures; writes BENCHMARKS.md
 	$(CARGO) build -q --release --workspace

@@ -16,3 +16,4 @@ pub mod pair;
 pub mod process;
 pub mod proxy;
 pub mod rng;
+pub mod schemas;
