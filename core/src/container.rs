@@ -369,7 +369,7 @@ impl<'r> Container<'r> {
         })?;
         session.refusals.append(&mut refusals);
         if matches!(session.role, Role::Responder(_)) {
-            let accepted: Vec<_> = checked.iter().flatten().map(|segment| segment.id).collect();
+            let accepted: Vec<_> = checked.iter().flatten().map(|(segment, _)| segment.id).collect();
             self.tell_acceptances(session, &accepted)?;
         }
         if let Role::Responder(authority) = &session.role {
