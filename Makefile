@@ -1,5 +1,5 @@
 # Every command we type. `make demo` shows what Piecewise does; `make test` is the whole gate, here and in CI.
-.PHONY: demo book build test fmt clippy check-core wasm unit browser docs real sim bench bench-browser bench-long soak setup clean
+.PHONY: demo book build test fmt clippy check-core wasm unit browser docs real sim bench bench-browser bench-long fuzz notices soak setup clean
 
 CARGO ?= cargo
 
@@ -68,6 +68,12 @@ bench-browser: setup wasm ## Figures of the browser build; puts them into BENCHM
 bench-long: ## One row edited 50,000 times, a feed of a million segments; puts their figures into BENCHMARKS.md
 	$(CARGO) build -q --release -p piecewise-tests
 	target/release/bench BENCHMARKS.md --row-edits 50000 --segments 1000000
+
+fuzz: ## SECONDS=60 of mutated bytes for every decoder and a live link; SEED=7 replays a run, TARGET=link runs one
+	FUZZ_SECONDS=$(or $(SECONDS),60) SEED=$(or $(SEED),1) TARGET=$(TARGET) $(CARGO) test -q -p piecewise-tests --test fuzz -- --nocapture
+
+notices: ## THIRD-PARTY.md anew
+	sh tests/notices.sh
 
 soak: ## GIGABYTES=10 of rows, synced while each process is killed again and again; puts its figures into BENCHMARKS.md
 	$(CARGO) build -q --release -p piecewise-tests -p piecewise-server -p piecewise-cli

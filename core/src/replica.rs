@@ -5,6 +5,7 @@
 
 pub(crate) mod columns;
 mod containers;
+mod evict;
 mod following;
 mod kept;
 mod reading;
@@ -19,6 +20,7 @@ mod tracking;
 
 use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
+pub use evict::Evicted;
 pub use reading::{
     Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, HistorySize, OtherRow,
     RefusedRow, Status, TableStatus, Written,
@@ -48,6 +50,8 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 
+/// The setting with the keys of servers that are trusted.
+const TRUSTED: &str = "trusted";
 /// Statements kept prepared.
 const STATEMENTS_MAX: usize = 256;
 /// Pages kept in memory: those of one batch of scattered rows.
@@ -227,6 +231,8 @@ pub struct Replica {
     /// Foreign keys that the application does not keep.
     unkept: kept::Unkept,
     pub(crate) is_server: bool,
+    /// Servers, besides the one it belongs to, whose acceptance counts.
+    trusted: Vec<PeerId>,
     clock_offset_ms: i64,
     /// What is to be told of stops: of this transaction, and of those before.
     stops_to_tell: Vec<StopNews>,
@@ -331,6 +337,7 @@ impl Replica {
             retries: Retries::default(),
             unkept: kept::Unkept::default(),
             is_server: false,
+            trusted: vec![],
             clock_offset_ms: 0,
             stops_to_tell: vec![],
             stop_news: vec![],
@@ -365,6 +372,22 @@ impl Replica {
     /// Waits a second for another program's lock from now on, instead of five.
     pub fn wait_briefly_for_locks(&mut self) -> Result<(), ReplicaError> {
         Ok(busy::wait_for_locks(&mut self.conn, true)?)
+    }
+
+    /// Takes what this server accepted as if the server that this replica belongs to had: its predecessor, or one from which
+    /// it gets what others wrote.
+    pub fn trust(&mut self, server: &PeerId) -> Result<(), ReplicaError> {
+        if !self.trusted.contains(server) {
+            self.trusted.push(*server);
+            let keys: Vec<u8> = self.trusted.iter().flat_map(|server| server.0).collect();
+            layout::set_meta(&self.conn, TRUSTED, keys)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what `server` accepted may be taken from `peer`.
+    pub(crate) fn trusts(&self, server: &PeerId, peer: &PeerId) -> bool {
+        server == peer || self.trusted.contains(server)
     }
 
     /// Whose captures these are.
