@@ -1,11 +1,16 @@
 # Every command we type. `make demo` shows what Piecewise does; `make test` is the whole gate, here and in CI.
-.PHONY: demo build test fmt clippy check-core wasm unit browser docs sim bench bench-browser bench-long soak setup clean
+.PHONY: demo book build test fmt clippy check-core wasm unit browser docs real sim bench bench-browser bench-long fuzz notices soak setup clean
 
 CARGO ?= cargo
 
-demo: setup wasm ## Two machines and a server, with real files, as a story in the terminal
-	$(CARGO) build -q --release --workspace
-	target/release/demo demo-data
+demo: ## Two machines and a server, with real files, as a story in the terminal; then a page that is served until Ctrl-C
+	@echo "building the server, the command line and the story: two to three minutes on two cores"
+	$(CARGO) build --profile demo -p piecewise-server -p piecewise-cli -p piecewise-tests --bin piecewise-server --bin piecewise --bin demo
+	target/demo/demo story demo-data
+	@echo; echo "building the page"
+	sh wasm/build.sh || echo "The page needs a compiler for WASM, see above; the story is in demo-data."
+	test ! -f wasm/npm/engine/piecewise_wasm_bg.wasm || $(CARGO) build --profile demo -p piecewise-server
+	target/demo/demo page demo-data
 
 build: setup wasm
 	$(CARGO) build --release --workspace
@@ -22,6 +27,10 @@ clippy:
 check-core:
 	! $(CARGO) tree -q -e normal -p piecewise-core -i tokio 2>/dev/null | grep .
 
+book: ## The recipes of docs/, as pages in target/book
+	command -v mdbook >/dev/null || test -x target/tools/bin/mdbook || $(CARGO) install --locked --root target/tools mdbook
+	PATH="$$PWD/target/tools/bin:$$PATH" mdbook build docs
+
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q --workspace --no-deps --document-private-items
 
@@ -37,7 +46,12 @@ browser: ## The package and the page in a real browser
 	cd tests && node --test --test-concurrency=1 browser/*.test.mjs
 
 sim: ## Many seeds of the simulator; SEED=7 replays one, RUNS=1000 sets how many
-	SEED=$(SEED) RUNS=$(or $(RUNS),2000) $(CARGO) test -q --release -p piecewise-tests --test simulation -- --nocapture
+	SEED=$(SEED) RUNS=$(or $(RUNS),2000) $(CARGO) test -q --release -p piecewise-tests --test simulation --test hard_schemas -- --nocapture
+
+real: setup ## Real files of public packages: synced whole, edited on both sides, checked, let go as they were
+	sh tests/real.sh
+	$(CARGO) build -q --workspace
+	$(CARGO) test -q -p piecewise-tests --features real --test real_files
 
 bench: setup wasm ## Whole-process figures; writes BENCHMARKS.md
 	$(CARGO) build -q --release --workspace
@@ -54,6 +68,12 @@ bench-browser: setup wasm ## Figures of the browser build; puts them into BENCHM
 bench-long: ## One row edited 50,000 times, a feed of a million segments; puts their figures into BENCHMARKS.md
 	$(CARGO) build -q --release -p piecewise-tests
 	target/release/bench BENCHMARKS.md --row-edits 50000 --segments 1000000
+
+fuzz: ## SECONDS=60 of mutated bytes for every decoder and a live link; SEED=7 replays a run, TARGET=link runs one
+	FUZZ_SECONDS=$(or $(SECONDS),60) SEED=$(or $(SEED),1) TARGET=$(TARGET) $(CARGO) test -q -p piecewise-tests --test fuzz -- --nocapture
+
+notices: ## THIRD-PARTY.md anew
+	sh tests/notices.sh
 
 soak: ## GIGABYTES=10 of rows, synced while each process is killed again and again; puts its figures into BENCHMARKS.md
 	$(CARGO) build -q --release -p piecewise-tests -p piecewise-server -p piecewise-cli

@@ -30,9 +30,9 @@ if [ -n "$missing" ]; then
     fi
 fi
 
-# Real data for the tests: cities and WordNet.
+# Real data for the tests (cities and WordNet), bundlers and frameworks. No package here needs a script of its own to install.
 if [ ! -e tests/node_modules/.package-lock.json ] || [ tests/package-lock.json -nt tests/node_modules/.package-lock.json ]; then
-    (cd tests && npm ci --silent --no-audit --no-fund)
+    (cd tests && npm ci --silent --ignore-scripts --no-audit --no-fund)
 fi
 
 # An ORM, for the applications that know nothing of sync.

@@ -11,3 +11,4 @@ settings=$(sh wasm/toolchain.sh)
 )
 CARGO_TARGET_DIR=target/bindgen cargo build -q --manifest-path wasm/bindgen/Cargo.toml
 target/bindgen/debug/bindgen target/browser/wasm32-unknown-unknown/browser/piecewise_wasm.wasm wasm/npm/engine
+cp LICENSE-MIT LICENSE-APACHE wasm/npm/

@@ -9,9 +9,11 @@ use std::time::Duration;
 /// Your programs go on using the files as before; `watch` or `sync` exchanges what changed.
 #[derive(Debug, Parser)]
 #[command(name = "piecewise", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done · 1 failed · 2 wrong arguments · 3 server not reachable · \
+#[command(
+    after_help = "Exit codes: 0 done, every table in sync · 1 failed, or a table is stopped · 2 wrong arguments · 3 server not reachable · \
 4 not granted · 5 file locked, damaged or not writable · 6 `compare` found differences · \
-7 the server takes nothing in, or no more · 8 `wait`: the time is up · 9 `check` found rows that it could not heal")]
+7 the server takes nothing in, or no more · 8 `wait`: the time is up · 9 `check` found rows that it could not heal"
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -30,6 +32,9 @@ pub(crate) enum Command {
     /// Let tables of a file take part in sync.
     Track(TrackArgs),
     /// End that for tables; their rows stay, everything that was added goes.
+    ///
+    /// Held rows are put back where constraints let them. If some cannot be, they are listed and nothing is done, unless
+    /// --leave-held names a file for them.
     Untrack(TablesArgs),
     /// Exchange what changed with the server, once.
     ///
@@ -55,7 +60,7 @@ pub(crate) enum Command {
     /// List values and rows that were written at the same time as those that show, or choose among them.
     Conflicts(ConflictsArgs),
     /// List rows that the documents have and the table cannot show, with the cause.
-    Held(ReadTableArgs),
+    Held(HeldArgs),
     /// List rows that the server did not take, try them again, or give them up.
     Refused(RefusedArgs),
     /// Show all that was ever done to a row.
@@ -107,8 +112,9 @@ pub(crate) struct ReadTableArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct JoinArgs {
-    /// The invite, as `piecewise-server invite` printed it; `-` reads it from the input.
-    pub(crate) invite: String,
+    /// The invite, as `piecewise-server invite` printed it; `-` reads it from the input. Without it the command asks: what
+    /// is typed there stands in no list of processes and in no shell's history.
+    pub(crate) invite: Option<String>,
     /// The server's address, if it is reached by another one than the invite names.
     #[arg(long, value_name = "URL")]
     pub(crate) address: Option<String>,
@@ -173,6 +179,10 @@ pub(crate) struct TablesArgs {
     /// Every tracked table.
     #[arg(long, conflicts_with = "tables")]
     pub(crate) all: bool,
+    /// Write held rows that cannot be put back into their tables to this new file, as JSON; without it they are listed, and
+    /// nothing is done.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) leave_held: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -295,6 +305,47 @@ pub(crate) struct RefusedArgs {
     pub(crate) output: JsonArgs,
     #[command(subcommand)]
     pub(crate) command: Option<RefusedCommand>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct HeldArgs {
+    /// The SQLite file.
+    #[arg(required = true)]
+    pub(crate) file: Option<PathBuf>,
+    /// Only this table.
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<HeldCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HeldCommand {
+    /// Have a held row show: the row that has its UNIQUE value is held instead.
+    Choose(HeldRowArgs),
+    /// Give columns of a held row other values, so that the table may show it.
+    Edit {
+        #[command(flatten)]
+        row: HeldRowArgs,
+        /// Columns and their values; NULL is none.
+        #[arg(value_name = "COLUMN=VALUE", required = true)]
+        values: Vec<String>,
+    },
+    /// Delete a held row, on all devices.
+    Discard(HeldRowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HeldRowArgs {
+    /// The SQLite file.
+    pub(crate) file: PathBuf,
+    /// The table.
+    pub(crate) table: String,
+    /// The row's key, as `held` prints it.
+    pub(crate) key: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,11 +2,12 @@
 
 use crate::checking::Checking;
 use crate::connection::{Arrived, CHANNEL, Connection};
+use crate::output::count;
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Link, Stop};
-use piecewise_core::replica::{Replica, Talk};
+use piecewise_core::replica::{Replica, StopKind, Stopped, Talk};
 use piecewise_server::checkpoints::Checkpoints;
 use piecewise_server::commits::{Commits, Lookout};
 use piecewise_server::now;
@@ -187,11 +188,22 @@ pub(crate) struct Done {
 pub(crate) struct LeftOut {
     pub(crate) not_granted: Vec<String>,
     pub(crate) over_quota: Vec<String>,
+    /// Each with the name that the server has for it.
+    pub(crate) in_other_capitals: Vec<(String, String)>,
+    /// Tables that cannot take part for another reason.
+    pub(crate) stopped: Vec<(String, Stopped)>,
 }
 
 impl LeftOut {
     pub(crate) fn of(link: &Link, replica: &Replica) -> Self {
-        Self { not_granted: link.not_granted(replica), over_quota: link.over_quota(replica) }
+        let is_named = |kind| matches!(kind, StopKind::NotGranted | StopKind::OverQuota);
+        let stopped = replica.stopped().into_iter().filter(|(_, stopped)| !is_named(stopped.kind)).collect();
+        Self {
+            not_granted: link.not_granted(replica),
+            over_quota: link.over_quota(replica),
+            in_other_capitals: link.in_other_capitals(replica),
+            stopped,
+        }
     }
 }
 
@@ -308,6 +320,11 @@ impl<'a> Drive<'a> {
             }
             self.dirty |= self.gathering.is_due();
             let stepped = self.step()?;
+            for news in self.replica.take_stop_news() {
+                if news.stopped.is_none() {
+                    piecewise_server::tell!("table {} goes on", news.table);
+                }
+            }
             self.note_live()?;
             if stepped {
                 continue;
@@ -402,6 +419,7 @@ impl<'a> Drive<'a> {
         let (mut moved, mut capturing) = (false, false);
         if self.dirty || self.replica.is_scanning() {
             let captured = self.turns.take(self.replica, |replica| replica.capture(now()))?;
+            tell_of_restored(self.replica, None);
             self.summary.rows_captured += captured.rows;
             (self.dirty, capturing) = (captured.more, captured.more);
             moved = captured.rows > 0 || captured.more;
@@ -475,6 +493,17 @@ impl<'a> Drive<'a> {
             Some(frame) => self.take(frame.ok_or_else(lost)??),
             None => Ok(()),
         }
+    }
+}
+
+/// Tells of rows that were gone while no trigger saw it, and were put back.
+pub(crate) fn tell_of_restored(replica: &mut Replica, file: Option<&str>) {
+    for (table, rows) in replica.take_restored() {
+        let (of, rows) = (file.map_or(String::new(), |file| format!("{file}: ")), count(rows, "row", "rows"));
+        piecewise_server::tell!(
+            "note: {of}{rows} that were missing from table {table} were put back: more than a program deletes by itself \
+            while its writes are not noted, as when a table is built anew. To delete them everywhere, delete them again now"
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use std::error::Error;
 
 /// Exit codes, which stay the same from version to version. 2 is clap's: wrong arguments.
 pub(crate) mod code {
-    /// Anything that has no code of its own.
+    /// Anything that has no code of its own; and tables that are stopped while the others are in sync.
     pub(crate) const FAILED: u8 = 1;
     /// The server cannot be reached, or the connection broke.
     pub(crate) const UNREACHABLE: u8 = 3;
@@ -118,6 +118,9 @@ impl From<LinkError> for Failure {
                 .code(code::NOT_GRANTED)
                 .may_return(),
             LinkError::Ended { .. } => Self::new(message).may_pass(),
+            LinkError::CannotOpen { .. } => Self::new(message)
+                .hint("try again; what was written here waits. Whoever runs the server finds more in its log")
+                .code(code::UNREACHABLE),
             LinkError::UnknownVersion { .. } => {
                 Self::new(message).hint("use the same version of piecewise on both sides")
             }

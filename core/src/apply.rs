@@ -97,7 +97,9 @@ impl Replica {
         let conn = &self.conn;
         let mut lines = Lines::new(conn, no);
         let mut hashes = Vec::with_capacity(segment.header.count as usize * ChangeHash::LEN);
-        let mut insert = target.map(|t| t.user.insert(conn)).transpose()?;
+        // Where it cannot be prepared, each row is held for the reason.
+        let plain = target.filter(|t| t.user.acts.is_plain());
+        let mut insert = plain.and_then(|t| t.user.insert(conn).ok());
         let mut reader = segment.changes().map_err(StoreError::from)?;
         let templates: Vec<_> = reader.templates().cloned().collect();
         let mut fillings: Vec<Option<Filling>> = templates.iter().map(|_| None).collect();
@@ -121,10 +123,10 @@ impl Replica {
                 self.note_change(no, segment, at, key.into(), &row.into_change(), target, taken)?;
                 continue;
             }
-            let (Some(target), Some(insert)) = (target, insert.as_mut()) else { continue };
+            let Some(target) = target else { continue };
             if target.watchful
                 || self.lacks_parent_in(&target.user, filling, &row)?
-                || !filling.insert(insert, &target.user, &row)?
+                || !Self::insert(filling, insert.as_mut(), &target.user, &row)?
             {
                 taken.unsettled.push((no, key.into()));
             }
@@ -144,6 +146,20 @@ impl Replica {
         }
         let key_values = user.key_values(&row.key.into())?;
         self.lacks_parent(user, |index| filling.value(user, row, &key_values, index))
+    }
+
+    /// Inserts a row into the user's table; whether the table shows it.
+    fn insert(
+        filling: &Filling,
+        plain: Option<&mut CachedStatement<'_>>,
+        user: &UserTable,
+        row: &RowChange<'_, '_>,
+    ) -> Result<bool, ReplicaError> {
+        // What acts on rows, or stores a value as another, is for placement to see.
+        match plain {
+            Some(stmt) if !filling.may_be_converted(user, row) => filling.insert(stmt, user, row),
+            _ => Ok(false),
+        }
     }
 
     /// Notes a change that is not the plain first insert of its row.
@@ -195,6 +211,12 @@ impl Filling {
                 place.and_then(|n| key.get(n).cloned()).unwrap_or(Value::Null)
             }
         }
+    }
+
+    /// Whether the table may store one of a row's values as another.
+    fn may_be_converted(&self, user: &UserTable, row: &RowChange<'_, '_>) -> bool {
+        let value = |op: usize| row.values[op];
+        self.sources.iter().enumerate().any(|(n, op)| op.is_some_and(|op| user.may_convert(n, value(op))))
     }
 
     /// Inserts a row into the user's table; whether SQLite took it.

@@ -11,16 +11,18 @@ mod scan;
 
 pub(crate) use pace::Pace;
 
+use crate::bytes::{Reader, put_bytes};
 use crate::change::{Change, Merge};
-use crate::document::View;
+use crate::document::{Evaluation, View};
 use crate::frame::{FrameWriter, KeyRef, OpKind, Template};
 use crate::id::Timestamp;
 use crate::key::{KEY_LEN_MAX, RowKey, decode_tuple, encode_tuple};
 use crate::message::RefusalReason;
-use crate::replica::{Captured, Replica, ReplicaError, Scan};
+use crate::replica::{Captured, Replica, ReplicaError, Scan, StopKind};
 use crate::row;
 use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, Segment};
 use crate::store::documents::Lines;
+use crate::store::extras::Extras;
 use crate::store::holds::{self, Refused};
 use crate::store::segments::Origin;
 use crate::store::triggers::APPLYING;
@@ -34,6 +36,8 @@ use std::sync::Arc;
 const FILL_ROWS: usize = 512;
 /// Tables scanned in one call.
 const SCANS_MAX: usize = 64;
+/// How often rows that triggers took away are put back with triggers on.
+const PUT_BACK_ROUNDS: usize = 4;
 /// Changes in one segment.
 const SEGMENT_ROWS: usize = 1024;
 /// Bytes of plain frame at which a segment is closed.
@@ -61,7 +65,9 @@ struct Pen {
 
 impl Pen {
     fn is_full(&self) -> bool {
-        self.writer.len() >= SEGMENT_ROWS || self.writer.byte_len() >= SEGMENT_BYTES
+        self.writer.len() >= SEGMENT_ROWS
+            || self.writer.byte_len() >= SEGMENT_BYTES
+            || self.writer.work().is_plenty()
     }
 }
 
@@ -71,23 +77,43 @@ impl Replica {
         if self.binding.is_none() || !(self.others_changed_it()? || self.has_work()?) {
             return Ok(Captured::default());
         }
-        self.transaction(|r| r.capture_some(now))
+        self.clock = now;
+        self.transaction_apart(|r| r.capture_some(now))
     }
 
     /// Captures everything that is dirty. Call it in a transaction, before rows are applied.
     pub(crate) fn capture_all(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        self.clock = now;
         while self.capture_log(now)?.more {}
+        // A row that was not compared yet may have values that are nowhere else. There are such rows only where a
+        // program changed the schema a moment ago.
+        loop {
+            let comparing = self.comparing().next();
+            let Some((no, scan)) = comparing else { break };
+            self.scan(no, scan, now)?;
+        }
         self.settle_captured()
     }
 
+    /// Tables whose rows are being compared with documents.
+    fn comparing(&self) -> impl Iterator<Item = (i64, Scan)> {
+        let scans = self.containers.scanning().map(|c| (c.no, c.scan()));
+        scans.filter(|(_, scan)| matches!(scan, Scan::Compare | Scan::CompareAndFill))
+    }
+
     /// Whether there is anything in the log or a scan to go on with.
-    fn has_work(&self) -> Result<bool, ReplicaError> {
+    fn has_work(&mut self) -> Result<bool, ReplicaError> {
+        if self.any_retries()? {
+            return Ok(true);
+        }
         let changed = crate::store::schema::schema_version(&self.conn)? != self.schema_version;
         let scanning = self.containers.scanning().next().is_some();
         Ok(changed
             || scanning
             || !self.unsettled.is_empty()
-            || log::any(&self.conn, self.containers.any_unmet())?)
+            || !self.undescribed.is_empty()
+            || self.makes_again
+            || log::any(&self.conn, self.log_from, self.containers.any_waiting())?)
     }
 
     fn capture_some(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
@@ -95,18 +121,30 @@ impl Replica {
         if captured.more {
             return Ok(captured);
         }
+        self.describe_changed(now)?;
+        if std::mem::take(&mut self.makes_again) {
+            self.quietly(|r| {
+                let rows = r.make_tables()?;
+                r.settle(rows)
+            })?;
+        }
+        // Nothing is written into tables while rows of any are to be compared: triggers of the application may reach them.
+        let comparing: Vec<_> = self.comparing().map(|(no, _)| no).collect();
+        let scanning = self.containers.scanning().map(|c| c.no);
+        let scanning = scanning.filter(|no| comparing.is_empty() || comparing.contains(no));
         // Tables that others refer to first.
-        let mut tables: Vec<_> = self.containers.scanning().map(|c| (self.depth(c.no), c.no)).collect();
+        let mut tables: Vec<_> = scanning.map(|no| (self.depth(no), no)).collect();
         tables.sort_unstable();
         let mut looked_at = 0;
         for (_, no) in tables.into_iter().take(SCANS_MAX) {
-            let (scanned, rows) = match self.containers[&no].scan() {
-                Scan::Join => self.join(no, now)?,
-                Scan::Count => self.count_gone(no)?,
-                Scan::Delete => self.delete_gone(no, now)?,
-                Scan::Fill => self.fill(no, now)?,
-                scan => self.scan(no, scan, now)?,
+            let scanned = match self.containers[&no].scan() {
+                Scan::Join => self.join(no, now),
+                Scan::Count => self.count_gone(no),
+                Scan::Delete => self.delete_gone(no, now),
+                Scan::Fill => self.fill(no, now),
+                scan => self.scan(no, scan, now),
             };
+            let (scanned, rows) = scanned.map_err(|e| e.of_table(self, no, StopKind::NotCaptured))?;
             captured.rows += scanned.rows;
             captured.segments += scanned.segments;
             captured.more = true;
@@ -116,13 +154,15 @@ impl Replica {
             }
         }
         self.settle_captured()?;
+        self.retry_held()?;
+        captured.more |= self.retries.any();
         Ok(captured)
     }
 
     /// Looks at the constraints of captured rows. Only once nothing is left in the log: settling a row may take
     /// others out, and those must have been captured.
     fn settle_captured(&mut self) -> Result<(), ReplicaError> {
-        if self.unsettled.is_empty() {
+        if self.unsettled.is_empty() || self.comparing().next().is_some() {
             return Ok(());
         }
         holds::forget_unsettled(&self.conn)?;
@@ -131,26 +171,41 @@ impl Replica {
     }
 
     fn capture_log(&mut self, now: Timestamp) -> Result<Captured, ReplicaError> {
-        // The log of a container waits until its counterpart has been met.
-        let skip_unmet = self.containers.any_unmet();
+        // The log of a container waits until its counterpart has been met, and while its table is not here.
+        let skip_waiting = self.containers.any_waiting();
         let limit = self.pace.next();
-        let entries = log::read(&self.conn, skip_unmet, limit)?;
-        let Some(last) = entries.last().map(|e| e.seq) else { return Ok(Captured::default()) };
+        let entries = log::read(&self.conn, self.log_from, skip_waiting, limit)?;
+        let Some(last) = entries.last().map(|e| e.seq) else {
+            self.log_from = log::last(&self.conn)?;
+            return Ok(Captured::default());
+        };
         let more = entries.len() == limit;
         let mut by_container: std::collections::BTreeMap<i64, Vec<Dirty>> = Default::default();
         for entry in &entries {
-            let Some(user) = self.user_table(entry.container)? else { continue };
+            let Some(user) = self.user_table(entry.container)? else {
+                // Nobody has noticed yet that its table is not as it was: its log is kept.
+                if let Some((kind, why)) = self.fault_of(entry.container)? {
+                    self.stop(entry.container, kind, &why)?;
+                    return Ok(Captured { more: true, ..Captured::default() });
+                }
+                continue;
+            };
             let time = self.corrected(Timestamp(entry.time)).min(self.corrected(now));
             let dirty = entry.keys(&user.table).map(|key| Dirty { key, time });
             by_container.entry(entry.container).or_default().extend(dirty);
         }
         let mut captured = Captured { more, ..Captured::default() };
         for (no, dirty) in by_container {
-            let done = self.capture_rows(no, dirty)?;
+            let done = self.capture_rows(no, dirty);
+            let done = done.map_err(|e| e.of_table(self, no, StopKind::NotCaptured))?;
             captured.rows += done.rows;
             captured.segments += done.segments;
         }
-        log::clear(&self.conn, last, skip_unmet)?;
+        log::clear(&self.conn, self.log_from, last, skip_waiting)?;
+        if !more {
+            // What is left is kept for tables that cannot be captured now: it is not read again each time.
+            self.log_from = log::last(&self.conn)?;
+        }
         Ok(captured)
     }
 
@@ -182,7 +237,8 @@ impl Replica {
             let done = if any_refused { 0 } else { self.push_fresh_rows(user, rest, pen)? };
             self.pace.new_rows(done);
             for row in &rest[..done] {
-                if must_settle || self.is_orphan(user, &row.key)? {
+                self.exempt_orphan(pen.no, user, &row.key)?;
+                if must_settle {
                     self.unsettled.push((pen.no, row.key.clone()));
                 }
             }
@@ -289,8 +345,10 @@ impl Replica {
         };
         if let Some(before) = &before {
             // SQLite looks after children only where the application asked it to.
-            let orphans = self.orphans(user, key, before, now.as_ref())?;
-            self.unsettled.extend(orphans);
+            for (child, orphan) in self.orphans(user, key, before, now.as_ref())? {
+                self.exempt_own(child, &orphan)?;
+                self.unsettled.push((child, orphan));
+            }
             let blocked = self.blocked_by(pen.no, key, user, before)?;
             self.unsettled.extend(blocked.into_iter().map(|held| (pen.no, held)));
         }
@@ -299,7 +357,8 @@ impl Replica {
         pen.time = pen.time.max(*time);
         pen.captured.rows += 1;
         // An edit may end a conflict.
-        if must_settle || documents::in_conflict(&self.conn, pen.no, key)? || self.is_orphan(user, key)? {
+        self.exempt_orphan(pen.no, user, key)?;
+        if must_settle || documents::in_conflict(&self.conn, pen.no, key)? {
             self.unsettled.push((pen.no, key.clone()));
         }
         Ok(())
@@ -320,7 +379,10 @@ impl Replica {
         {
             return Ok(done);
         }
-        let view = self.history.view(&self.conn, no, key)?;
+        let view = match self.view_when_seen(no, key)? {
+            Some(view) => view,
+            None => self.history.view(&self.conn, no, key)?,
+        };
         let before = match refused {
             Some(shown) => shown.map(|bytes| decode_values(&bytes, user)).transpose()?,
             None if holds::find(&self.conn, no, key)?.is_some() => None,
@@ -334,6 +396,22 @@ impl Replica {
         Ok(row::edit(&view, user, before.as_ref(), now).map(|change| (change, before)))
     }
 
+    /// What a document showed when its table was there for the last time, if the table is back and changes came meanwhile
+    /// that are not in it yet.
+    fn view_when_seen(&mut self, no: i64, key: &RowKey) -> Result<Option<Arc<View>>, ReplicaError> {
+        let Some(away) = self.containers[&no].away else { return Ok(None) };
+        let changes = documents::changes(&self.conn, no, key)?;
+        if changes.iter().all(|at| at.segment() <= away) {
+            return Ok(None);
+        }
+        let mut document = Evaluation::default();
+        for at in changes.into_iter().filter(|at| at.segment() <= away) {
+            let (actor, change) = self.history.change(&self.conn, at)?;
+            document.add(self.history.hash(&self.conn, at)?, actor, &change);
+        }
+        Ok(Some(document.view().clone()))
+    }
+
     /// The same for a row whose document is one plain insert into registers, and which is not held: nothing needs
     /// to be evaluated, and only this row's values are taken from the segment. None: it is another one.
     fn changed_plain_row(
@@ -345,6 +423,10 @@ impl Replica {
     ) -> Result<Option<Option<ChangedRow>>, ReplicaError> {
         let Some((changes, outline)) = self.history.plain(&self.conn, no, key)? else { return Ok(None) };
         let registers = user.columns.iter().all(|c| c.merge == Merge::Register);
+        let came_unseen = |away: i64| changes[0].segment() > away;
+        if self.containers[&no].away.is_some_and(came_unseen) {
+            return Ok(None);
+        }
         if !registers || changes.len() > 1 || holds::find(&self.conn, no, key)?.is_some() {
             return Ok(None);
         }
@@ -388,16 +470,6 @@ impl Replica {
         before
     }
 
-    /// Whether a row of the table names a parent that is not there.
-    fn is_orphan(&self, user: &UserTable, key: &RowKey) -> Result<bool, ReplicaError> {
-        if user.table.foreign_keys.is_empty() {
-            return Ok(false);
-        }
-        let Some(values) = user.read(&self.conn, key)? else { return Ok(false) };
-        let key_values = user.key_values(key)?;
-        self.lacks_parent(user, |index| user.value_at(index, &key_values, &values))
-    }
-
     /// Writes one change of one row as a segment of its own. Call it in a transaction.
     pub(crate) fn write_change(
         &mut self,
@@ -425,7 +497,8 @@ impl Replica {
         let mut segment = Segment::seal(&self.identity, container, nonce, pen.time, count, frame)
             .map_err(StoreError::from)?;
         if self.is_server {
-            segment = segment.accept(&self.identity, pen.time);
+            let time = self.acceptance_time(pen.no, self.clock.max(pen.time))?;
+            segment = segment.accept(&self.identity, time);
         }
         self.take_in(pen.no, &segment, Origin::HERE, false)?;
         pen.captured.segments += 1;
@@ -443,13 +516,13 @@ impl Replica {
         reason: RefusalReason,
     ) -> Result<(), ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(()) };
-        let shown = user.read(&self.conn, key)?.map(|values| encode_values(&values));
+        let shown = user.read(&self.conn, key)?.map(|values| encode_values(&values, &user));
         let kept = match holds::find(&self.conn, no, key)? {
             None => holds::refused_kept(&self.conn, no, key)?,
             Some(_) => {
                 holds::release(&self.conn, no, key)?;
                 let view = self.history.view(&self.conn, no, key)?;
-                row::shown(&view, &user).map(|values| encode_values(&values))
+                row::shown(&view, &user).map(|values| encode_values(&values, &user))
             }
         };
         let row = Refused { key: key.clone(), reason: reason as u8, time, shown, kept };
@@ -469,13 +542,14 @@ impl Replica {
                 column.name.clone_from(&binding.key);
             }
         }
+        let extras = Extras::read(&self.conn, self.kinds()?, &user.table)?;
         let view = self.history.view(&self.conn, no, &RowKey::Description)?;
         let known = row::description_entries(&view);
-        let wanted = crate::description::entries(&table);
+        let wanted = crate::description::entries(&table, &extras);
         let missing: Vec<_> = wanted
             .into_iter()
             .filter(|(key, _)| !known.iter().any(|(k, _)| k == key))
-            .filter(|(key, _)| known.is_empty() || crate::description::is_column(key))
+            .filter(|(key, _)| known.is_empty() || crate::description::may_be_added(key))
             .map(|(key, value)| (key, Merge::Register, value))
             .collect();
         if missing.is_empty() {
@@ -484,6 +558,18 @@ impl Replica {
         let change = if view.is_live() { view.edit(&missing) } else { view.insert(&missing) };
         let time = time.max(Timestamp(1));
         self.write_change(no, &RowKey::Description, &change, time)
+    }
+
+    /// Writes what descriptions do not say yet of tables whose schema changed.
+    fn describe_changed(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        for no in self.undescribed.clone() {
+            self.set_undescribed(no, false)?;
+            // What its counterpart says comes first, and a scan begins with it anyway.
+            if matches!(self.containers[&no].scan(), Scan::No | Scan::Count | Scan::Delete) {
+                self.describe(no, self.corrected(now))?;
+            }
+        }
+        Ok(())
     }
 
     /// Settles rows with what the application's triggers make of it put back, and clears the log of it.
@@ -498,33 +584,46 @@ impl Replica {
         work: impl FnOnce(&mut Self) -> Result<T, ReplicaError>,
     ) -> Result<T, ReplicaError> {
         let with_triggers = self.containers.any_triggers();
-        let guarded = with_triggers && self.containers.any_read_only();
+        if !with_triggers {
+            self.set_triggers(false)?;
+            return work(self);
+        }
+        let is_read_only = self.containers.any_read_only();
         let last = log::last(&self.conn)?;
-        self.set_triggers(with_triggers)?;
-        if guarded {
+        self.set_triggers(true)?;
+        if is_read_only {
             layout::set_meta(&self.conn, APPLYING, true)?;
         }
+        self.guard.set_tracked(self.containers.tables());
+        self.guard.set_applying(true);
         let done = work(self).and_then(|value| self.put_back(last).map(|()| value));
-        if guarded && done.is_ok() {
+        self.guard.set_applying(false);
+        if is_read_only && done.is_ok() {
             layout::forget_meta(&self.conn, APPLYING)?;
         }
         done
     }
 
-    /// Undoes what the application's triggers changed in tracked rows since the log ended at `last`.
-    pub(crate) fn put_back(&mut self, last: i64) -> Result<(), ReplicaError> {
-        let entries = log::read_after(&self.conn, last)?;
-        if entries.is_empty() {
-            return Ok(());
+    /// Undoes what the application's triggers changed in tracked rows since the log ended at `last`, and clears the log of
+    /// it: their triggers run for that too, since they keep true what is derived from rows. Only what goes on for ever is
+    /// ended without them.
+    fn put_back(&mut self, last: i64) -> Result<(), ReplicaError> {
+        let mut from = last;
+        for round in 0..=PUT_BACK_ROUNDS {
+            let entries = if self.guard.disturbs() { log::read_after(&self.conn, from)? } else { vec![] };
+            let Some(end) = entries.last().map(|e| e.seq) else { break };
+            from = end;
+            if round == PUT_BACK_ROUNDS {
+                self.set_triggers(false)?;
+            }
+            let mut rows = vec![];
+            for entry in &entries {
+                let Some(user) = self.user_table(entry.container)? else { continue };
+                rows.extend(entry.keys(&user.table).map(|key| (entry.container, key)));
+            }
+            self.settle(rows)?;
         }
-        self.set_triggers(false)?;
-        let mut rows = vec![];
-        for entry in &entries {
-            let Some(user) = self.user_table(entry.container)? else { continue };
-            rows.extend(entry.keys(&user.table).map(|key| (entry.container, key)));
-        }
-        self.settle(rows)?;
-        Ok(log::clear_after(&self.conn, last)?)
+        Ok(log::clear_after(&self.conn, last, self.containers.any_waiting())?)
     }
 }
 
@@ -580,17 +679,51 @@ fn is_plain(user: &UserTable, values: &[ValueRef<'_>]) -> bool {
     })
 }
 
-/// Values as bytes: a flag for each that is NULL, then a tuple of the others.
-fn encode_values(values: &RowValues) -> Vec<u8> {
-    let mut out: Vec<u8> = values.iter().map(|v| u8::from(*v == Value::Null)).collect();
-    let refs: Vec<_> = values.iter().filter(|v| **v != Value::Null).map(Value::as_ref).collect();
-    out.extend(encode_tuple(&refs).unwrap_or_default());
+/// Marks values that are kept with the keys of their columns; before, they were kept in the columns' order.
+const WITH_KEYS: u8 = 2;
+
+/// Values as bytes, each with its column's key in documents: the table may have other columns when they are read.
+fn encode_values(values: &RowValues, user: &UserTable) -> Vec<u8> {
+    let mut out = vec![WITH_KEYS];
+    for (column, value) in user.columns.iter().zip(values) {
+        put_bytes(&mut out, column.key.as_bytes());
+        put_bytes(&mut out, &encode_tuple(&[value.as_ref()]).unwrap_or_default());
+    }
     out
 }
 
+/// The values for the columns that the table has now.
 pub(crate) fn decode_values(bytes: &[u8], user: &UserTable) -> Result<RowValues, StoreError> {
     let damaged = || StoreError::Damaged { what: "a refused row" };
-    let (flags, tuple) = bytes.split_at_checked(user.columns.len()).ok_or_else(damaged)?;
-    let mut rest = decode_tuple(tuple).map_err(|_| damaged())?.into_iter();
-    Ok(flags.iter().map(|f| if *f == 1 { Value::Null } else { rest.next().unwrap_or(Value::Null) }).collect())
+    let Some((WITH_KEYS, rest)) = bytes.split_first().map(|(first, rest)| (*first, rest)) else {
+        return decode_ordered(bytes, user).ok_or_else(damaged);
+    };
+    let mut values: RowValues = user.columns.iter().map(|c| c.absent.clone()).collect();
+    let mut reader = Reader::new(rest);
+    while !reader.is_empty() {
+        let key = reader.text(usize::MAX, "a column").map_err(|_| damaged())?;
+        let value = reader.bytes(usize::MAX, "a value").map_err(|_| damaged())?;
+        let value = if value.is_empty() { vec![] } else { decode_tuple(value).map_err(|_| damaged())? };
+        if let Some(n) = user.columns.iter().position(|c| c.key == key) {
+            values[n] = value.into_iter().next().unwrap_or(Value::Null);
+        }
+    }
+    Ok(values)
+}
+
+/// As earlier versions kept them: a flag for each that is NULL, then a tuple of the others. A table that has grown columns
+/// since has the first of them.
+fn decode_ordered(bytes: &[u8], user: &UserTable) -> Option<RowValues> {
+    (0..=user.columns.len()).rev().find_map(|count| {
+        let (flags, tuple) = bytes.split_at_checked(count)?;
+        let mut rest = decode_tuple(tuple).ok()?.into_iter();
+        let full = flags.iter().all(|f| *f <= 1) && rest.len() == flags.iter().filter(|f| **f == 0).count();
+        full.then(|| {
+            let known =
+                flags.iter().map(|f| if *f == 1 { Value::Null } else { rest.next().unwrap_or(Value::Null) });
+            let mut values: RowValues = known.collect();
+            values.extend(user.columns[count..].iter().map(|c| c.absent.clone()));
+            values
+        })
+    })
 }

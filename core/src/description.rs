@@ -9,19 +9,38 @@
 //! key              the key's columns
 //! column NAME      position · type · "not null" or "" · default literal or "" · collation · merge kind
 //! unique A␟B       collations
+//! orphans A␟B      parent table: rows may refer to parents that do not exist
 //! foreign A␟B      parent table · on delete · on update · parent's columns
+//! ```
+//!
+//! No two entries have one key, and versions that do not know a kind leave it alone; of one that they do know they take
+//! just these fields. So what came later has kinds of its own:
+//!
+//! ```text
+//! also-unique A␟B␟COLLATION␟COLLATION      nothing: a second UNIQUE over columns that have one
+//! also-foreign A␟B␟PARENT␟C␟D              on delete · on update: a second foreign key of columns that have one
+//! deferred KEY OF A FOREIGN KEY            nothing: it is INITIALLY DEFERRED
+//! default NAME                             CURRENT_TIME, CURRENT_DATE or CURRENT_TIMESTAMP
+//! index NAME                               for each column: its name · collation · "desc" or ""
+//! autoincrement                            nothing
+//! user-version N, application-id N         nothing: of several the greatest counts
+//! local KIND␟NAME                          nothing: what stays on the device that has it
 //! ```
 
 use crate::change::Merge;
+use crate::store::extras::Extras;
 use crate::store::schema::{literal, read_literal};
 use crate::store::user_table::quote;
-use crate::table::{Affinity, Collation, Column, Default, Table, TableKey};
+use crate::table::{Affinity, Collation, Column, Default, ForeignKey, Now, Table, TableKey};
 use crate::value::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 const SEPARATOR: char = '\u{1f}';
 const COLUMNS_MAX: usize = 500;
 const NAME_LEN_MAX: usize = 128;
 const TYPE_LEN_MAX: usize = 64;
+/// Indexes of one table that are made.
+const INDEXES_MAX: usize = 64;
 const ACTIONS: [&str; 5] = ["NO ACTION", "RESTRICT", "SET NULL", "SET DEFAULT", "CASCADE"];
 
 /// A document does not describe a table.
@@ -44,6 +63,23 @@ pub struct Description {
     columns: Vec<DescribedColumn>,
     unique: Vec<(Vec<String>, Vec<Collation>)>,
     foreign: Vec<DescribedForeign>,
+    unkept: BTreeSet<String>,
+    autoincrement: bool,
+    indexes: BTreeMap<String, Vec<DescribedIndexColumn>>,
+    /// Defaults that are no literals; None: one that is not known here.
+    defaults: BTreeMap<String, Option<Now>>,
+    /// Keys of the foreign keys that are INITIALLY DEFERRED.
+    deferred: Vec<String>,
+    user_version: i32,
+    application_id: i32,
+    local: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct DescribedIndexColumn {
+    name: String,
+    collation: Collation,
+    descending: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +95,8 @@ struct DescribedColumn {
 
 #[derive(Debug, Clone, PartialEq)]
 struct DescribedForeign {
+    /// The key of its entry.
+    entry: String,
     columns: Vec<String>,
     parent: String,
     parent_columns: Vec<String>,
@@ -66,52 +104,161 @@ struct DescribedForeign {
     on_update: String,
 }
 
-/// The entries that describe a table.
-pub fn entries(table: &Table) -> Vec<(String, Value)> {
-    let name = |n: &usize| table.columns[*n].name.clone();
-    let text = |parts: Vec<String>| Value::Text(join(&parts));
-    let mut entries = vec![
-        (
-            "table".to_owned(),
-            text(vec![
-                if table.without_rowid { "without rowid" } else { "rowid" }.into(),
-                if table.strict { "strict" } else { "" }.into(),
-            ]),
-        ),
-        ("key".to_owned(), text(table.key_columns().iter().map(name).collect())),
-    ];
-    for (position, column) in table.columns.iter().enumerate().filter(|(_, c)| !c.generated) {
-        let default = match &column.default {
-            Default::Literal(value) => literal(value),
-            _ => String::new(),
-        };
-        // A default that stays local cannot satisfy NOT NULL elsewhere; every insert writes every column.
-        let fields = vec![
-            position.to_string(),
-            type_that_travels(table, column),
-            if column.not_null { "not null" } else { "" }.into(),
-            default,
-            column.collation.name().into(),
-            column.merge.code().to_string(),
-        ];
-        entries.push((format!("column {}", column.name), text(fields)));
-    }
-    for unique in table.unique.iter().filter(|u| u.partial.is_none()) {
-        let columns: Vec<_> = unique.columns.iter().filter_map(|t| t.column.as_ref().map(name)).collect();
-        let collations = unique.columns.iter().map(|t| t.collation.clone()).collect();
-        entries.push((format!("unique {}", join(&columns)), text(collations)));
-    }
-    for foreign in &table.foreign_keys {
-        if foreign.columns.iter().any(|n| table.columns[*n].generated) {
-            continue;
+/// The entries that describe a table, each under a key of its own.
+pub(crate) fn entries(table: &Table, extras: &Extras) -> Vec<(String, Value)> {
+    let mut entries = Entries::default();
+    entries.put_shape(table);
+    entries.put_unique(table);
+    entries.put_foreign(table, &extras.deferred);
+    entries.put_extras(table, extras);
+    entries.list
+}
+
+#[derive(Default)]
+struct Entries {
+    list: Vec<(String, Value)>,
+}
+
+impl Entries {
+    fn put(&mut self, key: String, fields: Vec<String>) {
+        let travels = |text: &String| !text.contains(SEPARATOR);
+        debug_assert!(!self.has(&key), "an entry for each key");
+        if fields.iter().all(travels) {
+            self.list.push((key, Value::Text(join(&fields))));
         }
-        let columns: Vec<_> = foreign.columns.iter().map(name).collect();
-        let mut fields =
-            vec![foreign.parent_table.clone(), foreign.on_delete.clone(), foreign.on_update.clone()];
-        fields.extend(foreign.parent_columns.iter().cloned());
-        entries.push((format!("foreign {}", join(&columns)), text(fields)));
     }
-    entries
+
+    fn has(&self, key: &str) -> bool {
+        self.list.iter().any(|(known, _)| known == key)
+    }
+
+    fn put_shape(&mut self, table: &Table) {
+        let option = |on: bool, text: &str| if on { text.to_owned() } else { String::new() };
+        let rowid = if table.without_rowid { "without rowid" } else { "rowid" };
+        self.put("table".to_owned(), vec![rowid.to_owned(), option(table.strict, "strict")]);
+        self.put("key".to_owned(), names_of(table, &table.key_columns()));
+        for (position, column) in table.columns.iter().enumerate().filter(|(_, c)| !c.generated) {
+            let default = match &column.default {
+                Default::Literal(value) => literal(value),
+                _ => String::new(),
+            };
+            let default = option(!default.contains(SEPARATOR), &default);
+            // A default that stays here cannot satisfy NOT NULL elsewhere; every row that comes has every column.
+            let stays = column.default == Default::Expression
+                || (default.is_empty() && matches!(column.default, Default::Literal(_)));
+            let fields = vec![
+                position.to_string(),
+                type_that_travels(table, column),
+                option(column.not_null && !stays, "not null"),
+                default,
+                column.collation.name().into(),
+                column.merge.code().to_string(),
+            ];
+            self.put(format!("column {}", column.name), fields);
+            if let Default::Now(now) = column.default {
+                self.put(format!("default {}", column.name), vec![now.name().to_owned()]);
+            }
+        }
+    }
+
+    /// Of several UNIQUE over the same columns one is spelled as it always was.
+    fn put_unique(&mut self, table: &Table) {
+        let plain = table.unique.iter().filter(|u| u.partial.is_none());
+        let mut all: Vec<(Vec<String>, Vec<String>)> = plain
+            .map(|unique| {
+                let columns: Vec<_> = unique.columns.iter().filter_map(|t| t.column).collect();
+                let collations = unique.columns.iter().map(|t| t.collation.to_ascii_uppercase());
+                (names_of(table, &columns), collations.collect())
+            })
+            .collect();
+        all.sort();
+        all.dedup();
+        for (columns, collations) in all {
+            let key = format!("unique {}", join(&columns));
+            match self.has(&key) {
+                false => self.put(key, collations),
+                true => self.put(format!("also-unique {}", join(&[columns, collations].concat())), vec![]),
+            }
+        }
+    }
+
+    fn put_foreign(&mut self, table: &Table, deferred: &[bool]) {
+        let travels = |foreign: &&(&ForeignKey, bool)| {
+            let (foreign, _) = foreign;
+            foreign.columns.iter().all(|n| !table.columns[*n].generated)
+                && name(&foreign.parent_table).is_ok()
+                && foreign.parent_columns.iter().all(|c| name(c).is_ok())
+        };
+        let mut all: Vec<_> = table.foreign_keys.iter().zip(deferred.iter().copied()).collect();
+        // As the schema names them.
+        all.sort_by_key(|(foreign, _)| std::cmp::Reverse(foreign.number));
+        for (foreign, deferred) in all.iter().filter(travels) {
+            let columns = names_of(table, &foreign.columns);
+            let actions = vec![foreign.on_delete.clone(), foreign.on_update.clone()];
+            let parent = vec![foreign.parent_table.clone()];
+            let mut key = format!("foreign {}", join(&columns));
+            if self.is_foreign(&key, &parent[0], &foreign.parent_columns) {
+                continue; // the same once more
+            }
+            let also =
+                format!("also-foreign {}", join(&[&columns[..], &parent, &foreign.parent_columns].concat()));
+            match (self.has(&key), self.has(&also)) {
+                (false, _) => {
+                    self.put(key.clone(), [parent, actions, foreign.parent_columns.clone()].concat())
+                }
+                (true, false) => {
+                    key = also;
+                    self.put(key.clone(), actions);
+                }
+                (true, true) => continue,
+            }
+            if *deferred {
+                self.put(format!("deferred {key}"), vec![]);
+            }
+            let unkept = unkept_entry(&columns);
+            if !foreign.kept && !self.has(&unkept) {
+                self.put(unkept, vec![foreign.parent_table.clone()]);
+            }
+        }
+    }
+
+    /// Whether an entry is of a foreign key to these columns.
+    fn is_foreign(&self, key: &str, parent: &str, columns: &[String]) -> bool {
+        let entry = self.list.iter().find(|(known, _)| known == key);
+        let Some((_, Value::Text(fields))) = entry else { return false };
+        let fields = split(fields);
+        fields.first().is_some_and(|f| f == parent) && fields.get(3..) == Some(columns)
+    }
+
+    fn put_extras(&mut self, table: &Table, extras: &Extras) {
+        if extras.autoincrement {
+            self.put("autoincrement".to_owned(), vec![]);
+        }
+        for index in extras.indexes.iter().filter(|index| name(&index.name).is_ok()) {
+            let fields = index.columns.iter().flat_map(|c| {
+                let order = if c.descending { "desc" } else { "" };
+                [table.columns[c.column].name.clone(), c.collation.name().to_owned(), order.to_owned()]
+            });
+            self.put(format!("index {}", index.name), fields.collect());
+        }
+        for (kind, number) in
+            [("user-version", extras.user_version), ("application-id", extras.application_id)]
+        {
+            if number != 0 {
+                self.put(format!("{kind} {number}"), vec![]);
+            }
+        }
+        for (kind, name) in &extras.local {
+            let key = format!("local {kind}{SEPARATOR}{name}");
+            if !self.has(&key) && !name.contains(SEPARATOR) {
+                self.put(key, vec![]);
+            }
+        }
+    }
+}
+
+fn names_of(table: &Table, columns: &[usize]) -> Vec<String> {
+    columns.iter().map(|n| table.columns[*n].name.clone()).collect()
 }
 
 /// A column's type as others may have it: one with the same affinity where the declared one is no plain words,
@@ -133,9 +280,23 @@ fn type_that_travels(table: &Table, column: &Column) -> String {
     })
 }
 
-/// Whether an entry describes a column.
-pub fn is_column(key: &str) -> bool {
-    key.starts_with("column ")
+/// Whether an entry may be added to a description that is there: a table may grow columns and indexes, but what its rows
+/// must keep is said once.
+pub(crate) fn may_be_added(key: &str) -> bool {
+    let kind = key.split_once(' ').map_or(key, |(kind, _)| kind);
+    matches!(kind, "column" | "orphans" | "default" | "index" | "user-version" | "application-id" | "local")
+}
+
+/// The entry that says of a foreign key that it is not kept.
+fn unkept_entry(columns: &[String]) -> String {
+    format!("orphans {}", join(columns))
+}
+
+/// Whether two values of an entry say the same: a column's place among the others is nobody's property.
+pub fn is_same_entry(key: &str, a: &Value, b: &Value) -> bool {
+    let (Value::Text(a), Value::Text(b)) = (a, b) else { return a == b };
+    let behind_place = |text: &str| text.split_once(SEPARATOR).map(|(_, rest)| rest.to_owned());
+    a == b || (key.starts_with("column ") && behind_place(a) == behind_place(b))
 }
 
 fn join(parts: &[String]) -> String {
@@ -158,12 +319,21 @@ impl Description {
             columns: vec![],
             unique: vec![],
             foreign: vec![],
+            unkept: BTreeSet::new(),
+            autoincrement: false,
+            indexes: BTreeMap::new(),
+            defaults: BTreeMap::new(),
+            deferred: vec![],
+            user_version: 0,
+            application_id: 0,
+            local: vec![],
         };
         for (key, value) in entries {
             let Value::Text(text) = value else { return Err(invalid(format!("entry {key:?} is no text"))) };
             description.take(key, split(text))?;
         }
         description.columns.sort_by(|a, b| (a.position, &a.name).cmp(&(b.position, &b.name)));
+        description.leave_out_what_fits_nothing();
         description.check()?;
         Ok(description)
     }
@@ -203,6 +373,7 @@ impl Description {
             }
             ("foreign", [parent, on_delete, on_update, parents @ ..]) => {
                 self.foreign.push(DescribedForeign {
+                    entry: key.to_owned(),
                     columns: split(rest),
                     parent: parent.clone(),
                     parent_columns: parents.to_vec(),
@@ -210,10 +381,79 @@ impl Description {
                     on_update: action(on_update)?,
                 });
             }
+            ("orphans", _) => drop(self.unkept.insert(rest.to_owned())),
             ("table" | "column" | "foreign", _) => return Err(invalid(format!("entry {key:?}"))),
-            _ => {}
+            (kind, fields) => self.take_later(kind, key, rest, fields),
         }
         Ok(())
+    }
+
+    /// Reads an entry of a kind that came later. One that makes no sense is left out.
+    fn take_later(&mut self, kind: &str, key: &str, rest: &str, fields: &[String]) {
+        let parts = split(rest);
+        match (kind, fields) {
+            ("autoincrement", _) => self.autoincrement = true,
+            ("default", [text]) => {
+                self.defaults.insert(rest.to_owned(), Now::from_name(text));
+            }
+            ("index", fields) if !fields.is_empty() && fields.len().is_multiple_of(3) => {
+                let column = |f: &[String]| {
+                    let collation = Collation::from_name(&f[1])?;
+                    Some(DescribedIndexColumn { name: f[0].clone(), collation, descending: f[2] == "desc" })
+                };
+                let columns: Option<Vec<_>> = fields.chunks_exact(3).map(column).collect();
+                if let Some(columns) = columns.filter(|_| name(rest).is_ok()) {
+                    self.indexes.insert(rest.to_owned(), columns);
+                }
+            }
+            ("also-unique", _) if parts.len().is_multiple_of(2) => {
+                let (columns, collations) = parts.split_at(parts.len() / 2);
+                let collations: Option<Vec<_>> = collations.iter().map(|c| Collation::from_name(c)).collect();
+                self.unique.extend(collations.map(|collations| (columns.to_vec(), collations)));
+            }
+            ("also-foreign", [on_delete, on_update]) if parts.len() > 2 && !parts.len().is_multiple_of(2) => {
+                let (columns, parent) = parts.split_at(parts.len() / 2);
+                let (Ok(on_delete), Ok(on_update)) = (action(on_delete), action(on_update)) else { return };
+                self.foreign.push(DescribedForeign {
+                    entry: key.to_owned(),
+                    columns: columns.to_vec(),
+                    parent: parent[0].clone(),
+                    parent_columns: parent[1..].to_vec(),
+                    on_delete,
+                    on_update,
+                });
+            }
+            ("deferred", _) => self.deferred.push(rest.to_owned()),
+            ("user-version", _) => {
+                self.user_version = rest.parse().map_or(self.user_version, |n: i32| n.max(self.user_version))
+            }
+            ("application-id", _) => {
+                self.application_id =
+                    rest.parse().map_or(self.application_id, |n: i32| n.max(self.application_id));
+            }
+            ("local", _) => {
+                if let [kind, name] = &parts[..] {
+                    self.local.push((kind.clone(), name.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Leaves out what entries that came later say of columns which are not there.
+    fn leave_out_what_fits_nothing(&mut self) {
+        let columns = &self.columns;
+        let has = |name: &String| columns.iter().any(|c| c.name == *name);
+        let is_later = |entry: &str| entry.starts_with("also-");
+        self.unique
+            .retain(|(columns, collations)| columns.len() != collations.len() || columns.iter().all(has));
+        self.foreign.retain(|f| {
+            !is_later(&f.entry)
+                || (f.columns.iter().all(has)
+                    && name(&f.parent).is_ok()
+                    && f.parent_columns.iter().all(|c| name(c).is_ok()))
+        });
+        self.indexes.retain(|_, index| index.iter().all(|c| has(&c.name)));
     }
 
     fn check(&self) -> Result<(), DescriptionError> {
@@ -246,12 +486,22 @@ impl Description {
         Ok(())
     }
 
+    /// Whether rows have the same keys as under another description.
+    pub(crate) fn has_keys_of(&self, other: &Self) -> bool {
+        self.key == other.key && self.has_integer_key() == other.has_integer_key()
+    }
+
     /// Whether the key is an INTEGER PRIMARY KEY.
     pub fn has_integer_key(&self) -> bool {
         let integer = |name: &String| {
             self.columns.iter().any(|c| c.name == *name && c.declared_type.eq_ignore_ascii_case("INTEGER"))
         };
         !self.without_rowid && self.key.len() == 1 && integer(&self.key[0])
+    }
+
+    /// The columns of foreign keys that are not kept, each joined by U+001F.
+    pub(crate) fn unkept(&self) -> &BTreeSet<String> {
+        &self.unkept
     }
 
     /// How concurrent values of a column come together.
@@ -264,30 +514,56 @@ impl Description {
         self.columns.iter().map(|c| (c.name.as_str(), c.merge))
     }
 
-    /// Columns that it has and the table has not.
-    pub fn columns_missing_in(&self, table: &Table) -> Vec<String> {
-        let has = |name: &str| table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
-        self.columns.iter().filter(|c| !has(&c.name)).map(|c| c.name.clone()).collect()
+    /// Its columns, by their keys in documents, that are not among `known`.
+    pub(crate) fn columns_besides<'k>(&self, known: impl Iterator<Item = &'k str>) -> Vec<String> {
+        let known: Vec<_> = known.collect();
+        let is_new = |c: &&DescribedColumn| !known.contains(&c.name.as_str());
+        self.columns.iter().filter(is_new).map(|c| c.name.clone()).collect()
     }
 
-    /// The SQL that makes the table and its UNIQUE indexes.
-    pub fn create_table_sql(&self, table: &str) -> Result<Vec<String>, DescriptionError> {
+    /// The document keys of its primary key's columns, in key order.
+    pub(crate) fn key(&self) -> &[String] {
+        &self.key
+    }
+
+    /// The affinity of a column by its key in documents.
+    pub(crate) fn affinity(&self, column: &str) -> Option<Affinity> {
+        let column = self.columns.iter().find(|c| c.name == column)?;
+        Some(Affinity::of(&column.declared_type))
+    }
+
+    /// `PRAGMA user_version` and `PRAGMA application_id` of the files that the table is in; 0: not set.
+    pub(crate) fn numbers(&self) -> (i32, i32) {
+        (self.user_version, self.application_id)
+    }
+
+    /// What stays on the devices that have it, such as ("CHECK", "2") or ("trigger", "touch").
+    pub fn local(&self) -> &[(String, String)] {
+        &self.local
+    }
+
+    /// The SQL that makes the table.
+    pub fn create_table_sql(&self, table: &str) -> Result<String, DescriptionError> {
         name(table)?;
         let integer_key = self.has_integer_key();
-        let mut parts: Vec<String> = self
-            .columns
-            .iter()
-            .map(|c| {
-                let key = if integer_key && self.key[0] == c.name { " PRIMARY KEY" } else { "" };
-                format!("{}{key}", c.sql(c.not_null))
-            })
-            .collect();
+        let key = match (integer_key, self.autoincrement) {
+            (false, _) => "",
+            (true, false) => " PRIMARY KEY",
+            (true, true) => " PRIMARY KEY AUTOINCREMENT",
+        };
+        let column = |c: &DescribedColumn| {
+            let sql = self.column_sql(c, c.not_null && !self.has_unknown_default(c), true);
+            if self.key[0] == c.name { format!("{sql}{key}") } else { sql }
+        };
+        let mut parts: Vec<String> = self.columns.iter().map(column).collect();
         if !integer_key {
             parts.push(format!("PRIMARY KEY ({})", names(&self.key)));
         }
         for foreign in &self.foreign {
+            let deferred =
+                if self.deferred.contains(&foreign.entry) { " DEFERRABLE INITIALLY DEFERRED" } else { "" };
             parts.push(format!(
-                "FOREIGN KEY ({}) REFERENCES {}({}) ON DELETE {} ON UPDATE {}",
+                "FOREIGN KEY ({}) REFERENCES {}({}) ON DELETE {} ON UPDATE {}{deferred}",
                 names(&foreign.columns),
                 quote(&foreign.parent),
                 names(&foreign.parent_columns),
@@ -299,18 +575,51 @@ impl Description {
             .into_iter()
             .filter_map(|(on, text)| on.then_some(text))
             .collect();
-        let mut sql =
-            vec![format!("CREATE TABLE {}({}) {}", quote(table), parts.join(", "), options.join(", "))];
-        for (n, (columns, collations)) in self.unique.iter().enumerate() {
-            let terms: Vec<_> = columns
-                .iter()
-                .zip(collations)
-                .map(|(c, collation)| format!("{} COLLATE {}", quote(c), collation.name()))
-                .collect();
-            let index = quote(&format!("{table}_unique_{}", n + 1));
-            sql.push(format!("CREATE UNIQUE INDEX {index} ON {}({})", quote(table), terms.join(", ")));
-        }
-        Ok(sql)
+        Ok(format!("CREATE TABLE {}({}) {}", quote(table), parts.join(", "), options.join(", ")))
+    }
+
+    /// The SQL that makes its UNIQUE indexes, under names that are free.
+    pub fn create_unique_sql(&self, table: &str, is_free: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut number = 0;
+        let mut free_name = || {
+            loop {
+                number += 1;
+                let name = format!("{table}_unique_{number}");
+                // A plain index has its name from the application.
+                if is_free(&name) && !self.indexes.keys().any(|index| index.eq_ignore_ascii_case(&name)) {
+                    return quote(&name);
+                }
+            }
+        };
+        let sql = |(columns, collations): &(Vec<String>, Vec<Collation>)| {
+            let term =
+                |(c, collation): (&String, &Collation)| format!("{} COLLATE {}", quote(c), collation.name());
+            let terms: Vec<_> = columns.iter().zip(collations).map(term).collect();
+            format!("CREATE UNIQUE INDEX {} ON {}({})", free_name(), quote(table), terms.join(", "))
+        };
+        self.unique.iter().map(sql).collect()
+    }
+
+    /// The SQL that makes its plain indexes, but those whose names are not free or whose columns the table has not.
+    pub fn create_indexes_sql(
+        &self,
+        table: &str,
+        is_free: impl Fn(&str) -> bool,
+        has: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
+        let sql = |(name, columns): (&String, &Vec<DescribedIndexColumn>)| {
+            let term = |c: &DescribedIndexColumn| {
+                let order = if c.descending { " DESC" } else { "" };
+                format!("{} COLLATE {}{order}", quote(&c.name), c.collation.name())
+            };
+            let terms: Vec<_> = columns.iter().map(term).collect();
+            format!("CREATE INDEX {} ON {}({})", quote(name), quote(table), terms.join(", "))
+        };
+        let free = self
+            .indexes
+            .iter()
+            .filter(|(name, columns)| is_free(name) && columns.iter().all(|c| has(&c.name)));
+        free.take(INDEXES_MAX).map(sql).collect()
     }
 
     /// The SQL that adds one of its columns to the table.
@@ -322,21 +631,27 @@ impl Description {
             .find(|c| c.name == column)
             .ok_or_else(|| invalid("there is no such column"))?;
         let not_null = column.not_null && column.default.as_ref().is_some_and(|v| *v != Value::Null);
-        Ok(format!("ALTER TABLE {} ADD COLUMN {}", quote(table), column.sql(not_null)))
+        // SQLite adds no column with a default that is the time.
+        Ok(format!("ALTER TABLE {} ADD COLUMN {}", quote(table), self.column_sql(column, not_null, false)))
     }
-}
 
-impl DescribedColumn {
-    fn sql(&self, not_null: bool) -> String {
-        let mut sql = format!("{} {}", quote(&self.name), self.declared_type);
+    /// Whether a column has a default that is not known here; then NOT NULL could not be satisfied.
+    fn has_unknown_default(&self, column: &DescribedColumn) -> bool {
+        self.defaults.get(&column.name).is_some_and(Option::is_none)
+    }
+
+    fn column_sql(&self, column: &DescribedColumn, not_null: bool, with_time: bool) -> String {
+        let mut sql = format!("{} {}", quote(&column.name), column.declared_type);
         if not_null {
             sql.push_str(" NOT NULL");
         }
-        if let Some(default) = &self.default {
-            sql.push_str(&format!(" DEFAULT {}", literal(default)));
+        match (&column.default, self.defaults.get(&column.name)) {
+            (Some(default), _) => sql.push_str(&format!(" DEFAULT {}", literal(default))),
+            (None, Some(Some(now))) if with_time => sql.push_str(&format!(" DEFAULT {}", now.name())),
+            _ => {}
         }
-        if self.collation != Collation::Binary {
-            sql.push_str(&format!(" COLLATE {}", self.collation.name()));
+        if column.collation != Collation::Binary {
+            sql.push_str(&format!(" COLLATE {}", column.collation.name()));
         }
         sql
     }
@@ -408,11 +723,27 @@ fn action(text: &str) -> Result<String, DescriptionError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::schema::read_table;
+    use crate::store::schema::{Kinds, read_table};
     use rusqlite::Connection;
 
     fn described(conn: &Connection, table: &str) -> Vec<(String, Value)> {
-        entries(&read_table(conn, table).unwrap())
+        let table = read_table(conn, table).unwrap();
+        let entries = entries(&table, &Extras::read(conn, &Kinds::read(conn).unwrap(), &table).unwrap());
+        let keys: std::collections::BTreeSet<_> = entries.iter().map(|(key, _)| key).collect();
+        assert_eq!(keys.len(), entries.len(), "{entries:?}");
+        entries
+    }
+
+    fn made(description: &Description) -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(&description.create_table_sql("t").unwrap()).unwrap();
+        let is_free = |name: &str| name != "Taken" && name != "t_unique_2";
+        let (unique, plain) = (
+            description.create_unique_sql("t", is_free),
+            description.create_indexes_sql("t", is_free, |_| true),
+        );
+        unique.iter().chain(&plain).for_each(|sql| conn.execute_batch(sql).unwrap());
+        conn
     }
 
     fn read(entries: &[(String, Value)]) -> Result<Description, DescriptionError> {
@@ -430,22 +761,75 @@ mod tests {
             "CREATE TABLE t(id INTEGER PRIMARY KEY, g AS (id + 1), d DEFAULT CURRENT_DATE)",
             "CREATE TABLE t(id INTEGER PRIMARY KEY DESC, v)",
             "CREATE TABLE t(id TEXT, v, PRIMARY KEY (id COLLATE NOCASE))",
+            "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a TEXT NOT NULL DEFAULT '', b TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+               c INT REFERENCES t(id) DEFERRABLE INITIALLY DEFERRED REFERENCES q(x), d \"\" REFERENCES q(x) REFERENCES q(x));
+             CREATE INDEX by_a ON t(a COLLATE NOCASE DESC, b)",
+            "CREATE TABLE t(id TEXT PRIMARY KEY, email TEXT UNIQUE); CREATE UNIQUE INDEX ix ON t(email);
+             CREATE UNIQUE INDEX ix2 ON t(email COLLATE NOCASE); CREATE UNIQUE INDEX ix3 ON t(email COLLATE rtrim)",
             "CREATE TABLE t(id TEXT PRIMARY KEY, a \"enum['x']\", b \"größe-int\", g AS (lower(a)) UNIQUE, p AS (a) REFERENCES q(x))",
         ] {
             let conn = Connection::open_in_memory().unwrap();
             conn.execute_batch(sql).unwrap();
             let first = described(&conn, "t");
-            let made = Connection::open_in_memory().unwrap();
-            for sql in read(&first).unwrap().create_table_sql("t").unwrap() {
-                made.execute_batch(&sql).unwrap();
-            }
+            let made = made(&read(&first).unwrap());
             let without_places = |entries: &[(String, Value)]| {
                 let mut d = read(entries).unwrap();
                 d.columns.iter_mut().for_each(|c| c.position = 0);
+                d.local.clear();
                 d
             };
             assert_eq!(without_places(&first), without_places(&described(&made, "t")), "{sql}");
         }
+    }
+
+    #[test]
+    fn a_column_that_stays_without_its_default_may_be_null_elsewhere() {
+        let conn = Connection::open_in_memory().unwrap();
+        let sql = "CREATE TABLE t(id TEXT PRIMARY KEY, a TEXT NOT NULL DEFAULT (lower('A')), b TEXT NOT NULL,
+                     c TEXT DEFAULT 'x\u{1f}y', d AS (a), CHECK (a <> ''))";
+        conn.execute_batch(sql).unwrap();
+        let description = read(&described(&conn, "t")).unwrap();
+        let made = made(&description);
+        made.execute_batch("INSERT INTO t(id, b) VALUES ('1', 'b')").unwrap();
+        assert!(made.execute_batch("INSERT INTO t(id) VALUES ('2')").is_err());
+        let local = [("CHECK", "1"), ("default", "a"), ("generated column", "d")];
+        assert_eq!(description.local(), local.map(|(kind, name)| (kind.to_owned(), name.to_owned())));
+    }
+
+    #[test]
+    fn indexes_of_ours_take_free_names_and_those_of_the_application_keep_theirs() {
+        let conn = Connection::open_in_memory().unwrap();
+        let sql = "CREATE TABLE t(id TEXT PRIMARY KEY, a UNIQUE, b UNIQUE); CREATE INDEX Taken ON t(a); CREATE INDEX t_unique_1 ON t(a, id)";
+        conn.execute_batch(sql).unwrap();
+        let made = made(&read(&described(&conn, "t")).unwrap());
+        let sql = "SELECT group_concat(name, ' ') FROM (SELECT name FROM pragma_index_list('t') WHERE origin = 'c' ORDER BY name)";
+        let names: String = made.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(names, "t_unique_1 t_unique_3 t_unique_4");
+    }
+
+    #[test]
+    fn entries_of_other_versions_leave_a_description_readable() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT)").unwrap();
+        let mut entries = described(&conn, "t");
+        let known = read(&entries).unwrap();
+        for (key, value) in [
+            ("also-unique a\u{1f}LATIN", ""),
+            ("also-unique gone\u{1f}BINARY", ""),
+            ("also-foreign a\u{1f}sqlite_x\u{1f}id", "CASCADE\u{1f}CASCADE"),
+            ("also-foreign a", "CASCADE"),
+            ("index sqlite_i", "a\u{1f}BINARY\u{1f}"),
+            ("index i", "gone\u{1f}BINARY\u{1f}"),
+            ("index i", "a\u{1f}BINARY"),
+            ("user-version seven", ""),
+            ("colour a", "red"),
+            ("local", "x"),
+        ] {
+            entries.push((key.to_owned(), Value::Text(value.to_owned())));
+        }
+        assert_eq!(read(&entries).unwrap(), known);
+        entries.push(("default a".to_owned(), Value::Text("random()".to_owned())));
+        made(&read(&entries).unwrap()).execute_batch("INSERT INTO t DEFAULT VALUES").unwrap();
     }
 
     #[test]

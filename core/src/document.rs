@@ -68,6 +68,8 @@ pub struct View {
     pub void: BTreeMap<ChangeHash, Void>,
     /// The texts among them, by the operation that made each.
     texts: BTreeMap<OpId, Text>,
+    /// Under each key the texts and counters that were replaced.
+    replaced: BTreeMap<String, Vec<Replaced>>,
     /// The actors of the changes that count.
     actors: Vec<Actor>,
 }
@@ -96,6 +98,19 @@ pub enum Content {
     Live(Actor),
     /// Under "": the row was deleted.
     Dead,
+}
+
+/// A text or a counter that another value took the place of. Concurrent edits of it go on, and are a conflict until a change
+/// that knows of them writes the key.
+#[derive(Debug, Clone)]
+struct Replaced {
+    /// The operation that put it.
+    id: OpId,
+    /// What it is; its id is that of the greatest actor who edited it unseen.
+    cell: Cell,
+    text: Option<Text>,
+    /// The numbers of the changes that edited it and that no put of its key knows of.
+    unseen: Vec<u32>,
 }
 
 /// Why a change does not count.
@@ -157,7 +172,7 @@ impl View {
     pub fn conflicts(&self) -> Vec<(&str, &Cell, Vec<&Cell>)> {
         let (Some(shown), Some(incarnation)) = (self.shown(), self.incarnation()) else { return vec![] };
         let others = |key: &str, cell: &Cell| -> Vec<&Cell> {
-            let all = self.cells.get(key).into_iter().flatten();
+            let all = self.cells.get(key).into_iter().flatten().chain(self.edited_unseen(key));
             let mut others: Vec<_> = all
                 .filter(|c| c.id != cell.id && c.incarnation == incarnation && c.content != cell.content)
                 .collect();
@@ -178,18 +193,36 @@ impl View {
             Content::Live(incarnation) if incarnation != shown => Some(incarnation),
             _ => None,
         });
-        let mut others: Vec<_> = lives.collect();
-        others.sort_unstable_by(|a, b| b.cmp(a));
-        others.dedup();
-        let row = |incarnation: &Actor| {
-            let best = |cells: &'_ Vec<Cell>| {
-                let under = (0..cells.len()).filter(|n| cells[*n].incarnation == *incarnation);
-                under.max_by_key(|n| (cells[*n].id.actor, cells[*n].id.counter))
-            };
-            let keys = self.cells.iter().filter(|(key, _)| !key.is_empty());
-            keys.filter_map(|(key, cells)| Some((key.as_str(), &cells[best(cells)?]))).collect()
-        };
-        others.iter().map(|o| (*o, row(o))).collect()
+        let mut rows: BTreeMap<Actor, BTreeMap<&str, &Cell>> =
+            lives.map(|life| (life, BTreeMap::new())).collect();
+        for (key, cells) in self.cells.iter().filter(|(key, _)| !key.is_empty()) {
+            for cell in cells {
+                let Some(row) = rows.get_mut(&cell.incarnation) else { continue };
+                let best = row.entry(key.as_str()).or_insert(cell);
+                if (cell.id.actor, cell.id.counter) > (best.id.actor, best.id.counter) {
+                    *best = cell;
+                }
+            }
+        }
+        for key in self.replaced.keys() {
+            for cell in self.edited_unseen(key) {
+                if let Some(row) = rows.get_mut(&cell.incarnation) {
+                    row.entry(key.as_str()).or_insert(cell);
+                }
+            }
+        }
+        rows.into_iter().rev().collect()
+    }
+
+    /// The texts and counters under a key that were replaced and edited by changes which no put of the key knows of.
+    fn edited_unseen(&self, key: &str) -> impl Iterator<Item = &Cell> {
+        let replaced = self.replaced.get(key).into_iter().flatten();
+        replaced.filter(|r| !r.unseen.is_empty()).map(|r| &r.cell)
+    }
+
+    /// Whether any text or counter was replaced, so that there may be more to it than its cells.
+    pub(crate) fn has_replaced(&self) -> bool {
+        !self.replaced.is_empty()
     }
 
     /// Whether there are texts among its values.
@@ -199,10 +232,27 @@ impl View {
 
     /// Whether there is anything beside what shows.
     pub fn is_in_conflict(&self) -> bool {
-        let several = self.cells.values().any(|cells| cells.len() > 1);
-        several && (!self.conflicts().is_empty() || !self.other_rows().is_empty())
+        if self.has_replaced() {
+            return !self.conflicts().is_empty() || !self.other_rows().is_empty();
+        }
+        if !self.cells.values().any(|cells| cells.len() > 1) {
+            return false;
+        }
+        let (Some(shown), Some(incarnation)) = (self.shown(), self.incarnation()) else { return false };
+        let lives = self.cells.get("").into_iter().flatten();
+        let is_other = |cell: &Cell| matches!(cell.content, Content::Live(other) if other != incarnation);
+        let mut lives = lives.filter(|cell| is_other(cell));
+        let differs = |(key, cell): (&str, &Cell)| {
+            let all = self.cells.get(key).into_iter().flatten();
+            all.into_iter()
+                .any(|c| c.id != cell.id && c.incarnation == incarnation && c.content != cell.content)
+        };
+        lives.next().is_some() || shown.into_iter().any(differs)
     }
 }
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod work_tests;

@@ -9,7 +9,9 @@
 //!   1 attached  responder: 1 digests are equal, or 0: containers follow, or 2: it asks for the list
 //!   2 containers  responder: last u8 · n LEB128 · n times (name · integer keys u8 · access u8 · root digest 32)
 //!   3 message   container id 32 · message
-//!   4 denied    responder: empty: the database; or container id 32 · 0 not granted, 1 quota, 2 intake stopped
+//!   4 denied    responder: empty: the database; or container id 32 · 0 not granted, 1 quota, 2 intake stopped,
+//!               3 it cannot take part with it now · why bytes
+//!               · nothing, or the name bytes of the container that has this table in other capitals
 //!   5 open      n LEB128 · n times as in containers: containers that the other side may not know
 //!   6 ask, 7 rows   see `compare`
 //!   8 receipt   initiator: container id 32 · cursor · signature 64, see `supervisor_log`
@@ -17,7 +19,7 @@
 //!   10 rest     responder: it forgets this talk; whoever has something to say attaches anew
 //!   11 wake     responder, after a rest: there is news, attach anew
 //!   12 leave    initiator: digest 32, of what it holds; the talk is over, and the connection stays
-//!   13 ended    responder: it cannot go on with this talk
+//!   13 ended    responder: it cannot go on with this talk: nothing, or 1 · why the database cannot be opened now
 //!   14 follow   initiator, asked for it: n LEB128 · n container ids
 //!   15 pieces   limit LEB128 · n LEB128 · n times (hash 32 · length held LEB128)
 //!   16 piece    hash of a frame 32 · its length LEB128 · at LEB128 · bytes
@@ -26,6 +28,7 @@
 
 mod attach;
 mod comparing;
+mod failing;
 mod incoming;
 mod intake;
 mod known;
@@ -58,7 +61,9 @@ use known::Denial;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The first version whose speakers understand when their segments were accepted.
+const VERSION_ACCEPTANCES: u8 = 2;
 const ATTACH: u8 = 0;
 const ATTACHED: u8 = 1;
 const CONTAINERS: u8 = 2;
@@ -78,7 +83,6 @@ const PIECES: u8 = 15;
 const PIECE: u8 = 16;
 
 const NAME_LEN_MAX: usize = 512;
-const CONTAINERS_MAX: u64 = 1 << 20;
 /// Containers listed in one frame.
 const LIST_MAX: usize = 4096;
 
@@ -119,6 +123,14 @@ pub enum LinkError {
         /// The database.
         database: String,
     },
+    /// The server has the database and cannot open its file now.
+    #[error("the server cannot open database {database} now: {cause}")]
+    CannotOpen {
+        /// The database.
+        database: String,
+        /// Why, in the server's words.
+        cause: String,
+    },
     /// The peer does not follow the protocol.
     #[error("the peer does not follow the protocol: {what}")]
     Protocol {
@@ -141,6 +153,8 @@ pub struct Link {
     sessions: BTreeMap<i64, Session>,
     /// Those of them that are not level.
     unlevel: BTreeSet<i64>,
+    /// Whether the peer understands when its segments were accepted.
+    tells_acceptances: bool,
     /// Those of them whose peer has, or may have, what is not here yet.
     behind: BTreeSet<i64>,
     /// Containers whose tables are to be made together.
@@ -156,6 +170,10 @@ pub struct Link {
     unsure: BTreeSet<i64>,
     /// Containers that the peer does not open.
     denied: BTreeMap<i64, Denial>,
+    /// Those of them that the peer has under names in other capitals.
+    known_as: BTreeMap<i64, String>,
+    /// Errors of containers whose sessions ended, until they are asked for.
+    failures: Vec<LinkError>,
     /// Containers with something to say, perhaps: tables that others refer to come before those.
     ready: BTreeSet<(u32, i64)>,
     outbox: VecDeque<Vec<u8>>,
@@ -194,6 +212,7 @@ impl Link {
         attach: Attach,
     ) -> Result<Self, LinkError> {
         let mut link = Self::new(replica, peer, Role::Responder(authority), attach.database, None);
+        link.tells_acceptances = attach.version >= VERSION_ACCEPTANCES;
         link.follow = match attach.follow {
             Follow::All => None,
             Follow::These(ids) => Some(ids),
@@ -225,6 +244,7 @@ impl Link {
             asked: None,
             attached: false,
             sessions: BTreeMap::new(),
+            tells_acceptances: true,
             unlevel: BTreeSet::new(),
             behind: BTreeSet::new(),
             unmade: BTreeSet::new(),
@@ -233,6 +253,8 @@ impl Link {
             known: BTreeSet::new(),
             unsure: BTreeSet::new(),
             denied: BTreeMap::new(),
+            known_as: BTreeMap::new(),
+            failures: vec![],
             ready: BTreeSet::new(),
             outbox: VecDeque::new(),
             seen: replica.changed_end(),
@@ -270,6 +292,7 @@ impl Link {
         now: Timestamp,
     ) -> Result<Received, LinkError> {
         self.heard = true;
+        replica.clock = now;
         let frame = match frame.content {
             Content::Message(message) => {
                 let (container, message) = message?;
@@ -295,7 +318,7 @@ impl Link {
             WAKE if !self.is_responder() && self.at_rest => self.attach(replica),
             WAKE if !self.is_responder() => {}
             ENDED if !self.is_responder() => {
-                return Err(LinkError::Ended { database: self.database.clone() });
+                return Err(self.why_ended(&mut r));
             }
             _ => return Err(LinkError::Protocol { what: "a frame of an unknown kind" }),
         }
@@ -312,6 +335,9 @@ impl Link {
             return Ok(Some(piece));
         }
         let frame = self.next_whole_frame(replica, now)?;
+        if frame.is_none() && self.is_level() {
+            self.forget_pieces(replica)?;
+        }
         Ok(frame.map(|frame| self.pieces.cut(frame)))
     }
 
@@ -320,6 +346,7 @@ impl Link {
         replica: &mut Replica,
         now: Timestamp,
     ) -> Result<Option<Arc<[u8]>>, LinkError> {
+        replica.clock = now;
         if let Some(frame) = self.outbox.pop_front() {
             return Ok(Some(frame.into()));
         }
@@ -357,6 +384,10 @@ impl Link {
                 Some(frame) => return Ok(Some(frame)),
                 None => {
                     self.ready.remove(&place);
+                    // It may have ended, and its peer is to know.
+                    if let Some(frame) = self.outbox.pop_front() {
+                        return Ok(Some(frame.into()));
+                    }
                 }
             }
         }
@@ -404,7 +435,15 @@ impl Link {
         }
         let session = self.session(no, now);
         let received = replica.container(&id).map(|mut c| c.receive(session, message)).transpose();
+        let received = match received {
+            Err(error) if self.is_of_container(&error) => {
+                self.fail(replica, no, error)?;
+                return Ok(Received::default());
+            }
+            received => received,
+        };
         self.note_level(no);
+        self.note_in_sync(replica, no)?;
         self.note_unmade(replica, no);
         self.owes_receipt |=
             !self.is_responder() && received.as_ref().is_ok_and(|r| r.is_some_and(|r| r.segments > 0));
@@ -416,9 +455,10 @@ impl Link {
     }
 
     fn session(&mut self, no: i64, now: Timestamp) -> &mut Session {
-        let (peer, role) = (self.peer, self.role.clone());
+        let (peer, role, tells_acceptances) = (self.peer, self.role.clone(), self.tells_acceptances);
         let session = self.sessions.entry(no).or_insert_with(|| Session::new(peer, role));
         session.set_now(now);
+        session.tells_acceptances = tells_acceptances;
         session
     }
 
@@ -437,9 +477,11 @@ impl Link {
         now: Timestamp,
     ) -> Result<Option<Arc<[u8]>>, LinkError> {
         let Some(id) = replica.containers.get(&no).map(|c| c.id) else { return Ok(None) };
+        // Tables in a circle cannot all come before each other: only parents outside the circle are waited for.
         let waits = replica.containers.parents_of(no).any(|parent| {
             let tip = replica.containers.get(&parent).map(|c| c.feed.tip);
-            self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip))
+            let is_sending = self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip));
+            is_sending && !replica.is_circle(no, parent)
         });
         let stopped = self.intake.stop.is_some() && !self.is_responder();
         let message_max = self.pieces.message_max();
@@ -450,8 +492,15 @@ impl Link {
         let message = replica.container(&id).map(|mut c| c.next_message(session)).transpose();
         let (rows, segments) = (session.sent_rows - before.0, session.sent_segments - before.1);
         self.sent = (self.sent.0 + rows, self.sent.1 + segments);
+        let message = match message {
+            Err(error) if self.is_of_container(&error) => {
+                self.fail(replica, no, error)?;
+                return Ok(None);
+            }
+            message => message.map_err(|source| sync_error(replica, no, source))?.flatten(),
+        };
         self.note_level(no);
-        let message = message.map_err(|source| sync_error(replica, no, source))?.flatten();
+        self.note_in_sync(replica, no)?;
         Ok(message.map(|message| replica.fan_out.frame(&message, || encode(&id, &message))))
     }
 

@@ -11,13 +11,17 @@
 //! 2 ranges    see `ranges`
 //! 3 want      n LEB128 · n ids of 32
 //! 4 refused   n LEB128 · n times (id 32 · reason u8)
+//! 5 accepted  n LEB128 · n times (id 32 · server 32 · time_ms u64 · signature 64)
+//! 6 unaccepted  n LEB128 · n ids of 32
 //! ```
 
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
-use crate::id::{ReplicaId, SegmentId, Seq};
+use crate::id::{PeerId, ReplicaId, SegmentId, Seq, Timestamp};
 use crate::ranges::{self, Range};
 use crate::root::RootDigest;
-use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, SEGMENT_LEN_MAX, Segment, SegmentError, claimed_len};
+use crate::segment::{
+    Acceptance, PLAIN_LEN_MAX, ROW_LEN_MAX, SEGMENT_LEN_MAX, Segment, SegmentError, claimed_len,
+};
 use std::sync::Arc;
 
 /// The longest message in bytes: one largest segment and what goes with it.
@@ -55,6 +59,10 @@ pub enum Message<S = Arc<[u8]>> {
     Want(Vec<SegmentId>),
     /// Segments of the listener that the speaker did not take.
     Refused(Vec<Refusal>),
+    /// When segments of the listener were accepted, by the server that did first.
+    Accepted(Vec<AcceptedSegment>),
+    /// Segments of the speaker of which it does not know when they were accepted.
+    Unaccepted(Vec<SegmentId>),
 }
 
 /// A message as it is heard. The first of its segments that is none is the last of them: nothing behind it counts.
@@ -106,6 +114,17 @@ pub struct Refusal {
     pub segment: SegmentId,
     /// Why.
     pub reason: RefusalReason,
+}
+
+/// When a segment was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptedSegment {
+    /// The segment.
+    pub segment: SegmentId,
+    /// By whom and when.
+    pub acceptance: Acceptance,
+    /// That server's signature over both.
+    pub signature: [u8; 64],
 }
 
 /// Why a segment was not taken.
@@ -181,6 +200,21 @@ impl Message {
                     out.push(refusal.reason as u8);
                 }
             }
+            Self::Accepted(accepted) => {
+                out.push(5);
+                put_uleb(out, accepted.len() as u64);
+                for a in accepted {
+                    out.extend_from_slice(&a.segment.0);
+                    out.extend_from_slice(&a.acceptance.server.0);
+                    out.extend_from_slice(&a.acceptance.time.0.to_be_bytes());
+                    out.extend_from_slice(&a.signature);
+                }
+            }
+            Self::Unaccepted(ids) => {
+                out.push(6);
+                put_uleb(out, ids.len() as u64);
+                ids.iter().for_each(|id| out.extend_from_slice(&id.0));
+            }
         }
     }
 
@@ -213,6 +247,23 @@ impl Message {
                     Ok(Refusal { segment, reason })
                 };
                 Self::Refused((0..n).map(|_| refusal(&mut r)).collect::<Result<_, DecodeError>>()?)
+            }
+            5 => {
+                let n = r.uleb_max(LIST_MAX, "the number of acceptances")?;
+                let accepted = |r: &mut Reader<'_>| {
+                    let segment = SegmentId(r.array()?);
+                    let (server, time) = (PeerId(r.array()?), Timestamp(r.u64()?));
+                    if time > Timestamp::MAX {
+                        return Err(DecodeError::TooLarge { what: "a time" });
+                    }
+                    let acceptance = Acceptance { server, time };
+                    Ok(AcceptedSegment { segment, acceptance, signature: r.array()? })
+                };
+                Self::Accepted((0..n).map(|_| accepted(&mut r)).collect::<Result<_, DecodeError>>()?)
+            }
+            6 => {
+                let n = r.uleb_max(LIST_MAX, "the number of ids")?;
+                Self::Unaccepted((0..n).map(|_| r.array().map(SegmentId)).collect::<Result<_, _>>()?)
             }
             _ => return Err(DecodeError::Invalid { what: "the kind of a message" }),
         };
@@ -247,6 +298,8 @@ impl Message {
             Self::Ranges(ranges) => Message::Ranges(ranges),
             Self::Want(ids) => Message::Want(ids),
             Self::Refused(refusals) => Message::Refused(refusals),
+            Self::Accepted(accepted) => Message::Accepted(accepted),
+            Self::Unaccepted(ids) => Message::Unaccepted(ids),
         }
     }
 }
@@ -319,7 +372,7 @@ pub(crate) fn read_cursor(r: &mut Reader<'_>) -> Result<Cursor, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{ContainerId, Timestamp};
+    use crate::id::ContainerId;
     use crate::identity::Identity;
     use proptest::prelude::*;
 
@@ -352,7 +405,17 @@ mod tests {
             segment: SegmentId(id),
             reason: RefusalReason::from_code(code).unwrap(),
         });
+        let accepted = (any::<[u8; 32]>(), any::<[u8; 32]>(), 0..1u64 << 40, any::<[u8; 32]>()).prop_map(
+            |(id, server, time, half)| AcceptedSegment {
+                segment: SegmentId(id),
+                acceptance: Acceptance { server: PeerId(server), time: Timestamp(time) },
+                signature: std::array::from_fn(|n| half[n % 32]),
+            },
+        );
+        let ids = proptest::collection::vec(any::<[u8; 32]>().prop_map(SegmentId), 0..4);
         prop_oneof![
+            proptest::collection::vec(accepted, 0..4).prop_map(Message::Accepted),
+            ids.prop_map(Message::Unaccepted),
             have,
             segments,
             want.prop_map(Message::Want),

@@ -1,34 +1,46 @@
 //! Placement: the table shows what the documents say, as far as its constraints allow.
 //!
+//! `writing` puts one row and sees that the table then shows it; `claims` and `parents` say what UNIQUE and foreign keys
+//! demand; `held` keeps rows that the table does not show, and `retries` has them looked at again.
+//!
 //! The table is a pure function of documents and description, so the order of arrival must not matter:
-//! * For UNIQUE, claims are taken in the order (time, actor, key) of each row's latest claim: of two rows
+//! * For UNIQUE, claims are taken in the order in which the home server accepted each row's latest claim: of two rows
 //!   with one value the earlier shows and the later is *held*. A row held for a missing parent keeps its
 //!   claims, so who wins depends on this table's documents alone.
-//! * A live child of a parent that is not shown is held.
+//! * A live child of a parent that is not shown is held, where the application keeps that foreign key, and unless this
+//!   replica's own application wrote it so.
 //! * What only this table refuses (CHECK, NOT NULL, a trigger that raises) holds the row here.
 //!
 //! When a row comes, goes or changes, the rows that it may free or block are looked at again.
 
+mod circles;
+mod claims;
+mod deciding;
+mod held;
+mod parents;
+mod retries;
+mod writing;
+
+pub(crate) use retries::Retries;
+pub(crate) use writing::Stumbles;
+
 use crate::change::Action;
 use crate::document::View;
-use crate::id::Actor;
 use crate::key::RowKey;
-use crate::replica::{Replica, ReplicaError, Scan};
+use crate::replica::{Replica, ReplicaError, Scan, StopKind};
 use crate::row;
 use crate::store::documents;
-use crate::store::holds::{self, Claim, HoldKind};
-use crate::store::user_table::{Compared, DocumentColumn, Fault, RowValues, UserTable, quote};
-use crate::table::{Collation, ForeignKey, Table, Unique};
-use crate::value::{Value, ValueRef};
-use sha2::{Digest, Sha256};
+use crate::store::holds::{self, HoldKind};
+use crate::store::user_table::{DocumentColumn, Fault, RowValues, UserTable};
+use crate::table::ForeignKey;
+use crate::value::Value;
+use claims::{parent_claim, unique_claim, unique_claims, unique_values};
+use parents::parent_values;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 /// How often one row may be looked at in one go; more means that constraints chase each other in a circle.
 const LOOKS_MAX: u32 = 64;
-
-/// The order in which rows take what only one may have.
-type Rank = (Actor, RowKey);
 
 /// Rows still to be looked at.
 #[derive(Default)]
@@ -38,6 +50,10 @@ struct Queue {
     rows: VecDeque<(i64, RowKey)>,
     waiting: HashSet<(i64, RowKey)>,
     looks: std::collections::HashMap<(i64, RowKey), u32>,
+    /// Rows that came to be held for missing parents, which may be each other.
+    parentless: Vec<(i64, RowKey)>,
+    /// Rows whose missing parents are among themselves, on their way into their tables.
+    circle: HashSet<(i64, RowKey)>,
 }
 
 impl Queue {
@@ -45,6 +61,19 @@ impl Queue {
         let row = (no, key);
         if self.looks.get(&row).copied().unwrap_or(0) < LOOKS_MAX && self.waiting.insert(row.clone()) {
             self.rows.push_back(row);
+        }
+    }
+
+    /// A row is held. If it was to close a circle, the others of it are looked at again.
+    fn was_held(&mut self, no: i64, key: &RowKey, kind: HoldKind) {
+        let row = (no, key.clone());
+        if self.circle.contains(&row) {
+            for (no, key) in std::mem::take(&mut self.circle) {
+                self.push(no, key);
+            }
+        }
+        if kind == HoldKind::Foreign {
+            self.parentless.push(row);
         }
     }
 
@@ -81,10 +110,15 @@ impl Replica {
 
     fn settle_all(&mut self, rows: Vec<(i64, RowKey)>, mut queue: Queue) -> Result<(), ReplicaError> {
         rows.into_iter().for_each(|(no, key)| queue.push(no, key));
-        while let Some((no, key)) = queue.pop() {
-            self.settle_row(no, key, &mut queue)?;
+        loop {
+            while let Some((no, key)) = queue.pop() {
+                let settled = self.settle_row(no, key, &mut queue);
+                settled.map_err(|e| e.of_table(self, no, StopKind::NotApplied))?;
+            }
+            if queue.parentless.is_empty() || !self.find_circles(&mut queue)? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn settle_row(&mut self, no: i64, key: RowKey, queue: &mut Queue) -> Result<(), ReplicaError> {
@@ -113,21 +147,23 @@ impl Replica {
         };
         documents::note_conflict(&self.conn, no, &key, view.is_in_conflict())?;
         let Some(wanted) = wanted else {
-            holds::release(&self.conn, no, &key)?;
+            self.release(no, &key, &[], queue)?;
             return self.take_out(no, &key, &user, now, queue);
         };
         let candidate = Candidate { no, key, user, view, wanted };
         if let Some((kind, cause)) = self.hindrance(&candidate, queue)? {
             return self.hold(&candidate, kind, &cause, now, queue);
         }
-        match self.put(&candidate, now.as_ref()) {
+        if let Some(cause) = self.stumbles.cause(no, &candidate.key) {
+            return self.hold(&candidate, HoldKind::Tables, &cause, now, queue);
+        }
+        let Candidate { key, user, wanted, .. } = &candidate;
+        match self.put(user, key, wanted, now.as_ref()) {
             Ok(()) => self.has_come(&candidate, now, queue),
-            Err(Fault::Store(error)) => Err(error.into()),
-            Err(Fault::Unique) => {
-                let cause = "a UNIQUE constraint of this table alone".to_owned();
-                self.hold(&candidate, HoldKind::Local, &cause, now, queue)
+            Err(fault) => {
+                let (kind, cause) = self.cause(no, user, key, wanted, fault)?;
+                self.hold(&candidate, kind, &cause, now, queue)
             }
-            Err(Fault::Constraint(cause)) => self.hold(&candidate, HoldKind::Local, &cause, now, queue),
         }
     }
 
@@ -135,7 +171,8 @@ impl Replica {
     /// anything else, or the table does not take it.
     fn put_plain_edit(&mut self, no: i64, key: &RowKey, user: &UserTable) -> Result<bool, ReplicaError> {
         let state = &self.containers[&no];
-        let apart = user.table.unique.is_empty()
+        let apart = user.acts.is_plain()
+            && user.table.unique.is_empty()
             && user.table.foreign_keys.is_empty()
             && self.containers.children_of(&user.table.name).next().is_none();
         if !apart || state.scan() != Scan::No || state.columns.iter().any(|c| c.is_new) {
@@ -152,6 +189,9 @@ impl Replica {
             if let Action::Put(value) = &op.action { Some((n, value)) } else { None }
         };
         let changed: Vec<_> = user.columns.iter().enumerate().filter_map(put).collect();
+        if changed.iter().any(|(n, value)| user.may_convert(*n, value.as_ref())) {
+            return Ok(false);
+        }
         match user.update_row(&self.conn, key, &changed) {
             Ok(found) => Ok(found),
             Err(Fault::Store(error)) => Err(error.into()),
@@ -177,7 +217,7 @@ impl Replica {
         }
         let Some((document, outlined)) = self.history.outline(&self.conn, no, key)? else { return Ok(None) };
         let view = document.evaluate();
-        let plain = view.waiting.is_empty() && view.void.is_empty();
+        let plain = view.waiting.is_empty() && view.void.is_empty() && !view.has_replaced();
         if !plain || view.cells.values().any(|cells| cells.len() != 1) {
             return Ok(None);
         }
@@ -201,10 +241,11 @@ impl Replica {
         let mut later = vec![];
         let rivals = self.rivals(candidate)?;
         if !rivals.is_empty() {
-            let rank = rank(&candidate.view, &candidate.user, &candidate.key);
+            let Candidate { no, key, user, view, .. } = candidate;
+            let rank = self.rank(*no, view, user, key)?;
             for (rival, unique) in rivals {
                 let view = self.history.view(&self.conn, candidate.no, &rival)?;
-                if self::rank(&view, &candidate.user, &rival) < rank {
+                if self.rank(candidate.no, &view, &candidate.user, &rival)? < rank {
                     let cause = clash(&candidate.user, &unique, &rival);
                     return Ok(Some((HoldKind::Unique, cause)));
                 }
@@ -216,6 +257,9 @@ impl Replica {
         }
         for foreign in &candidate.user.table.foreign_keys {
             if let Some(values) = self.missing_parent(candidate, foreign)? {
+                if self.is_in_circle(candidate, foreign, &values, queue)? {
+                    continue;
+                }
                 let cause = format!(
                     "FOREIGN KEY ({}): no row of {} has {}",
                     foreign_names(&candidate.user, foreign),
@@ -232,7 +276,7 @@ impl Replica {
     fn rivals(&self, candidate: &Candidate) -> Result<Vec<(RowKey, Vec<usize>)>, ReplicaError> {
         let Candidate { no, key, user, wanted, .. } = candidate;
         let mut rivals: Vec<(RowKey, Vec<usize>)> = vec![];
-        let any_held = holds::count(&self.conn, *no)? > 0;
+        let any_held = holds::any(&self.conn, *no)?;
         for unique in user.table.unique.iter() {
             let Some(values) = unique_values(user, unique, key, wanted)? else { continue };
             let columns: Vec<_> = values.iter().map(|v| v.index).collect();
@@ -270,141 +314,6 @@ impl Replica {
         self.hold(&loser, HoldKind::Unique, &cause, now, queue)
     }
 
-    /// Whether a row names a parent that is not shown. `value` gives a column of the table by its index.
-    pub(crate) fn lacks_parent(
-        &self,
-        user: &UserTable,
-        value: impl Fn(usize) -> Value,
-    ) -> Result<bool, ReplicaError> {
-        for foreign in &user.table.foreign_keys {
-            let values: Vec<_> = foreign.columns.iter().map(|n| value(*n)).collect();
-            if values.contains(&Value::Null) || parent_exists(self, foreign, &values)? {
-                continue;
-            }
-            if !foreign.parent_table.eq_ignore_ascii_case(&user.table.name) {
-                return Ok(true);
-            }
-            let place =
-                |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
-            let own = foreign.parent_columns.iter().map(|name| place(name).map(&value));
-            if !own.zip(&values).all(|(a, b)| a.is_some_and(|a| a.as_ref().same(b.as_ref()))) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Rows that refer to values which a row had and has no longer.
-    pub(crate) fn orphans(
-        &self,
-        user: &UserTable,
-        key: &RowKey,
-        before: &RowValues,
-        after: Option<&RowValues>,
-    ) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
-        let mut orphans = vec![];
-        for (child_no, child, foreign) in self.references_to(&user.table.name)? {
-            let Some(old) = parent_values(user, &foreign, key, before)? else { continue };
-            if let Some(after) = after
-                && let Some(new) = parent_values(user, &foreign, key, after)?
-                && old.iter().zip(&new).all(|(a, b)| a.as_ref().same(b.as_ref()))
-            {
-                continue;
-            }
-            // The parent's columns say which values are equal.
-            let collation = |name: &String| {
-                let parent = user.table.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name));
-                parent.map_or(Collation::Binary, |c| c.collation)
-            };
-            let collations = foreign.parent_columns.iter().map(collation);
-            let compared = foreign.columns.iter().zip(collations).zip(old);
-            let compared: Vec<_> = compared
-                .map(|((index, collation), value)| Compared { index: *index, collation, value })
-                .collect();
-            let keys = child.keys_where(&self.conn, &compared)?;
-            orphans.extend(keys.into_iter().map(|key| (child_no, key)));
-        }
-        Ok(orphans)
-    }
-
-    /// Whether rows are held in this container or in one that refers to it, so that every row that comes matters.
-    pub(crate) fn any_held_around(&self, no: i64) -> Result<bool, ReplicaError> {
-        let Some(state) = self.containers.get(&no) else { return Ok(false) };
-        if holds::count(&self.conn, no)? > 0 {
-            return Ok(true);
-        }
-        for child in self.containers.children_of(&state.table) {
-            if holds::count(&self.conn, child)? > 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn missing_parent(
-        &self,
-        candidate: &Candidate,
-        foreign: &ForeignKey,
-    ) -> Result<Option<Vec<Value>>, ReplicaError> {
-        let Some(values) = foreign_values(&candidate.user, foreign, &candidate.key, &candidate.wanted)?
-        else {
-            return Ok(None);
-        };
-        let own_table = foreign.parent_table.eq_ignore_ascii_case(&candidate.user.table.name);
-        if own_table && self.is_own_parent(candidate, foreign, &values)? {
-            return Ok(None);
-        }
-        let exists = parent_exists(self, foreign, &values)?;
-        Ok((!exists).then_some(values))
-    }
-
-    /// Whether a row of a table that refers to itself is its own parent.
-    fn is_own_parent(
-        &self,
-        candidate: &Candidate,
-        foreign: &ForeignKey,
-        values: &[Value],
-    ) -> Result<bool, ReplicaError> {
-        let table = &candidate.user.table;
-        let place = |name: &String| table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
-        let Some(columns) = foreign.parent_columns.iter().map(place).collect::<Option<Vec<_>>>() else {
-            return Ok(false);
-        };
-        let own = column_values(&candidate.user, &columns, &candidate.key, &candidate.wanted)?;
-        Ok(own.iter().zip(values).all(|(a, b)| a.as_ref().same(b.as_ref())))
-    }
-
-    fn put(&self, candidate: &Candidate, now: Option<&RowValues>) -> Result<(), Fault> {
-        let Candidate { key, user, wanted, .. } = candidate;
-        let Some(now) = now else { return user.insert_row(&self.conn, key, wanted) };
-        let changed: Vec<_> =
-            wanted.iter().enumerate().filter(|(n, value)| !now[*n].as_ref().same(value.as_ref())).collect();
-        user.update_row(&self.conn, key, &changed).map(drop)
-    }
-
-    fn hold(
-        &mut self,
-        candidate: &Candidate,
-        kind: HoldKind,
-        cause: &str,
-        now: Option<RowValues>,
-        queue: &mut Queue,
-    ) -> Result<(), ReplicaError> {
-        let Candidate { no, key, user, wanted, .. } = candidate;
-        let mut claims = unique_claims(user, key, wanted)?;
-        for foreign in &user.table.foreign_keys {
-            if let Some(values) = foreign_values(user, foreign, key, wanted)? {
-                let parent = match self.containers.of_table(&foreign.parent_table) {
-                    Some(parent) => self.user_table(parent.no)?,
-                    None => None,
-                };
-                claims.push(parent_claim(foreign, parent.as_ref().map(|p| &p.table), &values));
-            }
-        }
-        holds::hold(&self.conn, *no, key, kind, cause, &claims)?;
-        self.take_out(*no, key, user, now, queue)
-    }
-
     /// Removes a row that the table shows, and looks at those that depended on it or were blocked by it.
     fn take_out(
         &mut self,
@@ -414,21 +323,10 @@ impl Replica {
         now: Option<RowValues>,
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
-        let Some(now) = now else {
-            // A row that was held and is gone may have blocked others all the same.
-            return self.wake_blocked(no, key, user, None, queue);
-        };
-        match user.delete_row(&self.conn, key) {
-            Err(Fault::Store(error)) => return Err(error.into()),
-            // A trigger of the application does not let it go; but what documents say comes first.
-            Err(_) => self.without_triggers(|r| match user.delete_row(&r.conn, key) {
-                Err(Fault::Store(error)) => Err(error.into()),
-                Err(_) => Err(ReplicaError::Invalid {
-                    what: format!("table {} does not let a row be deleted", user.table.name),
-                }),
-                Ok(()) => Ok(()),
-            })?,
-            Ok(()) => {}
+        let Some(now) = now else { return Ok(()) };
+        if !self.remove(no, key, user)? {
+            let cause = format!("table {} does not let it be deleted", user.table.name);
+            return self.note_held(no, key, HoldKind::Local, &cause, &[]);
         }
         self.has_gone(no, key, user, &now, None, queue)
     }
@@ -440,16 +338,22 @@ impl Replica {
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
         let Candidate { no, key, user, wanted, .. } = candidate;
-        holds::release(&self.conn, *no, key)?;
-        if let Some(before) = &before {
-            self.has_gone(*no, key, user, before, Some(wanted), queue)?;
+        self.release(*no, key, &unique_claims(user, key, wanted)?, queue)?;
+        match &before {
+            Some(before) => self.has_gone(*no, key, user, before, Some(wanted), queue)?,
+            None => self.retries.table_changed(&user.table.name, false),
         }
+        self.wake_earlier(candidate, queue)?;
         for (child_no, child, foreign) in self.references_to(&user.table.name)? {
-            if holds::count(&self.conn, child_no)? == 0 {
+            let any_exempt = holds::any_exempt(&self.conn, child_no)?;
+            if !any_exempt && !holds::any(&self.conn, child_no)? {
                 continue;
             }
             let Some(values) = parent_values(user, &foreign, key, wanted)? else { continue };
             let claim = parent_claim(&foreign, Some(&user.table), &values);
+            if any_exempt {
+                holds::end_exemptions(&self.conn, child_no, &claim)?;
+            }
             for held in holds::claimants(&self.conn, child_no, &claim, child.has_integer_key())? {
                 queue.push(child_no, held);
             }
@@ -467,201 +371,25 @@ impl Replica {
         after: Option<&RowValues>,
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
-        self.wake_blocked(no, key, user, Some(before), queue)?;
+        if holds::any(&self.conn, no)? {
+            let freed = unique_claims(user, key, before)?;
+            let kept = after.map_or(Ok(vec![]), |after| unique_claims(user, key, after))?;
+            self.wake(no, key, freed.iter().filter(|claim| !kept.contains(claim)), queue)?;
+        }
+        self.retries.table_changed(&user.table.name, false);
         for (child_no, orphan) in self.orphans(user, key, before, after)? {
             queue.push(child_no, orphan);
         }
         Ok(())
     }
-
-    /// Looks again at held rows that competed with these values, or with any if they are not known.
-    fn wake_blocked(
-        &mut self,
-        no: i64,
-        key: &RowKey,
-        user: &Arc<UserTable>,
-        before: Option<&RowValues>,
-        queue: &mut Queue,
-    ) -> Result<(), ReplicaError> {
-        let blocked = match before {
-            Some(before) => self.blocked_by(no, key, user, before)?,
-            None if holds::count(&self.conn, no)? == 0 => vec![],
-            None => holds::of_kind(&self.conn, no, HoldKind::Unique, user.has_integer_key())?,
-        };
-        blocked.into_iter().filter(|held| held != key).for_each(|held| queue.push(no, held));
-        Ok(())
-    }
-
-    /// Held rows that competed with a row's values.
-    pub(crate) fn blocked_by(
-        &self,
-        no: i64,
-        key: &RowKey,
-        user: &UserTable,
-        values: &RowValues,
-    ) -> Result<Vec<RowKey>, ReplicaError> {
-        let mut blocked = vec![];
-        if holds::count(&self.conn, no)? > 0 {
-            for claim in unique_claims(user, key, values)? {
-                blocked.extend(holds::claimants(&self.conn, no, &claim, user.has_integer_key())?);
-            }
-        }
-        blocked.retain(|held| held != key);
-        Ok(blocked)
-    }
-
-    /// Containers whose tables refer to this one, with how.
-    fn references_to(&self, parent: &str) -> Result<Vec<(i64, Arc<UserTable>, ForeignKey)>, ReplicaError> {
-        let mut found = vec![];
-        for no in self.containers.children_of(parent) {
-            let Some(user) = self.user_table(no)? else { continue };
-            for foreign in &user.table.foreign_keys {
-                if foreign.parent_table.eq_ignore_ascii_case(parent) {
-                    found.push((no, user.clone(), foreign.clone()));
-                }
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// The actor of the latest of a row's claims to UNIQUE values, then its key.
-fn rank(view: &View, user: &UserTable, key: &RowKey) -> Rank {
-    let mut latest = Actor([0; Actor::LEN]);
-    if let Some(cells) = view.shown() {
-        let columns = user.table.unique.iter().flat_map(|u| u.columns.iter().filter_map(|t| t.column));
-        for index in columns {
-            let column = user.columns.iter().find(|c| c.index == index);
-            if let Some(cell) = column.and_then(|c| cells.get(c.key.as_str())) {
-                latest = latest.max(cell.id.actor);
-            }
-        }
-    }
-    (latest, key.clone())
-}
-
-/// Values of columns of the table (by index), from the key or the document columns.
-fn column_values(
-    user: &UserTable,
-    columns: &[usize],
-    key: &RowKey,
-    values: &RowValues,
-) -> Result<Vec<Value>, ReplicaError> {
-    let key_values = user.key_values(key)?;
-    Ok(columns.iter().map(|index| user.value_at(*index, &key_values, values)).collect())
-}
-
-/// The columns and values of a plain UNIQUE index, compared as it does; None if one is NULL or the index is not plain.
-fn unique_values(
-    user: &UserTable,
-    unique: &Unique,
-    key: &RowKey,
-    values: &RowValues,
-) -> Result<Option<Vec<Compared>>, ReplicaError> {
-    let Some(columns) = unique.columns.iter().map(|t| t.column).collect::<Option<Vec<_>>>() else {
-        return Ok(None);
-    };
-    if unique.partial.is_some() {
-        return Ok(None);
-    }
-    let values = column_values(user, &columns, key, values)?;
-    if values.contains(&Value::Null) {
-        return Ok(None);
-    }
-    let collations =
-        unique.columns.iter().map(|t| Collation::from_name(&t.collation).unwrap_or(Collation::Binary));
-    let compared = columns.into_iter().zip(collations).zip(values);
-    Ok(Some(compared.map(|((index, collation), value)| Compared { index, collation, value }).collect()))
-}
-
-fn unique_claims(user: &UserTable, key: &RowKey, values: &RowValues) -> Result<Vec<Claim>, ReplicaError> {
-    let mut claims = vec![];
-    for unique in &user.table.unique {
-        if let Some(values) = unique_values(user, unique, key, values)? {
-            claims.push(unique_claim(user, &values));
-        }
-    }
-    Ok(claims)
-}
-
-fn unique_claim(user: &UserTable, values: &[Compared]) -> Claim {
-    let column = |v: &Compared| &user.table.columns[v.index];
-    let names: Vec<_> = values.iter().map(|v| column(v).name.as_str()).collect();
-    let folded: Vec<_> = values.iter().map(|v| column(v).fold_as(v.collation, v.value.as_ref())).collect();
-    claim("unique", &names.join("\0"), &folded)
-}
-
-/// `parent` is the parent's table, whose columns say which values are equal; None where it is not tracked.
-fn parent_claim(foreign: &ForeignKey, parent: Option<&Table>, values: &[Value]) -> Claim {
-    let name = format!("{}\0{}", foreign.parent_table, foreign.parent_columns.join("\0"));
-    let fold = |(name, value): (&String, &Value)| {
-        let column = parent.and_then(|t| t.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name)));
-        column.map_or_else(|| value.clone(), |c| c.fold(value.as_ref()))
-    };
-    let folded: Vec<_> = foreign.parent_columns.iter().zip(values).map(fold).collect();
-    claim("parent", &name.to_lowercase(), &folded)
-}
-
-/// 16 bytes of SHA-256: values of one number in other storage classes count as the same.
-fn claim(kind: &str, name: &str, values: &[Value]) -> Claim {
-    let mut hash = Sha256::new().chain_update(kind).chain_update([0]).chain_update(name).chain_update([0]);
-    for value in values {
-        let (class, bytes): (u8, Vec<u8>) = match value.as_ref() {
-            ValueRef::Null => (0, vec![]),
-            ValueRef::Integer(i) => (1, i.to_be_bytes().to_vec()),
-            ValueRef::Real(f) if f.fract() == 0.0 && f.abs() < 9e15 => (1, (f as i64).to_be_bytes().to_vec()),
-            ValueRef::Real(f) => (2, f.to_bits().to_be_bytes().to_vec()),
-            ValueRef::Text(s) => (3, s.as_bytes().to_vec()),
-            ValueRef::Blob(b) => (4, b.to_vec()),
-            ValueRef::RawText(b) => (5, b.to_vec()),
-        };
-        hash =
-            hash.chain_update([class]).chain_update((bytes.len() as u64).to_be_bytes()).chain_update(bytes);
-    }
-    let hash = hash.finalize();
-    std::array::from_fn(|n| hash[n])
-}
-
-/// The values by which a child names its parent; None if one is NULL.
-fn foreign_values(
-    user: &UserTable,
-    foreign: &ForeignKey,
-    key: &RowKey,
-    values: &RowValues,
-) -> Result<Option<Vec<Value>>, ReplicaError> {
-    let values = column_values(user, &foreign.columns, key, values)?;
-    Ok((!values.contains(&Value::Null)).then_some(values))
-}
-
-/// The values by which children name this row; None if the columns are not there or one is NULL.
-fn parent_values(
-    user: &UserTable,
-    foreign: &ForeignKey,
-    key: &RowKey,
-    values: &RowValues,
-) -> Result<Option<Vec<Value>>, ReplicaError> {
-    let place = |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
-    let Some(columns) = foreign.parent_columns.iter().map(place).collect::<Option<Vec<_>>>() else {
-        return Ok(None);
-    };
-    let values = column_values(user, &columns, key, values)?;
-    Ok((!values.contains(&Value::Null)).then_some(values))
-}
-
-/// Whether a parent row is in its table; true as well where there is no such table or column here.
-fn parent_exists(replica: &Replica, foreign: &ForeignKey, values: &[Value]) -> Result<bool, ReplicaError> {
-    let terms: Vec<_> = foreign.parent_columns.iter().map(|c| format!("{} = ?", quote(c))).collect();
-    let sql = format!("SELECT 1 FROM {} WHERE {}", quote(&foreign.parent_table), terms.join(" AND "));
-    let Ok(mut stmt) = replica.conn.prepare_cached(&sql) else { return Ok(true) };
-    for (n, value) in values.iter().enumerate() {
-        stmt.raw_bind_parameter(n + 1, value.as_ref())?;
-    }
-    let mut rows = stmt.raw_query();
-    Ok(rows.next()?.is_some())
 }
 
 fn clash(user: &UserTable, unique: &[usize], winner: &RowKey) -> String {
-    format!("UNIQUE ({}): row {} has the same and was earlier", names(user, unique), user.key_text(winner))
+    format!(
+        "UNIQUE ({}): row {} has the same and was accepted first",
+        names(user, unique),
+        user.key_text(winner)
+    )
 }
 
 fn names(user: &UserTable, columns: &[usize]) -> String {

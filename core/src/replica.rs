@@ -3,24 +3,31 @@
 //! It knows the file's containers and lends them out; it owns the connection and the one way to change the
 //! file, a transaction after which memory and disk agree. One thread uses it at a time.
 
+pub(crate) mod columns;
 mod containers;
+mod evict;
 mod following;
+mod kept;
 mod reading;
 mod refusals;
 mod registry;
+mod relations;
 pub(crate) mod standing;
+mod stops;
 mod supervised;
 mod talks;
 mod tracking;
 
 use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
+pub use evict::Evicted;
 pub use reading::{
     Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, HistorySize, OtherRow,
     RefusedRow, Status, TableStatus, Written,
 };
 pub use registry::{Binding, Follow};
 pub use standing::Standing;
+pub use stops::{StopKind, StopNews, Stopped};
 pub use talks::{Overview, OverviewOf, Talk, Waiting};
 pub use tracking::TrackOptions;
 
@@ -30,7 +37,10 @@ use crate::fan_out::FanOut;
 use crate::history::History;
 use crate::id::{ContainerId, PeerId, ReplicaId, Timestamp};
 use crate::identity::Identity;
+use crate::placement::{Retries, Stumbles};
 use crate::scrub::Scrubbing;
+use crate::store::clauses::Clauses;
+use crate::store::guard::Guard;
 use crate::store::schema::Kinds;
 use crate::store::{StoreError, busy, layout, upgrade};
 use rusqlite::Connection;
@@ -40,6 +50,8 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 
+/// The setting with the keys of servers that are trusted.
+const TRUSTED: &str = "trusted";
 /// Statements kept prepared.
 const STATEMENTS_MAX: usize = 256;
 /// Pages kept in memory: those of one batch of scattered rows.
@@ -111,6 +123,37 @@ pub enum ReplicaError {
         /// What was looked for.
         what: String,
     },
+    /// Something that concerns one table; all others can go on.
+    #[error("table {table}: {why}")]
+    Table {
+        /// The container's number in this file.
+        no: i64,
+        /// The table.
+        table: String,
+        /// What kind of stop it is.
+        kind: StopKind,
+        /// The cause in words.
+        why: String,
+        /// The error.
+        source: Box<StoreError>,
+    },
+    /// Rows that are held, and would be in no table.
+    #[error("{} held and in no table", rows_are(.rows.len()))]
+    Held {
+        /// The rows.
+        rows: Vec<HeldRow>,
+    },
+    /// A trigger of the application ended the transaction that brought a row. The row is held from then on, so the same
+    /// work can be done again.
+    #[error("row {key} of table {table} cannot be brought in: {cause}")]
+    TransactionEnded {
+        /// The table.
+        table: String,
+        /// The row's key.
+        key: String,
+        /// What ended it.
+        cause: String,
+    },
     /// Changes that cannot be made as asked.
     #[error("{what}")]
     Invalid {
@@ -130,6 +173,7 @@ impl ReplicaError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::Table { source, .. } => source.hint(),
             Self::NotBound => Some("run `piecewise track FILE TABLE --as DATABASE`".into()),
             Self::AlreadyBound { database } => {
                 Some(format!("use `--as {database}`, or another file; a file belongs to one database"))
@@ -137,6 +181,9 @@ impl ReplicaError {
             Self::Refused(refusal) => refusal.hint(),
             Self::NotTracked { table } => Some(format!("run `piecewise track FILE {table}`")),
             Self::BadMerge { .. } => Some("leave the column out; of two edits the later then shows".into()),
+            Self::Held { .. } => Some(
+                "make room for them, such as by another value; or `piecewise untrack … --leave-held FILE.json` keeps them in a new file".into(),
+            ),
             Self::NotFound { .. } | Self::BadName { .. } => {
                 Some("check the spelling, also of capital letters".into())
             }
@@ -173,10 +220,39 @@ pub struct Replica {
     pub(crate) schema_version: i64,
     /// What kind of table each is by that schema, once it was asked for.
     kinds: OnceCell<Kinds>,
+    /// What acts on rows by that schema, once it was asked for.
+    clauses: OnceCell<Clauses>,
+    /// Keeps the application's triggers in bounds while rows are applied.
+    pub(crate) guard: Guard,
+    /// Rows whose triggers ended a transaction.
+    pub(crate) stumbles: Stumbles,
+    /// Held rows that are to be looked at again.
+    pub(crate) retries: Retries,
+    /// Foreign keys that the application does not keep.
+    unkept: kept::Unkept,
     pub(crate) is_server: bool,
+    /// Servers, besides the one it belongs to, whose acceptance counts.
+    trusted: Vec<PeerId>,
     clock_offset_ms: i64,
+    /// What is to be told of stops: of this transaction, and of those before.
+    stops_to_tell: Vec<StopNews>,
+    stop_news: Vec<StopNews>,
+    /// Whether stops that may have passed are still to be looked at after the start.
+    retries_stopped: bool,
+    /// Whether tables that could not be made are to be tried again.
+    pub(crate) makes_again: bool,
+    /// All entries of the log up to here are of containers that cannot be captured now.
+    pub(crate) log_from: i64,
+    /// The time as a caller told it last.
+    pub(crate) clock: Timestamp,
+    /// Of a server: when it accepted the last segment of each container.
+    pub(crate) last_accepted: HashMap<i64, Timestamp>,
     /// Captured rows whose constraints are still to be looked at.
     pub(crate) unsettled: Vec<(i64, crate::key::RowKey)>,
+    /// Containers whose tables changed since their descriptions were looked at.
+    pub(crate) undescribed: BTreeSet<i64>,
+    /// Tables with rows that a scan put back, and how many, until they are told of.
+    pub(crate) restored: BTreeMap<String, u64>,
     /// Lists of containers that peers follow, by their digests, as they were told last.
     pub(crate) followed: VecDeque<([u8; 32], BTreeSet<ContainerId>)>,
     touched: BTreeSet<i64>,
@@ -227,6 +303,7 @@ impl Replica {
         identity: Identity,
         chance: [u8; 32],
     ) -> Result<Self, ReplicaError> {
+        let guard = Guard::install(&mut conn)?;
         busy::wait_for_locks(&mut conn, false)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         conn.pragma_update(None, "foreign_keys", false)?;
@@ -254,9 +331,24 @@ impl Replica {
             pace: Pace::default(),
             schema_version: -1,
             kinds: OnceCell::new(),
+            clauses: OnceCell::new(),
+            guard,
+            stumbles: Stumbles::default(),
+            retries: Retries::default(),
+            unkept: kept::Unkept::default(),
             is_server: false,
+            trusted: vec![],
             clock_offset_ms: 0,
+            stops_to_tell: vec![],
+            stop_news: vec![],
+            retries_stopped: true,
+            makes_again: false,
+            log_from: 0,
+            clock: Timestamp(0),
+            last_accepted: HashMap::new(),
             unsettled: vec![],
+            undescribed: BTreeSet::new(),
+            restored: BTreeMap::new(),
             followed: VecDeque::new(),
             touched: BTreeSet::new(),
             changes: Changes::default(),
@@ -280,6 +372,22 @@ impl Replica {
     /// Waits a second for another program's lock from now on, instead of five.
     pub fn wait_briefly_for_locks(&mut self) -> Result<(), ReplicaError> {
         Ok(busy::wait_for_locks(&mut self.conn, true)?)
+    }
+
+    /// Takes what this server accepted as if the server that this replica belongs to had: its predecessor, or one from which
+    /// it gets what others wrote.
+    pub fn trust(&mut self, server: &PeerId) -> Result<(), ReplicaError> {
+        if !self.trusted.contains(server) {
+            self.trusted.push(*server);
+            let keys: Vec<u8> = self.trusted.iter().flat_map(|server| server.0).collect();
+            layout::set_meta(&self.conn, TRUSTED, keys)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what `server` accepted may be taken from `peer`.
+    pub(crate) fn trusts(&self, server: &PeerId, peer: &PeerId) -> bool {
+        server == peer || self.trusted.contains(server)
     }
 
     /// Whose captures these are.
@@ -327,6 +435,7 @@ impl Replica {
 
     /// How far the server's clock is ahead of ours, learnt at the handshake. Writes nothing unless it has moved.
     pub fn set_clock_offset(&mut self, server: Timestamp, here: Timestamp) -> Result<(), ReplicaError> {
+        self.clock = here;
         let offset = server.0 as i64 - here.0 as i64;
         self.clock_offset_ms = offset;
         if self.binding.is_none() {
@@ -354,6 +463,7 @@ impl Replica {
         work: impl FnOnce(&mut Self) -> Result<T, ReplicaError>,
     ) -> Result<T, ReplicaError> {
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        let due = self.retries.due();
         let ready = self.notice_others().and_then(|()| self.refresh_schema());
         let done = ready.and_then(|()| work(self)).and_then(|value| {
             for no in &self.touched {
@@ -374,6 +484,11 @@ impl Replica {
         let touched = std::mem::take(&mut self.touched);
         match done {
             Ok(value) => {
+                for news in std::mem::take(&mut self.stops_to_tell) {
+                    self.stop_news.retain(|old| old.table != news.table);
+                    self.stop_news.push(news);
+                }
+                self.stumbles.batch_is_done();
                 self.forget_roots(&touched);
                 touched.into_iter().for_each(|no| self.note_changed(no));
                 Ok(value)
@@ -382,9 +497,25 @@ impl Replica {
                 if !self.conn.is_autocommit() {
                     self.conn.execute_batch("ROLLBACK")?;
                 }
+                self.stops_to_tell.clear();
                 self.history.clear();
                 self.reload()?;
+                self.retries.restore(due);
                 Err(error)
+            }
+        }
+    }
+
+    /// The same for work that applies rows: if a trigger of the application ends the transaction, it is done again with
+    /// that row held.
+    pub(crate) fn transaction_again<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T, ReplicaError>,
+    ) -> Result<T, ReplicaError> {
+        loop {
+            match self.transaction(&mut work) {
+                Err(ReplicaError::TransactionEnded { .. }) => {}
+                done => return done,
             }
         }
     }
@@ -442,14 +573,23 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether a table is being gone through, so that a capture has something to do without a word from anybody.
+    /// Whether a table is being gone through, or held rows are due, so that a capture has something to do without a word
+    /// from anybody.
     pub fn is_scanning(&self) -> bool {
-        self.containers.scanning().next().is_some()
+        self.containers.scanning().next().is_some() || self.retries.any()
+    }
+
+    /// Tables with rows that were gone while no trigger saw it, and were put back; how many. Each is told once.
+    pub fn take_restored(&mut self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut self.restored)
     }
 
     /// Marks a container whose feed changed in this transaction.
     pub(crate) fn touch(&mut self, no: i64) {
         self.touched.insert(no);
+        if let Some(state) = self.containers.get(&no) {
+            self.retries.table_changed(&state.table, true);
+        }
     }
 
     /// Tells links that there may be something to say about a container.
@@ -497,6 +637,10 @@ impl Replica {
         self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
         Ok(())
     }
+}
+
+fn rows_are(rows: usize) -> String {
+    if rows == 1 { "1 row is".into() } else { format!("{rows} rows are") }
 }
 
 /// A stream of bytes that cannot be guessed, from one seed.

@@ -29,7 +29,8 @@ const ACTOR_FIELDS_LEN: usize = 85;
 /// Where the length of the plain frame stands: after the codec.
 const PLAIN_LEN_AT: usize = ACTOR_FIELDS_LEN + 1;
 const SIGNATURE_LEN: usize = 64;
-const ACCEPTED_LEN: usize = 32 + 8 + SIGNATURE_LEN;
+/// Length of an acceptance in bytes, without the flag before it.
+pub(crate) const ACCEPTED_LEN: usize = 32 + 8 + SIGNATURE_LEN;
 const VERSION: u8 = 1;
 
 /// Most bytes of a plain frame with more than one change.
@@ -145,6 +146,31 @@ pub struct Segment {
     plain: Vec<u8>,
 }
 
+/// Whether an acceptance of a segment is signed by the server that it names.
+pub(crate) fn is_accepted_by(
+    id: SegmentId,
+    acceptance: &Acceptance,
+    signature: &[u8; SIGNATURE_LEN],
+) -> bool {
+    verify(&acceptance.server, LABEL_ACCEPTED, &accepted_bytes(id, acceptance.time), signature).is_ok()
+}
+
+/// The acceptance of a stored segment, from its header, its last bytes and its length.
+pub(crate) fn stored_acceptance(
+    header: &[u8],
+    end: &[u8],
+    len: usize,
+) -> Option<(Acceptance, [u8; SIGNATURE_LEN])> {
+    let header = Header::decode(&mut Reader::new(header)).ok()?;
+    let unaccepted = HEADER_LEN + header.body_len as usize + SIGNATURE_LEN + 1;
+    let mut r = Reader::new(end.get(end.len().checked_sub(ACCEPTED_LEN)?..)?);
+    if len != unaccepted + ACCEPTED_LEN {
+        return None;
+    }
+    let acceptance = Acceptance { server: PeerId(r.array().ok()?), time: Timestamp(r.u64().ok()?) };
+    Some((acceptance, r.array().ok()?))
+}
+
 /// How many changes a stored segment has.
 pub(crate) fn change_count(bytes: &[u8]) -> u32 {
     let field = bytes.get(ACTOR_FIELDS_LEN - 4..ACTOR_FIELDS_LEN).and_then(|b| b.try_into().ok());
@@ -248,8 +274,8 @@ impl Segment {
 
     /// Whether its first change is one of the table's description.
     pub(crate) fn is_description(&self) -> bool {
-        let first = self.changes().and_then(|mut changes| Ok(changes.next_change()?.map(|c| c.key.into())));
-        first == Ok(Some(crate::key::RowKey::Description))
+        // The first bit of a frame: the description's key comes first.
+        self.plain.first().is_some_and(|flags| flags & 1 != 0)
     }
 
     /// The template, if all its changes are plain inserts by one that only puts values.
@@ -270,6 +296,11 @@ impl Segment {
     /// Its changes, one after another.
     pub fn changes(&self) -> Result<FrameReader<'_>, DecodeError> {
         FrameReader::new(&self.plain, self.header.count as usize)
+    }
+
+    /// Its plain frame, as [`changes`](Self::changes) reads it.
+    pub fn plain_frame(&self) -> &[u8] {
+        &self.plain
     }
 
     /// Its plain frame.

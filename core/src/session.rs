@@ -26,13 +26,18 @@ pub trait Authority: Send + Sync {
         true
     }
 
-    /// Whether `author` may have this many bytes more stored here.
+    /// Whether `author` may have this many uncompressed bytes more stored here.
     fn may_store(&self, _author: &PeerId, _bytes: usize) -> bool {
         true
     }
 
-    /// Hears that so much of an author was stored.
+    /// Called after `bytes` uncompressed bytes of an author were stored.
     fn stored(&self, _author: &PeerId, _bytes: usize) {}
+
+    /// Whether one more refusal of what `peer` sent goes into the supervisor's log: many would let it grow without bound.
+    fn may_log_refusal(&self, _peer: &PeerId) -> bool {
+        true
+    }
 
     /// Whether `peer` may create one more container.
     fn may_create(&self, _peer: &PeerId) -> bool {
@@ -111,6 +116,10 @@ pub struct Session {
     pub(crate) received_segments: u64,
     /// Of the segments sent, those that a receipt covers.
     pub(crate) receipted: u64,
+    /// Whether the peer understands when its segments were accepted.
+    pub(crate) tells_acceptances: bool,
+    /// Whether to ask when own segments were accepted, of which it is not known.
+    pub(crate) asks_acceptances: bool,
 }
 
 /// A set reconciliation in progress.
@@ -156,6 +165,8 @@ impl Session {
             sent_segments: 0,
             received_segments: 0,
             receipted: 0,
+            tells_acceptances: true,
+            asks_acceptances: true,
         }
     }
 

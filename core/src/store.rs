@@ -1,11 +1,15 @@
 //! Store: all SQL. What it reads and writes in the user's file, and nothing else of the disk.
 //!
-//! `layout`, `upgrade`, `segments`, `documents`, `holds`, `log`, `checks` and `pieces` keep what is ours; `schema`, `schema_rows`,
-//! `index_terms`, `triggers`, `key_text` and `user_table` deal with what is the user's; `busy` waits for other programs' locks.
+//! `layout`, `upgrade`, `segments`, `documents`, `holds`, `log`, `checks` and `pieces` keep what is ours; `schema`, `extras`,
+//! `schema_rows`, `index_terms`, `triggers`, `key_text`, `clauses`, `guard` and `user_table` deal with what is the user's;
+//! `busy` waits for other programs' locks.
 
 pub(crate) mod busy;
 pub(crate) mod checks;
+pub(crate) mod clauses;
 pub(crate) mod documents;
+pub(crate) mod extras;
+pub(crate) mod guard;
 pub(crate) mod holds;
 pub(crate) mod index_terms;
 pub(crate) mod key_text;
@@ -95,6 +99,40 @@ impl StoreError {
         use ErrorCode::{CannotOpen, NotADatabase, ReadOnly};
         let Self::Sqlite(error) = self else { return false };
         error.sqlite_error_code().is_some_and(|code| [CannotOpen, NotADatabase, ReadOnly].contains(&code))
+    }
+
+    /// Whether it is about the whole file, and not about one table in it.
+    pub(crate) fn is_of_file(&self) -> bool {
+        use ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
+            NotADatabase, OperationInterrupted, OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
+        };
+        match self {
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    CannotOpen
+                        | DatabaseBusy
+                        | DatabaseCorrupt
+                        | DatabaseLocked
+                        | DiskFull
+                        | FileLockingProtocolFailed
+                        | NotADatabase
+                        | OperationInterrupted
+                        | OutOfMemory
+                        | PermissionDenied
+                        | ReadOnly
+                        | SystemIoFailure
+                )
+            ),
+            Self::UnknownFormat { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a segment itself is what cannot be stored.
+    pub(crate) fn is_poison(&self) -> bool {
+        matches!(self, Self::Decode(_) | Self::Segment(_) | Self::BadChange { .. } | Self::WrongKey)
     }
 
     /// What the user can do about it.

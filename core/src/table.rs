@@ -58,8 +58,21 @@ pub enum Default {
     None,
     /// A literal.
     Literal(Value),
+    /// The time of the insert.
+    Now(Now),
     /// An expression; it stays local.
     Expression,
+}
+
+/// What SQLite calls the time of an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Now {
+    /// CURRENT_TIME.
+    Time,
+    /// CURRENT_DATE.
+    Date,
+    /// CURRENT_TIMESTAMP.
+    Timestamp,
 }
 
 /// SQLite's own collations.
@@ -113,6 +126,8 @@ pub struct UniqueTerm {
 /// A foreign key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignKey {
+    /// SQLite's number of it: from 0 for the one that the schema names last.
+    pub number: usize,
     /// Indexes of the child's columns.
     pub columns: Vec<usize>,
     /// The parent.
@@ -123,12 +138,48 @@ pub struct ForeignKey {
     pub on_delete: String,
     /// What happens to the child when the parent's key changes.
     pub on_update: String,
+    /// Whether the application keeps it: it has no rows whose parents do not exist.
+    pub kept: bool,
 }
 
 /// A key with a NULL in it names no row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a primary key with NULL in it names no row")]
 pub struct NullKey;
+
+impl Affinity {
+    /// Of a column by its declared type.
+    pub fn of(declared_type: &str) -> Self {
+        let t = declared_type.to_ascii_uppercase();
+        if t.contains("INT") {
+            Self::Integer
+        } else if ["CHAR", "CLOB", "TEXT"].iter().any(|s| t.contains(s)) {
+            Self::Text
+        } else if t.contains("BLOB") || t.is_empty() || t == "ANY" {
+            Self::Blob
+        } else if ["REAL", "FLOA", "DOUB"].iter().any(|s| t.contains(s)) {
+            Self::Real
+        } else {
+            Self::Numeric
+        }
+    }
+}
+
+impl Now {
+    /// From its name in SQL.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Time, Self::Date, Self::Timestamp].into_iter().find(|n| n.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Its name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Time => "CURRENT_TIME",
+            Self::Date => "CURRENT_DATE",
+            Self::Timestamp => "CURRENT_TIMESTAMP",
+        }
+    }
+}
 
 impl Collation {
     /// From its name in SQL.
@@ -169,17 +220,38 @@ impl Collation {
 impl Column {
     /// What SQLite makes of values on their way in.
     pub fn affinity(&self) -> Affinity {
-        let t = self.declared_type.to_ascii_uppercase();
-        if t.contains("INT") {
-            Affinity::Integer
-        } else if ["CHAR", "CLOB", "TEXT"].iter().any(|s| t.contains(s)) {
-            Affinity::Text
-        } else if t.contains("BLOB") || t.is_empty() || t == "ANY" {
-            Affinity::Blob
-        } else if ["REAL", "FLOA", "DOUB"].iter().any(|s| t.contains(s)) {
-            Affinity::Real
-        } else {
-            Affinity::Numeric
+        Affinity::of(&self.declared_type)
+    }
+
+    /// What rows have that do not say: the literal default, or NULL.
+    pub fn absent(&self) -> Value {
+        match &self.default {
+            Default::Literal(value) => self.converted(value),
+            _ => Value::Null,
+        }
+    }
+
+    /// A value as the column keeps it, for what a schema may have as a default.
+    fn converted(&self, value: &Value) -> Value {
+        let number = |text: &str| {
+            let text = text.trim();
+            let real = || text.parse().ok().filter(|f: &f64| f.is_finite()).map(Value::Real);
+            text.parse().ok().map(Value::Integer).or_else(real)
+        };
+        let numeric = |value: Value| match (self.affinity(), value) {
+            (Affinity::Real, Value::Integer(i)) => Value::Real(i as f64),
+            (Affinity::Integer | Affinity::Numeric, Value::Real(f)) if f.fract() == 0.0 && f.abs() < 9e15 => {
+                Value::Integer(f as i64)
+            }
+            (_, value) => value,
+        };
+        match (self.affinity(), value) {
+            (Affinity::Text, Value::Integer(i)) => Value::Text(i.to_string()),
+            (Affinity::Integer | Affinity::Numeric | Affinity::Real, Value::Text(text)) => {
+                number(text).map_or_else(|| value.clone(), numeric)
+            }
+            (Affinity::Integer | Affinity::Numeric | Affinity::Real, _) => numeric(value.clone()),
+            _ => value.clone(),
         }
     }
 
@@ -276,6 +348,19 @@ mod tests {
             generated: false,
             merge: Merge::Register,
         }
+    }
+
+    #[test]
+    fn a_default_is_what_the_column_makes_of_it() {
+        let absent = |declared_type: &str, value: Value| {
+            let default = Default::Literal(value);
+            Column { default, ..column(declared_type, Collation::Binary) }.absent()
+        };
+        assert_eq!(absent("INTEGER", Value::Text("5".into())), Value::Integer(5));
+        assert_eq!(absent("TEXT", Value::Integer(5)), Value::Text("5".into()));
+        assert_eq!(absent("REAL", Value::Integer(5)), Value::Real(5.0));
+        assert_eq!(absent("DECIMAL", Value::Real(1.5)), Value::Real(1.5));
+        assert_eq!(absent("", Value::Text("5".into())), Value::Text("5".into()));
     }
 
     #[test]

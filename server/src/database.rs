@@ -21,6 +21,7 @@ use piecewise_core::link::{Attach, Link, LinkError, Opened, Stop};
 use piecewise_core::replica::{Binding, Follow, Replica, ReplicaError};
 use piecewise_core::session::Authority;
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -84,69 +85,44 @@ impl Command {
     }
 }
 
-/// A database that is open.
+/// A database that is open, or about to be.
 pub(crate) struct Database {
     pub(crate) commands: Sender<Command>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Database {
-    /// Opens, or makes, the file of a database and starts its thread.
-    pub(crate) fn open(databases: &Arc<Databases>, name: &str) -> Result<Self, ReplicaError> {
-        let supervisor = databases.supervisor();
-        let identity = supervisor.identity.clone();
-        let mut replica =
-            Replica::open(&databases.path(name), true, identity, crate::chance())?.into_server();
-        let binding = Binding {
-            database: name.to_owned(),
-            realm: supervisor.realm,
-            server: supervisor.identity.peer_id(),
-            follow: Follow::All,
-        };
-        if replica.binding() != Some(&binding) {
-            replica.bind(binding)?;
-        }
-        let checkpoints = Checkpoints::beside(&mut replica)?;
-        databases.surveys().opened(name, &replica);
+    /// Starts the thread of a database, which opens its file, or makes it, and handles what it is sent afterwards.
+    ///
+    /// The file is opened there and not here: a lock or a slow disk must not hold up whoever asks for another database.
+    pub(crate) fn start(databases: &Arc<Databases>, name: &str) -> std::io::Result<Self> {
         let (commands, inbox) = channel();
-        let worker = Worker {
-            name: name.to_owned(),
-            authority: supervisor.clone(),
-            meter: databases.metrics().meter(name),
-            disk: databases.disk().clone(),
-            databases: databases.clone(),
-            seen: replica.changed_end(),
-            replica,
-            checkpoints,
-            turns: Turns::with_visitors(),
-            scrubber: Scrubber::default(),
-            inbox,
-            links: BTreeMap::new(),
-            line: VecDeque::new(),
-            version: None,
-            lookout: Lookout::default(),
-            log_told: Instant::now(),
-            untold: true,
-            stop: None,
-            failing: None,
-            gathering: None,
-        };
-        let (databases, file) = (databases.clone(), name.to_owned());
+        let (databases, name) = (databases.clone(), name.to_owned());
         let thread = std::thread::Builder::new().name(format!("db {name}")).spawn(move || {
+            let opened = std::panic::catch_unwind(AssertUnwindSafe(|| Worker::open(&databases, &name)));
+            let worker = match opened {
+                Ok(Ok(open)) => {
+                    databases.has_opened(&name);
+                    open(inbox)
+                }
+                Ok(Err(error)) => return databases.cannot_open(&name, &chain(&error), &inbox),
+                Err(_) => {
+                    return databases.cannot_open(&name, "a defect; the server's log says more", &inbox);
+                }
+            };
             // A defect in the talk about one database ends the connections that talk of it, and nothing else.
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run())) {
-                Ok(End::Rests(left)) => databases.has_left(&file, left),
+            match std::panic::catch_unwind(AssertUnwindSafe(|| worker.run())) {
+                Ok(End::Rests(left)) => databases.has_left(&name, left),
                 Ok(End::Stopped) => {}
                 Err(_) => {
                     tracing::error!(
-                        database = file,
+                        database = name,
                         "this is a defect, please report it; the file is opened anew"
                     );
-                    databases.has_failed(&file);
+                    databases.has_failed(&name);
                 }
             }
-        });
-        let thread = thread.map_err(|error| ReplicaError::Invalid { what: error.to_string() })?;
+        })?;
         Ok(Self { commands, thread: Some(thread) })
     }
 
@@ -221,6 +197,56 @@ enum End {
 }
 
 impl Worker {
+    /// Opens the file of a database, or makes it. Returns what makes a worker of the commands that it is to handle.
+    fn open(
+        databases: &Arc<Databases>,
+        name: &str,
+    ) -> Result<impl FnOnce(Receiver<Command>) -> Self, ReplicaError> {
+        let supervisor = databases.supervisor();
+        let identity = supervisor.identity.clone();
+        let mut replica =
+            Replica::open(&databases.path(name), true, identity, crate::chance())?.into_server();
+        for ending in ["", "-wal", "-shm"] {
+            let path = databases.path(name).with_extension(format!("db{ending}"));
+            if let Err(error) = crate::supervisor::restrict(&path) {
+                tracing::debug!(%error, path = %path.display(), "its mode stays as it is");
+            }
+        }
+        let binding = Binding {
+            database: name.to_owned(),
+            realm: supervisor.realm,
+            server: supervisor.identity.peer_id(),
+            follow: Follow::All,
+        };
+        if replica.binding() != Some(&binding) {
+            replica.bind(binding)?;
+        }
+        let checkpoints = Checkpoints::beside(&mut replica)?;
+        databases.surveys().opened(name, &replica);
+        Ok(|inbox| Self {
+            name: name.to_owned(),
+            authority: supervisor.clone(),
+            meter: databases.metrics().meter(name),
+            disk: databases.disk().clone(),
+            databases: databases.clone(),
+            seen: replica.changed_end(),
+            replica,
+            checkpoints,
+            turns: Turns::with_visitors(),
+            scrubber: Scrubber::default(),
+            inbox,
+            links: BTreeMap::new(),
+            line: VecDeque::new(),
+            version: None,
+            lookout: Lookout::default(),
+            log_told: Instant::now(),
+            untold: true,
+            stop: None,
+            failing: None,
+            gathering: None,
+        })
+    }
+
     fn run(mut self) -> End {
         tracing::info!(database = self.name, "open");
         self.capture();
@@ -253,6 +279,7 @@ impl Worker {
             self.look_at_disk();
             self.check();
             self.pump();
+            self.tell_of_stops();
             if self.log_told.elapsed() >= LOG_EVERY {
                 self.tell_log();
             }
@@ -419,6 +446,9 @@ impl Worker {
         let received =
             self.turns.take(&mut self.replica, |replica| link.receive(replica, frame, crate::now()));
         attached.stand_in(&mut self.line, id);
+        for error in attached.link.take_failures() {
+            report_failure(&self.name, &attached.peer, &error);
+        }
         self.meter.received(bytes, received.as_ref().unwrap_or(&Received::default()), started.elapsed());
         match received {
             Ok(received) if received.segments > 0 => tracing::debug!(
@@ -457,10 +487,14 @@ impl Worker {
         }
     }
 
-    /// Whether writes may wait to be captured: nobody is there to see them, and the edits of a row become one change.
+    /// Whether nobody is there to see what is written.
+    fn is_alone(&self) -> bool {
+        !self.databases.has_visitors() && self.links.is_empty() && !self.replica.is_scanning()
+    }
+
+    /// Whether writes may wait to be captured, so that the edits of a row become one change.
     fn may_gather(&mut self) -> bool {
-        let is_alone = !self.databases.has_visitors() && self.links.is_empty() && !self.replica.is_scanning();
-        if !is_alone || self.failing.is_some() {
+        if !self.is_alone() || self.failing.is_some() {
             return false;
         }
         self.gathering.get_or_insert_with(Instant::now).elapsed() < GATHER_TIME
@@ -545,6 +579,22 @@ impl Worker {
         }
     }
 
+    /// Says which tables stopped, and which go on.
+    fn tell_of_stops(&mut self) {
+        for news in self.replica.take_stop_news() {
+            let (database, table) = (&self.name, news.table);
+            match news.stopped {
+                Some(stopped) => tracing::warn!(
+                    database,
+                    table,
+                    cause = stopped.why,
+                    "a table is stopped; all others go on"
+                ),
+                None => tracing::info!(database, table, "a table goes on"),
+            }
+        }
+    }
+
     /// Once a table has changed, all links may have something to say, and those at rest attach anew.
     fn notice_changes(&mut self) {
         let end = self.replica.changed_end();
@@ -569,7 +619,11 @@ impl Worker {
             let Some(attached) = self.links.get_mut(&id) else { continue };
             attached.in_line = false;
             let Some(place) = attached.outbox.place() else { continue };
-            match attached.link.next_frame(&mut self.replica, crate::now()) {
+            let frame = attached.link.next_frame(&mut self.replica, crate::now());
+            for error in attached.link.take_failures() {
+                report_failure(&self.name, &attached.peer, &error);
+            }
+            match frame {
                 Ok(Some(frame)) => {
                     self.meter.sent(frame.len(), attached.link.take_sent());
                     place.send(Outgoing::Frame(id.1, frame));
@@ -584,7 +638,7 @@ impl Worker {
         }
         self.replica.let_go();
         // What a first contact made ready, such as a table to fill.
-        if self.failing.is_none() {
+        if self.failing.is_none() && !self.is_alone() {
             match self.replica.capture(crate::now()) {
                 Ok(captured) if captured.more || captured.segments > 0 => self.lookout.hear(),
                 Ok(_) => {}
@@ -614,11 +668,28 @@ impl Attached {
 }
 
 fn report(database: &str, peer: &PeerId, error: &LinkError) {
+    tracing::warn!(database, peer = peer.short(), error = chain(error), "link ended");
+}
+
+fn report_failure(database: &str, peer: &PeerId, error: &LinkError) {
+    tracing::warn!(
+        database,
+        peer = peer.short(),
+        error = chain(error),
+        "a table is not synced with this peer"
+    );
+}
+
+/// An error with all its causes.
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(&format!(": {cause_text}"));
+        }
         source = cause.source();
     }
-    tracing::warn!(database, peer = peer.short(), error = text, "link ended");
+    text
 }

@@ -3,6 +3,9 @@
 //! An open database has a thread, see `database`. When more are open than shall be, the one used least recently rests, if
 //! all its links are level: they are told to rest, and the file is closed. A link at rest costs a line here. It is woken when
 //! there is news, and wakes the database when it has something to say; both by attaching anew, which is one round trip.
+//!
+//! A file is opened by the database's own thread, so that one which is locked or damaged holds up no other. It is tried
+//! again after a while, longer each time; whoever wants to attach meanwhile is told why it cannot be opened.
 
 use crate::commits::{Commits, FileState};
 use crate::database::{Command, Database, LinkId};
@@ -20,11 +23,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 /// How long to wait for a database to rest before one more is opened all the same.
 const REST_TIME: Duration = Duration::from_secs(1);
+/// How long to wait at first before a database that could not be opened is tried again, and at most.
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// The databases of a data folder.
 pub(crate) struct Databases {
@@ -63,13 +69,44 @@ struct State {
 
 #[derive(Default)]
 struct Slot {
+    /// It is open, or being opened.
     open: Option<Database>,
+    is_opening: bool,
+    /// Whether surveys were answered without it.
+    is_late: bool,
+    /// Why it could not be opened last.
+    failed: Option<Failed>,
     /// When it was attached to, or found busy, last.
     used: u64,
     resting: Vec<Resting>,
     left: Left,
     /// What it held when it was closed.
     overview: Vec<OverviewOf>,
+}
+
+/// A database that could not be opened.
+struct Failed {
+    cause: String,
+    attempts: u32,
+    /// When it may be tried again.
+    again: Instant,
+}
+
+impl Failed {
+    /// After one more attempt.
+    fn after(before: Option<Self>, cause: &str) -> Self {
+        let attempts = before.map_or(0, |failed| failed.attempts) + 1;
+        let wait = AGAIN_AFTER_MAX.min(AGAIN_AFTER * 2_u32.pow((attempts - 1).min(8)));
+        Self { cause: cause.to_owned(), attempts, again: Instant::now() + wait }
+    }
+}
+
+/// Why a link was not brought to its database.
+pub(crate) enum NotAttached {
+    /// The name is not one of a database.
+    NoDatabase,
+    /// Its file cannot be opened now, for this cause.
+    CannotOpen(String),
 }
 
 /// How a database's files were when it was closed.
@@ -102,6 +139,25 @@ pub fn is_database_name(name: &str) -> bool {
         && name.chars().all(plain)
         && !name.starts_with('.')
         && name != "supervisor"
+}
+
+/// Names that some systems keep for devices, also with an ending.
+const DEVICE_NAMES: [&str; 4] = ["con", "prn", "aux", "nul"];
+
+/// Whether a database may be made under a name: one that is a plain file's on every system, and no option of a command.
+pub fn is_new_database_name(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let stem = lower.split('.').next().unwrap_or_default();
+    let numbered = |prefix| {
+        stem.strip_prefix(prefix)
+            .is_some_and(|n| n.len() == 1 && n != "0" && n.as_bytes()[0].is_ascii_digit())
+    };
+    let device = DEVICE_NAMES.contains(&stem) || numbered("com") || numbered("lpt");
+    is_database_name(name)
+        && !device
+        && lower != "supervisor"
+        && !name.starts_with('-')
+        && !name.ends_with('.')
 }
 
 impl Databases {
@@ -161,21 +217,34 @@ impl Databases {
             let waited = self.rested.wait_timeout_while(self.state(), REST_TIME, many);
             let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
             if !state.stopping {
-                self.open(&mut state, &name);
+                let _ = self.open(&mut state, &name);
             }
         }
+        // What stands for each should be known before the first survey. One whose file is locked is told of later.
+        let opening = |state: &mut State| state.slots.values().any(|slot| slot.is_opening) && !state.stopping;
+        let waited = self.rested.wait_timeout_while(self.state(), REST_TIME, opening);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.slots.values_mut().for_each(|slot| slot.is_late = slot.open.is_none() || slot.is_opening);
     }
 
-    /// Brings a link to its database, which is opened if need be; false if there is none of that name.
+    /// Attaches a link to its database, opening it if necessary; one that does not exist is made if the peer may.
     pub(crate) fn attach(
         self: &Arc<Self>,
         id: LinkId,
         peer: PeerId,
         attach: Attach,
         outbox: Outbox,
-    ) -> Option<Sender<Command>> {
+        may_create: bool,
+    ) -> Result<Sender<Command>, NotAttached> {
         let mut state = self.state();
+        let is_new = !self.is_there(&state, &attach.database);
+        if is_new && !(may_create && self.may_be_made(&attach.database) && self.supervisor.may_make(&peer)) {
+            return Err(NotAttached::NoDatabase);
+        }
         let commands = self.open(&mut state, &attach.database)?;
+        if is_new {
+            self.supervisor.has_made(&peer);
+        }
         let slot = state.slots.get_mut(&attach.database);
         let rested = slot.and_then(|slot| {
             let place = slot.resting.iter().position(|resting| resting.id == id)?;
@@ -183,13 +252,26 @@ impl Databases {
         });
         let unreceipted = rested.unwrap_or_default();
         let _ = commands.send(Command::Attach { id, peer, attach, outbox, unreceipted });
-        Some(commands)
+        Ok(commands)
     }
 
-    /// The thread of a database, started if need be; None for a name that is none or a file that does not open.
-    fn open(self: &Arc<Self>, state: &mut State, name: &str) -> Option<Sender<Command>> {
+    fn is_there(&self, state: &State, name: &str) -> bool {
+        state.slots.get(name).is_some_and(|slot| slot.open.is_some())
+            || (is_database_name(name) && self.path(name).exists())
+    }
+
+    /// Whether a name is free: some file systems take capitals for small letters, and would give one file for two names.
+    fn may_be_made(&self, name: &str) -> bool {
+        let taken =
+            || existing(self.supervisor.folder()).iter().any(|known| known.eq_ignore_ascii_case(name));
+        is_new_database_name(name) && !taken()
+    }
+
+    /// The way to the thread of a database, which is started if it does not run. What is sent there while the file is
+    /// being opened waits for that.
+    fn open(self: &Arc<Self>, state: &mut State, name: &str) -> Result<Sender<Command>, NotAttached> {
         if !is_database_name(name) {
-            return None;
+            return Err(NotAttached::NoDatabase);
         }
         state.clock += 1;
         let used = state.clock;
@@ -197,21 +279,94 @@ impl Databases {
             && let Some(database) = &slot.open
         {
             slot.used = used;
-            return Some(database.commands.clone());
+            return Ok(database.commands.clone());
         }
-        let database = match Database::open(self, name) {
+        let slot = state.slots.entry(name.to_owned()).or_default();
+        if let Some(failed) = slot.failed.as_ref().filter(|failed| failed.again > Instant::now()) {
+            return Err(NotAttached::CannotOpen(failed.cause.clone()));
+        }
+        let database = match Database::start(self, name) {
             Ok(database) => database,
             Err(error) => {
-                tracing::error!(database = name, %error, "cannot be opened");
-                return None;
+                let cause = format!("no thread can be started for it: {error}");
+                tracing::error!(database = name, cause, "cannot be opened; it is tried again");
+                slot.failed = Some(Failed::after(slot.failed.take(), &cause));
+                return Err(NotAttached::CannotOpen(cause));
             }
         };
         let commands = database.commands.clone();
+        (slot.open, slot.is_opening, slot.used) = (Some(database), true, used);
         state.open += 1;
-        let slot = state.slots.entry(name.to_owned()).or_default();
-        (slot.open, slot.used, slot.overview) = (Some(database), used, vec![]);
         self.ask_to_rest(state);
-        Some(commands)
+        Ok(commands)
+    }
+
+    /// The file of a database is open.
+    pub(crate) fn has_opened(&self, name: &str) {
+        let mut state = self.state();
+        if let Some(slot) = state.slots.get_mut(name) {
+            (slot.is_opening, slot.overview) = (false, vec![]);
+            if std::mem::take(&mut slot.is_late) || slot.failed.is_some() {
+                self.surveys.tell_all(name);
+            }
+            if let Some(failed) = slot.failed.take() {
+                tracing::info!(database = name, attempts = failed.attempts, "can be opened again");
+            }
+        }
+        drop(state);
+        self.rested.notify_all();
+    }
+
+    /// The file of a database does not open; whoever wanted to attach is told so.
+    pub(crate) fn cannot_open(&self, name: &str, cause: &str, inbox: &Receiver<Command>) {
+        let mut state = self.state();
+        let Some(failed) = self.note_failure(&mut state, name, cause) else { return };
+        let (attempts, again_ms) = (failed.attempts, (failed.again - Instant::now()).as_millis() as u64);
+        tracing::error!(database = name, cause, attempts, again_ms, "cannot be opened; it is tried again");
+        // Under the lock: whoever attaches after it finds the failure.
+        for command in inbox.try_iter() {
+            if let Command::Attach { id, outbox, .. } = command {
+                self.deliver(&outbox, Outgoing::Frame(id.1, Link::cannot_open(cause).into()));
+            }
+        }
+        drop(state);
+        self.rested.notify_all();
+    }
+
+    /// The database is closed until its next attempt is due.
+    fn note_failure<'s>(&self, state: &'s mut State, name: &str, cause: &str) -> Option<&'s Failed> {
+        state.open -= 1;
+        let slot = state.slots.get_mut(name)?;
+        (slot.open, slot.is_opening) = (None, false);
+        let failed = Failed::after(slot.failed.take(), cause);
+        Some(slot.failed.insert(failed))
+    }
+
+    /// Opens databases that could not be opened and whose time has come.
+    pub(crate) fn retry(self: &Arc<Self>) {
+        let mut state = self.state();
+        let (now, stopping) = (Instant::now(), state.stopping);
+        let is_due = |slot: &Slot| slot.failed.as_ref().is_some_and(|failed| failed.again <= now);
+        let due = state.slots.iter().filter(|(_, slot)| slot.open.is_none() && is_due(slot));
+        let due: Vec<_> = due.map(|(name, _)| name.clone()).collect();
+        for name in due {
+            if stopping {
+                return;
+            }
+            if self.path(&name).exists() {
+                let _ = self.open(&mut state, &name);
+            } else if let Some(slot) = state.slots.get_mut(&name) {
+                slot.failed = None;
+            }
+        }
+    }
+
+    /// Databases that cannot be opened now, and why.
+    pub(crate) fn failed(&self) -> Vec<(String, String)> {
+        let state = self.state();
+        let failed =
+            |(name, slot): (&String, &Slot)| Some((name.clone(), slot.failed.as_ref()?.cause.clone()));
+        state.slots.iter().filter_map(failed).collect()
     }
 
     /// Asks the databases used least recently to rest, if more are open than shall be. One that is too busy is asked
@@ -269,10 +424,9 @@ impl Databases {
     /// The thread of a database has died.
     pub(crate) fn has_failed(&self, name: &str) {
         let mut state = self.state();
-        state.open -= 1;
-        if let Some(slot) = state.slots.get_mut(name) {
-            slot.open = None;
-        }
+        self.note_failure(&mut state, name, "a defect ended its thread; the server's log says more");
+        drop(state);
+        self.rested.notify_all();
     }
 
     /// There is news in a database: links at rest attach anew.
@@ -385,7 +539,7 @@ impl Databases {
             Left::Closed(left) => *left == Some(FileState::of(&self.path(name))),
         });
         if !as_left && !state.stopping && self.path(name).exists() {
-            self.open(&mut state, name);
+            let _ = self.open(&mut state, name);
         }
     }
 
@@ -400,7 +554,7 @@ fn database_of(file: &str) -> Option<&str> {
     file.strip_suffix(".db").filter(|name| is_database_name(name))
 }
 
-/// The names of the databases of a data folder.
+/// The names of the databases in a data folder, ascending.
 pub fn existing(folder: &Path) -> Vec<String> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<_> = files
@@ -409,4 +563,33 @@ pub fn existing(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_a_system_folds_or_keeps_for_itself_are_not_given_to_databases() {
+        for bad in [
+            "-rf",
+            "CON",
+            "con.shop",
+            "Nul",
+            "com1",
+            "LPT9.x",
+            "Supervisor",
+            "supervisor",
+            "shop.",
+            ".x",
+            "a/b",
+            "",
+            "ä",
+        ] {
+            assert!(!is_new_database_name(bad), "{bad}");
+        }
+        for good in ["shop", "Shop-2", "console", "com", "com10", "lpt0", "a.b"] {
+            assert!(is_new_database_name(good), "{good}");
+        }
+    }
 }

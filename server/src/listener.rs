@@ -11,6 +11,8 @@ use crate::scrubber::Pace;
 use crate::supervisor::Supervisor;
 use crate::upkeep;
 use crate::web::{self, Arrival};
+use piecewise_core::id::Timestamp;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +24,12 @@ use tokio_rustls::TlsAcceptor;
 
 /// How long open connections get to say goodbye.
 const GOODBYE_TIME: Duration = Duration::from_secs(2);
+/// Readers of metrics at their own place, at once.
+const METRICS_READERS: usize = 16;
 /// How often a checkpoint of the log is signed, if it has grown.
 const SIGN_EVERY: Duration = Duration::from_secs(1);
+/// How long invites printed by `serve --invite` work.
+const INVITE_TIME: Duration = Duration::from_hours(24);
 /// Where a running server leaves its address for the `invite` command.
 const ADDRESS_FILE: &str = "server.address";
 
@@ -84,6 +90,21 @@ impl Server {
         self.stop.subscribe()
     }
 
+    /// Prints an invite for each grant that `serve --invite` names, all in one write so that a reader gets none or all.
+    fn print_invites(&self, config: &ServeConfig, public: &str) -> Result<(), String> {
+        let now = crate::now();
+        let expires = Timestamp(now.0 + INVITE_TIME.as_millis() as u64);
+        let mut lines = String::new();
+        for grant in &config.invites {
+            let invite =
+                self.supervisor.invite(std::slice::from_ref(grant), public, crate::chance(), now, expires);
+            lines.push_str(&format!("{}\n", invite.map_err(|e| e.to_string())?));
+        }
+        let mut out = std::io::stdout().lock();
+        let written = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
+        written.map_err(|e| format!("the invites cannot be printed: {e}"))
+    }
+
     /// Accepts connections until `until` is done, then closes everything.
     pub async fn run(
         self: &Arc<Self>,
@@ -104,9 +125,13 @@ impl Server {
         let public = config.public_address.clone().unwrap_or_else(|| public_address(&address, tls.is_some()));
         let path = self.supervisor.folder().join(ADDRESS_FILE);
         crate::log::write_whole(&path, &public).map_err(|e| format!("{}: {e}", path.display()))?;
+        self.print_invites(config, &public)?;
         tracing::info!(%address, public, key = self.supervisor.identity.peer_id().short(), "listening");
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(upkeep::run(self.clone()));
+        if let Some(place) = &config.metrics_listen {
+            tasks.spawn(self.clone().metrics_at(place).await?);
+        }
         let mut sign = tokio::time::interval(SIGN_EVERY);
         sign.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(until);
@@ -139,6 +164,36 @@ impl Server {
         Ok(())
     }
 
+    /// Serves the figures at a place of their own, an address or a UNIX socket, until the server stops.
+    async fn metrics_at(self: Arc<Self>, place: &str) -> Result<impl Future<Output = ()> + use<>, String> {
+        let failed = |error: std::io::Error| format!("cannot listen on {place} for metrics: {error}");
+        let listener = match place.strip_prefix("unix:") {
+            None => MetricsListener::Tcp(TcpListener::bind(place).await.map_err(failed)?),
+            Some(path) => MetricsListener::unix(path).map_err(failed)?,
+        };
+        let mut stop = self.stopping();
+        // A few readers are enough; more wait.
+        let room = Arc::new(tokio::sync::Semaphore::new(METRICS_READERS));
+        Ok(async move {
+            loop {
+                let Ok(place) = room.clone().acquire_owned().await else { return };
+                tokio::select! {
+                    accepted = listener.accept(self.clone()) => match accepted {
+                        Ok(serving) => drop(tokio::spawn(async move {
+                            serving.await;
+                            drop(place);
+                        })),
+                        Err(error) => {
+                            tracing::warn!(%error, "a reader of metrics could not be accepted");
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                    },
+                    _ = stop.changed() => return,
+                }
+            }
+        })
+    }
+
     fn sign_log(&self) {
         if let Err(error) = self.supervisor.log_sign() {
             tracing::error!(%error, "no checkpoint of the log could be signed");
@@ -167,6 +222,47 @@ impl Server {
         match result {
             Ok(()) => tracing::debug!(%from, "connection ended"),
             Err(error) => tracing::info!(%from, %error, "connection ended"),
+        }
+    }
+}
+
+/// Where the figures alone are served.
+enum MetricsListener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixListener),
+}
+
+type Serving = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl MetricsListener {
+    /// A socket file, in place of one that a server left that is no more.
+    fn unix(path: &str) -> std::io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::FileTypeExt;
+            let is_left = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket())
+                && std::os::unix::net::UnixStream::connect(path).is_err();
+            if is_left {
+                std::fs::remove_file(path)?;
+            }
+            Ok(Self::Unix(tokio::net::UnixListener::bind(path)?))
+        }
+        #[cfg(not(unix))]
+        Err(std::io::Error::new(std::io::ErrorKind::Unsupported, format!("no UNIX sockets here: {path}")))
+    }
+
+    async fn accept(&self, server: Arc<Server>) -> std::io::Result<Serving> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Box::pin(web::serve_metrics(server, stream)))
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Box::pin(web::serve_metrics(server, stream)))
+            }
         }
     }
 }

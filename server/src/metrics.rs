@@ -43,6 +43,7 @@ pub(crate) struct Metrics {
     counts: Counts,
     gauges: Gauges,
     held: Family<Label, Gauge>,
+    stopped: Family<Label, Gauge>,
     capture: Histogram,
     apply: Histogram,
     databases: Mutex<HashMap<String, Arc<Meter>>>,
@@ -67,6 +68,7 @@ struct Gauges {
     connections_open: Gauge,
     databases: Gauge,
     databases_open: Gauge,
+    databases_failed: Gauge,
     containers: Gauge,
     peers: Gauge,
     peers_connected: Gauge,
@@ -183,6 +185,7 @@ impl Default for Metrics {
             handshakes_failed: Family::default(),
             hits: Hits::default(),
             held: Family::default(),
+            stopped: Family::default(),
             capture: seconds(),
             apply: seconds(),
             databases: Mutex::default(),
@@ -219,12 +222,18 @@ impl Default for Metrics {
             c.check_found_rows.clone(),
         );
         r.register("held_rows", "Rows held, by database, of those open", metrics.held.clone());
+        r.register(
+            "stopped_tables",
+            "Tables that cannot take part now, by database",
+            metrics.stopped.clone(),
+        );
         r.register("capture_seconds", "Time of a capture that found rows", metrics.capture.clone());
         r.register("apply_seconds", "Time to take in a frame with segments", metrics.apply.clone());
-        let gauges: [(&str, &str, &Gauge); 15] = [
+        let gauges: [(&str, &str, &Gauge); 16] = [
             ("connections_open", "Connections open", &g.connections_open),
             ("databases", "Databases, those at rest too", &g.databases),
             ("databases_open", "Databases open", &g.databases_open),
+            ("databases_failed", "Databases whose file cannot be opened now", &g.databases_failed),
             ("containers", "Tables in all databases", &g.containers),
             ("peers", "Devices that joined", &g.peers),
             ("peers_connected", "Devices connected", &g.peers_connected),
@@ -324,6 +333,7 @@ pub(crate) async fn render(server: &Server) -> String {
     g.connections_open.set(whole(server.gate.connections()));
     g.databases.set(whole(reports.len()));
     g.databases_open.set(reports.iter().filter(|report| !report.at_rest).count() as i64);
+    g.databases_failed.set(reports.iter().filter(|report| report.failed.is_some()).count() as i64);
     g.containers.set(reports.iter().map(|r| whole(r.containers.len())).sum());
     g.outbox_entries.set(reports.iter().map(|r| r.outbox as i64).sum());
     g.peers_connected.set(whole(server.supervisor.ledger.connected()));
@@ -344,10 +354,13 @@ pub(crate) async fn render(server: &Server) -> String {
     g.disk_reserve.set(i64::try_from(disk.reserve()).unwrap_or(i64::MAX));
     g.intake_stopped.set(i64::from(disk.stop().is_some()));
     metrics.held.clear();
+    metrics.stopped.clear();
     for report in &reports {
         let held: u64 = report.containers.iter().map(|c| c.held).sum();
         let name = if metrics.meter(&report.database).named { &report.database } else { OTHER };
         metrics.held.get_or_create(&label("database", name)).inc_by(held as i64);
+        let stopped = report.containers.iter().filter(|c| c.stopped.is_some()).count();
+        metrics.stopped.get_or_create(&label("database", name)).inc_by(stopped as i64);
     }
     let mut text = String::new();
     encode(&mut text, &metrics.registry).expect("text takes any text");

@@ -32,6 +32,8 @@ pub(crate) struct Report {
     pub(crate) links: Vec<(PeerId, Traffic)>,
     /// Whether its file is closed until somebody needs it.
     pub(crate) at_rest: bool,
+    /// Why its file cannot be opened now, if it cannot.
+    pub(crate) failed: Option<String>,
 }
 
 /// Whether these grants administer a container.
@@ -71,6 +73,7 @@ impl Ask {
             outbox,
             links,
             at_rest: false,
+            failed: None,
         });
     }
 }
@@ -99,10 +102,17 @@ impl Server {
             // Links rest only once both sides are level.
             links: peers.into_iter().map(|peer| (peer, Traffic::default())).collect(),
             at_rest: true,
+            failed: None,
         });
         // One that was closed while it was asked has told already.
         let told: HashSet<_> = reports.iter().map(|report| report.database.clone()).collect();
         reports.extend(at_rest.into_iter().filter(|report| !told.contains(&report.database)));
+        for (database, cause) in self.databases.failed() {
+            if let Some(report) = reports.iter_mut().find(|report| report.database == database) {
+                report.failed = Some(cause)
+                    .filter(|_| !report.containers.is_empty() || administers_all(grants, &database));
+            }
+        }
         reports.sort_by(|a, b| a.database.cmp(&b.database));
         reports
     }

@@ -16,6 +16,7 @@ use hyper::header::{AUTHORIZATION, COOKIE};
 use hyper::{Method, Request, StatusCode};
 use piecewise_core::grant::{Access, Grant};
 use piecewise_core::id::PeerId;
+use piecewise_core::replica::Stopped;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
@@ -94,11 +95,15 @@ async fn now(server: &Server, request: &Request<Incoming>) -> Answer {
 async fn figures(server: &Server, grants: &[Grant]) -> Result<Value, crate::supervisor::SupervisorError> {
     let reports = server.reports(grants).await;
     let log = server.supervisor.log_status()?;
-    let reports: Vec<_> = reports.into_iter().filter(|r| !r.containers.is_empty()).collect();
+    let reports: Vec<_> =
+        reports.into_iter().filter(|r| !r.containers.is_empty() || r.failed.is_some()).collect();
     let (peers, more_peers) = peers(server, &reports, grants)?;
     // Those that are in use come first, and then those where something is held.
     let mut listed: Vec<_> = reports.iter().collect();
-    listed.sort_by_key(|report| (report.at_rest, report.containers.iter().all(|c| c.held == 0)));
+    listed.sort_by_key(|report| {
+        let quiet = report.containers.iter().all(|c| c.held == 0 && c.stopped.is_none());
+        (report.failed.is_none(), report.at_rest, quiet)
+    });
     listed.truncate(LISTED_MAX);
     Ok(json!({
         "now_ms": crate::now().0,
@@ -132,6 +137,8 @@ fn totals(server: &Server, reports: &[Report], grants: &[Grant]) -> Value {
         "databases": reports.len(),
         "at_rest": reports.iter().filter(|report| report.at_rest).count(),
         "held": reports.iter().flat_map(|report| &report.containers).map(|c| c.held).sum::<u64>(),
+        "stopped": reports.iter().flat_map(|r| &r.containers).filter(|c| c.stopped.is_some()).count(),
+        "cannot_be_opened": reports.iter().filter(|report| report.failed.is_some()).count(),
         "counts": (!meters.is_empty()).then(|| json!({
             "rows": sum(|m| m.received_rows.get() + m.sent_rows.get()),
             "bytes": sum(|m| m.received_bytes.get() + m.sent_bytes.get()),
@@ -140,13 +147,18 @@ fn totals(server: &Server, reports: &[Report], grants: &[Grant]) -> Value {
     })
 }
 
+/// Why a table is stopped, and since when.
+fn stopped(stopped: &Stopped) -> Value {
+    json!({ "cause": stopped.kind.name(), "words": stopped.why, "since_ms": stopped.since.0 })
+}
+
 fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
     let listed = report.containers.iter().take(LISTED_MAX);
     let containers: Vec<_> =
         listed
             .map(|c| {
                 json!({ "name": c.name, "segments": c.segments, "held": c.held, "checked_ms": c.checked.map(|t| t.0),
-                        "check_found": c.found, "check_unhealed": c.unhealed })
+                        "check_found": c.found, "check_unhealed": c.unhealed, "stopped": c.stopped.as_ref().map(stopped) })
             })
             .collect();
     // Counts of the whole database are for those alone who may see all of it.
@@ -157,11 +169,13 @@ fn database(server: &Server, report: &Report, grants: &[Grant]) -> Value {
         "containers": containers,
         "segments": report.containers.iter().map(|c| c.segments).sum::<u64>(),
         "held": report.containers.iter().map(|c| c.held).sum::<u64>(),
+        "stopped": report.containers.iter().filter(|c| c.stopped.is_some()).count(),
         "checked_ms": report.containers.iter().map(|c| c.checked).min().flatten().map(|t| t.0),
         "check_found": report.containers.iter().map(|c| c.found).sum::<u64>(),
         "check_unhealed": report.containers.iter().map(|c| c.unhealed).sum::<u64>(),
         "connected": report.links.len(),
         "at_rest": report.at_rest,
+        "cannot_be_opened": report.failed,
         "counts": meter.map(|m| json!({
             "received_rows": m.received_rows.get(), "received_bytes": m.received_bytes.get(),
             "sent_rows": m.sent_rows.get(), "sent_bytes": m.sent_bytes.get(),

@@ -66,6 +66,13 @@ impl Surveys {
         self.state().standings.insert(database.to_owned(), Standing::of(replica));
     }
 
+    /// A database could not be opened before: there is news in it for all who asked about such.
+    pub(crate) fn tell_all(&self, database: &str) {
+        let mut state = self.state();
+        let asked = state.asked.values_mut().filter(|asked| asked.survey.covers(database));
+        asked.for_each(|asked| asked.tell(database));
+    }
+
     /// Something changed in an open database. Connections that are `attached` to it hear of that by their links.
     pub(crate) fn changed(&self, database: &str, replica: &Replica, attached: impl Fn(u64) -> bool) {
         let mut state = self.state();

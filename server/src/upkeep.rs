@@ -1,4 +1,4 @@
-//! Upkeep: what a server does once a second: look at the disk, let databases rest, write the ledger down; and look whether
+//! Upkeep: what a server does once a second: look at the disk, let databases rest and open those that could not be, write the ledger down; and look whether
 //! rights have changed, which it hears of as well.
 
 use crate::commits::SETTLE;
@@ -27,9 +27,13 @@ pub(crate) async fn run(server: Arc<Server>) {
             }
             _ = stop.changed() => return,
         }
+        if let Err(error) = server.supervisor.expire_grants(crate::now()) {
+            tracing::error!(%error, "grants whose time is over could not be taken away");
+        }
         server.supervisor.look();
         look_at_disk(&server, &mut stopped);
         server.databases.trim();
+        server.databases.retry();
         server.write_ledger();
     }
 }

@@ -104,6 +104,12 @@ function throughput(seen) {
   return result;
 }
 
+function state(d) {
+  if (d.cannot_be_opened) return ` cannot be opened: ${d.cannot_be_opened}`;
+  if (d.stopped) return ` ${plural(d.stopped, 'table', 'tables').join(' ')} stopped`;
+  return d.at_rest ? ' at rest' : '';
+}
+
 function showTiles(seen) {
   const { disk, log, totals } = seen;
   const connected = seen.peers.filter(p => p.connected).length;
@@ -113,7 +119,10 @@ function showTiles(seen) {
     tile('Rows a second', number.format(Math.round(rows)), `${bytes(moved)} a second, in and out`);
     sparkline();
   }
-  tile('Databases', number.format(totals.databases), `${number.format(totals.at_rest)} at rest`);
+  tile('Databases', number.format(totals.databases), [
+    `${number.format(totals.at_rest)} at rest`,
+    totals.cannot_be_opened ? `${number.format(totals.cannot_be_opened)} cannot be opened` : '',
+  ].filter(Boolean).join(', '));
   tile('Rows held', number.format(totals.held), totals.counts ? `${number.format(totals.counts.refused_rows)} refused since the start` : '');
   const age = log.age_seconds === null ? 'none signed yet' : `checkpoint ${ago(log.age_seconds)}`;
   tile('Log entries', number.format(log.entries), log.halted ? `unverified: ${log.halted}` : age, Boolean(log.halted));
@@ -157,7 +166,7 @@ function showDatabase(d, now_ms) {
   }
   const { made, body, more, rows } = databases.get(d.name);
   const facts = [
-    element('span', { className: 'name' }, d.name, element('small', { className: 'soft', textContent: d.at_rest ? ' at rest' : '' })),
+    element('span', { className: 'name' }, d.name, element('small', { className: 'soft', textContent: state(d) })),
     fact(...plural(d.tables, 'table', 'tables')),
     fact(...plural(d.segments, 'segment', 'segments')),
     fact(...plural(d.connected, 'connected', 'connected')),
@@ -178,6 +187,8 @@ function showDatabase(d, now_ms) {
     write(cells[1], number.format(c.segments));
     write(cells[2], number.format(c.held));
     cells[2].classList.toggle('alert', c.held > 0);
+    write(cells[0], c.name.slice(d.name.length + 1) + (c.stopped ? ` · stopped: ${c.stopped.words}` : ''));
+    cells[0].classList.toggle('alert', Boolean(c.stopped));
   }
   write(more, d.tables > d.containers.length ? `and ${number.format(d.tables - d.containers.length)} more` : '');
   return made;

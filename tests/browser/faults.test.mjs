@@ -8,7 +8,7 @@ import { WebSocket, WebSocketServer } from 'ws';
 import { Server, TODOS, blank, browser, codeIn, folder, load, openIn, rows, run, sqlite, until } from './lib.mjs';
 
 globalThis.WebSocket ??= WebSocket;
-const { open } = await import('../../wasm/npm/index.js');
+const { open } = await import('../../wasm/npm/node.js');
 
 /** A database in this process, closed when the test ends. */
 async function inMemory(t, options) {

@@ -9,7 +9,7 @@ import { firefox } from './firefox.mjs';
 import { ALL, Server, TODOS, folder, sqlite, until } from './lib.mjs';
 
 globalThis.WebSocket ??= WebSocket;
-const { open } = await import('../../wasm/npm/index.js');
+const { open } = await import('../../wasm/npm/node.js');
 const SCREENS = fileURLToPath(new URL('../../target/screens/', import.meta.url));
 
 const load = page => page.evaluate(async () => { window.piecewise = await import('/piecewise/index.js'); window.db = await piecewise.open('app', { persist: false }); });

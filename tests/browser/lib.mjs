@@ -1,8 +1,9 @@
 // What the browser tests share: a real server, real browsers, waiting for what shall become true.
 import { spawn, execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { createReadStream, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
@@ -73,6 +74,21 @@ export class Device {
 }
 
 export const sqlite = (file, sql, ...options) => execFileSync('sqlite3', [...options, file, sql], { encoding: 'utf8' }).trim();
+
+const KINDS = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.css': 'text/css', '.wasm': 'application/wasm', '.svg': 'image/svg+xml' };
+
+/** Serves a folder's files, to pages of any origin; its address. */
+export async function files(t, root) {
+  const server = createServer((request, response) => {
+    const path = join(root, decodeURIComponent(new URL(request.url, 'http://here').pathname).replace(/\/$/, '/index.html'));
+    if (!statSync(path, { throwIfNoEntry: false })?.isFile()) return response.writeHead(404).end();
+    response.writeHead(200, { 'content-type': KINDS[extname(path)] ?? 'application/octet-stream', 'access-control-allow-origin': '*' });
+    createReadStream(path).pipe(response);
+  });
+  await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
+  atEnd(t, () => { server.closeAllConnections(); server.close(); });
+  return `http://127.0.0.1:${server.address().port}`;
+}
 
 const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 

@@ -7,7 +7,7 @@ import { WebSocket } from 'ws';
 import { ALL, Device, Server, blank, browser, folder, load, openIn, rows, run, sqlite, until } from './lib.mjs';
 
 globalThis.WebSocket ??= WebSocket;
-const { open, PiecewiseError } = await import('../../wasm/npm/index.js');
+const { open, PiecewiseError } = await import('../../wasm/npm/node.js');
 
 test('SQL in Node: values, transactions, live queries and typed errors', async t => {
   const db = await open('x', { memory: true });

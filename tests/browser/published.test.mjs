@@ -19,19 +19,21 @@ test('the package packs, installs into an empty folder without a network, and ru
   writeFileSync(join(dir, 'package.json'), '{ "name": "user", "private": true, "type": "module" }');
   execFileSync('npm', ['install', '--offline', '--silent', '--no-audit', '--no-fund', join(dir, packed.filename)], { cwd: dir });
   writeFileSync(join(dir, 'use.js'), `import { open } from 'piecewise';
-    const db = await open('x');
+    const db = await open('x', { memory: true });
     await db.exec('CREATE TABLE t(a)');
     await db.run('INSERT INTO t VALUES (?)', [7]);
     console.log(JSON.stringify(await db.query('SELECT a FROM t')));
     await db.close();`);
   assert.equal(execFileSync('node', ['use.js'], { cwd: dir, encoding: 'utf8' }).trim(), '[{"a":7}]');
   writeFileSync(join(dir, 'use.ts'), read(tests, 'browser/types.ts'));
-  execFileSync(join(tests, 'node_modules/.bin/tsc'), ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--target', 'esnext', '--module', 'nodenext', '--lib', 'esnext,dom', '--types', '', 'use.ts'], { cwd: dir, encoding: 'utf8', stdio: 'pipe' });
+  // Also without a browser's types.
+  for (const lib of ['es2022', 'esnext,dom']) execFileSync(join(tests, 'node_modules/.bin/tsc'), ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--skipLibCheck', 'false', '--target', 'es2022', '--module', 'nodenext', '--lib', lib, '--types', '', 'use.ts'], { cwd: dir, encoding: 'utf8', stdio: 'pipe' });
   for (const name of readdirSync(npm).filter(name => name.endsWith('.js'))) assert.ok(packed.files.some(file => file.path === name), `${name} is packed`);
+  for (const name of ['LICENSE-MIT', 'LICENSE-APACHE', 'README.md', 'engine/piecewise_wasm_bg.wasm']) assert.ok(packed.files.some(file => file.path === name), `${name} is packed`);
 });
 
 test('each method has a type and a line in the README', async () => {
-  const { Database } = await import('../../wasm/npm/index.js');
+  const { Database } = await import('../../wasm/npm/node.js');
   const methods = Object.getOwnPropertyNames(Database.prototype).filter(name => name !== 'constructor');
   const body = types.slice(types.indexOf('export class Database'));
   const typed = new Set([...body.matchAll(/^ {2}(\w+)[<(]/gm)].map(([, name]) => name).filter(name => name !== 'constructor'));

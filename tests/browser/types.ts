@@ -5,7 +5,9 @@ import type { Conflict, ErrorCode, Row, SqlValue, Status } from 'piecewise';
 interface Todo { id: string; title: string; votes: number }
 
 export async function use(invite: string, file: Uint8Array): Promise<void> {
-  await using db = await open('notes', { device: 'phone', file, persist: false, transactionIdleMs: 1000 });
+  await using db = await open('notes', { device: 'phone', file, persist: false, transactionIdleMs: 1000, worker: () => ({ postMessage() {}, terminate() {} }), wasmUrl: '/piecewise.wasm' });
+  const frozen = ['a'] as const;
+  await db.query('SELECT ?', frozen);
   const rows: Row[] = await db.query('SELECT * FROM todos WHERE id = ?', ['a']);
   const todos = await db.query<Todo>('SELECT id, title, votes FROM todos');
   const votes: number = todos.map(todo => todo.votes).length + rows.length;

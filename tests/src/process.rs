@@ -84,6 +84,17 @@ impl Server {
         Self { child, data: data.to_owned(), listen: listen.unwrap_or_default(), log }
     }
 
+    /// Starts a server at an address or, if another program listens there, on a port that is free.
+    pub fn start_or_elsewhere(data: &Path, listen: &str) -> Self {
+        let free = std::net::TcpListener::bind(listen).is_ok();
+        Self::start_at(data, if free { listen } else { "127.0.0.1:0" }, &[])
+    }
+
+    /// Waits until it ends by itself, such as by Ctrl-C in its terminal; its exit code.
+    pub fn wait(mut self) -> i32 {
+        self.child.wait().expect("it can be waited for").code().unwrap_or(-1)
+    }
+
     /// The process's number.
     pub fn pid(&self) -> u32 {
         self.child.id()

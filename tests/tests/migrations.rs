@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
 
+use piecewise_core::replica::{Follow, TrackOptions};
 use piecewise_tests::data::{query, sql};
+use piecewise_tests::network::Network;
 use piecewise_tests::pair::{Pair, wait_for};
+use piecewise_tests::rng::Rng;
 
 const TODOS: &str = "CREATE TABLE todos(id TEXT PRIMARY KEY, a TEXT, b TEXT);";
 const ROWS: &str = "INSERT INTO todos VALUES ('1', 'a1', 'b1'), ('2', 'a2', 'b2')";
@@ -95,4 +98,313 @@ fn a_file_put_in_place_of_a_watched_one_is_noticed() {
     sql(&it.files[0], "INSERT INTO todos VALUES ('4', 'after', 'the restore')");
     wait_for(&it.server.file("app"), "SELECT count(*) FROM todos", &["Integer(4)"]);
     assert_eq!(watch.stop(), 0);
+}
+
+const T: &str = "CREATE TABLE t(id TEXT PRIMARY KEY, title TEXT, note TEXT);";
+const T_ROWS: &str = "INSERT INTO t VALUES ('1', 'one', 'n1'), ('9', 'nine', 'n9')";
+
+/// A server, a device that tracks a table with rows, and a second one with the same.
+fn two_devices(schema: &str, rows: &str) -> Network {
+    let mut net = Network::new(5, 2, schema, &TrackOptions::default());
+    net.run(1, rows);
+    net.sync_all();
+    net.wait(60_000);
+    net
+}
+
+/// The rows of `t` on a device, and those of the server by the keys in documents that the device's columns have.
+fn rows_here_and_there(net: &mut Network, n: usize) -> (Vec<String>, Vec<String>) {
+    let columns = "SELECT columns FROM piecewise_containers WHERE table_name = 't'";
+    let columns = net.query(n, columns)[0].clone();
+    let text = columns.trim_start_matches("Text(\"").trim_end_matches("\")");
+    let bound = text.split("\\u{1e}").map(|line| line.split("\\u{1f}").take(2).collect::<Vec<_>>());
+    // Generated columns are not at the server.
+    let there = net.query(0, "SELECT name FROM pragma_table_info('t')");
+    let is_there = |b: &Vec<&str>| !b[0].is_empty() && there.contains(&format!("Text(\"{}\")", b[1]));
+    let bound: Vec<_> = bound.filter(is_there).collect();
+    // A type that changed here is still the old one there.
+    let list = |at: usize| {
+        bound.iter().map(|b| format!("CAST(\"{}\" AS TEXT)", b[at])).collect::<Vec<_>>().join(", ")
+    };
+    let here = net.query(n, &format!("SELECT {} FROM t ORDER BY 1", list(0)));
+    (here, net.query(0, &format!("SELECT {} FROM t ORDER BY 1", list(1))))
+}
+
+#[test]
+fn whatever_becomes_of_columns_no_value_in_the_table_changes_and_the_server_has_them_all() {
+    let anew = |columns: &str, select: &str| {
+        format!(
+            "BEGIN; CREATE TABLE n({columns}); INSERT INTO n SELECT {select} FROM t; DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT;"
+        )
+    };
+    for (change, after) in [
+        ("ALTER TABLE t RENAME title TO name; ALTER TABLE t ADD weight REAL".to_owned(), "UPDATE t SET name = 'uno', weight = 2 WHERE id = '1'"),
+        ("ALTER TABLE t RENAME title TO name; ALTER TABLE t DROP note".to_owned(), "UPDATE t SET name = 'uno' WHERE id = '1'"),
+        ("ALTER TABLE t DROP note; ALTER TABLE t ADD note TEXT".to_owned(), "UPDATE t SET note = 'again' WHERE id = '1'"),
+        ("ALTER TABLE t DROP title; ALTER TABLE t ADD title TEXT DEFAULT 'three'".to_owned(), "UPDATE t SET title = 'four' WHERE id = '1'"),
+        ("ALTER TABLE t RENAME title TO old; ALTER TABLE t ADD title INTEGER; UPDATE t SET title = length(old)".to_owned(), "UPDATE t SET title = 7"),
+        ("ALTER TABLE t DROP note; ALTER TABLE t ADD priority INTEGER".to_owned(), "UPDATE t SET priority = 5 WHERE id = '1'"),
+        (
+            "ALTER TABLE t RENAME title TO x; ALTER TABLE t RENAME note TO title; ALTER TABLE t RENAME x TO note".to_owned(),
+            "UPDATE t SET title = 'n2' WHERE id = '1'",
+        ),
+        ("ALTER TABLE t DROP title; ALTER TABLE t RENAME note TO title".to_owned(), "UPDATE t SET title = 'n2' WHERE id = '1'"),
+        (anew("id TEXT PRIMARY KEY, note TEXT, title TEXT", "id, note, title"), "UPDATE t SET title = 'uno' WHERE id = '1'"),
+        (anew("id TEXT PRIMARY KEY, name TEXT NOT NULL, n INTEGER, note TEXT DEFAULT 'none'", "id, title, length(title), NULL"), "UPDATE t SET n = 0"),
+        (anew("id TEXT PRIMARY KEY, title TEXT, note TEXT, low TEXT AS (lower(title))", "id, upper(title), note"), "SELECT 1"),
+        (anew("title TEXT, note TEXT, id TEXT, PRIMARY KEY (id)", "title, note, id").replace("(id));", "(id)) WITHOUT ROWID;"), "SELECT 1"),
+    ] {
+        for both in [false, true] {
+            let mut net = two_devices(T, T_ROWS);
+            net.run(2, "UPDATE t SET note = 'n1 of the second' WHERE id = '1'");
+            for n in if both { vec![1, 2] } else { vec![1] } {
+                net.run(n, &change);
+            }
+            let before = net.query(1, "SELECT * FROM t ORDER BY id");
+            net.capture(1);
+            assert_eq!(net.query(1, "SELECT * FROM t ORDER BY id"), before, "{change}");
+            net.run(1, after);
+            net.sync_all();
+            net.sync_all();
+            for n in 1..=2 {
+                let (here, there) = rows_here_and_there(&mut net, n);
+                assert_eq!(here, there, "{change} on device {n}");
+            }
+            if both {
+                let all = net.query(1, "SELECT * FROM t ORDER BY id");
+                assert_eq!(net.query(2, "SELECT * FROM t ORDER BY id"), all, "{change} on both");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_column_that_was_dropped_stays_away_and_one_of_its_name_is_another() {
+    let mut net = two_devices(T, T_ROWS);
+    let clone = net.add_machine("", Follow::All);
+    net.sync(clone);
+    net.run(clone, "ALTER TABLE t DROP note");
+    net.run(1, "ALTER TABLE t ADD due TEXT; UPDATE t SET due = 'today'");
+    net.sync_all();
+    let names = "SELECT group_concat(name) FROM pragma_table_info('t')";
+    assert_eq!(net.query(clone, names), ["Text(\"id,title,due\")"]);
+    net.run(clone, "ALTER TABLE t ADD note TEXT DEFAULT 'fresh'; UPDATE t SET note = 'mine' WHERE id = '1'");
+    net.sync_all();
+    assert_eq!(net.query(clone, "SELECT note FROM t ORDER BY id"), ["Text(\"mine\")", "Text(\"fresh\")"]);
+    let there = net.query(0, "SELECT note, \"note (2)\" FROM t ORDER BY id");
+    assert_eq!(there, ["Text(\"n1\") Text(\"mine\")", "Text(\"n9\") Text(\"fresh\")"]);
+}
+
+#[test]
+fn a_table_made_anew_with_other_columns_deletes_no_row_of_the_old_one() {
+    let mut net =
+        two_devices("CREATE TABLE t(id TEXT PRIMARY KEY, v TEXT);", "INSERT INTO t VALUES ('1', 'x')");
+    net.run(
+        1,
+        "DROP TABLE t; CREATE TABLE t(id TEXT PRIMARY KEY, other INTEGER); INSERT INTO t VALUES ('5', 5)",
+    );
+    net.sync_all();
+    assert_eq!(net.query(1, "SELECT id FROM t ORDER BY id"), ["Text(\"1\")", "Text(\"5\")"]);
+    assert_eq!(
+        net.query(0, "SELECT id, v, other FROM t ORDER BY id"),
+        ["Text(\"1\") Text(\"x\") Null", "Text(\"5\") Null Integer(5)"]
+    );
+}
+
+#[test]
+fn a_clone_that_renames_a_column_does_not_get_the_old_one_again() {
+    let mut net = two_devices(T, T_ROWS);
+    let clone = net.add_machine("", Follow::All);
+    net.sync(clone);
+    net.run(clone, "ALTER TABLE t RENAME title TO name");
+    net.run(1, "ALTER TABLE t ADD due TEXT; UPDATE t SET title = 'uno' WHERE id = '1'");
+    net.sync_all();
+    assert_eq!(
+        net.query(clone, "SELECT group_concat(name) FROM pragma_table_info('t')"),
+        ["Text(\"id,name,note,due\")"]
+    );
+    assert_eq!(net.query(clone, "SELECT name FROM t ORDER BY id"), ["Text(\"uno\")", "Text(\"nine\")"]);
+}
+
+#[test]
+fn what_was_written_while_a_table_had_another_name_and_what_came_meanwhile_both_stay() {
+    let mut net = two_devices(
+        T,
+        "INSERT INTO t VALUES ('1', 'one', 'n1'), ('2', 'two', 'n2'), ('3', 'three', 'n3'), ('4', 'four', 'n4')",
+    );
+    net.run(1, "ALTER TABLE t RENAME TO u");
+    net.capture(1);
+    net.run(1, "INSERT INTO u VALUES ('5', 'here', 'n5'); UPDATE u SET title = 'uno' WHERE id = '1'; DELETE FROM u WHERE id = '4'");
+    net.run(
+        2,
+        "INSERT INTO t VALUES ('6', 'there', 'n6'); UPDATE t SET note = 'other' WHERE id IN ('1', '2')",
+    );
+    net.sync_all();
+    net.run(1, "UPDATE u SET title = 'due' WHERE id = '2'");
+    net.stop(1);
+    net.run(1, "ALTER TABLE u RENAME TO t");
+    net.sync_all();
+    net.check_same("SELECT * FROM t ORDER BY id");
+    let expected = [
+        "Text(\"1\") Text(\"uno\") Text(\"other\")",
+        "Text(\"2\") Text(\"due\") Text(\"other\")",
+        "Text(\"3\") Text(\"three\") Text(\"n3\")",
+        "Text(\"5\") Text(\"here\") Text(\"n5\")",
+        "Text(\"6\") Text(\"there\") Text(\"n6\")",
+    ];
+    assert_eq!(net.query(1, "SELECT * FROM t ORDER BY id"), expected);
+    net.run(1, "UPDATE t SET title = 'later' WHERE id = '3'");
+    net.sync_all();
+    net.check_same("SELECT * FROM t ORDER BY id");
+}
+
+#[test]
+fn a_row_that_is_held_takes_part_in_a_migration() {
+    let mut net = two_devices(
+        "CREATE TABLE t(id TEXT PRIMARY KEY, title TEXT UNIQUE, note TEXT);",
+        "INSERT INTO t VALUES ('1', 'one', 'n1')",
+    );
+    net.run(1, "INSERT INTO t VALUES ('a', 'same', 'first')");
+    net.sync(1);
+    net.wait(60_000);
+    net.run(2, "INSERT INTO t VALUES ('b', 'same', 'second')");
+    net.sync_all();
+    assert_eq!(net.replica(1).attention().unwrap().held, 1);
+    net.run(1, "ALTER TABLE t RENAME title TO name; ALTER TABLE t ADD extra TEXT");
+    net.capture(1);
+    assert_eq!(net.replica(1).attention().unwrap().held, 1);
+    net.run(1, "UPDATE t SET name = 'another' WHERE id = 'a'");
+    net.sync_all();
+    assert_eq!(net.replica(1).attention().unwrap().held, 0);
+    assert_eq!(rows_here_and_there(&mut net, 1).0.len(), 3);
+}
+
+#[test]
+fn a_row_that_was_refused_is_read_after_a_migration() {
+    let mut net = two_devices(T, T_ROWS);
+    let long = "x".repeat(70_000);
+    net.run(1, &format!("INSERT INTO t VALUES ('{long}', 'long key', 'n')"));
+    net.sync(1);
+    assert_eq!(net.replica(1).attention().unwrap().refused, 1);
+    net.run(1, "ALTER TABLE t RENAME title TO name; ALTER TABLE t ADD extra TEXT; UPDATE t SET extra = 'e'");
+    net.sync_all();
+    assert_eq!(net.replica(1).attention().unwrap().refused, 1);
+    assert_eq!(net.query(0, "SELECT id, title, extra FROM t ORDER BY id").len(), 2);
+    assert_eq!(net.query(1, "SELECT count(*) FROM t"), ["Integer(3)"]);
+}
+
+#[test]
+fn rows_that_a_migration_purged_are_put_back_and_counted() {
+    let rows = "WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 100) INSERT INTO t SELECT i, 'm' || i, NULL FROM s";
+    let mut net = two_devices(T, rows);
+    net.run(
+        1,
+        "BEGIN; CREATE TABLE n(id TEXT PRIMARY KEY, title TEXT NOT NULL, note TEXT); INSERT INTO n SELECT * FROM t WHERE id > 60;
+         DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT;",
+    );
+    net.sync_all();
+    let gone = 100 - net.query(1, "SELECT 1 FROM t WHERE id > 60").len() as u64;
+    assert_eq!(net.replica(1).take_restored(), [("t".to_owned(), gone)].into());
+    assert!(net.replica(1).take_restored().is_empty());
+    assert_eq!(net.query(1, "SELECT count(*) FROM t"), ["Integer(100)"]);
+}
+
+#[test]
+fn an_index_and_a_version_that_a_migration_brings_reach_clones_made_later() {
+    let mut net = two_devices(T, T_ROWS);
+    net.run(1, "CREATE INDEX by_title ON t(title); PRAGMA user_version = 3");
+    net.sync_all();
+    let clone = net.add_machine("", Follow::All);
+    net.sync(clone);
+    assert_eq!(net.query(clone, "SELECT name FROM sqlite_master WHERE name = 'by_title'").len(), 1);
+    assert_eq!(net.query(clone, "PRAGMA user_version"), ["Integer(3)"]);
+}
+
+/// The columns of `t` on a device, but its key, each as its name and its type.
+fn columns(net: &mut Network, n: usize) -> Vec<[String; 2]> {
+    let list = net.query(n, "SELECT name || ' ' || type FROM pragma_table_info('t') WHERE name <> 'id'");
+    let column = |text: &String| {
+        let text = text.trim_start_matches("Text(\"").trim_end_matches("\")");
+        let (name, declared) = text.split_once(' ').unwrap();
+        [name, declared].map(str::to_owned)
+    };
+    list.iter().map(column).collect()
+}
+
+/// SQL that builds `t` anew: for each column its name, its type and what it is filled from.
+fn built_anew(columns: &[[String; 3]]) -> String {
+    let list = |take: fn(&[String; 3]) -> String| columns.iter().map(take).collect::<Vec<_>>().join(", ");
+    let (names, select) =
+        (list(|[name, declared, _]| format!("{name} {declared}")), list(|[.., from]| from.clone()));
+    format!(
+        "BEGIN; CREATE TABLE n(id INTEGER PRIMARY KEY, {names}); INSERT INTO n SELECT id, {select} FROM t;
+         DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT"
+    )
+}
+
+/// A step of a migration, or a write, that fits the table as it is. Types stay, since others keep the old ones.
+fn any_step(net: &mut Network, rng: &mut Rng) -> String {
+    let columns = columns(net, 1);
+    let [one, declared] = &columns[rng.below(columns.len() as u64) as usize];
+    let [other, _] = &columns[rng.below(columns.len() as u64) as usize];
+    // A name that was used before means the column that had it.
+    let new = format!("c{}", rng.below(1 << 40));
+    let mut anew: Vec<_> =
+        columns.iter().map(|[n, declared]| [n.clone(), declared.clone(), n.clone()]).collect();
+    match rng.below(12) {
+        0 | 1 => format!("ALTER TABLE t RENAME COLUMN {one} TO {new}"),
+        2 => format!("ALTER TABLE t ADD COLUMN {new} TEXT"),
+        3 => format!("ALTER TABLE t ADD COLUMN {new} TEXT DEFAULT 'none'"),
+        4 if columns.len() > 2 => format!("ALTER TABLE t DROP COLUMN {one}"),
+        5 if one != other => format!(
+            "ALTER TABLE t RENAME COLUMN {one} TO x; ALTER TABLE t RENAME COLUMN {other} TO {one}; ALTER TABLE t RENAME COLUMN x TO {other}"
+        ),
+        6 => {
+            anew.rotate_left(1);
+            built_anew(&anew)
+        }
+        7 => {
+            anew.iter_mut().filter(|[name, ..]| name == one).for_each(|[name, ..]| name.clone_from(&new));
+            built_anew(&anew)
+        }
+        8 => format!("UPDATE t SET {one} = {one} || 'x' WHERE id % 3 = {}", rng.below(3)),
+        9 if declared == "TEXT" => format!("UPDATE t SET {one} = 'all ' || (id * 10 + {})", rng.below(10)),
+        10 => format!("INSERT INTO t(id, {one}) SELECT max(id) + 1, 'new' || max(id) FROM t"),
+        _ => {
+            format!("DELETE FROM t WHERE id = (SELECT id FROM t ORDER BY id LIMIT 1 OFFSET {})", rng.below(9))
+        }
+    }
+}
+
+#[test]
+fn any_run_of_migrations_and_writes_leaves_each_value_where_it_was() {
+    for seed in 0..60 {
+        let schema = "CREATE TABLE t(id INTEGER PRIMARY KEY, c0 TEXT, c1 TEXT, c2 TEXT DEFAULT 'none');";
+        let rows = "WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 20) INSERT INTO t SELECT i, 'a' || i, 'b' || i, iif(i % 2, 'some', 'none') FROM s";
+        let (mut net, mut rng) = (two_devices(schema, rows), Rng(seed));
+        let mut done = vec![];
+        for _ in 0..12 {
+            for _ in 0..=rng.below(3) {
+                let step = any_step(&mut net, &mut rng);
+                net.run(1, &step);
+                done.push(step);
+            }
+            let all = "SELECT * FROM t ORDER BY id";
+            let before = net.query(1, all);
+            net.capture(1);
+            assert_eq!(net.query(1, all), before, "seed {seed}: {done:#?}");
+            net.wait(1_000);
+            if rng.below(2) == 0 {
+                let change =
+                    format!("UPDATE t SET c1 = 'second {}' WHERE id = {}", rng.below(99), 1 + rng.below(20));
+                net.run(2, &change);
+                net.sync_all();
+                net.sync_all();
+                done.push(format!("second: {change}; sync"));
+                let (here, there) = rows_here_and_there(&mut net, 1);
+                assert_eq!(here, there, "seed {seed}: {done:#?}");
+            }
+            net.wait(1_000);
+        }
+    }
 }

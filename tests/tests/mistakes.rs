@@ -321,3 +321,66 @@ fn wrong_keys_tables_and_numbers_are_told() {
     assert_eq!(it.device.run(["frobnicate"]).code, 2);
     assert_eq!(it.device.run(["compare", text(&file), "other"]).code, 1);
 }
+
+#[test]
+fn rows_with_null_in_their_key_are_counted_by_track_and_status() {
+    let it = Setting::new();
+    let file = it.file(
+        "a.db",
+        "CREATE TABLE prefs(user TEXT, scope TEXT, v TEXT, PRIMARY KEY (user, scope));
+         INSERT INTO prefs VALUES ('ann', 'site', '1'), ('ann', NULL, '2'), (NULL, NULL, '3')",
+    );
+    let said = it.device.run(["track", text(&file), "prefs", "--as", "app"]);
+    assert!(said.err.contains("2 rows have NULL in their primary key"), "{said}");
+    it.device.must(["sync", text(&file)]);
+    assert!(it.device.must(["status", text(&file)]).contains("2 rows with NULL in the key"));
+    assert_eq!(it.device.json(&["status", text(&file)])["tables"][0]["null_keys"], 2);
+    sql(&file, "UPDATE prefs SET user = 'bob', scope = 'site' WHERE user IS NULL");
+    assert_eq!(it.device.json(&["status", text(&file)])["tables"][0]["null_keys"], 1);
+}
+
+#[test]
+fn a_table_that_the_server_has_in_other_capitals_is_named_with_a_way_out() {
+    let it = Setting::new();
+    let schema = |table: &str| {
+        format!("CREATE TABLE {table}(id TEXT PRIMARY KEY, v); INSERT INTO {table} VALUES ('{table}', 'x')")
+    };
+    let [first, second] =
+        [("a.db", "Users"), ("b.db", "users")].map(|(file, table)| it.file(file, &schema(table)));
+    for file in [&first, &second] {
+        it.device.must(["track", text(file), "--all", "--as", "app"]);
+    }
+    it.device.must(["sync", text(&first)]);
+    let said = it.device.run(["sync", text(&second)]);
+    failed(said, 1, "the server has that table as app/Users", "ALTER TABLE \"Users_\" RENAME TO \"Users\"");
+    it.device.must(["untrack", text(&second), "--all"]);
+    sql(&second, "ALTER TABLE users RENAME TO Users_; ALTER TABLE Users_ RENAME TO Users");
+    it.device.must(["track", text(&second), "--all", "--as", "app"]);
+    it.device.must(["sync", text(&second)]);
+    assert_eq!(query(&second, "SELECT id FROM users ORDER BY id"), ["Text(\"Users\")", "Text(\"users\")"]);
+}
+
+#[test]
+fn what_track_all_leaves_out_is_one_note_that_begins_with_what_is_particular() {
+    let it = Setting::new();
+    let plain: String = (0..12)
+        .map(|n| format!("CREATE TABLE log{n}(v); CREATE TABLE k{n}(id INTEGER PRIMARY KEY);"))
+        .collect();
+    let file = it.file(
+        "a.db",
+        &format!(
+            "{plain} CREATE VIRTUAL TABLE search USING fts5(body); CREATE TABLE books(id TEXT PRIMARY KEY, v)"
+        ),
+    );
+    sql(&file, "CREATE TRIGGER sorts BEFORE INSERT ON books BEGIN SELECT title_sort(NEW.v); END");
+    let said = it.device.run(["track", text(&file), "--all", "--as", "app"]);
+    assert_eq!(said.code, 0, "{said}");
+    let notes: Vec<_> = said.err.lines().filter(|line| line.starts_with("note: ")).collect();
+    assert_eq!(notes.len(), 2, "{said}");
+    let left: Vec<_> = said.err.lines().skip_while(|line| !line.contains("left out")).collect();
+    assert!(
+        left[0].contains("19 tables") && left[1].contains("books") && left[1].contains("title_sort"),
+        "{said}"
+    );
+    assert!(left.iter().any(|line| line.ends_with("and 4 more")), "{said}");
+}

@@ -196,3 +196,61 @@ fn a_text_that_was_null_at_first_arrives_and_merges_by_character() {
     it.sync_both();
     assert_eq!(it.same("SELECT body FROM notes"), ["Text(\"zero one two three\")"]);
 }
+
+#[test]
+fn a_clone_can_be_written_by_its_application_and_says_what_it_lacks() {
+    let it = Pair::new(
+        "WAL",
+        "CREATE TABLE items(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, state TEXT NOT NULL DEFAULT '',
+           added TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, qty INTEGER NOT NULL DEFAULT -1, code TEXT NOT NULL DEFAULT (lower('A')), CHECK (qty < 9));
+         CREATE TABLE kids(id INTEGER PRIMARY KEY, item INTEGER REFERENCES items(id) DEFERRABLE INITIALLY DEFERRED);
+         CREATE INDEX by_name ON items(name COLLATE NOCASE DESC, qty); CREATE VIEW cheap AS SELECT * FROM items WHERE qty < 5;
+         PRAGMA user_version = 7; PRAGMA application_id = 77",
+    );
+    it.track(0);
+    it.sync(0);
+    std::fs::remove_file(&it.files[1]).unwrap();
+    let said = it.devices[1].run(["clone", "app", it.path(1)]);
+    assert_eq!(said.code, 0, "{said}");
+    for word in ["CHECK", "default code", "view cheap"] {
+        assert!(said.err.contains(word), "{word}: {said}");
+    }
+    let conn = open(&it.files[1]);
+    conn.execute_batch(
+        "PRAGMA foreign_keys = ON; BEGIN; INSERT INTO kids VALUES (1, 1); INSERT INTO items(name, code) VALUES ('x', 'c'); COMMIT",
+    )
+    .unwrap();
+    let row = "SELECT state, length(added), qty, (SELECT seq FROM sqlite_sequence) FROM items";
+    assert_eq!(query(&it.files[1], row), ["Text(\"\") Integer(19) Integer(-1) Integer(1)"]);
+    let index = "SELECT name, \"desc\", coll FROM pragma_index_xinfo('by_name') WHERE key";
+    assert_eq!(
+        query(&it.files[1], index),
+        ["Text(\"name\") Integer(1) Text(\"NOCASE\")", "Text(\"qty\") Integer(0) Text(\"BINARY\")"]
+    );
+    assert_eq!(query(&it.files[1], "PRAGMA user_version"), ["Integer(7)"]);
+    assert_eq!(query(&it.files[1], "PRAGMA application_id"), ["Integer(77)"]);
+    it.sync_both();
+    it.same("SELECT id, name, state, qty FROM items");
+}
+
+#[test]
+fn redundant_constraints_and_partial_indexes_stop_nothing() {
+    let it = Pair::cloned(
+        "CREATE TABLE p(x UNIQUE); CREATE TABLE q(y UNIQUE);
+         CREATE TABLE users(id TEXT PRIMARY KEY, email TEXT UNIQUE, p REFERENCES p(x) REFERENCES q(y) REFERENCES p(x), kind TEXT, data TEXT);
+         CREATE UNIQUE INDEX ix ON users(email); CREATE UNIQUE INDEX ix2 ON users(email COLLATE NOCASE);
+         CREATE UNIQUE INDEX j ON users(json_extract(data, '$.k')) WHERE kind = 'json';",
+    );
+    sql(
+        &it.files[0],
+        "INSERT INTO users VALUES ('1', 'a@b', NULL, 'words', 'no json'), ('2', 'c', NULL, 'json', '{\"k\":1}')",
+    );
+    it.sync_both();
+    assert_eq!(it.same("SELECT id, email, data FROM users ORDER BY id").len(), 2);
+    let conn = open(&it.files[1]);
+    conn.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+    let again = conn.execute("INSERT INTO users(id, email) VALUES ('3', 'A@B')", []);
+    assert!(again.expect_err("UNIQUE travels").to_string().contains("UNIQUE"));
+    let foreign = "SELECT \"table\", \"to\" FROM pragma_foreign_key_list('users') ORDER BY 1";
+    assert_eq!(query(&it.files[1], foreign), ["Text(\"p\") Text(\"x\")", "Text(\"q\") Text(\"y\")"]);
+}

@@ -6,6 +6,8 @@ import { Line } from './line.js';
 
 /** Of writes in quick succession, such as typing, the first is captured at once, the next ones this long after it. */
 const CAPTURE_EVERY_MS = 20;
+/** Findings of a check that are described; all are counted. */
+const FINDINGS_MAX = 100;
 /** Calls that leave nothing to capture. */
 const READS = new Set(['status', 'conflicts', 'held', 'refused', 'history', 'export', 'level', 'connect', 'begin', 'close']);
 /** Calls that an open transaction does not keep waiting. */
@@ -43,7 +45,7 @@ export class Host {
   #changes; #dirty = true; #captured = 0; #noted = 0; #asking = null; #scheduled = false; #pumping = false; #closed = false;
 
   /** `save(settings)` keeps settings; `tell(event)` hears `change`, `status`, `error`; `died(error)`, that the engine trapped. */
-  constructor(engine, settings, { save, tell, died }) {
+  constructor(engine, settings, { save, tell, died, WebSocket }) {
     this.#engine = engine; this.#settings = settings; this.#tell = tell; this.#died = died;
     this.#save = () => save(settings).catch(error => this.#complain(error));
     this.#line = new Line({
@@ -51,7 +53,7 @@ export class Host {
       message: bytes => { this.#frames.push(bytes); this.#hear(); },
       silent: () => this.#askLog(),
       lost: () => this.#failed(fault('UNREACHABLE', `the server at ${this.#server().address} cannot be reached`, 'changes made here wait, and go out when it is back')),
-    });
+    }, WebSocket);
     if (settings.witness) engine.setWitness(settings.witness);
     this.#changes = engine.totalChanges;
     if (settings.server && settings.online !== false) this.#dial();
@@ -176,6 +178,19 @@ export class Host {
     return this.#engine.choose(table, String(key), number, column ?? undefined, asNewRow !== false, newKey, Date.now());
   }
   do_held() { return JSON.parse(this.#engine.held()); }
+  /** Compares all tables with their documents, a few thousand rows at a time, and heals what differs. */
+  async do_check() {
+    const first = [];
+    this.#engine.beginCheck(Date.now());
+    for (;;) {
+      const { findings, tables } = JSON.parse(this.#engine.checkSome(Date.now()));
+      first.push(...findings.slice(0, FINDINGS_MAX - first.length));
+      if (tables) return { found: tables.reduce((sum, t) => sum + t.found, 0), unhealed: tables.reduce((sum, t) => sum + t.unhealed, 0), tables, findings: first };
+      await new Promise(resolve => setTimeout(resolve));
+      while (this.#open) await this.#open.over;
+      if (this.#closed) throw fault('CLOSED', 'the database is closed');
+    }
+  }
   do_refused() { return JSON.parse(this.#engine.refused()); }
   do_retryRefused() { return this.#engine.retryRefused(Date.now()); }
   do_revertRefused() { return this.#engine.revertRefused(); }
@@ -201,6 +216,8 @@ export class Host {
 
   /** Joins a server with an invite, once; resolves when it has let this device in. */
   async do_join(invite, database, readInvite) {
+    if (typeof database !== 'string' || !database) throw fault('VALUE', 'join needs the name of a database on the server', "join(invite, { database: 'shop' })");
+    if (!this.#line.canDial) throw fault('WEBSOCKET', 'this JavaScript has no WebSocket', "use Node 22 or newer, or open with { memory: true, WebSocket } and a class such as that of the package ws");
     const { address, server, realm, secret } = JSON.parse(readInvite(invite));
     const known = this.#settings.server?.realm ?? this.#engine.realm;
     if (known && known !== realm) throw fault('OTHER_SERVER', 'this database belongs to another server', 'open another database for this one');

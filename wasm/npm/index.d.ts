@@ -1,3 +1,5 @@
+/// <reference lib="esnext.disposable" />
+
 /** A value in SQL: INTEGER beyond 2^53 is a bigint. */
 export type SqlValue = null | number | bigint | string | boolean | Uint8Array;
 export type Row = Record<string, SqlValue>;
@@ -8,6 +10,7 @@ export type Row = Record<string, SqlValue>;
  * | code | what happened |
  * |---|---|
  * | ADDRESS | the invite's address is none of a WebSocket |
+ * | ASSET | a file of this package, its worker or its WASM, could not be loaded |
  * | BAD_INVITE | no invite, a used or an expired one |
  * | BOUND | the database is another of the server's already |
  * | BUSY | the file, or the server, is busy: later it may work |
@@ -26,18 +29,19 @@ export type Row = Record<string, SqlValue>;
  * | QUOTA | the browser gives no more room |
  * | REPLICA | the table cannot take part in sync, or not so |
  * | SQL | a mistake in SQL |
- * | STORAGE | no lasting storage, as in some private windows and on pages without TLS |
+ * | STORAGE | no lasting storage, as in some private windows, on pages without TLS and in Node |
  * | TRACKED | the table is tracked already |
  * | TRANSACTION | the transaction was undone |
  * | UNREACHABLE | the server cannot be reached |
  * | VALUE | an argument that cannot be |
  * | VERSION | a server or a file of another version |
+ * | WEBSOCKET | this JavaScript has no WebSocket, and none was given |
  * | WRONG_SERVER | somebody else answers at the server's address |
  */
 export type ErrorCode =
-  | 'ADDRESS' | 'BAD_INVITE' | 'BOUND' | 'BUSY' | 'CLOSED' | 'CONNECTION' | 'CONSTRAINT' | 'DAMAGED' | 'HANDSHAKE' | 'INTERNAL' | 'NOT_BOUND'
+  | 'ADDRESS' | 'ASSET' | 'BAD_INVITE' | 'BOUND' | 'BUSY' | 'CLOSED' | 'CONNECTION' | 'CONSTRAINT' | 'DAMAGED' | 'HANDSHAKE' | 'INTERNAL' | 'NOT_BOUND'
   | 'NOT_FOUND' | 'NOT_GRANTED' | 'OFFLINE' | 'OTHER_SERVER' | 'OWNER_GONE' | 'QUOTA' | 'REPLICA' | 'SQL' | 'STORAGE' | 'SYNC' | 'TRACKED'
-  | 'TRANSACTION' | 'UNREACHABLE' | 'VALUE' | 'VERSION' | 'WRONG_SERVER';
+  | 'TRANSACTION' | 'UNREACHABLE' | 'VALUE' | 'VERSION' | 'WEBSOCKET' | 'WRONG_SERVER';
 
 export class PiecewiseError extends Error {
   readonly code: ErrorCode;
@@ -45,9 +49,21 @@ export class PiecewiseError extends Error {
   readonly hint?: string;
 }
 
+/** A URL. */
+export interface Address { readonly href: string }
+/** A Worker. */
+export interface WorkerLike { postMessage(message: unknown): void; terminate(): void }
+export type WebSocketClass = new (address: string) => { binaryType: string; readonly readyState: number; close(): void };
+
 export interface OpenOptions {
-  /** Keep nothing: for Node, tests and private windows. The default where there are no workers. */
+  /** Keep nothing: for Node, tests and private windows. Demanded where nothing could last. */
   memory?: boolean;
+  /** The package's worker, for bundlers that do not find it by themselves and for CDNs: its address, or what starts it. */
+  worker?: string | Address | (() => WorkerLike);
+  /** The package's WASM file, for the same. */
+  wasmUrl?: string | Address;
+  /** A WebSocket class, with `memory` only: Node has one of its own from version 22 on, before the package `ws` has one. */
+  WebSocket?: WebSocketClass;
   /** Begin with this SQLite file, in place of all there is: `open`, then `import`. */
   file?: Uint8Array;
   /** This device's secret, 32 bytes; only with `memory`. */
@@ -58,6 +74,13 @@ export interface OpenOptions {
   persist?: boolean;
   /** How long a transaction may stand idle before it is undone. Default: 5000. */
   transactionIdleMs?: number;
+}
+
+/** Why a table cannot take part now, and since when: milliseconds since 1970. */
+export interface Stopped {
+  cause: 'missing' | 'unfit' | 'key' | 'not_writable' | 'not_captured' | 'not_applied' | 'description' | 'not_made' | 'not_synced' | 'at_server' | 'not_granted' | 'over_quota';
+  words: string;
+  since: number;
 }
 
 export interface TableStatus {
@@ -76,6 +99,8 @@ export interface TableStatus {
   readOnly: boolean;
   /** Whether the server's rows have been taken in. */
   met: boolean;
+  /** Why it cannot take part now; null: it can. It goes on by itself once the cause is gone. */
+  stopped: null | Stopped;
 }
 
 export interface ErrorReport { code: ErrorCode; message: string; hint?: string }
@@ -111,6 +136,24 @@ export interface Status {
   persisted: boolean;
   /** What the server's log has proved. `alarm`: it was rewritten. */
   log: { name: string | null; entries: number; checkpoint: string | null; alarm: null | { time: number; reason: string; ours: string | null; theirs: string | null } };
+}
+
+/** How tables stood to their rows' history when they were checked. */
+export interface CheckReport {
+  /** Rows that were not what their history says, and those of them that could not be healed. */
+  found: number;
+  unhealed: number;
+  /** `leftOut`: why the table could not be checked. */
+  tables: { table: string; rows: number; found: number; unhealed: number; leftOut: string | null }[];
+  /** The first rows found. */
+  findings: {
+    table: string;
+    key: string;
+    fault: 'differs' | 'missing' | 'unknown' | 'held_without_cause' | 'refused_changed';
+    healing: 'captured' | 'put_right' | 'held' | 'refused' | 'failed';
+    /** Both in words. */
+    text: string;
+  }[];
 }
 
 /** In what people read of conflicts and held rows, a BLOB is { blob: hex }. */
@@ -150,30 +193,30 @@ export interface Events {
 
 /** What a function of `transaction` uses; every other call waits until it is over. */
 export interface Transaction {
-  query<R = Row>(sql: string, params?: SqlValue[]): Promise<R[]>;
-  run(sql: string, params?: SqlValue[]): Promise<number>;
+  query<R = Row>(sql: string, params?: readonly SqlValue[]): Promise<R[]>;
+  run(sql: string, params?: readonly SqlValue[]): Promise<number>;
   exec(sql: string): Promise<void>;
 }
 
 /** Opens a database of this origin by name. Several tabs share it. */
 export function open(name?: string, options?: OpenOptions): Promise<Database>;
 
-export class Database implements AsyncDisposable {
+export class Database {
   private constructor();
-  query<R = Row>(sql: string, params?: SqlValue[]): Promise<R[]>;
+  query<R = Row>(sql: string, params?: readonly SqlValue[]): Promise<R[]>;
   /** How many rows it changed. */
-  run(sql: string, params?: SqlValue[]): Promise<number>;
+  run(sql: string, params?: readonly SqlValue[]): Promise<number>;
   exec(sql: string): Promise<void>;
   /** All statements or none; the rows of each. */
-  transaction(statements: (string | [sql: string, params?: SqlValue[]])[]): Promise<Row[][]>;
+  transaction(statements: readonly (string | readonly [sql: string, params?: readonly SqlValue[]])[]): Promise<Row[][]>;
   /** All that the function does or, if it throws, none; what it returns. */
   transaction<T>(work: (tx: Transaction) => Promise<T> | T): Promise<T>;
   /** Calls back with the rows now, and again only when they have changed; returns a function that ends it. */
-  subscribe<R = Row>(sql: string, params: SqlValue[], hear: (rows: R[]) => void, fail?: (error: PiecewiseError) => void): () => void;
+  subscribe<R = Row>(sql: string, params: readonly SqlValue[], hear: (rows: R[]) => void, fail?: (error: PiecewiseError) => void): () => void;
   on<T extends keyof Events>(type: T, hear: (event: Events[T]) => void): () => void;
 
   /** Lets a table take part in sync; warnings. Join first. */
-  track(table: string, options?: { text?: string[]; counter?: string[] }): Promise<string[]>;
+  track(table: string, options?: { text?: readonly string[]; counter?: readonly string[] }): Promise<string[]>;
   /** Ends that; its rows stay. */
   untrack(table: string): Promise<void>;
   /** Joins a server with an invite, which works once. */
@@ -192,6 +235,8 @@ export class Database implements AsyncDisposable {
    */
   choose(table: string, key: string | number, number: number, options?: { column?: string; asNewRow?: boolean | string | number }): Promise<string | undefined>;
   held(): Promise<Held[]>;
+  /** Compares every row with what its history says, and heals what differs: see `CheckReport`. */
+  check(): Promise<CheckReport>;
   refused(): Promise<Refused[]>;
   /** Writes refused rows again; how many. */
   retryRefused(): Promise<number>;

@@ -1,41 +1,46 @@
-// The npm package: `open` a database, run SQL, track tables, join a server. Calls go to a worker, or stay in this thread.
-import { fault, plain } from './fault.js';
+// The npm package in a browser: `open` a database of this origin. It lives in a worker that all tabs share, or in this thread.
+import { PiecewiseError, checkOpen, openOn } from './database.js';
+import { fault } from './fault.js';
+
+export { Database, PiecewiseError } from './database.js';
 
 /** A worker that traps again within this time is given up. */
 const TRAPS_APART_MS = 5000;
 /** Calls that are asked again of a new worker: the one that trapped was answered, these read or had not begun. */
-const REPEATABLE = new Set(['run', 'exec', 'batch', 'status', 'conflicts', 'held', 'refused', 'history', 'export', 'level', 'connect']);
-const TRANSACTION_IDLE_MS = 5000;
-
-/** Errors have a `code`, a message and often a `hint`. */
-export class PiecewiseError extends Error {
-  constructor({ code, message, hint }) {
-    super(message);
-    this.name = 'PiecewiseError';
-    this.code = code;
-    if (hint) this.hint = hint;
-  }
-}
-const ours = error => (error instanceof PiecewiseError ? error : new PiecewiseError(plain(error)));
+const REPEATABLE = new Set(['run', 'exec', 'batch', 'status', 'conflicts', 'held', 'check', 'refused', 'history', 'export', 'level', 'connect']);
+const NO_WORKER = { code: 'ASSET', message: "the package's worker could not be loaded", hint: 'a bundler other than Vite, webpack and Next, or a CDN: put worker.js and the WASM file where the page can load them, and open with { worker, wasmUrl }' };
 
 /** Opens a database of this origin by name; `{ memory: true }` keeps nothing. */
 export async function open(name = 'main', options = {}) {
-  if (!/^[A-Za-z0-9_-]{1,64}$/.test(name)) throw new PiecewiseError(fault('VALUE', 'a database is named with letters, digits, - and _'));
-  const heard = new EventTarget();
-  const hear = event => heard.dispatchEvent(Object.assign(new Event(event.type), { detail: event }));
-  const memory = options.memory ?? typeof Worker === 'undefined';
-  try {
-    const line = memory ? await (await import('./memory.js')).openHere(options, hear) : await inWorker(name, options, hear);
-    const db = new Database(line, heard, options);
-    if (options.file) try { await db.import(options.file); } catch (error) { await db.close(); throw error; }
-    // Without it the browser may clear the data when the disk is full.
-    if (!memory && options.persist !== false) navigator.storage?.persist?.().catch(() => {});
-    return db;
-  } catch (error) { throw ours(error); }
+  checkOpen(name, options);
+  if (options.memory) return openOn(async emit => (await import('./memory.js')).openHere(options, emit), options);
+  if (typeof Worker === 'undefined') throw new PiecewiseError(fault('STORAGE', 'nothing that is written here would last: there are no workers', 'open with { memory: true } to go on without lasting storage'));
+  if (options.WebSocket) throw new PiecewiseError(fault('VALUE', 'the option WebSocket is for databases in memory', 'a worker uses the browser\'s own'));
+  const db = await openOn(emit => inWorker(name, options, emit), options);
+  // Without it the browser may clear the data when the disk is full.
+  if (options.persist !== false) globalThis.navigator?.storage?.persist?.().catch(() => {});
+  return db;
+}
+
+/** Starts a worker: the one given, or the package's own. */
+function startWorker(given) {
+  if (typeof given === 'function') return given();
+  if (given) return fromUrl(new URL(given, location.href));
+  const here = import.meta.url;
+  // A worker's script must be of the page's origin; what it imports need not.
+  if (/^https?:/.test(here) && new URL(here).origin !== location.origin) return fromUrl(new URL('worker.js', here));
+  // Bundlers look for this very expression.
+  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+}
+
+function fromUrl(url) {
+  if (url.origin === location.origin || url.protocol === 'blob:') return new Worker(url, { type: 'module' });
+  const script = URL.createObjectURL(new Blob([`import ${JSON.stringify(url.href)};`], { type: 'text/javascript' }));
+  return new Worker(script, { type: 'module' });
 }
 
 /** Calls to a worker of this page; if its engine traps, a new worker takes its place. */
-async function inWorker(name, { device, file }, hear) {
+async function inWorker(name, { device, file, worker: given, wasmUrl }, hear) {
   let worker, waiting = new Map(), next = 0, trapped = 0, over = null;
   const post = (id, { method, args }) => worker.postMessage({ id, method, args });
   const call = (method, args) => new Promise((resolve, reject) => {
@@ -46,7 +51,7 @@ async function inWorker(name, { device, file }, hear) {
   });
   const failAll = error => { waiting.forEach(({ reject }) => reject(error)); waiting.clear(); };
   const start = replace => {
-    worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+    worker = startWorker(given);
     worker.onmessage = ({ data }) => {
       if (data.event) return hear(data.event);
       if (data.died) return startAgain(data.died);
@@ -54,8 +59,8 @@ async function inWorker(name, { device, file }, hear) {
       waiting.delete(data.id);
       data.error ? one?.reject(data.error) : one?.resolve(data.value);
     };
-    worker.onerror = event => failAll({ code: 'INTERNAL', message: event.message || 'the worker could not be started' });
-    return call('open', [name, { device, replace }]);
+    worker.onerror = event => failAll(event.message ? { code: 'INTERNAL', message: event.message } : NO_WORKER);
+    return call('open', [name, { device, replace, wasmUrl: wasmUrl && new URL(wasmUrl, location.href).href }]);
   };
   const startAgain = async error => {
     worker.terminate();
@@ -74,110 +79,4 @@ async function inWorker(name, { device, file }, hear) {
   };
   try { await start(file); } catch (error) { worker.terminate(); throw error; }
   return { call, end: () => worker.terminate() };
-}
-
-const objects = ({ columns, rows }) => rows.map(row => Object.fromEntries(columns.map((column, n) => [column, row[n]])));
-const same = (a, b) => a === b || (a instanceof Uint8Array && b instanceof Uint8Array && a.length === b.length && a.every((byte, n) => byte === b[n]));
-/** Whether two results of one query have the same columns and cells. */
-const equal = (a, b) => a !== undefined && a.columns.length === b.columns.length && a.columns.every((column, n) => column === b.columns[n])
-  && a.rows.length === b.rows.length && a.rows.every((row, n) => row.every((cell, m) => same(cell, b.rows[n][m])));
-
-export class Database {
-  #line; #heard; #options; #closed = false; #queries = new Set();
-
-  constructor(line, heard, options) {
-    this.#line = line;
-    this.#heard = heard;
-    this.#options = options;
-    heard.addEventListener('change', () => this.#queries.forEach(query => query()));
-  }
-
-  async #call(method, ...args) {
-    if (this.#closed) throw new PiecewiseError(fault('CLOSED', 'the database is closed'));
-    try { return await this.#line.call(method, args); } catch (error) { throw ours(error); }
-  }
-
-  /** Runs one statement; rows as objects. */
-  async query(sql, params = []) { return objects(await this.#call('run', sql, params)); }
-  /** Runs one statement; how many rows it changed. */
-  async run(sql, params = []) { return (await this.#call('run', sql, params)).changes; }
-  /** Runs statements that give no rows. */
-  async exec(sql) { await this.#call('exec', sql); }
-  /** Runs statements in one transaction, or a function that gets `{ query, run, exec }` for one: all or none. */
-  async transaction(work) {
-    if (typeof work === 'function') return this.#during(work);
-    const list = work.map(s => (typeof s === 'string' ? [s, []] : [s[0], s[1] ?? []]));
-    return (await this.#call('batch', list)).map(objects);
-  }
-  async #during(work) {
-    const token = await this.#call('begin', this.#options.transactionIdleMs ?? TRANSACTION_IDLE_MS);
-    const within = (method, ...args) => this.#call('within', token, method, args);
-    const inside = {
-      query: async (sql, params = []) => objects(await within('run', sql, params)),
-      run: async (sql, params = []) => (await within('run', sql, params)).changes,
-      exec: async sql => { await within('exec', sql); },
-    };
-    let result;
-    try { result = await work(inside); } catch (error) {
-      await this.#call('end', token, false).catch(() => {});
-      throw error;
-    }
-    await this.#call('end', token, true);
-    return result;
-  }
-
-  track(table, { text = [], counter = [] } = {}) { return this.#call('track', table, text, counter); }
-  untrack(table) { return this.#call('untrack', table); }
-  join(invite, { database }) { return this.#call('join', invite, database); }
-  connect() { return this.#call('connect', true); }
-  disconnect() { return this.#call('connect', false); }
-  level() { return this.#call('level'); }
-  async status() {
-    const [status, persisted] = await Promise.all([this.#call('status'), globalThis.navigator?.storage?.persisted?.()]);
-    return { ...status, persisted: persisted ?? false };
-  }
-  conflicts() { return this.#call('conflicts'); }
-  choose(table, key, number, { column, asNewRow = false } = {}) { return this.#call('choose', table, key, number, column, asNewRow); }
-  held() { return this.#call('held'); }
-  refused() { return this.#call('refused'); }
-  retryRefused() { return this.#call('retryRefused'); }
-  revertRefused() { return this.#call('revertRefused'); }
-  history(table, key, { log = false } = {}) { return this.#call('history', table, key, log); }
-  export() { return this.#call('export'); }
-  /** Puts a SQLite file in the place of all there is. */
-  import(file) { return this.#call('import', file); }
-
-  /** Calls back with the rows now and whenever they have changed; returns a function that ends it. */
-  subscribe(sql, params, hear, fail = error => console.error(error)) {
-    let last, running = false, again = false, ended = false;
-    const look = async () => {
-      if (running) { again = true; return; }
-      running = true;
-      do {
-        again = false;
-        try {
-          const result = await this.#call('run', sql, params);
-          if (!ended && !equal(last, result)) { last = result; hear(objects(result)); }
-        } catch (error) { if (!ended && !this.#closed) fail(error); }
-      } while (again && !ended);
-      running = false;
-    };
-    this.#queries.add(look);
-    look();
-    return () => { ended = true; this.#queries.delete(look); };
-  }
-
-  /** Hears of `status`, `change`, `refused`, `log`, `owner` and `error`; returns a function that ends it. */
-  on(type, hear) {
-    const listener = event => hear(event.detail);
-    this.#heard.addEventListener(type, listener);
-    return () => this.#heard.removeEventListener(type, listener);
-  }
-
-  async close() {
-    if (this.#closed) return;
-    try { await this.#line.call('close', []); } finally { this.#closed = true; this.#queries.clear(); this.#line.end(); }
-  }
-
-  async [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() { await this.close(); }
 }

@@ -6,17 +6,20 @@ const DEAD_AFTER_MS = 60_000;
 const BACK_OFF_MS = [250, 500, 1000, 2000, 4000, 8000];
 
 export class Line {
-  #on; #address; #socket = null; #heard = 0; #attempt = 0; #retry = null;
+  #on; #WebSocket; #address; #socket = null; #heard = 0; #attempt = 0; #retry = null;
 
   /** `on` hears `opened()`, `message(bytes)`, `silent()` and `lost()`. */
-  constructor(on) {
+  constructor(on, WebSocket = globalThis.WebSocket) {
     this.#on = on;
+    this.#WebSocket = WebSocket;
     // The network is back: no reason to wait.
     globalThis.addEventListener?.('online', () => { if (this.#retry) this.dial(this.#address); });
   }
 
+  /** Whether there is a WebSocket to use: Node has none before version 22. */
+  get canDial() { return this.#WebSocket !== undefined; }
   get inUse() { return this.#socket !== null; }
-  get isOpen() { return this.#socket?.readyState === WebSocket.OPEN; }
+  get isOpen() { return this.#socket?.readyState === 1; }
   /** Bytes that have not left yet. */
   get queued() { return this.#socket?.bufferedAmount ?? 0; }
 
@@ -25,7 +28,7 @@ export class Line {
     this.hangUp();
     this.#address = address;
     let socket;
-    try { socket = new WebSocket(address); } catch { return false; }
+    try { socket = new this.#WebSocket(address); } catch { return false; }
     this.#socket = socket;
     this.#heard = Date.now();
     socket.binaryType = 'arraybuffer';

@@ -1,13 +1,13 @@
 // Worker: one for each tab. Of all tabs of an origin that have a database open, the one with the lock owns it and runs
 // its host; the others send their calls to it over a channel. When the owner goes, the next in line takes over.
 import init, { Engine, Storage, checkFile, readInvite } from './engine/piecewise_wasm.js';
-import { fault, plain, random, unique } from './fault.js';
+import { fault, load, plain, random, unique } from './fault.js';
 import { Host } from './host.js';
 
 const FILE = 'main.db';
 const me = unique();
 /** Calls that change nothing: asked again of a new owner when the old one went before it answered. */
-const READS = new Set(['status', 'conflicts', 'held', 'refused', 'history', 'export', 'level']);
+const READS = new Set(['status', 'conflicts', 'held', 'check', 'refused', 'history', 'export', 'level']);
 /** Calls that write, and are done once however often they are asked. */
 const WRITES = new Set(['run', 'exec', 'batch']);
 /** The files of a tab that was just closed may take a moment to be free. */
@@ -33,7 +33,7 @@ async function open(database, options) {
   }
   ({ device } = options);
   name = database;
-  await init();
+  await load(init, options.wasmUrl);
   channel = new BroadcastChannel(`piecewise:${name}`);
   channel.onmessage = ({ data }) => hear(data);
   await new Promise((resolve, reject) => {

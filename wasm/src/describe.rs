@@ -2,8 +2,9 @@
 
 use piecewise_core::id::Timestamp;
 use piecewise_core::replica::{
-    Attention, Conflict, ConflictKind, HeldRow, HistoryEntry, RefusedRow, Status, Written,
+    Attention, Conflict, ConflictKind, HeldRow, HistoryEntry, RefusedRow, Status, Stopped, Written,
 };
+use piecewise_core::scrub::{CheckStatus, Checked, Finding, TableCheck};
 use piecewise_core::value::Value;
 use serde_json::{Map, Value as Json, json};
 
@@ -26,6 +27,10 @@ fn written(written: &Written) -> Json {
     json!({ "value": value(&written.value), "author": written.author.to_string(), "time": written.time.0 })
 }
 
+fn stopped(stopped: &Stopped) -> Json {
+    json!({ "cause": stopped.kind.name(), "words": stopped.why, "since": stopped.since.0 })
+}
+
 pub(crate) fn status(status: &Status, attention: &Attention, database: Option<&str>) -> Json {
     let tables: Vec<_> = status
         .tables
@@ -33,7 +38,8 @@ pub(crate) fn status(status: &Status, attention: &Attention, database: Option<&s
         .map(|t| {
             json!({ "table": t.table, "container": t.container, "rows": t.rows, "segments": t.segments,
                     "segmentsWaiting": t.waiting_segments, "changesWaiting": t.waiting_changes, "held": t.held, "refused": t.refused, "root": t.root,
-                    "readOnly": t.read_only, "met": t.met })
+                    "readOnly": t.read_only, "met": t.met,
+                    "stopped": t.stopped.as_ref().map(stopped) })
         })
         .collect();
     let last = status.last_level.map(|t: Timestamp| t.0);
@@ -55,6 +61,17 @@ pub(crate) fn conflict(conflict: &Conflict) -> Json {
             json!({ "table": table, "key": key, "kind": "row", "shown": row(shown), "others": others })
         }
     }
+}
+
+pub(crate) fn checked(checked: &Checked, status: Option<&CheckStatus>) -> Json {
+    let finding = |f: &Finding| {
+        json!({ "table": f.table, "key": f.key, "fault": f.fault.name(), "healing": f.healing.name(),
+                "text": format!("{}; {}", f.fault, f.healing) })
+    };
+    let table = |t: &TableCheck| json!({ "table": t.table, "rows": t.rows, "found": t.found, "unhealed": t.unhealed, "leftOut": t.left_out });
+    let findings: Vec<_> = checked.findings.iter().map(finding).collect();
+    let tables = status.map(|status| status.tables.iter().map(table).collect::<Vec<_>>());
+    json!({ "findings": findings, "tables": tables })
 }
 
 pub(crate) fn held(held: &HeldRow) -> Json {

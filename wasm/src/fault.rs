@@ -100,6 +100,8 @@ impl From<ReplicaError> for Fault {
             ReplicaError::Store(StoreError::Sqlite(error)) => sqlite_code(error),
             ReplicaError::Store(StoreError::UnknownFormat { .. }) => "VERSION",
             ReplicaError::Store(_) => "DAMAGED",
+            ReplicaError::Table { .. } => "STOPPED",
+            ReplicaError::Held { .. } => "HELD",
             ReplicaError::NotBound => "NOT_BOUND",
             ReplicaError::AlreadyBound { .. } => "BOUND",
             ReplicaError::NotFound { .. } | ReplicaError::NotTracked { .. } => "NOT_FOUND",

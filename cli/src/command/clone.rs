@@ -8,7 +8,8 @@ use crate::home::Home;
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::replica::{Binding, Follow, Replica};
-use piecewise_server::say;
+use piecewise_server::{say, tell};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(crate) fn run(args: &CloneArgs) -> Result<u8, Failure> {
@@ -36,9 +37,10 @@ pub(crate) fn run(args: &CloneArgs) -> Result<u8, Failure> {
         let progress = Progress::new(!args.output.json);
         let talked = Drive::new(&mut replica, &mut connection, server.key(), progress)?.until_level().await?;
         connection.close().await;
-        Ok((talked.summary, replica.status()?))
+        let exit = super::sync::tell_what_is_left_out(&talked.left_out, &replica);
+        Ok((talked, exit, replica.status()?, replica.not_carried()?))
     });
-    let (summary, status) = match done {
+    let (talked, exit, status, not_carried) = match done {
         Ok(done) => done,
         Err(failure) => {
             if failure.code == code::NOT_GRANTED {
@@ -51,7 +53,7 @@ pub(crate) fn run(args: &CloneArgs) -> Result<u8, Failure> {
             });
         }
     };
-    super::sync::print_summary(&args.database, &summary, args.output.json);
+    super::sync::print_summary(&args.database, &talked.summary, &talked.left_out, args.output.json);
     if !args.output.json {
         for table in &status.tables {
             say!("  {}: {}", table.table, crate::output::count(table.rows, "row", "rows"));
@@ -59,8 +61,30 @@ pub(crate) fn run(args: &CloneArgs) -> Result<u8, Failure> {
         if status.tables.is_empty() {
             say!("there are no tables yet; those that others make will come with `piecewise sync`");
         }
+        tell_what_is_not_carried(&not_carried);
     }
-    Ok(0)
+    Ok(exit)
+}
+
+/// Names what of the tables stays on the devices that have it.
+fn tell_what_is_not_carried(tables: &BTreeMap<String, Vec<(String, String)>>) {
+    for (table, parts) in tables {
+        let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        parts.iter().for_each(|(kind, name)| kinds.entry(kind).or_default().push(name));
+        let kind = |(kind, names): (&&str, &Vec<&str>)| match *kind {
+            "CHECK" => "CHECK constraints".to_owned(),
+            kind => format!("{kind} {}", names.join(", ")),
+        };
+        tell!(
+            "note: table {table} does not have here: {}",
+            kinds.iter().map(kind).collect::<Vec<_>>().join("; ")
+        );
+    }
+    if !tables.is_empty() {
+        tell!(
+            "hint: to have all of it, let the application make its tables in a new file and `piecewise track` them there"
+        );
+    }
 }
 
 /// Takes away a file that was made here and holds nothing.

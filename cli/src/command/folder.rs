@@ -103,7 +103,7 @@ pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<(), Failure> {
         let (database, tables, caught_up, why) = match seen {
             Ok(None) => continue,
             Ok(Some((database, tables, waiting))) => {
-                (database, tables, waiting.is_over(), describe(&waiting).join(", "))
+                (database, tables, waiting.is_caught_up(), describe(&waiting).join(", "))
             }
             Err(failure) => (String::new(), 0, false, failure.message),
         };

@@ -1,15 +1,16 @@
 //! `status`: which tables sync, what waits on either side, whether the file is caught up.
 
+use super::sync::stopped_json;
 use super::wait::describe;
 use super::{folder, open};
 use crate::args::ReadArgs;
 use crate::home::{Home, KnownServer};
-use crate::output::{ago, bytes, print_columns, print_json, time};
-use crate::report::Failure;
+use crate::output::{ago, bytes, count, print_columns, print_json, time};
+use crate::report::{Failure, code};
 use crate::watching::Watching;
 use crate::witness;
 use piecewise_core::id::Timestamp;
-use piecewise_core::replica::{Attention, Binding, HistorySize, Status, Waiting};
+use piecewise_core::replica::{Attention, Binding, HistorySize, Status, Stopped, Waiting};
 use piecewise_core::scrub::CheckStatus;
 use piecewise_core::supervisor_log::Witness;
 use piecewise_server::{now, say};
@@ -17,6 +18,8 @@ use serde_json::{Value, json};
 
 /// From when on history counts as old.
 const OLD_DAYS: u64 = 30;
+/// Held rows that are named.
+const HELD_SHOWN: usize = 5;
 
 /// All there is to say.
 struct Seen {
@@ -25,16 +28,18 @@ struct Seen {
     check: CheckStatus,
     attention: Attention,
     untracked: Vec<String>,
+    /// The first held rows: table, key, cause.
+    held_names: Vec<(String, String, String)>,
     server: Option<String>,
     log: Witness,
     watched: bool,
     history: HistorySize,
 }
 
-pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &ReadArgs) -> Result<u8, Failure> {
     let home = Home::open()?;
     if args.file.is_dir() {
-        return folder::status(&home, args);
+        return folder::status(&home, args).map(|()| 0);
     }
     let replica = open(&home, &args.file)?;
     let server = replica.binding().and_then(|b| home.of_realm(&b.realm).ok());
@@ -45,6 +50,7 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
         check: replica.check_status()?,
         attention: replica.attention()?,
         untracked: replica.untracked()?,
+        held_names: if replica.binding().is_some() { replica.held_names(HELD_SHOWN)? } else { vec![] },
         server: server.map(|s| s.address.clone()),
         log: server.map(log).transpose()?.unwrap_or_default(),
         watched: Watching::is_on(&home, &replica)?,
@@ -52,20 +58,31 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
     };
     if args.output.json {
         print_json(&as_json(replica.binding(), &seen));
-        return Ok(());
+        return Ok(code(&seen));
     }
     let Some(binding) = replica.binding() else {
         say!("{} is not connected to a database", args.file.display());
         say!("tables: {}", seen.untracked.join(", "));
         say!("`piecewise track FILE TABLE --as DATABASE` lets tables take part in sync");
-        return Ok(());
+        return Ok(0);
     };
     print_lines(binding, &seen);
     print_tables(&seen.status);
+    for (table, stopped) in stopped(&seen) {
+        let since =
+            if stopped.since.0 > 0 { format!(", since {}", time(stopped.since)) } else { String::new() };
+        say!("stopped: {table}: {stopped}{since}");
+        say!("  {}", stopped.hint(&args.file.display().to_string(), table));
+    }
     if !seen.untracked.is_empty() {
         say!("not tracked: {}", seen.untracked.join(", "));
     }
-    Ok(())
+    Ok(code(&seen))
+}
+
+/// Writes that wait for a connection are in order; a table that is stopped needs somebody.
+fn code(seen: &Seen) -> u8 {
+    if stopped(seen).next().is_some() { code::FAILED } else { 0 }
 }
 
 fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
@@ -77,7 +94,7 @@ fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
             json!({
                 "table": t.table, "container": t.container, "rows": t.rows, "segments": t.segments,
                 "segments_waiting": t.waiting_segments, "held": t.held, "refused": t.refused,
-                "root": t.root, "read_only": t.read_only, "met": t.met,
+                "root": t.root, "read_only": t.read_only, "met": t.met, "null_keys": t.null_keys, "stopped": t.stopped.as_ref().map(|s| stopped_json(&t.table, s)),
             })
         })
         .collect();
@@ -89,7 +106,7 @@ fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
     });
     json!({
         "database": binding.map(|b| &b.database), "server": seen.server, "watched": seen.watched,
-        "caught_up": seen.waiting.is_over(),
+        "caught_up": is_caught_up(seen),
         "writes_waiting": seen.waiting.rows, "segments_waiting": seen.waiting.segments,
         "segments_to_come": seen.waiting.talk.map(|talk| talk.segments_to_come),
         "history": { "bytes": seen.history.bytes, "bytes_older_than_30_days": seen.history.bytes_before },
@@ -115,7 +132,7 @@ fn print_lines(binding: &Binding, seen: &Seen) {
     say!("its log     {}", log_line(&seen.log));
     say!("last level  {}", seen.status.last_level.map_or("never".into(), last));
     say!("last talk   {}", seen.waiting.talk.map_or("never".into(), |talk| last(talk.time)));
-    let caught_up = match seen.waiting.is_over() {
+    let caught_up = match is_caught_up(seen) {
         true => "yes, as far as is known here".to_owned(),
         false => format!("no: {}", describe(&seen.waiting).join(", ")),
     };
@@ -124,6 +141,22 @@ fn print_lines(binding: &Binding, seen: &Seen) {
     let Attention { conflicts, held, refused } = seen.attention;
     say!("history     {}", history_line(&seen.history));
     say!("rows        {conflicts} in conflict, {held} held, {refused} refused");
+    for (table, key, cause) in &seen.held_names {
+        say!("  held: {table} {key}: {cause}");
+    }
+    if held > seen.held_names.len() as u64 {
+        say!("  and more; see `piecewise held FILE`");
+    }
+}
+
+/// The tables that are stopped.
+fn stopped(seen: &Seen) -> impl Iterator<Item = (&str, &Stopped)> {
+    seen.status.tables.iter().filter_map(|t| Some((t.table.as_str(), t.stopped.as_ref()?)))
+}
+
+/// Whether every tracked table is in sync, as far as is known here.
+fn is_caught_up(seen: &Seen) -> bool {
+    seen.waiting.is_caught_up() && stopped(seen).next().is_none()
 }
 
 /// What the history of all rows takes.
@@ -164,11 +197,17 @@ fn print_tables(status: &Status) {
     let title = ["table", "rows", "segments", "to send", "held", "refused", "root", ""];
     let mut lines = vec![title.map(str::to_owned).to_vec()];
     for t in &status.tables {
-        let note = match (t.met, t.read_only) {
-            (false, _) => "the server has not been met yet",
-            (_, true) => "read only",
-            _ => "",
+        let mut notes: Vec<String> = match (t.met, t.read_only) {
+            (false, _) => vec!["the server has not been met yet".to_owned()],
+            (_, true) => vec!["read only".to_owned()],
+            _ => vec![],
         };
+        if t.stopped.is_some() {
+            notes.insert(0, "stopped".to_owned());
+        }
+        if t.null_keys > 0 {
+            notes.push(format!("{} with NULL in the key: not synced", count(t.null_keys, "row", "rows")));
+        }
         lines.push(vec![
             t.table.clone(),
             t.rows.to_string(),
@@ -177,7 +216,7 @@ fn print_tables(status: &Status) {
             t.held.to_string(),
             t.refused.to_string(),
             t.root.chars().take(16).collect(),
-            note.to_owned(),
+            notes.join("; "),
         ]);
     }
     print_columns(&lines);

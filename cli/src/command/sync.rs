@@ -5,13 +5,13 @@ use crate::args::{SyncArgs, WatchArgs};
 use crate::checking::Checking;
 use crate::drive::{Done, Drive, LeftOut, Summary, Writes, back_off};
 use crate::home::Home;
-use crate::output::{bytes, count, print_json};
+use crate::output::{bytes, count, print_json, time};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use crate::watching::Watching;
-use piecewise_core::replica::{Replica, ReplicaError, Talk};
+use piecewise_core::replica::{Replica, ReplicaError, Stopped, Talk};
 use piecewise_server::{now, say, tell};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// How often writes become changes while nobody is connected.
@@ -32,7 +32,7 @@ pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
     let mut summary = done.summary;
     summary.milliseconds = started.elapsed().as_millis() as u64;
     if !args.quiet {
-        print_summary(&database, &summary, args.output.json);
+        print_summary(&database, &summary, &done.left_out, args.output.json);
     }
     tell_what_waits(args, &mut replica)?;
     Ok(tell_what_is_left_out(&done.left_out, &replica))
@@ -54,6 +54,20 @@ pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica) -> u8 {
     if !left.over_quota.is_empty() {
         tell!("hint: their rows wait here; on the server, see --containers-per-peer");
     }
+    for (table, other) in &left.in_other_capitals {
+        tell!(
+            "error: {table} is not synced: the server has that table as {other}, and names that differ in capitals alone are one to SQLite"
+        );
+        let [here, there] =
+            [table, other].map(|name| name.split_once('/').map_or(name.as_str(), |(_, table)| table));
+        tell!(
+            "hint: `piecewise untrack` it, `ALTER TABLE \"{here}\" RENAME TO \"{there}_\"; ALTER TABLE \"{there}_\" RENAME TO \"{there}\"`, and `piecewise track` it again"
+        );
+    }
+    for (table, stopped) in &left.stopped {
+        tell!("error: table {table} is stopped: {stopped}");
+        tell!("hint: {}", stopped.hint("FILE", table));
+    }
     for table in &left.not_granted {
         tell!("error: the server does not grant {table} to this device");
     }
@@ -62,7 +76,11 @@ pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica) -> u8 {
         tell!("hint: on the server, run `piecewise-server grant {device} '{table}=write'`");
         return code::NOT_GRANTED;
     }
-    if left.over_quota.is_empty() { 0 } else { code::NO_INTAKE }
+    match (left.over_quota.is_empty(), left.in_other_capitals.is_empty() && left.stopped.is_empty()) {
+        (false, _) => code::NO_INTAKE,
+        (true, false) => code::FAILED,
+        (true, true) => 0,
+    }
 }
 
 /// A file that is watched.
@@ -236,9 +254,14 @@ fn database(replica: &Replica) -> Result<String, Failure> {
 }
 
 /// What a finished sync brought.
-pub(crate) fn print_summary(database: &str, summary: &Summary, as_json: bool) {
+pub(crate) fn print_summary(database: &str, summary: &Summary, left: &LeftOut, as_json: bool) {
     if as_json {
-        return print_json(&json!({ "database": database, "level": true, "moved": summary }));
+        let stopped: Vec<_> = left.stopped.iter().map(|(table, s)| stopped_json(table, s)).collect();
+        let all = *left == LeftOut::default();
+        return print_json(&json!({
+            "database": database, "level": true, "caught_up": all, "moved": summary, "stopped": stopped,
+            "not_granted": left.not_granted, "over_quota": left.over_quota,
+        }));
     }
     say!("{}", line(database, summary));
 }
@@ -265,6 +288,12 @@ pub(super) fn line(database: &str, s: &Summary) -> String {
     };
     let (sent, received) = (part(s.rows_sent, s.segments_sent), part(s.rows_received, s.segments_received));
     format!("{database}: level with the server · sent {sent} · received {received}{refused} · {wire}")
+}
+
+/// A table that is stopped, for programs.
+pub(crate) fn stopped_json(table: &str, stopped: &Stopped) -> Value {
+    let since = (stopped.since.0 > 0).then(|| time(stopped.since));
+    json!({ "table": table, "cause": stopped.kind.name(), "words": stopped.why, "since": since })
 }
 
 /// Says what a person should look at.

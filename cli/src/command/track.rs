@@ -3,9 +3,18 @@
 use super::{about, open, open_bound};
 use crate::args::{Prefer, TablesArgs, TrackArgs};
 use crate::home::Home;
-use crate::report::Failure;
-use piecewise_core::replica::{Binding, Follow, Replica, ReplicaError, TrackOptions};
+use crate::output::{count, row, row_line};
+use crate::report::{Failure, code};
+use piecewise_core::replica::{Binding, Follow, HeldRow, Replica, ReplicaError, TrackOptions};
+use piecewise_core::store::schema::{NoteKind, TrackNote, TrackRefusal};
 use piecewise_server::{say, tell};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+/// Tables named in one note.
+const NAMES_SHOWN: usize = 8;
 
 pub(crate) fn track(args: &TrackArgs) -> Result<(), Failure> {
     let home = Home::open()?;
@@ -28,24 +37,68 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
         prefer_local: args.prefer == Prefer::Local,
     };
     let tables: Vec<_> = tables.iter().map(|table| (table.clone(), options(table))).collect();
-    let (mut tracked, mut notes) = (vec![], vec![]);
+    let (mut tracked, mut notes, mut left) = (vec![], vec![], vec![]);
     let done = replica.track_all(&tables, |table, done| {
         match done {
-            Ok(warnings) => {
+            Ok(of_table) => {
                 tracked.push(table.to_owned());
-                notes.extend(warnings);
+                notes.extend(of_table.into_iter().map(|note| (table.to_owned(), note)));
             }
             // With --all, what cannot be tracked is told and left.
-            Err(error @ ReplicaError::Refused(_)) if args.all => notes.push(error.to_string()),
+            Err(ReplicaError::Refused(refusal)) if args.all => left.push((table.to_owned(), refusal)),
             Err(error) => return Err(error),
         }
         Ok(())
     });
     done.map_err(|e| about(&args.file, e))?;
     tracked.iter().for_each(|table| say!("{table} is tracked"));
-    notes.iter().for_each(|note| tell!("note: {note}"));
+    tell_notes(&notes);
+    tell_what_is_left(&left);
     say!("`piecewise sync {0}` or `piecewise watch {0}` exchanges rows with the server", args.file.display());
     Ok(())
+}
+
+/// Tells what may surprise; what is the same for many tables once.
+fn tell_notes(notes: &[(String, TrackNote)]) {
+    let tables: Vec<_> =
+        notes.iter().filter(|(_, n)| n.kind == NoteKind::IntegerKey).map(|(t, _)| t.as_str()).collect();
+    for (_, note) in notes.iter().filter(|(_, note)| note.kind != NoteKind::IntegerKey || tables.len() == 1) {
+        tell!("note: {}", note.text);
+    }
+    if tables.len() > 1 {
+        tell!(
+            "note: {} tables have an INTEGER PRIMARY KEY ({}): two machines that insert offline may give out the same number. \
+             Neither row is lost (see `piecewise conflicts`), but a TEXT key of random bytes avoids it",
+            tables.len(),
+            some_of(&tables)
+        );
+    }
+}
+
+/// Tells in one summary which tables are left out: first those with a reason of their own.
+fn tell_what_is_left(left: &[(String, TrackRefusal)]) {
+    if left.is_empty() {
+        return;
+    }
+    let mut lines = vec![format!("note: {} left out", count(left.len() as u64, "table is", "tables are"))];
+    let mut alike: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (table, refusal) in left {
+        match refusal.common() {
+            Some(reason) => alike.entry(reason).or_default().push(table),
+            None => lines.push(format!("  {refusal}")),
+        }
+    }
+    lines.extend(alike.iter().map(|(reason, tables)| format!("  {reason}: {}", some_of(tables))));
+    tell!("{}", lines.join("\n"));
+}
+
+/// Some names of a list, and how many more there are.
+fn some_of(names: &[&str]) -> String {
+    let shown = names.iter().take(NAMES_SHOWN).copied().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(NAMES_SHOWN).filter(|more| *more > 0) {
+        Some(more) => format!("{shown} and {more} more"),
+        None => shown,
+    }
 }
 
 fn bind(home: &Home, replica: &mut Replica, args: &TrackArgs) -> Result<(), Failure> {
@@ -61,7 +114,7 @@ fn bind(home: &Home, replica: &mut Replica, args: &TrackArgs) -> Result<(), Fail
         return Err(Failure::new("this file is not connected to a database yet")
             .hint("say which one on the server it is part of: --as DATABASE"));
     };
-    if !piecewise_server::databases::is_database_name(&database) {
+    if !piecewise_server::databases::is_new_database_name(&database) {
         return Err(Failure::new(format!("{database:?} cannot be the name of a database"))
             .hint("use letters, digits, _ - and ., such as `shop`"));
     }
@@ -98,9 +151,61 @@ pub(crate) fn untrack(args: &TablesArgs) -> Result<(), Failure> {
         true => replica.status()?.tables.into_iter().map(|t| t.table).collect(),
         false => args.tables.clone(),
     };
-    replica.untrack(&tables).map_err(|e| about(&args.file, e))?;
+    let mut written = Ok(0);
+    let done = replica.untrack_leaving(&tables, |rows| match &args.leave_held {
+        Some(path) => {
+            written = write_held(path, rows).map(|()| rows.len());
+            let failed = written.as_ref().err().map(|failure| failure.message.clone());
+            failed.map_or(Ok(()), |what| Err(ReplicaError::Invalid { what }))
+        }
+        None => Err(ReplicaError::Held { rows: rows.to_vec() }),
+    });
+    let left = written?;
+    let back = done.map_err(|error| {
+        if let ReplicaError::Held { rows } = &error {
+            for held in rows {
+                tell!("{} {}: {}", held.table, held.key, held.cause);
+                tell!("  {}", row_line(&held.values));
+            }
+        }
+        about(&args.file, error)
+    })?;
     tables.iter().for_each(|table| say!("{table} is no longer tracked"));
+    if back > 0 {
+        say!("{} put back into their tables", count(back, "held row was", "held rows were"));
+    }
+    if let (1.., Some(path)) = (left, &args.leave_held) {
+        say!("{} in {}", count(left as u64, "held row is", "held rows are"), path.display());
+    }
     Ok(())
+}
+
+/// Writes held rows to a new file that others cannot read, and waits until it is on the disk.
+fn write_held(path: &Path, rows: &[HeldRow]) -> Result<(), Failure> {
+    let entry =
+        |h: &HeldRow| json!({ "table": h.table, "key": h.key, "cause": h.cause, "row": row(&h.values) });
+    let text = Value::from(rows.iter().map(entry).collect::<Vec<_>>()).to_string();
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let write = || -> std::io::Result<()> {
+        let mut file = options.open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        // The name is on the disk once its folder is.
+        #[cfg(unix)]
+        if let Some(folder) = path.canonicalize()?.parent() {
+            std::fs::File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(|error| {
+        Failure::new(format!("{} could not be written: {error}", path.display()))
+            .hint("name a file that does not exist yet, in a folder that can be written; nothing was done")
+            .code(code::FILE)
+    })
 }
 
 #[cfg(test)]

@@ -47,17 +47,18 @@ async fn until_level(
     loop {
         // What a watch notes is written to the file, so its writes tell when to look again.
         while Watching::is_on(home, replica)? {
-            if replica.waiting()?.is_over() {
-                return Ok(());
+            let waiting = replica.waiting()?;
+            if waiting.is_over() {
+                return if waiting.stopped == 0 { Ok(()) } else { Err(stopped(&waiting)) };
             }
             writes.wait().await;
         }
         match sync::once(home, replica, Progress::new(false)).await {
             Ok(done) => {
-                return if sync::tell_what_is_left_out(&done.left_out, replica) == 0 {
-                    Ok(())
-                } else {
-                    Err(left_out())
+                return match sync::tell_what_is_left_out(&done.left_out, replica) {
+                    0 => Ok(()),
+                    code::FAILED => Err(stopped(&replica.waiting()?)),
+                    _ => Err(left_out()),
                 };
             }
             Err(failure) if failure.may_pass => *last = Some(failure),
@@ -66,6 +67,14 @@ async fn until_level(
         tokio::time::sleep(back_off(attempt)).await;
         attempt += 1;
     }
+}
+
+fn stopped(waiting: &Waiting) -> Failure {
+    Failure::new(format!(
+        "{} stopped, all others are level",
+        count(waiting.stopped, "table is", "tables are")
+    ))
+    .hint("`piecewise status FILE` says why")
 }
 
 fn left_out() -> Failure {
@@ -84,6 +93,16 @@ fn time_is_up(waiting: &Waiting, last: Option<Failure>) -> Failure {
 /// What keeps the two sides apart, in words.
 pub(super) fn describe(waiting: &Waiting) -> Vec<String> {
     let mut parts = vec![];
+    if waiting.stopped > 0 {
+        parts.push(format!("{} stopped", count(waiting.stopped, "table is", "tables are")));
+    }
+    if waiting.unmet > 0 && waiting.talk.is_some() {
+        let tables = count(waiting.unmet, "table has", "tables have");
+        parts.push(format!("{tables} not met the server's yet"));
+    }
+    if waiting.schema_changed {
+        parts.push("the schema has changed since it was synced".into());
+    }
     if waiting.rows > 0 {
         parts.push(format!("{} not captured", count(waiting.rows, "write", "writes")));
     }

@@ -6,7 +6,7 @@
 
 use super::known::{Known, Part};
 use crate::connection::Connection;
-use crate::drive::{FileIdentity, Gathering, Summary, identity, no_intake};
+use crate::drive::{FileIdentity, Gathering, Summary, identity, no_intake, tell_of_restored};
 use crate::report::Failure;
 use piecewise_core::link::{Link, Opened};
 use piecewise_core::replica::{self, Binding, Replica, Standing};
@@ -193,6 +193,7 @@ impl Talk {
         let mut moved = false;
         if self.dirty {
             let captured = self.turns.take(&mut self.replica, |replica| replica.capture(now()))?;
+            tell_of_restored(&mut self.replica, Some(&self.path.display().to_string()));
             self.summary.rows_captured += captured.rows;
             self.dirty = captured.more;
             moved = captured.rows > 0 || captured.more;

@@ -66,11 +66,13 @@ impl Replica {
         for key in keys {
             let here = user.read(&self.conn, &key)?;
             if here.is_some() && self.changed_plain_row(no, &user, &key, here.as_ref())? == Some(None) {
-                if watchful || self.is_orphan(&user, &key)? {
+                self.exempt_orphan(no, &user, &key)?;
+                if watchful {
                     unlike.push((no, key));
                 }
                 continue;
             }
+            self.exempt_orphan(no, &user, &key)?;
             if let Some(here) = here
                 && !self.ever_showed(no, &user, &key, &here)?
             {
@@ -122,6 +124,9 @@ impl Replica {
             written.extend(entry.keys(&user.table).map(|key| (key, time)));
         }
         let time = |key: &RowKey| written.get(key).copied().unwrap_or(before);
+        for key in rows.keys() {
+            self.exempt_orphan(no, user, key)?;
+        }
         let mut dirty: Vec<_> = rows.keys().map(|key| Dirty { key: key.clone(), time: time(key) }).collect();
         dirty.sort_by_key(|d| d.time);
         self.capture_inserts(no, user, dirty, rows)

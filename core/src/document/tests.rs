@@ -423,3 +423,69 @@ fn a_text_of_too_many_pieces_to_delete_one_by_one_is_replaced() {
         );
     }
 }
+
+fn text(name: &str, value: Option<&str>) -> (String, Merge, Value) {
+    (name.to_owned(), Merge::Text, value.map_or(Value::Null, |v| Value::Text(v.to_owned())))
+}
+
+fn counter(name: &str, value: i64) -> (String, Merge, Value) {
+    (name.to_owned(), Merge::Counter, Value::Integer(value))
+}
+
+/// What is in conflict, by column, whatever the order in which the changes come.
+fn conflicts(document: &Document) -> Vec<(String, Vec<Content>)> {
+    let of = |view: &View| -> Vec<_> {
+        let contents = |cells: Vec<&Cell>| cells.into_iter().map(|c| c.content.clone()).collect();
+        view.conflicts().into_iter().map(|(key, _, others)| (key.to_owned(), contents(others))).collect()
+    };
+    let expected = of(&document.evaluate());
+    for backwards in [false, true] {
+        let mut changes: Vec<_> = document.changes().collect();
+        changes.sort_by_key(|(_, actor, _)| **actor);
+        if backwards {
+            changes.reverse();
+        }
+        let mut evaluation = Evaluation::default();
+        changes.into_iter().for_each(|(hash, actor, change)| evaluation.add(*hash, *actor, change));
+        assert_eq!(of(evaluation.view()), expected);
+        assert_eq!(evaluation.view().is_in_conflict(), !expected.is_empty());
+    }
+    expected
+}
+
+#[test]
+fn what_was_written_into_a_text_or_counter_that_another_cleared_is_a_conflict_until_it_is_decided() {
+    for edit_first in [false, true] {
+        let mut one = Document::default();
+        let insert = one.evaluate().insert(&[text("t", Some("hello")), counter("c", 5)]);
+        add(&mut one, actor(1, 1), insert);
+        let mut two = one.clone();
+        let (clear_at, edit_at) = if edit_first { (9, 2) } else { (2, 9) };
+        let clear = one.evaluate().edit(&[text("t", None), ("c".into(), Merge::Counter, Value::Null)]);
+        add(&mut one, actor(clear_at, 1), clear);
+        assert_eq!(conflicts(&one), []);
+        let edit = two.evaluate().edit(&[text("t", Some("hello world")), counter("c", 8)]);
+        add(&mut two, actor(edit_at, 2), edit);
+        let again = two.evaluate().edit(&[text("t", Some("llo world"))]);
+        add(&mut two, actor(edit_at + 1, 2), again);
+        merge(&mut one, &two);
+        let null = Content::Value(Value::Null);
+        assert_eq!(shown(&one), Some(vec![("c".into(), null.clone()), ("t".into(), null)]));
+        let lost = [
+            ("c".to_owned(), vec![Content::Counter(8)]),
+            ("t".to_owned(), vec![Content::Text("llo world".into())]),
+        ];
+        assert_eq!(conflicts(&one), lost);
+        // One who does not know of the edit decides nothing; one who does ends it.
+        let knows = one.evaluate().edit(&[text("t", Some("hello world"))]);
+        add(&mut one, actor(20, 1), knows);
+        assert_eq!(conflicts(&one), lost[..1]);
+        let knows = one.evaluate().edit(&[counter("c", 8)]);
+        add(&mut one, actor(21, 1), knows);
+        assert_eq!(conflicts(&one), []);
+        assert_eq!(
+            shown(&one),
+            Some(vec![("c".into(), Content::Counter(8)), ("t".into(), Content::Text("hello world".into()))])
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! Attach: how a talk begins. Both sides find out, by one digest, which containers they share and whether they differ.
 
 use super::known::{Told, encode_list, read_list};
-use super::{ATTACH, ATTACHED, CONTAINERS_MAX, FOLLOW, LIST_MAX, Link, LinkError, NAME_LEN_MAX, VERSION};
+use super::{ATTACH, ATTACHED, FOLLOW, LIST_MAX, Link, LinkError, NAME_LEN_MAX, VERSION};
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::grant::Access;
 use crate::id::ContainerId;
@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 
 /// An attach names so many containers; of more it gives the digest.
 const IDS_AT_ONCE: usize = 32;
+/// Ids in an attach or a list.
+const IDS_MAX: u64 = 1 << 17;
 /// Ids that a responder remembers, of all the lists it was told: 4 MiB.
 const IDS_KEPT: usize = 1 << 17;
 
@@ -20,6 +22,8 @@ const IDS_KEPT: usize = 1 << 17;
 pub struct Attach {
     /// The database.
     pub database: String,
+    /// The version of the protocol that the initiator speaks.
+    pub(super) version: u8,
     pub(super) follow: Follow,
     pub(super) digest: [u8; 32],
 }
@@ -46,7 +50,7 @@ impl Attach {
             return Err(LinkError::Protocol { what: "the first frame is no attach" });
         }
         let version = r.u8()?;
-        if version != VERSION {
+        if version == 0 || version > VERSION {
             return Err(LinkError::UnknownVersion { version });
         }
         let database = r.text(NAME_LEN_MAX, "a database's name")?.to_owned();
@@ -58,11 +62,16 @@ impl Attach {
         };
         let digest = r.array()?;
         r.finish()?;
-        Ok(Self { database, follow, digest })
+        Ok(Self { database, version, follow, digest })
+    }
+
+    /// Bytes of container ids that a frame makes the responder hold while the talk lasts.
+    pub fn listed_len(frame: &[u8]) -> usize {
+        if matches!(frame.first(), Some(&ATTACH | &FOLLOW)) { frame.len() } else { 0 }
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = vec![ATTACH, VERSION];
+        let mut out = vec![ATTACH, self.version];
         put_bytes(&mut out, self.database.as_bytes());
         match &self.follow {
             Follow::All => out.push(0),
@@ -93,7 +102,7 @@ impl Link {
             Some(ids) => Follow::Digest(digest_of_ids(ids)),
         };
         let (database, digest) = (self.database.clone(), self.digest(replica));
-        self.outbox.push_back(Attach { database, follow, digest }.encode());
+        self.outbox.push_back(Attach { database, version: VERSION, follow, digest }.encode());
         self.outbox.extend(self.owed.drain(..));
         (self.at_rest, self.attached, self.seen) = (false, false, replica.changed_end());
     }
@@ -189,6 +198,7 @@ impl Link {
                 self.know_equal(replica);
                 // A connection may have broken between the server's commit and its word.
                 replica.acknowledge_all()?;
+                replica.note_all_sessions()?;
             }
             2 => self.tell_followed(),
             _ => {}
@@ -225,7 +235,7 @@ fn put_ids(ids: &BTreeSet<ContainerId>, out: &mut Vec<u8>) {
 }
 
 fn read_ids(r: &mut Reader<'_>) -> Result<BTreeSet<ContainerId>, DecodeError> {
-    let n = r.uleb_max(CONTAINERS_MAX, "the number of containers")?;
+    let n = r.uleb_max(IDS_MAX, "the number of containers")?;
     (0..n).map(|_| r.array().map(ContainerId)).collect()
 }
 

@@ -1,12 +1,13 @@
 //! Known: the containers that the peer knows of. New ones are opened by either side, and a responder may deny them.
 
 use super::attach::has_news;
+use super::leaving::CAUSE_LEN_MAX;
 use super::{CONTAINERS, DENIED, LIST_MAX, Link, LinkError, NAME_LEN_MAX, OPEN};
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::container_name::{ContainerName, container_id};
 use crate::grant::Access;
 use crate::id::ContainerId;
-use crate::replica::{ContainerState, Replica, ReplicaError, Scan};
+use crate::replica::{ContainerState, Replica, ReplicaError, Scan, StopKind};
 use crate::root::RootDigest;
 use crate::session::Role;
 use std::collections::BTreeSet;
@@ -55,6 +56,7 @@ pub(super) enum Denial {
     NotGranted = 0,
     Quota = 1,
     IntakeStopped = 2,
+    Failed = 3,
 }
 
 impl Link {
@@ -63,13 +65,20 @@ impl Link {
         self.denied_for(replica, Denial::NotGranted)
     }
 
+    /// Containers of this file that the server has under names in other capitals, with those names. To SQLite both are one table.
+    pub fn in_other_capitals(&self, replica: &Replica) -> Vec<(String, String)> {
+        let name = |no: &i64| Some(replica.containers.get(no)?.name.clone());
+        self.known_as.iter().filter_map(|(no, other)| Some((name(no)?, other.clone()))).collect()
+    }
+
     /// Containers of this file that the server does not make, since this device has as many there as it may.
     pub fn over_quota(&self, replica: &Replica) -> Vec<String> {
         self.denied_for(replica, Denial::Quota)
     }
 
-    fn denied_for(&self, replica: &Replica, why: Denial) -> Vec<String> {
-        let denied = self.denied.iter().filter(|(_, denial)| **denial == why);
+    pub(super) fn denied_for(&self, replica: &Replica, why: Denial) -> Vec<String> {
+        let denied = self.denied.iter();
+        let denied = denied.filter(|(no, denial)| **denial == why && !self.known_as.contains_key(no));
         denied.filter_map(|(no, _)| Some(replica.containers.get(no)?.name.clone())).collect()
     }
 
@@ -178,9 +187,10 @@ impl Link {
         }
         let names: Vec<_> = opened.iter().map(|(_, t)| (t.name.as_str(), t.integer_keys)).collect();
         let numbers = replica.follow_containers(&names)?;
-        for ((id, _), no) in opened.into_iter().zip(numbers) {
+        for ((id, told), no) in opened.into_iter().zip(numbers) {
             let Some(no) = no else {
                 self.deny(&id, Denial::NotGranted);
+                self.tell_other_name(replica, &told.name);
                 continue;
             };
             self.known.insert(no);
@@ -193,7 +203,11 @@ impl Link {
         Ok(())
     }
 
-    pub(super) fn receive_denied(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
+    pub(super) fn receive_denied(
+        &mut self,
+        replica: &mut Replica,
+        r: &mut Reader<'_>,
+    ) -> Result<(), LinkError> {
         if r.is_empty() {
             return Err(LinkError::Denied { database: self.database.clone() });
         }
@@ -202,16 +216,58 @@ impl Link {
             0 => Denial::NotGranted,
             1 => Denial::Quota,
             2 => Denial::IntakeStopped,
+            3 => Denial::Failed,
             _ => return Err(DecodeError::Invalid { what: "why a container is denied" }.into()),
         };
-        if let Some(no) = replica.containers.with_id(&id).map(|c| c.no) {
-            self.sessions.remove(&no);
-            self.unlevel.remove(&no);
-            self.behind.remove(&no);
-            self.ready.retain(|(_, n)| *n != no);
-            self.denied.insert(no, denial);
+        let Some(no) = replica.containers.with_id(&id).map(|c| c.no) else { return Ok(()) };
+        self.forget_session(no);
+        self.denied.insert(no, denial);
+        self.known_as.remove(&no);
+        match denial {
+            Denial::NotGranted if !r.is_empty() => {
+                let other = r.text(NAME_LEN_MAX, "a container's name")?.to_owned();
+                let why = format!("the server has this table as {other}, which differs in capitals");
+                self.known_as.insert(no, other);
+                replica.note_session(no, Some((StopKind::NotGranted, &why)))?;
+            }
+            Denial::NotGranted => {
+                replica.note_session(
+                    no,
+                    Some((StopKind::NotGranted, "the server does not grant it to this device")),
+                )?;
+            }
+            Denial::Quota => {
+                let why = "the server makes no more tables for this device";
+                replica.note_session(no, Some((StopKind::OverQuota, why)))?;
+            }
+            Denial::Failed => {
+                let why = r.text(CAUSE_LEN_MAX, "a cause")?;
+                let why = format!("the server cannot take part with it: {why}");
+                replica.note_session(no, Some((StopKind::AtServer, &why)))?;
+            }
+            Denial::IntakeStopped => {}
         }
         Ok(())
+    }
+
+    /// Adds to a denial the name, in other capitals, of the container that has the table, if the peer may know of it.
+    fn tell_other_name(&mut self, replica: &Replica, name: &str) {
+        let table = ContainerName::parse(name).map(|name| name.table().to_owned()).unwrap_or_default();
+        let other = replica.containers.of_table(&table).map(|c| c.name.clone());
+        let access = self.access_now();
+        let other = other
+            .filter(|other| other != name && other.eq_ignore_ascii_case(name) && access(other).is_some());
+        if let (Some(other), Some(frame)) = (other, self.outbox.back_mut()) {
+            put_bytes(frame, other.as_bytes());
+        }
+    }
+
+    /// Tells the peer that the session of a container has ended, and why.
+    pub(super) fn deny_failed(&mut self, id: &ContainerId, why: &str) {
+        self.deny(id, Denial::Failed);
+        if let Some(frame) = self.outbox.back_mut() {
+            put_bytes(frame, &why.as_bytes()[..why.floor_char_boundary(CAUSE_LEN_MAX)]);
+        }
     }
 
     fn deny(&mut self, id: &ContainerId, denial: Denial) {

@@ -4,9 +4,14 @@
 //! responder says that there is news, see `survey`. A responder may end a talk as well, when it cannot go on with it.
 
 use super::{ENDED, LEAVE, Link, LinkError};
-use crate::bytes::{DecodeError, Reader};
+use crate::bytes::{DecodeError, Reader, put_bytes};
 use crate::replica::Replica;
 use crate::replica::standing::{digest, digest_of_none, holding};
+
+/// The longest cause in words that a frame carries.
+pub(super) const CAUSE_LEN_MAX: usize = 512;
+/// Why a responder ended a talk: the database's file cannot be opened.
+const CANNOT_OPEN: u8 = 1;
 
 /// The last frame of an initiator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +56,27 @@ impl Link {
         let held = digest(shared.filter_map(|c| Some((&c.id, holding(c)?)))).unwrap_or_else(digest_of_none);
         frames.push([&[LEAVE][..], &held].concat());
         Ok(frames)
+    }
+
+    /// The frame with which a responder turns an attach down whose database cannot be opened now, for a `cause` in words.
+    pub fn cannot_open(cause: &str) -> Vec<u8> {
+        let mut frame = vec![ENDED, CANNOT_OPEN];
+        let end = cause.floor_char_boundary(CAUSE_LEN_MAX);
+        put_bytes(&mut frame, &cause.as_bytes()[..end]);
+        frame
+    }
+
+    /// As the initiator: why the responder ended the talk.
+    pub(super) fn why_ended(&self, r: &mut Reader<'_>) -> LinkError {
+        let database = self.database.clone();
+        let cause = match r.u8() {
+            Ok(CANNOT_OPEN) => r.text(CAUSE_LEN_MAX, "a cause").ok(),
+            _ => None,
+        };
+        match cause {
+            Some(cause) => LinkError::CannotOpen { database, cause: cause.to_owned() },
+            None => LinkError::Ended { database },
+        }
     }
 
     /// As the responder: what the peer holds once it has all that is here for it.

@@ -31,7 +31,7 @@ impl Link {
             return Ok(false);
         }
         while replica.capture(now)?.more {}
-        replica.transaction(|r| {
+        replica.transaction_apart(|r| {
             r.capture_all(now)?;
             r.quietly(|r| {
                 let rows = r.make_tables()?;

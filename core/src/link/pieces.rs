@@ -37,6 +37,8 @@ pub(super) struct Pieces {
     held: Vec<([u8; 32], u64)>,
     /// The frame that is being sent, its hash and how far it has been.
     sending: Option<(Arc<[u8]>, [u8; 32], usize)>,
+    /// Whether the file keeps pieces of the peer.
+    keeps: bool,
     /// Bytes sent in pieces since the limit was set.
     sent: usize,
 }
@@ -140,7 +142,17 @@ impl Link {
             put_uleb(&mut frame, len);
         }
         self.outbox.push_back(frame);
+        self.pieces.keeps = held.is_some();
         self.pieces.limit = Some(limit);
+        Ok(())
+    }
+
+    /// Forgets what the file keeps of the peer's frames: both sides are level, so they are of no use.
+    pub(super) fn forget_pieces(&mut self, replica: &mut Replica) -> Result<(), LinkError> {
+        let peer = self.peer.0;
+        if std::mem::take(&mut self.pieces.keeps) {
+            replica.transaction(|r| Ok(pieces::forget(&r.conn, &peer)?))?;
+        }
         Ok(())
     }
 
@@ -166,7 +178,8 @@ impl Link {
         let hash = r.array()?;
         let total = r.uleb_max((MESSAGE_LEN_MAX + FRAME_MORE) as u64, "the length of a frame")?;
         let (at, bytes) = (r.uleb()?, r.rest());
-        if !self.attached || bytes.is_empty() || at > total || bytes.len() as u64 > total - at {
+        let fits = !bytes.is_empty() && at <= total && bytes.len() as u64 <= total - at;
+        if !self.attached || !fits || bytes.len() < LIMIT_MIN && at + (bytes.len() as u64) < total {
             return Err(wrong);
         }
         if self.is_responder() && self.intake.stop.is_some() {
@@ -180,10 +193,11 @@ impl Link {
         }
         replica.transaction(|r| {
             if at == 0 {
-                pieces::begin(&r.conn, &peer)?;
+                pieces::begin(&r.conn, &peer, now)?;
             }
-            Ok(pieces::add(&r.conn, &peer, &hash, at, bytes)?)
+            Ok(pieces::add(&r.conn, &peer, &hash, at, bytes, now)?)
         })?;
+        self.pieces.keeps = true;
         if at + (bytes.len() as u64) < total {
             return Ok(Received::default());
         }

@@ -3,12 +3,13 @@
 //! A file may hold ten thousand. So what is asked at every message is kept in indexes, and what only a container
 //! that changes needs (the shape of its table, the state behind its root) is read when it is asked for.
 
-use super::registry::ColumnBinding;
+use super::columns::ColumnBinding;
+use super::stops::Stopped;
 use crate::feed::Feed;
 use crate::id::ContainerId;
 use crate::store::user_table::UserTable;
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Index;
 use std::sync::Arc;
 
@@ -71,6 +72,10 @@ pub(crate) struct ContainerState {
     pub(crate) scan_after: Option<crate::key::RowKey>,
     /// Documents counted so far, and those of them whose rows are gone.
     pub(crate) counted: (u64, u64),
+    /// Why it cannot take part now.
+    pub(crate) stopped: Option<Stopped>,
+    /// The number of the last segment in the file when the table was there for the last time, until it is compared.
+    pub(crate) away: Option<i64>,
     /// The schema of the table when it was looked at last.
     pub(super) fingerprint: Option<i64>,
     /// The table as it is now, once it was asked for; None while there is none.
@@ -92,6 +97,11 @@ impl ContainerState {
         !self.columns.is_empty()
     }
 
+    /// Whether its table is neither captured nor written now.
+    pub(crate) fn is_halted(&self) -> bool {
+        self.stopped.as_ref().is_some_and(Stopped::halts)
+    }
+
     /// Whether this device may only read it.
     pub(crate) fn is_read_only(&self) -> bool {
         self.read_only
@@ -108,6 +118,10 @@ pub(crate) struct Containers {
     children: HashMap<String, BTreeSet<i64>>,
     /// Those that have not met their counterpart, or are not joined with it.
     unmet: BTreeSet<i64>,
+    /// Those whose table is not here, or does not fit.
+    absent: BTreeSet<i64>,
+    /// Those that cannot take part now.
+    stopped: BTreeSet<i64>,
     /// Those whose table is still to be made.
     unmade: BTreeSet<i64>,
     /// Those with another scan to do.
@@ -140,6 +154,11 @@ impl Containers {
 
     pub(crate) fn numbers(&self) -> impl Iterator<Item = i64> {
         self.all.keys().copied()
+    }
+
+    /// The tables that are tracked, in small letters.
+    pub(crate) fn tables(&self) -> HashSet<String> {
+        self.all.values().filter(|c| c.has_table()).map(|c| c.table.to_ascii_lowercase()).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -183,9 +202,19 @@ impl Containers {
             .filter(move |parent| *parent != no)
     }
 
-    /// Whether the log of any waits until it has met its counterpart.
-    pub(crate) fn any_unmet(&self) -> bool {
-        !self.unmet.is_empty()
+    /// Whether the log of any waits until it has met its counterpart, or its table is here.
+    pub(crate) fn any_waiting(&self) -> bool {
+        !self.unmet.is_empty() || !self.absent.is_empty()
+    }
+
+    /// Those that cannot take part now.
+    pub(crate) fn stopped(&self) -> impl ExactSizeIterator<Item = &ContainerState> {
+        self.stopped.iter().map(|no| &self.all[no])
+    }
+
+    /// How many have not met their counterpart, or are not joined with it.
+    pub(crate) fn count_unmet(&self) -> u64 {
+        self.unmet.len() as u64
     }
 
     /// Those whose table is still to be made.
@@ -247,13 +276,23 @@ impl Containers {
         for parent in &state.surroundings.parents {
             self.children.entry(parent.clone()).or_default().insert(no);
         }
-        match state.scan {
-            Scan::No => false,
-            Scan::Meet => self.unmet.insert(no),
-            Scan::Join => self.unmet.insert(no) && self.scanning.insert(no),
-            Scan::Make => self.unmade.insert(no),
-            _ => self.scanning.insert(no),
-        };
+        if matches!(state.scan, Scan::Meet | Scan::Join) {
+            self.unmet.insert(no);
+        }
+        // One that is halted is not gone through until it goes on.
+        let is_scanning = !matches!(state.scan, Scan::No | Scan::Meet | Scan::Make);
+        if is_scanning && !state.is_halted() {
+            self.scanning.insert(no);
+        }
+        if state.scan == Scan::Make {
+            self.unmade.insert(no);
+        }
+        if state.stopped.is_some() {
+            self.stopped.insert(no);
+        }
+        if state.fingerprint.is_none() && state.has_table() {
+            self.absent.insert(no);
+        }
         if state.surroundings.app_triggers {
             self.triggered.insert(no);
         }
@@ -270,6 +309,8 @@ impl Containers {
             }
         }
         self.unmet.remove(&no);
+        self.absent.remove(&no);
+        self.stopped.remove(&no);
         self.unmade.remove(&no);
         self.scanning.remove(&no);
         self.triggered.remove(&no);

@@ -1,6 +1,8 @@
 //! Following: the file takes on what descriptions say, and tables that others made.
 
-use super::registry::{ColumnBinding, Follow};
+use super::columns::ColumnBinding;
+use super::registry::Follow;
+use super::stops::StopKind;
 use super::{Replica, ReplicaError, Scan};
 use crate::change::Merge;
 use crate::container_name::{ContainerName, container_id};
@@ -9,7 +11,7 @@ use crate::id::PeerId;
 use crate::key::RowKey;
 use crate::message::Cursor;
 use crate::store::{documents, schema, segments};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// In a file with more containers, tables that others made are made together.
 const TABLES_ONE_BY_ONE: usize = 256;
@@ -49,7 +51,7 @@ impl Replica {
             for (name, (_, integer_keys)) in names.iter().zip(told) {
                 let mut no = known(r, name);
                 let ours = binding.database == name.database();
-                if no.is_none() && ours && !schema::table_exists(&r.conn, name.table())? {
+                if no.is_none() && ours && r.may_follow(name.table())? {
                     no = Some(r.add_container(name, *integer_keys, vec![], Scan::No)?);
                 }
                 numbers.push(no);
@@ -63,31 +65,62 @@ impl Replica {
     ///
     /// Call it in a transaction, with triggers off or on.
     pub(crate) fn follow_description(&mut self, no: i64) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
+        if let Some(why) = self.fault_of_description(no)? {
+            self.stop(no, StopKind::Description, &why)?;
+            return Ok(vec![]);
+        }
         let Some(description) = self.description(no)? else { return Ok(vec![]) };
+        if self.containers[&no].stopped.as_ref().is_some_and(|s| s.kind == StopKind::Description) {
+            self.forget_stop(no)?;
+        }
+        if let Some((kind, why)) = self.fault_of_key(no)? {
+            self.stop(no, kind, &why)?;
+            return Ok(vec![]);
+        }
         let state = &self.containers[&no];
         match self.user_table(no)? {
-            None if self.follows_all() && !schema::table_exists(&self.conn, &state.table)? => {
+            // One that was here and went is its user's to bring back.
+            None if self.follows_all() && !state.has_table() => {
                 self.set_scan(no, Scan::Make)?;
                 if self.containers.len() <= TABLES_ONE_BY_ONE { self.make_tables() } else { Ok(vec![]) }
             }
             None => Ok(vec![]),
             Some(user) => {
                 self.take_merges(no, &description)?;
-                let missing = description.columns_missing_in(&user.table);
-                if missing.is_empty() || !self.follows_all() {
-                    return Ok(vec![]);
+                let rows = self.take_unkept(no, &description)?;
+                let state = &self.containers[&no];
+                let missing = description.columns_besides(state.columns.iter().map(|c| c.key.as_str()));
+                // A renamed column may have the name of one that comes: that one stays in documents.
+                let has = |name: &str| user.table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+                let missing: Vec<_> = missing.into_iter().filter(|name| !has(name)).collect();
+                if !self.follows_all() {
+                    return Ok(rows);
                 }
-                let table = self.containers[&no].table.clone();
-                for column in missing {
-                    self.conn.execute_batch(&description.add_column_sql(&table, &column)?)?;
+                let table = state.table.clone();
+                let added = self.try_schema(|r| {
+                    for column in &missing {
+                        r.conn.execute_batch(&description.add_column_sql(&table, column)?)?;
+                    }
+                    Ok(())
+                })?;
+                if let Err(why) = added {
+                    let why = format!("columns that others added cannot be added here: {why}");
+                    self.stop(no, StopKind::Description, &why)?;
+                    return Ok(rows);
                 }
+                self.take_numbers(&description)?;
                 self.note_schema()?;
                 self.read_user_table(no)?;
+                self.add_indexes(no, &description)?;
+                self.note_schema()?;
+                if missing.is_empty() {
+                    return Ok(rows);
+                }
                 // What else looks through the table fills the new columns at its end.
                 if matches!(self.containers[&no].scan(), Scan::No | Scan::Fill) {
                     self.set_scan(no, Scan::Fill)?;
                 }
-                Ok(vec![])
+                Ok(rows)
             }
         }
     }
@@ -103,25 +136,40 @@ impl Replica {
     ///
     /// Call it in a transaction with nothing to capture.
     pub(crate) fn make_tables(&mut self) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
-        let mut made = BTreeSet::new();
+        let (mut made, mut descriptions) = (BTreeSet::new(), vec![]);
         for no in self.containers.unmade().clone() {
             self.set_scan(no, Scan::No)?;
             let Some(description) = self.description(no)? else { continue };
             let table = self.containers[&no].table.clone();
-            if schema::table_exists(&self.conn, &table)? {
-                continue; // a program has made one meanwhile
+            if let Some(what) = schema::kind_of(&self.conn, &table)? {
+                // Of a table, it is for its user to say that it takes part.
+                let why =
+                    format!("it cannot be made here: there is a {what} of this name, which is not tracked");
+                self.stop(no, StopKind::NotMade, &why)?;
+                continue;
             }
-            for sql in description.create_table_sql(&table)? {
-                self.conn.execute_batch(&sql)?;
+            let sql = description.create_table_sql(&table)?;
+            if let Err(why) = self.try_schema(|r| Ok(r.conn.execute_batch(&sql)?))? {
+                self.stop(no, StopKind::NotMade, &format!("it cannot be made here: {why}"))?;
+                continue;
             }
-            let binding = |(name, merge): (&str, Merge)| {
-                let name = name.to_owned();
-                ColumnBinding { key: name.clone(), name, merge, is_new: false }
-            };
+            self.forget_stop(no)?;
+            self.take_numbers(&description)?;
+            let binding = |(name, merge): (&str, Merge)| ColumnBinding { merge, ..ColumnBinding::new(name) };
             if let Some(state) = self.containers.get_mut(&no) {
                 state.columns = description.columns().map(binding).collect();
             }
+            self.take_unkept(no, &description)?;
             made.insert(no);
+            descriptions.push((no, table, description));
+        }
+        // After all tables, so that an index takes no table's name. A table without one of its indexes is still whole.
+        for (no, table, description) in &descriptions {
+            let is_free = |name: &str| schema::is_free_name(&self.conn, name).unwrap_or(false);
+            for sql in description.create_unique_sql(table, is_free) {
+                let _ = self.try_schema(|r| Ok(r.conn.execute_batch(&sql)?))?;
+            }
+            self.add_indexes(*no, description)?;
         }
         self.note_schema()?;
         for no in &made {
@@ -131,8 +179,92 @@ impl Replica {
         let mut rows = vec![];
         for no in made {
             rows.extend(self.rows_of_new_table(no)?);
+            self.look_at_children(no)?;
         }
         Ok(rows)
+    }
+
+    /// Has the rows of tables that refer to one that was made looked at again: their parents are expected there now.
+    fn look_at_children(&mut self, no: i64) -> Result<(), ReplicaError> {
+        self.exempt_children(no)?;
+        let table = self.containers[&no].table.clone();
+        for child in self.containers.children_of(&table).collect::<Vec<_>>() {
+            let is_settled = child != no && self.containers[&child].scan() == Scan::No;
+            let Some(user) = self.user_table(child)?.filter(|_| is_settled) else { continue };
+            let mut orphans = 0;
+            for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
+                if foreign.parent_table.eq_ignore_ascii_case(&table) {
+                    orphans += self.orphans_of(&user, foreign)?.len();
+                }
+            }
+            if orphans > 0 {
+                self.set_scan(child, Scan::Fill)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the plain indexes of a table that its description names.
+    fn add_indexes(&self, no: i64, description: &Description) -> Result<(), ReplicaError> {
+        let state = &self.containers[&no];
+        // A column that was renamed here has its old name in the description.
+        let has = |column: &str| state.columns.iter().any(|c| c.name == column && c.key == column);
+        let is_free = |name: &str| schema::is_free_name(&self.conn, name).unwrap_or(false);
+        for sql in description.create_indexes_sql(&state.table, is_free, has) {
+            self.conn.execute_batch(&sql)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a container whose table would have this name is followed: a table of this file is attached by `track` alone.
+    /// A server follows all, also one whose table it cannot make, since devices exchange its rows through it.
+    fn may_follow(&self, table: &str) -> Result<bool, ReplicaError> {
+        // To SQLite, names that differ in capitals are one.
+        let is_taken = self.containers.of_table(table).is_some();
+        Ok(!is_taken && (self.is_server || schema::kind_of(&self.conn, table)? != Some("table")))
+    }
+
+    /// Changes the schema, or leaves it as it was; then the inner error says why, unless it is about the whole file.
+    fn try_schema(
+        &mut self,
+        change: impl FnOnce(&Self) -> Result<(), ReplicaError>,
+    ) -> Result<Result<(), String>, ReplicaError> {
+        self.conn.execute_batch("SAVEPOINT piecewise_schema")?;
+        match change(self) {
+            Ok(()) => {
+                self.conn.execute_batch("RELEASE piecewise_schema")?;
+                Ok(Ok(()))
+            }
+            Err(ReplicaError::Store(error)) if error.is_of_file() => Err(error.into()),
+            Err(error) => {
+                self.conn.execute_batch("ROLLBACK TO piecewise_schema; RELEASE piecewise_schema")?;
+                Ok(Err(error.to_string()))
+            }
+        }
+    }
+
+    /// Gives a clone the numbers by which its application knows its schema, unless it has some.
+    fn take_numbers(&self, description: &Description) -> Result<(), ReplicaError> {
+        let (user_version, application_id) = description.numbers();
+        for (pragma, wanted) in [("user_version", user_version), ("application_id", application_id)] {
+            let known: i32 = self.conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))?;
+            if known == 0 && wanted != 0 && !self.is_server {
+                self.conn.pragma_update(None, pragma, wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What of the tables here stays on the devices that have it, such as CHECK or triggers: a kind and a name each.
+    pub fn not_carried(&mut self) -> Result<BTreeMap<String, Vec<(String, String)>>, ReplicaError> {
+        let mut found = BTreeMap::new();
+        let tables: Vec<_> = self.containers.values().map(|c| (c.no, c.table.clone())).collect();
+        for (no, table) in tables {
+            if let Some(description) = self.description(no)?.filter(|d| !d.local().is_empty()) {
+                found.insert(table, description.local().to_vec());
+            }
+        }
+        Ok(found)
     }
 
     /// The rows that came before their table, if they are few; else they come into it bit by bit.

@@ -1,6 +1,6 @@
 //! Reading: what people want to know of a replica: its state, conflicts, held and refused rows, history.
 
-use super::{Replica, ReplicaError, Scan};
+use super::{Replica, ReplicaError, Scan, Stopped};
 use crate::change::{Action, TextRun};
 use crate::document::{Cell, View};
 use crate::id::{PeerId, SegmentId, Timestamp};
@@ -60,6 +60,8 @@ pub struct TableStatus {
     pub waiting_segments: u64,
     /// Changes of rows in those.
     pub waiting_changes: u64,
+    /// Rows with NULL in their key, which do not sync.
+    pub null_keys: u64,
     /// Rows held.
     pub held: u64,
     /// Rows refused.
@@ -70,6 +72,8 @@ pub struct TableStatus {
     pub read_only: bool,
     /// Whether the server has been met and its rows taken in.
     pub met: bool,
+    /// Why it cannot take part now, if it cannot.
+    pub stopped: Option<Stopped>,
 }
 
 /// A value that somebody wrote, who and when.
@@ -212,10 +216,12 @@ impl Replica {
         }
         for state in self.containers.values() {
             let (waiting_segments, waiting_changes) = segments::count_unsent(&self.conn, state.no)?;
+            let user = self.user_table(state.no)?;
             tables.push(TableStatus {
                 table: state.table.clone(),
                 container: state.name.clone(),
-                rows: self.user_table(state.no)?.map_or(Ok(0), |u| u.count(&self.conn))?,
+                rows: user.as_ref().map_or(Ok(0), |u| u.count(&self.conn))?,
+                null_keys: user.map_or(Ok(0), |u| schema::null_keys(&self.conn, &u.table))?,
                 segments: state.feed.count(),
                 waiting_segments,
                 waiting_changes,
@@ -224,6 +230,7 @@ impl Replica {
                 root: state.feed.digest().to_string(),
                 read_only: state.is_read_only(),
                 met: state.scan() != Scan::Meet,
+                stopped: self.stop_of(state.no)?,
             });
         }
         let last_level = match self.binding {
@@ -412,6 +419,22 @@ impl Replica {
                 let values = row::shown(&view, &user).map(|v| named(&user, v)).unwrap_or_default();
                 let table = user.table.name.clone();
                 found.push(HeldRow { table, key: user.key_text(&key), cause, values });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The first `limit` held rows: table, key and cause.
+    pub fn held_names(&self, limit: usize) -> Result<Vec<(String, String, String)>, ReplicaError> {
+        let mut found = vec![];
+        for (no, user) in self.chosen(None)? {
+            if found.len() >= limit {
+                break;
+            }
+            for (key, cause) in
+                holds::after(&self.conn, no, None, limit - found.len(), user.has_integer_key())?
+            {
+                found.push((user.table.name.clone(), user.key_text(&key), cause));
             }
         }
         Ok(found)

@@ -1,8 +1,9 @@
 //! The registry: which containers the file holds, and what is known of each.
 
+use super::columns::{self, ColumnBinding, Decided, columns_from_text, columns_text, store_columns};
 use super::containers::{ContainerState, Surroundings};
-use super::{Replica, ReplicaError, Scan};
-use crate::change::Merge;
+use super::stops::{self, StopKind};
+use super::{Replica, ReplicaError, Scan, TRUSTED, tracking};
 use crate::container_name::{ContainerName, container_id};
 use crate::description::Description;
 use crate::feed::Feed;
@@ -10,17 +11,20 @@ use crate::id::{ContainerId, PeerId, RealmId, ReplicaId, Seq};
 use crate::key::RowKey;
 use crate::message::Cursor;
 use crate::root::{Root, RootDigest};
+use crate::store::clauses::Clauses;
 use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
 use crate::store::triggers::{self, Mode};
-use crate::store::user_table::UserTable;
+use crate::store::user_table::{Acts, UserTable};
 use crate::store::{StoreError, documents, holds, layout, schema};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-/// Tables above one another that are counted; schemas are not deeper.
-const DEPTH_MAX: usize = 16;
+/// In a file with so many tables, each is looked at after a change of the schema that no table's text shows.
+const ALIKE_LOOKED_AT: usize = 32;
+/// The setting that lists the containers whose descriptions may lack something.
+const UNDESCRIBED: &str = "undescribed";
 /// Between names of tables in one text.
 const SEPARATOR: &str = "\u{1f}";
 
@@ -46,16 +50,6 @@ pub enum Follow {
     All,
 }
 
-/// How a column of the table stands in documents.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ColumnBinding {
-    pub(crate) name: String,
-    pub(crate) key: String,
-    pub(crate) merge: Merge,
-    /// Whether it is new in the table, and documents may have values for it that are still to be filled in.
-    pub(crate) is_new: bool,
-}
-
 impl ContainerState {
     /// Writes the end of the feed and the root.
     pub(super) fn store_feed(&self, conn: &Connection) -> Result<(), StoreError> {
@@ -73,34 +67,66 @@ impl ContainerState {
         Ok(())
     }
 
-    /// The table as it is now, and how its columns stand in documents; None if there is none that fits.
+    /// The table as it is now, and how its columns stand in documents, or why there is none that fits; None if this
+    /// container has none yet.
     fn look_at_table(
         &self,
         conn: &Connection,
         kinds: &Kinds,
-    ) -> Result<Option<(UserTable, Vec<ColumnBinding>)>, StoreError> {
-        if !self.has_table() || !kinds.has(&self.table) {
+        clauses: &Clauses,
+        unkept: &BTreeSet<String>,
+    ) -> Result<Option<Found>, StoreError> {
+        if !self.has_table() {
             return Ok(None);
+        }
+        if !kinds.has(&self.table) {
+            let why = "the table is not in this file: it was dropped or has another name".to_owned();
+            return Ok(Some(Err((StopKind::Missing, why))));
         }
         let mut table = match schema::read_known_table(conn, kinds, &self.table) {
             Ok(table) => table,
             Err(TrackRefusal::Store(error)) => return Err(error),
-            Err(_) => return Ok(None),
+            Err(refusal) => return Ok(Some(Err((StopKind::Unfit, refusal.to_string())))),
         };
-        let mut columns = self.columns.clone();
-        let now: Vec<_> = table.columns.iter().map(|c| c.name.clone()).collect();
-        follow_renames(&mut columns, &now);
+        let columns = columns::by_name(&self.columns, &table);
         for column in &mut table.columns {
             if let Some(binding) = columns.iter().find(|b| b.name == column.name) {
                 column.merge = binding.merge;
             }
         }
+        for foreign in &mut table.foreign_keys {
+            let key = |n: &usize| {
+                let name = &table.columns[*n].name;
+                columns.iter().find(|b| b.name == *name).map_or(name.as_str(), |b| b.key.as_str())
+            };
+            let names: Vec<_> = foreign.columns.iter().map(key).collect();
+            foreign.kept = !unkept.contains(&names.join(SEPARATOR));
+        }
         let key =
             |name: &str| columns.iter().find(|b| b.name == name).map_or(name.to_owned(), |b| b.key.clone());
-        let user = UserTable::new(table, key);
-        Ok((user.has_integer_key() == self.integer_keys).then_some((user, columns)))
+        let mut user = UserTable::new(table, key);
+        for column in &mut user.columns {
+            let binding = columns.iter().find(|b| b.key == column.key);
+            if let Some(absent) = binding.and_then(|b| b.absent.as_ref()) {
+                column.absent.clone_from(absent);
+            }
+        }
+        user.acts = Acts {
+            triggers: !clauses.triggers_on(&user.table.name).is_empty(),
+            clauses: clauses.has_conflict_clauses(&user.table.name),
+        };
+        if user.has_integer_key() != self.integer_keys {
+            let kind = |integer| if integer { "an INTEGER PRIMARY KEY" } else { "another kind of key" };
+            let (was, is) = (kind(self.integer_keys), kind(user.has_integer_key()));
+            let why = format!("the table's primary key has changed from {was} to {is}");
+            return Ok(Some(Err((StopKind::Key, why))));
+        }
+        Ok(Some(Ok((user, columns))))
     }
 }
+
+/// A table that fits its container, with how its columns stand in documents; or why it does not.
+type Found = Result<(UserTable, Vec<ColumnBinding>), (StopKind, String)>;
 
 impl Replica {
     /// Connects the file to a database; its own tables are made at the first time.
@@ -144,8 +170,9 @@ impl Replica {
         self.binding = None;
         self.containers.clear();
         self.unsettled.clear();
+        self.undescribed.clear();
         self.schema_version = -1;
-        self.kinds.take();
+        self.forget_schema();
         if !layout::exists(&self.conn)? {
             return Ok(());
         }
@@ -166,13 +193,26 @@ impl Replica {
         });
         self.replica_id = ReplicaId(fixed(blob("replica")?)?);
         self.clock_offset_ms = layout::meta(conn, "clock_offset_ms")?.unwrap_or(0);
+        let trusted: Vec<u8> = layout::meta(conn, TRUSTED)?.unwrap_or_default();
+        self.trusted =
+            trusted.chunks_exact(32).filter_map(|key| Some(PeerId(key.try_into().ok()?))).collect();
         self.schema_version = layout::meta(conn, "schema_version")?.unwrap_or(-1);
         self.generation = layout::meta(conn, "generation")?.unwrap_or(0);
+        let away = read_away(conn)?;
         for state in read_containers(conn)? {
-            self.containers.insert(state);
+            let away = away.get(&state.no).copied();
+            self.containers.insert(ContainerState { away, ..state });
         }
+        self.log_from = 0;
+        for (no, stopped) in stops::read(&self.conn)? {
+            self.containers.change(no, |state| state.stopped = Some(stopped));
+        }
+        self.unkept = super::kept::read(&self.conn)?;
         let integer_keys = |no| self.containers.get(&no).map(|c| c.integer_keys);
         self.unsettled = holds::unsettled(&self.conn, integer_keys)?;
+        let undescribed: Option<String> = layout::meta(&self.conn, UNDESCRIBED)?;
+        let numbers = undescribed.iter().flat_map(|list| list.split(' ')).filter_map(|no| no.parse().ok());
+        self.undescribed = numbers.filter(|no| self.containers.get(no).is_some()).collect();
         Ok(())
     }
 
@@ -181,26 +221,38 @@ impl Replica {
     /// Call it in a transaction.
     pub(super) fn refresh_schema(&mut self) -> Result<(), ReplicaError> {
         let version = schema::schema_version(&self.conn)?;
-        if version == self.schema_version || self.binding.is_none() {
+        if self.binding.is_none() {
+            return Ok(());
+        }
+        let is_new = version != self.schema_version;
+        let retried = self.take_retried();
+        if !is_new && retried.is_empty() {
             return Ok(());
         }
         let catalogue = Catalogue::read(&self.conn)?;
-        self.kinds.take();
+        self.forget_schema();
+        self.stumbles.schema_is_new();
         self.containers.forget_tables();
-        let changed: Vec<_> = self
-            .containers
-            .values()
-            .filter(|c| c.fingerprint != Some(catalogue.of(&c.table).fingerprint))
-            .map(|c| c.no)
-            .collect();
-        let mut without = BTreeSet::new();
+        let is_other = |c: &&ContainerState| c.fingerprint != Some(catalogue.of(&c.table).fingerprint);
+        let mut changed: Vec<_> = self.containers.values().filter(is_other).map(|c| c.no).collect();
+        if !is_new {
+            changed.retain(|no| retried.contains(no));
+        } else if changed.is_empty() && self.containers.len() <= ALIKE_LOOKED_AT {
+            // A column that went and came again leaves the text that was there before.
+            changed.extend(self.containers.numbers());
+        }
+        let (mut without, mut to_compare) = (BTreeSet::new(), BTreeSet::new());
         for no in changed {
-            if !self.look_again(no, &catalogue)? {
+            let look = self.look_again(no, &catalogue)?;
+            if !look.triggers_are_there {
                 without.insert(no);
+            }
+            if look.to_compare {
+                to_compare.insert(no);
             }
         }
         self.renew_triggers(&without)?;
-        for no in without {
+        for no in without.union(&to_compare).copied() {
             // A scan that had come some way has not seen what was written there meanwhile.
             match self.containers[&no].scan() {
                 Scan::Meet | Scan::Make => {}
@@ -210,35 +262,54 @@ impl Replica {
                 _ => self.set_scan(no, Scan::Compare)?,
             }
         }
+        self.schema_is_new()?;
         self.note_schema()
     }
 
-    /// Takes in how a table looks after its schema changed; whether the triggers are as they should be.
-    fn look_again(&mut self, no: i64, catalogue: &Catalogue) -> Result<bool, ReplicaError> {
-        let new = |state: &ContainerState| state.columns.iter().filter(|c| c.is_new).count();
-        let before = new(&self.containers[&no]);
+    /// Takes in how a table looks after its schema changed.
+    fn look_again(&mut self, no: i64, catalogue: &Catalogue) -> Result<Look, ReplicaError> {
+        let halts = Look { triggers_are_there: true, to_compare: false };
+        if !self.containers[&no].has_table() {
+            self.make_again(no)?;
+            self.set_fingerprint(no, None)?;
+            return Ok(halts);
+        }
+        let fault = match self.fault_of(no)? {
+            None => self.fault_of_key(no)?,
+            fault => fault,
+        };
+        if let Some((kind, why)) = fault {
+            self.stop(no, kind, &why)?;
+            return Ok(halts);
+        }
+        if self.containers[&no].is_halted() {
+            self.forget_stop(no)?;
+        }
+        let decided = self.decide_columns(no)?;
         self.read_user_table(no)?;
         let seen = catalogue.of(&self.containers[&no].table);
         self.set_app_triggers(no, seen.app_triggers)?;
-        let Some(user) = self.user_table(no)? else {
-            self.set_fingerprint(no, None)?;
-            return Ok(true);
-        };
+        let Some(user) = self.user_table(no)? else { return Ok(halts) };
         let state = &self.containers[&no];
-        let are = triggers::are(&seen.triggers, no, &user.table, mode(state));
+        let triggers_are_there = triggers::are(&seen.triggers, no, &user.table, mode(state));
+        let scan = state.scan();
+        let was_away = state.away.is_some();
+        let to_compare = decided == Decided::ByRows || was_away;
+        if to_compare {
+            // Where they have other columns, they may clash with other rows.
+            let held = holds::all(&self.conn, no, user.has_integer_key())?;
+            self.unsettled.extend(held.into_iter().map(|(key, _)| (no, key)));
+        }
         // A table that is being filled is filled from the start again, for the sake of one more column.
-        let to_fill = match state.scan() {
-            Scan::No => new(state) > 0,
-            Scan::Fill => new(state) > before,
-            _ => false,
-        };
-        if to_fill {
+        // What came for one that was not here is not in it yet.
+        if (decided == Decided::Added || was_away) && matches!(scan, Scan::No | Scan::Fill) {
             self.set_scan(no, Scan::Fill)?;
         }
-        if are {
+        if triggers_are_there {
             self.set_fingerprint(no, Some(seen.fingerprint))?;
         }
-        Ok(are)
+        self.set_undescribed(no, true)?;
+        Ok(Look { triggers_are_there, to_compare })
     }
 
     /// Drops the triggers of containers, if they have any, and makes them anew. Call it in a transaction.
@@ -280,7 +351,7 @@ impl Replica {
     pub(super) fn note_schema(&mut self) -> Result<(), ReplicaError> {
         let version = schema::schema_version(&self.conn)?;
         if version != self.schema_version {
-            self.kinds.take();
+            self.forget_schema();
             self.schema_version = version;
             layout::set_meta(&self.conn, "schema_version", version)?;
         }
@@ -288,12 +359,26 @@ impl Replica {
     }
 
     /// What kind of table each is.
-    pub(super) fn kinds(&self) -> Result<&Kinds, StoreError> {
+    pub(crate) fn kinds(&self) -> Result<&Kinds, StoreError> {
         if let Some(known) = self.kinds.get() {
             return Ok(known);
         }
         let kinds = Kinds::read(&self.conn)?;
         Ok(self.kinds.get_or_init(|| kinds))
+    }
+
+    /// What acts on rows as they are written.
+    pub(crate) fn clauses(&self) -> Result<&Clauses, StoreError> {
+        if let Some(known) = self.clauses.get() {
+            return Ok(known);
+        }
+        let clauses = Clauses::read(&self.conn)?;
+        Ok(self.clauses.get_or_init(|| clauses))
+    }
+
+    fn forget_schema(&mut self) {
+        self.kinds.take();
+        self.clauses.take();
     }
 
     /// The table of a container as it is now; None while there is none that fits.
@@ -302,14 +387,61 @@ impl Replica {
         if let Some(known) = state.user.get() {
             return Ok(known.clone());
         }
-        let user = state.look_at_table(&self.conn, self.kinds()?)?.map(|(user, _)| Arc::new(user));
+        if state.is_halted() {
+            return Ok(None);
+        }
+        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?;
+        let user = found.and_then(Result::ok).map(|(user, _)| Arc::new(user));
         Ok(state.user.get_or_init(|| user).clone())
+    }
+
+    /// What is wrong with a container's table itself: it is gone, does not fit, or cannot be written here.
+    pub(crate) fn fault_of(&self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
+        let Some(state) = self.containers.get(&no) else { return Ok(None) };
+        match state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))? {
+            None => Ok(None),
+            Some(Err(fault)) => Ok(Some(fault)),
+            Some(Ok((user, _))) => match tracking::check_writable(&self.conn, &user.table) {
+                Ok(()) => Ok(None),
+                Err(TrackRefusal::Store(error)) => Err(error.into()),
+                Err(refusal) => Ok(Some((StopKind::NotWritable, refusal.to_string()))),
+            },
+        }
+    }
+
+    /// Whether a table's key is not the one that its container is described with. Call it in a transaction.
+    pub(super) fn fault_of_key(&mut self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
+        let found = match self.containers.get(&no) {
+            Some(state) => {
+                state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?
+            }
+            None => None,
+        };
+        let Some(Ok((user, columns))) = found else { return Ok(None) };
+        let Some(description) = self.description(no)? else { return Ok(None) };
+        let described = description.key();
+        let key = user.table.key_columns();
+        let names: Vec<_> = key.iter().map(|n| user.table.columns[*n].name.clone()).collect();
+        // A column that documents do not know yet may be one that was renamed: only its place in the key is known.
+        let is_described = |name: &str, key: &str| {
+            let binding = columns.iter().find(|b| b.name == name);
+            binding.is_none_or(|b| b.is_new || b.key.eq_ignore_ascii_case(key))
+        };
+        let fits = described.len() == names.len()
+            && names.iter().zip(described).all(|(name, key)| is_described(name, key));
+        let (was, is) = (described.join(", "), names.join(", "));
+        Ok((!fits)
+            .then(|| (StopKind::Key, format!("the table's primary key has changed from ({was}) to ({is})"))))
     }
 
     /// Reads how the user's table looks now, and keeps what follows from it. Call it in a transaction.
     pub(crate) fn read_user_table(&mut self, no: i64) -> Result<(), ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(()) };
-        let (user, columns) = state.look_at_table(&self.conn, self.kinds()?)?.unzip();
+        if state.is_halted() {
+            return Ok(());
+        }
+        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?;
+        let (user, columns) = found.and_then(Result::ok).unzip();
         if let Some(columns) = &columns {
             store_columns(&self.conn, no, columns)?;
         }
@@ -354,13 +486,12 @@ impl Replica {
     }
 
     /// Notes the schema for which all is in place; None: it is looked at again once anybody changes the schema.
-    fn set_fingerprint(&mut self, no: i64, fingerprint: Option<i64>) -> Result<(), ReplicaError> {
+    pub(super) fn set_fingerprint(&mut self, no: i64, fingerprint: Option<i64>) -> Result<(), ReplicaError> {
+        self.log_from = 0;
         self.conn
             .prepare_cached("UPDATE piecewise_containers SET fingerprint = ?1 WHERE no = ?2")?
             .execute(params![fingerprint, no])?;
-        if let Some(state) = self.containers.get_mut(&no) {
-            state.fingerprint = fingerprint;
-        }
+        self.containers.change(no, |state| state.fingerprint = fingerprint);
         Ok(())
     }
 
@@ -371,6 +502,14 @@ impl Replica {
         // A description that cannot be read holds nothing up: the rows are stored and wait for a better one.
         let read = || Description::from_entries(entries.iter().map(|(k, v)| (k.as_str(), v))).ok();
         Ok(if entries.is_empty() { None } else { read() })
+    }
+
+    /// Why the container's description cannot be read; None if it can, or there is none.
+    pub(super) fn fault_of_description(&mut self, no: i64) -> Result<Option<String>, ReplicaError> {
+        let view = self.history.view(&self.conn, no, &RowKey::Description)?;
+        let entries = crate::row::description_entries(&view);
+        let read = Description::from_entries(entries.iter().map(|(k, v)| (k.as_str(), v)));
+        Ok(read.err().filter(|_| !entries.is_empty()).map(|error| error.to_string()))
     }
 
     /// Reads the state behind a root, before a segment is added.
@@ -407,6 +546,8 @@ impl Replica {
             feed: Feed::default(),
             scan_after: None,
             counted: (0, 0),
+            away: None,
+            stopped: None,
             fingerprint: None,
             user: OnceCell::new(),
             read_only: false,
@@ -454,6 +595,9 @@ impl Replica {
     pub(crate) fn forget_containers(&mut self, numbers: &BTreeSet<i64>) -> Result<(), ReplicaError> {
         triggers::remove(&self.conn, numbers)?;
         for no in numbers {
+            self.set_undescribed(*no, false)?;
+            self.set_away(*no, None)?;
+            self.forget_stop(*no)?;
             self.containers.remove(*no);
             self.touched.remove(no);
             self.scrubbing.forget(*no);
@@ -465,6 +609,9 @@ impl Replica {
                 "acknowledged",
                 "held",
                 "claims",
+                "unkept",
+                "exempt",
+                "accepted",
                 "refused",
                 "unsettled",
                 "checks",
@@ -475,13 +622,42 @@ impl Replica {
             }
             self.conn.prepare_cached("DELETE FROM piecewise_containers WHERE no = ?")?.execute([no])?;
         }
+        self.log_from = 0;
         // Their segments' numbers are given out again.
         self.history.clear();
         Ok(())
     }
 
+    /// Notes up to which segment the table may show what documents do, while it is not here and until it is compared.
+    /// Call it in a transaction.
+    pub(super) fn set_away(&mut self, no: i64, away: Option<i64>) -> Result<(), ReplicaError> {
+        let name = format!("away {no}");
+        match away {
+            Some(last) => layout::set_meta(&self.conn, &name, last)?,
+            None => layout::forget_meta(&self.conn, &name)?,
+        }
+        if let Some(state) = self.containers.get_mut(&no) {
+            state.away = away;
+        }
+        Ok(())
+    }
+
+    /// Notes whether the container's description may lack something of the table. Call it in a transaction.
+    pub(crate) fn set_undescribed(&mut self, no: i64, undescribed: bool) -> Result<(), ReplicaError> {
+        let changed = match undescribed {
+            true => self.undescribed.insert(no),
+            false => self.undescribed.remove(&no),
+        };
+        if changed {
+            let numbers: Vec<_> = self.undescribed.iter().map(i64::to_string).collect();
+            layout::set_meta(&self.conn, UNDESCRIBED, numbers.join(" "))?;
+        }
+        Ok(())
+    }
+
     /// Notes a scan to do, or that it is done.
     pub(crate) fn set_scan(&mut self, no: i64, scan: Scan) -> Result<(), ReplicaError> {
+        self.log_from = 0;
         self.conn
             .prepare_cached("UPDATE piecewise_containers SET scan = ?, scan_after = NULL WHERE no = ?")?
             .execute(params![scan as i64, no])?;
@@ -513,6 +689,9 @@ impl Replica {
         }
         state.columns.iter_mut().for_each(|c| c.is_new = false);
         store_columns(&self.conn, no, &state.columns)?;
+        if state.away.is_some() && state.fingerprint.is_some() {
+            self.set_away(no, None)?;
+        }
         self.set_scan(no, Scan::No)
     }
 
@@ -534,21 +713,6 @@ impl Replica {
         self.renew_triggers(&changed)
     }
 
-    /// How many tables stand above this one: 0 refers to none. Tables that refer to each other in a
-    /// circle have some order too.
-    pub(crate) fn depth(&self, no: i64) -> u32 {
-        fn of(replica: &Replica, no: i64, path: &mut Vec<i64>) -> u32 {
-            if path.contains(&no) || path.len() > DEPTH_MAX {
-                return 0;
-            }
-            path.push(no);
-            let above = replica.containers.parents_of(no).map(|parent| 1 + of(replica, parent, path)).max();
-            path.pop();
-            above.unwrap_or(0)
-        }
-        of(self, no, &mut vec![])
-    }
-
     /// The number of the container of a table.
     pub(crate) fn number(&self, table: &str) -> Result<i64, ReplicaError> {
         self.containers
@@ -558,54 +722,22 @@ impl Replica {
     }
 }
 
+/// How a table stands after its schema changed.
+struct Look {
+    triggers_are_there: bool,
+    /// Whether its rows are to be compared with documents.
+    to_compare: bool,
+}
+
 pub(crate) fn mode(state: &ContainerState) -> Mode {
     if state.read_only { Mode::ReadOnly } else { Mode::Capture }
 }
 
-/// A column that went and one that came at the same place, with all others as before, is a column renamed.
-fn follow_renames(bindings: &mut Vec<ColumnBinding>, now: &[String]) {
-    let came: Vec<_> =
-        now.iter().filter(|name| !bindings.iter().any(|b| b.name == **name)).cloned().collect();
-    if bindings.len() == now.len() {
-        for (binding, name) in bindings.iter_mut().zip(now) {
-            if !now.contains(&binding.name) && came.contains(name) {
-                binding.name.clone_from(name);
-            }
-        }
-    }
-    for name in now {
-        if !bindings.iter().any(|b| b.name == *name) {
-            let key = name.clone();
-            bindings.push(ColumnBinding { name: name.clone(), key, merge: Merge::Register, is_new: true });
-        }
-    }
-    let place = |b: &ColumnBinding| now.iter().position(|n| *n == b.name).unwrap_or(usize::MAX);
-    bindings.retain(|b| now.contains(&b.name));
-    bindings.sort_by_key(place);
-}
-
-fn columns_text(columns: &[ColumnBinding]) -> String {
-    let line = |c: &ColumnBinding| {
-        format!("{}\u{1f}{}\u{1f}{}\u{1f}{}", c.name, c.key, c.merge.code(), u8::from(c.is_new))
-    };
-    columns.iter().map(line).collect::<Vec<_>>().join("\u{1e}")
-}
-
-fn columns_from_text(text: &str) -> Vec<ColumnBinding> {
-    let column = |line: &str| {
-        let mut parts = line.split('\u{1f}');
-        let (name, key) = (parts.next()?.to_owned(), parts.next()?.to_owned());
-        let merge = Merge::from_code(parts.next()?.parse().ok()?)?;
-        let is_new = parts.next()? == "1";
-        Some(ColumnBinding { name, key, merge, is_new })
-    };
-    text.split('\u{1e}').filter_map(column).collect()
-}
-
-pub(crate) fn store_columns(conn: &Connection, no: i64, columns: &[ColumnBinding]) -> Result<(), StoreError> {
-    conn.prepare_cached("UPDATE piecewise_containers SET columns = ?1 WHERE no = ?2 AND columns <> ?1")?
-        .execute(params![columns_text(columns), no])?;
-    Ok(())
+fn read_away(conn: &Connection) -> Result<HashMap<i64, i64>, StoreError> {
+    let sql = "SELECT CAST(substr(name, 6) AS INTEGER), value FROM piecewise_meta WHERE name GLOB 'away *'";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let rows = stmt.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn read_containers(conn: &Connection) -> Result<Vec<ContainerState>, StoreError> {
@@ -633,6 +765,8 @@ fn read_containers(conn: &Connection) -> Result<Vec<ContainerState>, StoreError>
             // What cannot be read is gone through anew.
             scan_after: after.and_then(|after| documents::key_from_bytes(&after, integer_keys).ok()),
             counted: (0, 0),
+            away: None,
+            stopped: None,
             fingerprint: row.get(11)?,
             user: OnceCell::new(),
             surroundings: Surroundings {

@@ -81,6 +81,8 @@ impl Standing {
 /// What stands for what a container holds, such as its root's digest. None: there is nothing in it, and one side may know of such a container while another does not.
 pub(crate) fn holding(container: &ContainerState) -> Option<[u8; 32]> {
     match container.scan() {
+        // What is not gone through now stands in nobody's way.
+        _ if container.is_halted() && container.feed.count() > 0 => Some(container.feed.digest().0),
         Scan::No if container.feed.count() == 0 => None,
         Scan::No => Some(container.feed.digest().0),
         _ => Some(LOOKING),

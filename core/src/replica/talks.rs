@@ -1,10 +1,10 @@
 //! Talks: what a file notes of its talks with the server, and what a server's copy tells of itself at a glance.
 
 use super::reading::HistorySize;
-use super::{Replica, ReplicaError};
+use super::{Replica, ReplicaError, Stopped};
 use crate::id::Timestamp;
 use crate::link::Stop;
-use crate::store::{holds, layout, log, outbox, segments};
+use crate::store::{holds, layout, log, outbox, schema, segments};
 
 /// Segments whose sizes are read to tell what all of them take.
 const SEGMENTS_LOOKED_AT: u64 = 20_000;
@@ -31,12 +31,23 @@ pub struct Waiting {
     pub segments: u64,
     /// The last talk with the server.
     pub talk: Option<Talk>,
+    /// Tables that cannot take part now.
+    pub stopped: u64,
+    /// Tables that have not met their counterparts at the server.
+    pub unmet: u64,
+    /// Whether the schema changed since it was looked at.
+    pub schema_changed: bool,
 }
 
 impl Waiting {
     /// Whether nothing is: both hold the same, as far as the last talk and what was written since tell.
     pub fn is_over(&self) -> bool {
         self.rows == 0 && self.segments == 0 && self.talk.is_some_and(|talk| talk.level)
+    }
+
+    /// Whether every tracked table is in sync with the server, as far as is known here.
+    pub fn is_caught_up(&self) -> bool {
+        self.is_over() && self.stopped == 0 && self.unmet == 0 && !self.schema_changed
     }
 }
 
@@ -58,6 +69,8 @@ pub struct OverviewOf {
     pub segments: u64,
     /// Rows held.
     pub held: u64,
+    /// Why its table cannot take part now, if it cannot.
+    pub stopped: Option<Stopped>,
     /// When its table was last checked against its documents.
     pub checked: Option<Timestamp>,
     /// Rows that this check found.
@@ -69,6 +82,7 @@ pub struct OverviewOf {
 impl Replica {
     /// Notes how a talk with the server stands; writes only what differs.
     pub fn note_talk(&mut self, talk: &Talk) -> Result<(), ReplicaError> {
+        self.clock = talk.time;
         let same = |old: Talk| Talk { time: talk.time, ..old } == *talk && !talk.level;
         if self.binding.is_none() || self.last_talk()?.is_some_and(same) {
             return Ok(());
@@ -88,11 +102,16 @@ impl Replica {
 
     /// What is still to be done until this file and its server hold the same.
     pub fn waiting(&self) -> Result<Waiting, ReplicaError> {
-        let mut waiting = Waiting { rows: 0, segments: 0, talk: self.last_talk()? };
+        let talk = self.last_talk()?;
+        let mut waiting = Waiting { rows: 0, segments: 0, talk, stopped: 0, unmet: 0, schema_changed: false };
         if self.binding.is_none() {
             return Ok(waiting);
         }
         waiting.rows = log::count(&self.conn)?;
+        waiting.stopped = self.containers.stopped().len() as u64;
+        waiting.unmet = self.containers.count_unmet();
+        let version = schema::schema_version(&self.conn)?;
+        waiting.schema_changed = version != self.schema_version && !self.containers.is_empty();
         for no in segments::unacknowledged(&self.conn)? {
             waiting.segments += segments::count_unsent(&self.conn, no)?.0;
         }
@@ -143,6 +162,7 @@ impl Replica {
                 name: state.name.clone(),
                 segments: state.feed.count(),
                 held: held.get(&state.no).copied().unwrap_or(0),
+                stopped: state.stopped.clone(),
                 checked: checks.get(&state.no).and_then(|check| check.checked),
                 found: checks.get(&state.no).map_or(0, |check| check.last.found),
                 unhealed: checks.get(&state.no).map_or(0, |check| check.last.unhealed),

@@ -1,12 +1,15 @@
 //! Tracking: a table begins or ends to take part in sync.
 
-use super::registry::ColumnBinding;
-use super::{Replica, ReplicaError, Scan};
+use super::columns::ColumnBinding;
+use super::{HeldRow, Replica, ReplicaError, Scan};
+use crate::capture::decode_values;
 use crate::change::Merge;
 use crate::container_name::ContainerName;
-use crate::store::schema::TrackRefusal;
-use crate::store::user_table::quote;
-use crate::store::{layout, schema};
+use crate::key::RowKey;
+use crate::row;
+use crate::store::schema::{TrackNote, TrackRefusal};
+use crate::store::user_table::{RowValues, UserTable, quote};
+use crate::store::{holds, layout, schema};
 use crate::table::{Affinity, Table, TableKey};
 use rusqlite::{Connection, ErrorCode};
 use std::collections::BTreeSet;
@@ -25,41 +28,41 @@ pub struct TrackOptions {
 impl Replica {
     /// Begins to track a table: adds triggers to it and a few tables of ours beside it.
     ///
-    /// Gives warnings about what may surprise. Its rows go out once the server has been met.
-    pub fn track(&mut self, table: &str, options: &TrackOptions) -> Result<Vec<String>, ReplicaError> {
-        let mut warnings = vec![];
-        self.track_all(&[(table.to_owned(), options.clone())], |_, done| done.map(|w| warnings = w))?;
-        Ok(warnings)
+    /// Returns what may surprise. Its rows go out once the server has been met.
+    pub fn track(&mut self, table: &str, options: &TrackOptions) -> Result<Vec<TrackNote>, ReplicaError> {
+        let mut notes = vec![];
+        self.track_all(&[(table.to_owned(), options.clone())], |_, done| done.map(|n| notes = n))?;
+        Ok(notes)
     }
 
     /// Begins to track tables: all of them or, after an error, none.
     ///
-    /// `tell` hears of each what to be warned of, or why it cannot be tracked; what it returns as an error ends it all.
+    /// `tell` hears of each what may surprise, or why it cannot be tracked; what it returns as an error ends it all.
     pub fn track_all(
         &mut self,
         tables: &[(String, TrackOptions)],
-        mut tell: impl FnMut(&str, Result<Vec<String>, ReplicaError>) -> Result<(), ReplicaError>,
+        mut tell: impl FnMut(&str, Result<Vec<TrackNote>, ReplicaError>) -> Result<(), ReplicaError>,
     ) -> Result<(), ReplicaError> {
         let database = self.binding.as_ref().ok_or(ReplicaError::NotBound)?.database.clone();
         self.transaction(|r| {
             let mut begun = BTreeSet::new();
             for (table, options) in tables {
-                let warnings = match Plan::new(r, &database, table, options) {
+                let notes = match Plan::new(r, &database, table, options) {
                     Ok(plan) => {
-                        let (no, warnings) = r.begin_to_track(plan)?;
+                        let (no, notes) = r.begin_to_track(plan)?;
                         begun.insert(no);
-                        Ok(warnings)
+                        Ok(notes)
                     }
                     Err(refusal) => Err(refusal),
                 };
-                tell(table, warnings)?;
+                tell(table, notes)?;
             }
             r.install_triggers(&begun)
         })
     }
 
     /// Its triggers are still to be made.
-    fn begin_to_track(&mut self, plan: Plan) -> Result<(i64, Vec<String>), ReplicaError> {
+    fn begin_to_track(&mut self, plan: Plan) -> Result<(i64, Vec<TrackNote>), ReplicaError> {
         let Plan { table, name, columns, prefer_local } = plan;
         // What came for it before it had a table comes again, and meets the rows that are here.
         if let Some(no) = self.containers.of_table(&table.name).map(|c| c.no) {
@@ -69,19 +72,129 @@ impl Replica {
         let no = self.add_container(&name, integer_keys, columns, Scan::Meet)?;
         self.set_prefer_local(no, prefer_local)?;
         self.read_user_table(no)?;
-        Ok((no, schema::warnings(&self.conn, &table)?))
+        let mut notes = schema::notes(&self.conn, &table)?;
+        notes.extend(self.find_unkept(no)?);
+        self.exempt_children(no)?;
+        Ok((no, notes))
     }
 
-    /// Ends tracking tables: their rows stay, all that was added for them goes.
-    pub fn untrack(&mut self, tables: &[String]) -> Result<(), ReplicaError> {
-        let numbers = tables.iter().map(|table| self.number(table)).collect::<Result<_, _>>()?;
-        self.transaction(|r| r.remove_containers(&numbers))
+    /// Ends tracking tables: their rows stay, all that was added for them goes. Held rows, and refused ones that the table
+    /// could not show, are put back where its constraints let them; returns how many were.
+    ///
+    /// Rows that cannot be put back would be in no table: then nothing is done, and the error lists them.
+    pub fn untrack(&mut self, tables: &[String]) -> Result<u64, ReplicaError> {
+        self.untrack_leaving(tables, |rows| Err(ReplicaError::Held { rows: rows.to_vec() }))
+    }
+
+    /// As [`untrack`](Self::untrack), where `leave` gets the rows that cannot be put back, once and if there are any, before
+    /// anything is final. If it fails, nothing is done.
+    pub fn untrack_leaving(
+        &mut self,
+        tables: &[String],
+        leave: impl FnOnce(&[HeldRow]) -> Result<(), ReplicaError>,
+    ) -> Result<u64, ReplicaError> {
+        let numbers: BTreeSet<i64> =
+            tables.iter().map(|table| self.number(table)).collect::<Result<_, _>>()?;
+        self.transaction(|r| {
+            let waiting = r.rows_in_no_table(&numbers)?;
+            // Nobody is to note what is put back, nor to guard against it.
+            crate::store::triggers::remove(&r.conn, &numbers)?;
+            r.set_triggers(true)?;
+            let (back, left) = r.put_into_tables(waiting)?;
+            if !left.is_empty() {
+                leave(&left)?;
+            }
+            r.remove_containers(&numbers)?;
+            Ok(back)
+        })
+    }
+
+    /// Held rows of containers, and refused ones that their tables could not show.
+    fn rows_in_no_table(&mut self, numbers: &BTreeSet<i64>) -> Result<Vec<Waiting>, ReplicaError> {
+        let mut found = vec![];
+        for no in numbers {
+            let integer_keys = self.containers[no].integer_keys;
+            let user = self.user_table(*no)?;
+            for (key, cause) in holds::all(&self.conn, *no, integer_keys)? {
+                let values = self.held_values(*no, &key, user.as_deref())?;
+                found.push(Waiting { no: *no, key, cause, values });
+            }
+            for row in holds::refused(&self.conn, *no, integer_keys)? {
+                let (Some(kept), Some(user)) = (&row.kept, &user) else { continue };
+                let values = decode_values(kept, user)?;
+                let cause = "not taken by the server, and held before".to_owned();
+                found.push(Waiting { no: *no, key: row.key, cause, values: Some(values) });
+            }
+        }
+        Ok(found)
+    }
+
+    fn held_values(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        user: Option<&UserTable>,
+    ) -> Result<Option<RowValues>, ReplicaError> {
+        let Some(user) = user else { return Ok(None) };
+        let view = self.history.view(&self.conn, no, key)?;
+        Ok(row::shown(&view, user))
+    }
+
+    /// Inserts rows into their tables as far as constraints and triggers let them: how many, and the others.
+    fn put_into_tables(&mut self, rows: Vec<Waiting>) -> Result<(u64, Vec<HeldRow>), ReplicaError> {
+        let (mut back, mut left) = (0, vec![]);
+        for row in rows {
+            let user = self.user_table(row.no)?;
+            let table = self.containers[&row.no].table.clone();
+            if let (Some(user), Some(values)) = (&user, &row.values) {
+                self.conn.execute_batch("SAVEPOINT piecewise_back")?;
+                let inserted = user.insert_row(&self.conn, &row.key, values).is_ok()
+                    && user.read(&self.conn, &row.key).is_ok_and(|now| now.as_ref() == Some(values));
+                if self.conn.is_autocommit() {
+                    // A trigger of the application has ended the transaction: nothing of this is done.
+                    return Err(ReplicaError::Invalid {
+                        what: format!(
+                            "a trigger on table {table} takes back all that is done when a held row comes back"
+                        ),
+                    });
+                }
+                let end = if inserted {
+                    "RELEASE piecewise_back"
+                } else {
+                    "ROLLBACK TO piecewise_back; RELEASE piecewise_back"
+                };
+                self.conn.execute_batch(end)?;
+                if inserted {
+                    back += 1;
+                    continue;
+                }
+            }
+            let key = user.as_ref().map_or_else(|| format!("{:?}", row.key), |user| user.key_text(&row.key));
+            let named = |values: RowValues| match &user {
+                Some(user) => {
+                    let name = |n: usize| user.table.columns[user.columns[n].index].name.clone();
+                    values.into_iter().enumerate().map(|(n, value)| (name(n), value)).collect()
+                }
+                None => vec![],
+            };
+            let values = row.values.map(named).unwrap_or_default();
+            left.push(HeldRow { table, key, cause: row.cause, values });
+        }
+        Ok((back, left))
     }
 
     /// Whether the file has our tables.
     pub fn is_prepared(&self) -> Result<bool, ReplicaError> {
         Ok(layout::exists(&self.conn)?)
     }
+}
+
+/// A row that is in no table.
+struct Waiting {
+    no: i64,
+    key: RowKey,
+    cause: String,
+    values: Option<RowValues>,
 }
 
 /// A table that can be tracked, and how.
@@ -112,7 +225,7 @@ impl Plan {
 }
 
 /// Refuses a table that this program cannot write, such as one with a function in a CHECK that its application made.
-fn check_writable(conn: &Connection, table: &Table) -> Result<(), TrackRefusal> {
+pub(super) fn check_writable(conn: &Connection, table: &Table) -> Result<(), TrackRefusal> {
     let name = quote(&table.name);
     let column = quote(&table.columns[table.key_columns()[0]].name);
     for sql in [
@@ -145,16 +258,7 @@ fn bindings(table: &Table, options: &TrackOptions) -> Result<Vec<ColumnBinding>,
         kind,
         why,
     };
-    let mut bindings: Vec<_> = table
-        .columns
-        .iter()
-        .map(|c| ColumnBinding {
-            name: c.name.clone(),
-            key: c.name.clone(),
-            merge: Merge::Register,
-            is_new: false,
-        })
-        .collect();
+    let mut bindings: Vec<_> = table.columns.iter().map(|c| ColumnBinding::new(&c.name)).collect();
     let wanted = options.text.iter().map(|c| (c, Merge::Text, "text"));
     let wanted = wanted.chain(options.counter.iter().map(|c| (c, Merge::Counter, "counter")));
     for (name, merge, kind) in wanted {

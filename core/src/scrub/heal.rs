@@ -30,13 +30,13 @@ impl Replica {
     ) -> Result<Vec<Finding>, ReplicaError> {
         let mut healed = vec![];
         for keys in suspects.chunks(ROWS_AT_ONCE) {
-            match self.transaction(|r| r.heal_rows(no, keys, now)) {
+            match self.transaction_again(|r| r.heal_rows(no, keys, now)) {
                 Ok(found) => healed.extend(found),
                 Err(error) if may_pass(&error) => return Err(error),
                 // One row that cannot be healed does not keep the others from it.
                 Err(_) => {
                     for key in keys {
-                        match self.transaction(|r| r.heal_rows(no, std::slice::from_ref(key), now)) {
+                        match self.transaction_again(|r| r.heal_rows(no, std::slice::from_ref(key), now)) {
                             Ok(found) => healed.extend(found),
                             Err(error) if may_pass(&error) => return Err(error),
                             Err(error) => healed.push(self.failed(no, key, &error)?),
@@ -202,7 +202,7 @@ impl Replica {
             return Ok((looked, vec![]));
         }
         let keys: Vec<_> = held.into_iter().map(|(key, _)| key).collect();
-        let findings = match self.transaction(|r| r.release_standing(no, &keys, &user, now)) {
+        let findings = match self.transaction_again(|r| r.release_standing(no, &keys, &user, now)) {
             Err(error) if may_pass(&error) => return Err(error),
             Err(error) => vec![self.failed(no, &keys[0], &error)?],
             Ok(findings) => findings,

@@ -17,8 +17,10 @@ pub(crate) enum HoldKind {
     Unique = 1,
     /// A parent is missing.
     Foreign = 2,
-    /// A constraint or trigger of this replica's table alone.
+    /// The schema of this replica's table, whatever is in other rows: a CHECK, a type, an expression.
     Local = 3,
+    /// Something of this replica that depends on what is in tables: a trigger, or a UNIQUE index over expressions.
+    Tables = 4,
 }
 
 impl HoldKind {
@@ -26,6 +28,7 @@ impl HoldKind {
         match code {
             1 => Self::Unique,
             2 => Self::Foreign,
+            4 => Self::Tables,
             _ => Self::Local,
         }
     }
@@ -45,12 +48,8 @@ pub(crate) fn hold(
 ) -> Result<(), StoreError> {
     release(conn, container, key)?;
     let key = key_bytes(key);
-    conn.prepare_cached("INSERT INTO piecewise_held VALUES (?, ?, ?, ?)")?.execute(params![
-        container,
-        key,
-        kind as i64,
-        cause
-    ])?;
+    conn.prepare_cached("INSERT INTO piecewise_held(container, key, kind, cause) VALUES (?, ?, ?, ?)")?
+        .execute(params![container, key, kind as i64, cause])?;
     let mut stmt = conn.prepare_cached("INSERT OR IGNORE INTO piecewise_claims VALUES (?, ?, ?)")?;
     for claim in claims {
         stmt.execute(params![container, claim, key])?;
@@ -76,6 +75,66 @@ pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Op
     let mut stmt = conn.prepare_cached("SELECT kind FROM piecewise_held WHERE container = ? AND key = ?")?;
     let kind = stmt.query_row(params![container, key_bytes(key)], |row| row.get(0)).optional()?;
     Ok(kind.map(HoldKind::from_code))
+}
+
+/// Notes the rank of a row that is held for a UNIQUE value.
+pub(crate) fn set_rank(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    rank: &[u8],
+) -> Result<(), StoreError> {
+    let mut stmt =
+        conn.prepare_cached("UPDATE piecewise_held SET rank = ? WHERE container = ? AND key = ?")?;
+    stmt.execute(params![rank, container, key_bytes(key)])?;
+    Ok(())
+}
+
+/// Whether any held row has this claim.
+pub(crate) fn any_claimant(conn: &Connection, container: i64, claim: &Claim) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_claims WHERE container = ? AND claim = ? LIMIT 1";
+    Ok(conn.prepare_cached(sql)?.exists(params![container, claim])?)
+}
+
+/// Rows with this claim that are held for a UNIQUE value although they rank before another, or whose rank is not known.
+pub(crate) fn earlier_claimants(
+    conn: &Connection,
+    container: i64,
+    claim: &Claim,
+    rank: &[u8],
+    integer_keys: bool,
+) -> Result<Vec<RowKey>, StoreError> {
+    let mut stmt = conn.prepare_cached(
+        "SELECT key FROM piecewise_claims c WHERE container = ?1 AND claim = ?2 AND EXISTS
+           (SELECT 1 FROM piecewise_held h WHERE h.container = ?1 AND h.key = c.key AND h.kind = 1
+             AND (h.rank IS NULL OR h.rank <= ?3))",
+    )?;
+    let keys = stmt.query_map(params![container, claim, rank], |row| row.get::<_, Vec<u8>>(0))?;
+    keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
+}
+
+/// The claims of a held row.
+pub(crate) fn claims_of(conn: &Connection, container: i64, key: &RowKey) -> Result<Vec<Claim>, StoreError> {
+    let mut stmt =
+        conn.prepare_cached("SELECT claim FROM piecewise_claims WHERE container = ? AND key = ?")?;
+    let claims = stmt.query_map(params![container, key_bytes(key)], |row| row.get(0))?;
+    Ok(claims.collect::<Result<_, _>>()?)
+}
+
+/// Whether any row of a container is held.
+pub(crate) fn any(conn: &Connection, container: i64) -> Result<bool, StoreError> {
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM piecewise_held WHERE container = ? LIMIT 1")?
+        .exists([container])?)
+}
+
+/// The containers that have rows held for causes of these kinds.
+pub(crate) fn with_kind(conn: &Connection, kind: HoldKind) -> Result<Vec<i64>, StoreError> {
+    let sql = "SELECT no FROM piecewise_containers WHERE EXISTS
+               (SELECT 1 FROM piecewise_held h WHERE h.container = no AND h.kind = ?)";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let numbers = stmt.query_map([kind as i64], |row| row.get(0))?;
+    Ok(numbers.collect::<Result<_, _>>()?)
 }
 
 /// How many rows of a container are held.
@@ -111,15 +170,21 @@ pub(crate) fn claimants(
     keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
 }
 
-/// Rows held for a cause of this kind.
+/// Rows held for a cause of this kind, in the order of their keys after one, at most `limit`.
 pub(crate) fn of_kind(
     conn: &Connection,
     container: i64,
     kind: HoldKind,
     integer_keys: bool,
+    after: Option<&RowKey>,
+    limit: usize,
 ) -> Result<Vec<RowKey>, StoreError> {
-    let mut stmt = conn.prepare_cached("SELECT key FROM piecewise_held WHERE container = ? AND kind = ?")?;
-    let keys = stmt.query_map(params![container, kind as i64], |row| row.get::<_, Vec<u8>>(0))?;
+    let sql = "SELECT key FROM piecewise_held WHERE container = ?1 AND kind = ?2 AND (?3 IS NULL OR key > ?3)
+               ORDER BY key LIMIT ?4";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let after = after.map(key_bytes);
+    let params = params![container, kind as i64, after, limit as i64];
+    let keys = stmt.query_map(params, |row| row.get::<_, Vec<u8>>(0))?;
     keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
 }
 
@@ -137,6 +202,42 @@ pub(crate) fn all(
         Ok((key_from_bytes(&key, integer_keys)?, cause))
     })
     .collect()
+}
+
+/// Notes that a row stays in its table although the parent with this claim is missing.
+pub(crate) fn exempt(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    claim: &Claim,
+) -> Result<(), StoreError> {
+    let mut stmt = conn.prepare_cached("INSERT OR IGNORE INTO piecewise_exempt VALUES (?, ?, ?)")?;
+    stmt.execute(params![container, claim, key_bytes(key)])?;
+    Ok(())
+}
+
+/// Whether a row stays in its table although the parent with this claim is missing.
+pub(crate) fn is_exempt(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    claim: &Claim,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_exempt WHERE container = ? AND claim = ? AND key = ?";
+    Ok(conn.prepare_cached(sql)?.exists(params![container, claim, key_bytes(key)])?)
+}
+
+/// Whether any row of a container stays in its table although a parent is missing.
+pub(crate) fn any_exempt(conn: &Connection, container: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_exempt WHERE container = ? LIMIT 1";
+    Ok(conn.prepare_cached(sql)?.exists([container])?)
+}
+
+/// A parent with this claim has come: should it go again, its children are as any others.
+pub(crate) fn end_exemptions(conn: &Connection, container: i64, claim: &Claim) -> Result<(), StoreError> {
+    let mut stmt = conn.prepare_cached("DELETE FROM piecewise_exempt WHERE container = ? AND claim = ?")?;
+    stmt.execute(params![container, claim])?;
+    Ok(())
 }
 
 /// The next held rows of a container after a key, in the order of their bytes, with their causes.

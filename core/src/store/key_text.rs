@@ -7,6 +7,11 @@ use crate::table::{Affinity, Column};
 use crate::value::{Value, ValueRef};
 
 impl UserTable {
+    /// A value of a column (by its index in the table) as people write it.
+    pub(crate) fn parse_value(&self, index: usize, text: &str) -> Value {
+        parse_value(&self.table.columns[index], text)
+    }
+
     /// A key as `parse_key` reads it.
     pub(crate) fn key_text(&self, key: &RowKey) -> String {
         let values = self.table.key_values(key).unwrap_or_default();

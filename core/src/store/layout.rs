@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::{Connection, OptionalExtension, types::FromSql};
 
 /// The layout this version reads and writes.
-pub(crate) const FORMAT: i64 = 4;
+pub(crate) const FORMAT: i64 = 5;
 
 const TABLES: &str = "
 CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -57,6 +57,31 @@ CREATE TABLE IF NOT EXISTS piecewise_checks(
   checked_unhealed INTEGER NOT NULL, found_ever INTEGER NOT NULL, found_last INTEGER);
 ";
 
+/// What format 4 did not have: foreign keys that the application does not keep, by their columns; rows that stay in their
+/// table although a parent is missing, with the claims of those parents; when own segments were accepted;
+/// the ranks of rows that are held for UNIQUE values.
+const SINCE_5: &str = "
+CREATE TABLE IF NOT EXISTS piecewise_unkept(
+  container INTEGER NOT NULL, columns TEXT NOT NULL, PRIMARY KEY (container, columns)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS piecewise_exempt(
+  container INTEGER NOT NULL, claim BLOB NOT NULL, key BLOB NOT NULL,
+  PRIMARY KEY (container, claim, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS piecewise_accepted(
+  container INTEGER NOT NULL, segment INTEGER NOT NULL, time INTEGER NOT NULL, server BLOB NOT NULL, signature BLOB NOT NULL,
+  PRIMARY KEY (container, segment)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS piecewise_held_kind ON piecewise_held(container, kind, key);
+";
+
+/// Adds what earlier formats did not have, if it is missing.
+pub(super) fn complete(conn: &Connection) -> Result<(), StoreError> {
+    conn.execute_batch(SINCE_5)?;
+    let has = "SELECT 1 FROM pragma_table_info('piecewise_held') WHERE name = 'rank'";
+    if !conn.prepare(has)?.exists([])? {
+        conn.execute_batch("ALTER TABLE piecewise_held ADD COLUMN rank BLOB")?;
+    }
+    Ok(())
+}
+
 /// What format 1 had otherwise: the log that triggers write, and where the first change of each row is.
 pub(crate) const LOG_AND_ROWS: &str = "
 CREATE TABLE piecewise_log(
@@ -74,7 +99,8 @@ DROP TABLE piecewise_meta; DROP TABLE piecewise_containers; DROP TABLE piecewise
 DROP TABLE piecewise_cursors; DROP TABLE piecewise_acknowledged; DROP TABLE piecewise_segments; DROP TABLE piecewise_changes;
 DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_refused;
 DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox; DROP TABLE piecewise_hashes;
-DROP TABLE IF EXISTS piecewise_pieces; DROP TABLE piecewise_checks; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
+DROP TABLE IF EXISTS piecewise_pieces; DROP TABLE piecewise_unkept; DROP TABLE piecewise_exempt; DROP TABLE piecewise_accepted;
+DROP TABLE piecewise_checks; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
 ";
 
 /// Whether the file has our tables; an error if a later version wrote them.
@@ -93,6 +119,7 @@ pub(crate) fn create(conn: &Connection) -> Result<(), StoreError> {
     conn.execute_batch(TABLES)?;
     conn.execute_batch(LOG_AND_ROWS)?;
     conn.execute_batch(CHECKS)?;
+    complete(conn)?;
     set_meta(conn, "format", FORMAT)
 }
 

@@ -6,6 +6,7 @@ use crate::key::RowKey;
 use crate::table::Table;
 use crate::value::Value;
 use rusqlite::{Connection, Statement};
+use std::collections::HashSet;
 
 /// A row that was written.
 #[derive(Debug)]
@@ -46,25 +47,35 @@ pub(crate) fn widen(conn: &Connection, width: usize) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What leaves out entries of containers that have not met their counterpart, or are not joined with it.
-const OF_MET: &str =
-    "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container AND c.scan IN (1, 6))";
+/// What leaves out entries of containers that have not met their counterpart or are not joined with it, and of those
+/// whose table is not here or does not fit.
+const OF_READY: &str = "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container
+  AND (c.scan IN (1, 6) OR c.fingerprint IS NULL))";
 
-fn filter(skip_unmet: bool) -> String {
-    if skip_unmet { format!(" AND {OF_MET}") } else { String::new() }
+fn filter(skip_waiting: bool) -> String {
+    if skip_waiting { format!(" AND {OF_READY}") } else { String::new() }
 }
 
-/// Whether there is an entry; `skip_unmet`: of a container that has met its counterpart.
-pub(crate) fn any(conn: &Connection, skip_unmet: bool) -> Result<bool, StoreError> {
-    let sql = format!("SELECT 1 FROM piecewise_log WHERE seq > 0{} LIMIT 1", filter(skip_unmet));
-    Ok(conn.prepare_cached(&sql)?.exists([])?)
+/// Whether there is an entry after `from`; `skip_waiting`: of a container whose rows can be captured.
+pub(crate) fn any(conn: &Connection, from: i64, skip_waiting: bool) -> Result<bool, StoreError> {
+    let sql = format!("SELECT 1 FROM piecewise_log WHERE seq > ?{} LIMIT 1", filter(skip_waiting));
+    Ok(conn.prepare_cached(&sql)?.exists([from])?)
 }
 
-/// The first entries, at most `limit`; `skip_unmet`: of containers that have met their counterpart.
-pub(crate) fn read(conn: &Connection, skip_unmet: bool, limit: usize) -> Result<Vec<Entry>, StoreError> {
-    let sql =
-        format!("SELECT * FROM piecewise_log WHERE seq > 0{} ORDER BY seq LIMIT {limit}", filter(skip_unmet));
-    entries(&mut *conn.prepare_cached(&sql)?)
+/// The first entries after `from`, at most `limit`; `skip_waiting`: of containers whose rows can be captured.
+pub(crate) fn read(
+    conn: &Connection,
+    from: i64,
+    skip_waiting: bool,
+    limit: usize,
+) -> Result<Vec<Entry>, StoreError> {
+    let sql = format!(
+        "SELECT * FROM piecewise_log WHERE seq > ?{} ORDER BY seq LIMIT {limit}",
+        filter(skip_waiting)
+    );
+    let mut stmt = conn.prepare_cached(&sql)?;
+    stmt.raw_bind_parameter(1, from)?;
+    entries(&mut stmt)
 }
 
 /// All entries after `last`.
@@ -93,16 +104,17 @@ pub(crate) fn last(conn: &Connection) -> Result<i64, StoreError> {
     Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Removes entries up to `last`; `skip_unmet`: of containers that have met their counterpart.
-pub(crate) fn clear(conn: &Connection, last: i64, skip_unmet: bool) -> Result<(), StoreError> {
-    conn.prepare_cached(&format!("DELETE FROM piecewise_log WHERE seq <= ?{}", filter(skip_unmet)))?
-        .execute([last])?;
+/// Removes entries after `from`, up to `last`; `skip_waiting`: of containers whose rows can be captured.
+pub(crate) fn clear(conn: &Connection, from: i64, last: i64, skip_waiting: bool) -> Result<(), StoreError> {
+    let sql = format!("DELETE FROM piecewise_log WHERE seq > ? AND seq <= ?{}", filter(skip_waiting));
+    conn.prepare_cached(&sql)?.execute([from, last])?;
     Ok(())
 }
 
-/// Removes entries after `last`.
-pub(crate) fn clear_after(conn: &Connection, last: i64) -> Result<(), StoreError> {
-    conn.prepare_cached("DELETE FROM piecewise_log WHERE seq > ?")?.execute([last])?;
+/// Removes entries after `last`; `skip_waiting`: of containers whose rows can be captured.
+pub(crate) fn clear_after(conn: &Connection, last: i64, skip_waiting: bool) -> Result<(), StoreError> {
+    let sql = format!("DELETE FROM piecewise_log WHERE seq > ?{}", filter(skip_waiting));
+    conn.prepare_cached(&sql)?.execute([last])?;
     Ok(())
 }
 
@@ -116,6 +128,28 @@ pub(crate) fn of(conn: &Connection, container: i64) -> Result<Vec<Entry>, StoreE
 pub(crate) fn any_of(conn: &Connection, container: i64) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM piecewise_log WHERE container = ? LIMIT 1";
     Ok(conn.prepare_cached(sql)?.exists([container])?)
+}
+
+/// Those of some keys of a container that were written since it was captured last.
+pub(crate) fn keys_among(
+    conn: &Connection,
+    container: i64,
+    table: &Table,
+    wanted: &HashSet<RowKey>,
+) -> Result<HashSet<RowKey>, StoreError> {
+    let mut found = HashSet::new();
+    let mut last = 0;
+    while found.len() < wanted.len() {
+        let sql = "SELECT * FROM piecewise_log WHERE container = ? AND seq > ? ORDER BY seq LIMIT 4096";
+        let mut stmt = conn.prepare_cached(sql)?;
+        stmt.raw_bind_parameter(1, container)?;
+        stmt.raw_bind_parameter(2, last)?;
+        let some = entries(&mut stmt)?;
+        let Some(entry) = some.last() else { break };
+        last = entry.seq;
+        found.extend(some.iter().flat_map(|entry| entry.keys(table)).filter(|key| wanted.contains(key)));
+    }
+    Ok(found)
 }
 
 /// Keys of the table's rows after a key, in key order, at most `limit`.
@@ -139,8 +173,12 @@ pub(crate) fn keys_after(
     Ok(keys)
 }
 
-/// How many entries there are.
+/// How many entries there are that are not kept for a table which is stopped.
 pub(crate) fn count(conn: &Connection) -> Result<u64, StoreError> {
-    let mut stmt = conn.prepare_cached("SELECT count(*) FROM piecewise_log")?;
+    let mut stmt = conn.prepare_cached(
+        "SELECT count(*) FROM piecewise_log WHERE container NOT IN
+           (SELECT c.no FROM piecewise_meta m, piecewise_containers c
+            WHERE m.name GLOB 'away *' AND c.no = CAST(substr(m.name, 6) AS INTEGER) AND c.fingerprint IS NULL)",
+    )?;
     Ok(stmt.query_row([], |row| row.get::<_, i64>(0))? as u64)
 }

@@ -3,16 +3,20 @@
 //! The table is made when the first piece comes: most files never see one.
 
 use super::{StoreError, schema};
+use crate::id::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS piecewise_pieces(
-  no INTEGER PRIMARY KEY, peer BLOB NOT NULL, hash BLOB NOT NULL, at INTEGER NOT NULL, bytes BLOB NOT NULL);
+  no INTEGER PRIMARY KEY, peer BLOB NOT NULL, hash BLOB NOT NULL, at INTEGER NOT NULL, time INTEGER NOT NULL,
+  bytes BLOB NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS piecewise_pieces_frame ON piecewise_pieces(peer, hash, at);
 ";
 
 /// Peers of which something is kept: each has at most one frame here.
 const PEERS_MAX: i64 = 16;
+/// Milliseconds for which the start of a frame is kept.
+const AGE_MAX: u64 = 7 * 24 * 3600 * 1000;
 
 /// The frame of which pieces of a peer are here: its hash and how many of its first bytes.
 pub(crate) fn held(conn: &Connection, peer: &[u8; 32]) -> Result<Option<([u8; 32], u64)>, StoreError> {
@@ -26,12 +30,14 @@ pub(crate) fn held(conn: &Connection, peer: &[u8; 32]) -> Result<Option<([u8; 32
 }
 
 /// Begins a frame of a peer in place of another. Call it in a transaction.
-pub(crate) fn begin(conn: &Connection, peer: &[u8; 32]) -> Result<(), StoreError> {
+pub(crate) fn begin(conn: &Connection, peer: &[u8; 32], now: Timestamp) -> Result<(), StoreError> {
     conn.execute_batch(TABLE)?;
     forget(conn, peer)?;
     let sql = "DELETE FROM piecewise_pieces WHERE peer NOT IN
                  (SELECT peer FROM piecewise_pieces GROUP BY peer ORDER BY max(no) DESC LIMIT ?)";
     conn.execute(sql, [PEERS_MAX - 1])?;
+    let old = now.0.saturating_sub(AGE_MAX) as i64;
+    conn.execute("DELETE FROM piecewise_pieces WHERE time < ?", [old])?;
     Ok(())
 }
 
@@ -42,9 +48,10 @@ pub(crate) fn add(
     hash: &[u8; 32],
     at: u64,
     bytes: &[u8],
+    now: Timestamp,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO piecewise_pieces(peer, hash, at, bytes) VALUES (?, ?, ?, ?)";
-    conn.prepare_cached(sql)?.execute(params![peer, hash, at as i64, bytes])?;
+    let sql = "INSERT INTO piecewise_pieces(peer, hash, at, time, bytes) VALUES (?, ?, ?, ?, ?)";
+    conn.prepare_cached(sql)?.execute(params![peer, hash, at as i64, now.0 as i64, bytes])?;
     Ok(())
 }
 

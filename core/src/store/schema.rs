@@ -1,11 +1,13 @@
 //! Schema: reads what a user's table is like, and says why one cannot be tracked.
 
-use super::StoreError;
+use super::user_table::quote;
+use super::{StoreError, index_terms};
 use crate::change::Merge;
-use crate::table::{Collation, Column, Default, ForeignKey, Table, TableKey, Unique, UniqueTerm};
+use crate::table::{Collation, Column, Default, ForeignKey, Now, Table, TableKey, Unique, UniqueTerm};
 use crate::value::Value;
 use rusqlite::{Connection, OptionalExtension, Row};
 use sha2::{Digest, Sha256};
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 /// Most columns of a tracked table.
@@ -88,7 +90,45 @@ impl From<rusqlite::Error> for TrackRefusal {
     }
 }
 
+/// Something about a table that may surprise its user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackNote {
+    /// What it is about.
+    pub kind: NoteKind,
+    /// In words.
+    pub text: String,
+}
+
+/// What a note is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoteKind {
+    /// Two machines may give out one number.
+    IntegerKey,
+    /// Rows refer to parents that do not exist.
+    Orphans,
+    /// An index that others do not have.
+    LocalIndex,
+    /// A foreign key to a table that is not in the file.
+    NoParent,
+    /// Rows that cannot sync.
+    NullKeys,
+}
+
 impl TrackRefusal {
+    /// What tables that are refused for this have in common, where nothing else is to be said of each.
+    pub fn common(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoPrimaryKey { .. } => {
+                "without a primary key, so that their rows cannot be told apart on two machines"
+            }
+            Self::Virtual { .. } => "virtual or part of a virtual table, whose module keeps its rows",
+            Self::View { .. } => "a view, which has no rows of its own",
+            Self::Internal { .. } => "internal",
+            _ => return None,
+        })
+    }
+
     /// A way out.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
@@ -119,6 +159,26 @@ pub fn schema_version(conn: &Connection) -> Result<i64, StoreError> {
 pub fn table_exists(conn: &Connection, name: &str) -> Result<bool, StoreError> {
     // Asks SQLite's own index of names: to look through the schema takes long in a file with many tables.
     Ok(conn.prepare_cached("SELECT 1 FROM pragma_table_xinfo(?) LIMIT 1")?.exists([name])?)
+}
+
+/// Whether nothing in the schema has this name.
+pub(crate) fn is_free_name(conn: &Connection, name: &str) -> Result<bool, StoreError> {
+    let is_index = "SELECT 1 FROM pragma_index_info(?) LIMIT 1";
+    Ok(!table_exists(conn, name)? && !conn.prepare_cached(is_index)?.exists([name])?)
+}
+
+/// What there is of this name: a table, a view, or a virtual table; None if nothing.
+pub(crate) fn kind_of(conn: &Connection, name: &str) -> Result<Option<&'static str>, StoreError> {
+    if !table_exists(conn, name)? {
+        return Ok(None);
+    }
+    let sql = "SELECT type FROM pragma_table_list(?) WHERE schema = 'main'";
+    let kind: Option<String> = conn.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional()?;
+    Ok(Some(match kind.as_deref() {
+        Some("view") => "view",
+        Some("virtual" | "shadow") => "virtual table",
+        _ => "table",
+    }))
 }
 
 /// What the schema says of each table, read in one pass: a file may have ten thousand.
@@ -178,6 +238,40 @@ impl Catalogue {
     }
 }
 
+/// A table, view or trigger with its text.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) sql: String,
+}
+
+/// Texts by the table that they belong to, in small letters; those of views apart, with the names that they mention.
+#[derive(Debug, Default)]
+struct Texts {
+    of_tables: HashMap<String, Vec<Text>>,
+    views: Vec<(String, Vec<String>)>,
+}
+
+impl Texts {
+    fn read(conn: &Connection) -> Result<Self, StoreError> {
+        let sql = "SELECT type, name, lower(tbl_name), sql FROM sqlite_master
+                   WHERE type IN ('table', 'view', 'trigger') AND sql IS NOT NULL AND name NOT GLOB 'piecewise_*' ORDER BY name";
+        let mut stmt = conn.prepare_cached(sql)?;
+        let mut rows = stmt.query([])?;
+        let mut texts = Self::default();
+        while let Some(row) = rows.next()? {
+            let (table, text): (String, _) =
+                (row.get(2)?, Text { kind: row.get(0)?, name: row.get(1)?, sql: row.get(3)? });
+            match text.kind.as_str() {
+                "view" => texts.views.push((text.name, index_terms::names(&text.sql))),
+                _ => texts.of_tables.entry(table).or_default().push(text),
+            }
+        }
+        Ok(texts)
+    }
+}
+
 /// Stands for a thing of the schema by its name and text.
 pub(crate) fn fingerprint(name: &str, sql: &str) -> i64 {
     let hash = Sha256::new().chain_update(name).chain_update([0]).chain_update(sql).finalize();
@@ -186,7 +280,11 @@ pub(crate) fn fingerprint(name: &str, sql: &str) -> i64 {
 
 /// What kind of table each is, read in one pass: SQLite looks through all of them even when it is asked for one.
 #[derive(Debug, Default)]
-pub(crate) struct Kinds(HashMap<String, Kind>);
+pub(crate) struct Kinds {
+    kinds: HashMap<String, Kind>,
+    /// Read once they are asked for.
+    texts: OnceCell<Texts>,
+}
 
 #[derive(Debug)]
 struct Kind {
@@ -207,16 +305,31 @@ impl Kinds {
             Ok((name.to_ascii_lowercase(), Kind { name, kind, without_rowid, strict }))
         };
         let kinds = stmt.query_map([], read)?;
-        Ok(Self(kinds.collect::<Result<_, _>>()?))
+        Ok(Self { kinds: kinds.collect::<Result<_, _>>()?, texts: OnceCell::new() })
+    }
+
+    /// The texts of a table and of its triggers but ours, and the names of the views that mention it.
+    pub(crate) fn texts(&self, conn: &Connection, table: &str) -> Result<(&[Text], Vec<&str>), StoreError> {
+        let texts = match self.texts.get() {
+            Some(texts) => texts,
+            None => {
+                let texts = Texts::read(conn)?;
+                self.texts.get_or_init(|| texts)
+            }
+        };
+        let lower = table.to_ascii_lowercase();
+        let views = texts.views.iter().filter(|(_, names)| names.contains(&lower));
+        let views = views.map(|(name, _)| name.as_str()).collect();
+        Ok((texts.of_tables.get(&lower).map_or(&[], Vec::as_slice), views))
     }
 
     /// Whether there is a table or view of this name.
     pub(crate) fn has(&self, table: &str) -> bool {
-        self.0.contains_key(&table.to_ascii_lowercase())
+        self.kinds.contains_key(&table.to_ascii_lowercase())
     }
 
     fn of(&self, conn: &Connection, table: &str) -> Result<&Kind, TrackRefusal> {
-        if let Some(kind) = self.0.get(&table.to_ascii_lowercase()) {
+        if let Some(kind) = self.kinds.get(&table.to_ascii_lowercase()) {
             return Ok(kind);
         }
         let similar = user_tables(conn)?.into_iter().find(|t| is_similar(t, table));
@@ -274,30 +387,59 @@ pub(crate) fn read_known_table(conn: &Connection, kinds: &Kinds, name: &str) -> 
 }
 
 /// What may surprise a user of this table.
-pub(crate) fn warnings(conn: &Connection, table: &Table) -> Result<Vec<String>, StoreError> {
-    let mut warnings = vec![];
+pub(crate) fn notes(conn: &Connection, table: &Table) -> Result<Vec<TrackNote>, StoreError> {
+    let mut notes = vec![];
+    let mut note = |kind, text| notes.push(TrackNote { kind, text });
     if let TableKey::Rowid(n) = table.key {
-        warnings.push(format!(
+        let text = format!(
             "{}.{} is an INTEGER PRIMARY KEY: two machines that insert offline may give out the same number. \
              Neither row is lost (see `piecewise conflicts`), but a TEXT key of random bytes avoids it",
             table.name, table.columns[n].name
-        ));
+        );
+        note(NoteKind::IntegerKey, text);
+    }
+    match null_keys(conn, table)? {
+        0 => {}
+        1 => note(
+            NoteKind::NullKeys,
+            format!("{}: 1 row has NULL in its primary key and does not sync", table.name),
+        ),
+        n => note(
+            NoteKind::NullKeys,
+            format!("{}: {n} rows have NULL in their primary key and do not sync", table.name),
+        ),
     }
     for unique in table.unique.iter().filter(|u| u.partial.is_some()) {
-        warnings.push(format!(
+        let text = format!(
             "the UNIQUE index {} is partial, or over expressions or generated columns: it is enforced on this machine alone",
             unique.index
-        ));
+        );
+        note(NoteKind::LocalIndex, text);
     }
     for foreign in &table.foreign_keys {
         if !table_exists(conn, &foreign.parent_table)? {
-            warnings.push(format!(
+            let text = format!(
                 "{} refers to {}, which is not in this file: that is not checked",
                 table.name, foreign.parent_table
-            ));
+            );
+            note(NoteKind::NoParent, text);
         }
     }
-    Ok(warnings)
+    Ok(notes)
+}
+
+/// How many rows have NULL in their primary key, which SQLite allows in most tables. They name no row on another machine.
+pub(crate) fn null_keys(conn: &Connection, table: &Table) -> Result<u64, StoreError> {
+    if table.without_rowid || matches!(table.key, TableKey::Rowid(_)) {
+        return Ok(0);
+    }
+    let nullable = table.key_columns().into_iter().filter(|n| !table.columns[*n].not_null);
+    let terms: Vec<_> = nullable.map(|n| format!("{} IS NULL", quote(&table.columns[n].name))).collect();
+    if terms.is_empty() {
+        return Ok(0);
+    }
+    let sql = format!("SELECT count(*) FROM {} WHERE {}", quote(&table.name), terms.join(" OR "));
+    Ok(conn.query_row(&sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }
 
 fn is_similar(a: &str, b: &str) -> bool {
@@ -410,10 +552,12 @@ fn read_foreign_keys(
         if found.last().is_none_or(|(last, _)| *last != id) {
             let foreign = ForeignKey {
                 columns: vec![],
+                number: usize::try_from(id).unwrap_or_default(),
                 parent_table: parent.clone(),
                 parent_columns: vec![],
                 on_delete: row.get(4)?,
                 on_update: row.get(5)?,
+                kept: true,
             };
             found.push((id, foreign));
         }
@@ -437,7 +581,13 @@ fn read_foreign_keys(
 /// A default as the schema spells it.
 fn read_default(text: &str) -> Default {
     let text = text.trim();
-    read_literal(text).map_or(Default::Expression, Default::Literal)
+    match (Now::from_name(text), read_literal(text)) {
+        (Some(now), _) => Default::Now(now),
+        (None, Some(value)) => Default::Literal(value),
+        // SQLite takes a name for a text here, with quotes or without.
+        (None, None) => index_terms::single_name(text)
+            .map_or(Default::Expression, |name| Default::Literal(Value::Text(name))),
+    }
 }
 
 /// A literal: NULL, TRUE, FALSE, a number, 'text' or x'blob'.
@@ -464,10 +614,23 @@ pub(crate) fn read_literal(text: &str) -> Option<Value> {
         return None;
     }
     let number = text.strip_prefix('+').unwrap_or(text);
+    let (sign, digits) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest.trim_start()));
+    let number = format!("{sign}{digits}");
+    if let Some(hex) = upper_prefix(digits, "0X") {
+        // Sixty-four bits, as SQLite reads them.
+        let bits = u64::from_str_radix(hex, 16).ok()? as i64;
+        return Some(Value::Integer(if sign.is_empty() { bits } else { bits.checked_neg()? }));
+    }
     if let Ok(i) = number.parse::<i64>() {
         return Some(Value::Integer(i));
     }
     number.parse::<f64>().ok().filter(|f| f.is_finite()).map(Value::Real)
+}
+
+/// What follows a prefix, whatever the case of its letters.
+fn upper_prefix<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
+    let (head, rest) = text.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
 /// A literal as SQL spells it.
@@ -507,7 +670,8 @@ mod tests {
     fn defaults_are_literals_or_expressions() {
         let table = read(
             "CREATE TABLE t(id INTEGER PRIMARY KEY, a DEFAULT -1, b DEFAULT 'it''s', c DEFAULT x'00ff',
-             d DEFAULT 1.5, e DEFAULT CURRENT_TIMESTAMP, f DEFAULT (1 + 1), g DEFAULT TRUE, h)",
+             d DEFAULT 1.5, e DEFAULT CURRENT_TIMESTAMP, f DEFAULT (1 + 1), g DEFAULT TRUE, h,
+             i DEFAULT \"double\", j DEFAULT bare, k DEFAULT '', l DEFAULT \"\", m DEFAULT - 0x10, n DEFAULT ('in'))",
             "t",
         )
         .unwrap();
@@ -520,10 +684,16 @@ mod tests {
                 literal(Value::Text("it's".into())),
                 literal(Value::Blob(vec![0, 255])),
                 literal(Value::Real(1.5)),
-                Default::Expression,
+                Default::Now(Now::Timestamp),
                 Default::Expression,
                 literal(Value::Integer(1)),
-                Default::None
+                Default::None,
+                literal(Value::Text("double".into())),
+                literal(Value::Text("bare".into())),
+                literal(Value::Text(String::new())),
+                literal(Value::Text(String::new())),
+                literal(Value::Integer(-16)),
+                literal(Value::Text("in".into()))
             ]
         );
     }

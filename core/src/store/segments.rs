@@ -7,7 +7,7 @@ use super::StoreError;
 use crate::frame::Template;
 use crate::id::{Actor, PeerId, ReplicaId, SegmentId, Seq, Timestamp};
 use crate::message::Cursor;
-use crate::segment::{Segment, row_count};
+use crate::segment::{ACCEPTED_LEN, Acceptance, HEADER_LEN, Segment, row_count, stored_acceptance};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::Arc;
 
@@ -73,6 +73,12 @@ pub(crate) fn append(
         &segment.bytes()[..]
     ])?;
     Ok(conn.last_insert_rowid())
+}
+
+/// The number of the last segment in the file; 0: there is none.
+pub(crate) fn last(conn: &Connection) -> Result<i64, StoreError> {
+    let sql = "SELECT coalesce(max(no), 0) FROM piecewise_segments";
+    Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 /// The number of a segment that is here.
@@ -148,6 +154,106 @@ pub(crate) fn outline(conn: &Connection, no: i64) -> Result<Option<(Actor, Templ
     Ok(Some((actor, Template::from_bytes(&bytes).map_err(damaged)?)))
 }
 
+/// The numbers of an author's segments in a container whose latest change is not before a time.
+pub(crate) fn of_author(
+    conn: &Connection,
+    container: i64,
+    author: &PeerId,
+    since: Timestamp,
+) -> Result<Vec<i64>, StoreError> {
+    // In a header the author stands behind the version and the container; an actor begins with the time.
+    let sql =
+        "SELECT no FROM piecewise_segments WHERE container = ? AND substr(bytes, 34, 32) = ? AND actor >= ?";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let time = &since.0.min(Timestamp::MAX.0).to_be_bytes()[2..];
+    let rows = stmt.query_map(params![container, author.0, time], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// When a segment was accepted first, as its bytes say or as its author was told.
+pub(crate) fn acceptance(
+    conn: &Connection,
+    container: i64,
+    no: i64,
+) -> Result<Option<(Acceptance, [u8; 64])>, StoreError> {
+    let sql = "SELECT substr(bytes, 1, ?2), substr(bytes, -?3), length(bytes) FROM piecewise_segments WHERE no = ?1";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let parts = stmt.query_row(params![no, HEADER_LEN as i64, ACCEPTED_LEN as i64], |row| {
+        let bytes = |n: usize| row.get_ref(n).map(|v| v.as_blob().unwrap_or(&[]).to_vec());
+        Ok((bytes(0)?, bytes(1)?, row.get::<_, i64>(2)? as usize))
+    });
+    let Some((header, end, len)) = parts.optional()? else { return Ok(None) };
+    if let Some(found) = stored_acceptance(&header, &end, len) {
+        return Ok(Some(found));
+    }
+    let sql = "SELECT server, time, signature FROM piecewise_accepted WHERE container = ? AND segment = ?";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let told = stmt.query_row([container, no], |row| {
+        let (server, time) = (PeerId(row.get(0)?), Timestamp(row.get::<_, i64>(1)? as u64));
+        Ok((Acceptance { server, time }, row.get(2)?))
+    });
+    Ok(told.optional()?)
+}
+
+/// Notes when a segment that was captured here was accepted; whether that is new.
+pub(crate) fn note_acceptance(
+    conn: &Connection,
+    container: i64,
+    no: i64,
+    acceptance: &Acceptance,
+    signature: &[u8; 64],
+) -> Result<bool, StoreError> {
+    let sql = "INSERT OR IGNORE INTO piecewise_accepted(container, segment, time, server, signature) VALUES (?, ?, ?, ?, ?)";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let time = acceptance.time.0 as i64;
+    Ok(stmt.execute(params![container, no, time, acceptance.server.0, signature])? > 0)
+}
+
+/// Own segments up to a place in the feed of which it is not known when they were accepted, at most `limit`. Where the
+/// search begins is kept, so that no segment is looked at twice.
+pub(crate) fn unaccepted(
+    conn: &Connection,
+    container: i64,
+    to: Seq,
+    limit: usize,
+) -> Result<Vec<SegmentId>, StoreError> {
+    // The line of segment 0 holds the place up to which all is known.
+    let sql = "SELECT time FROM piecewise_accepted WHERE container = ? AND segment = 0";
+    let from: Option<i64> = conn.prepare_cached(sql)?.query_row([container], |row| row.get(0)).optional()?;
+    let from = from.unwrap_or(0);
+    let sql =
+        "SELECT id FROM piecewise_segments s WHERE container = ?1 AND seq > ?2 AND seq <= ?3 AND peer = 0
+               AND NOT EXISTS (SELECT 1 FROM piecewise_accepted WHERE container = ?1 AND segment = s.no)
+               ORDER BY seq LIMIT ?4";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let ids =
+        stmt.query_map([container, from, to.0 as i64, limit as i64], |row| row.get(0).map(SegmentId))?;
+    let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
+    if ids.is_empty() && to.0 as i64 > from {
+        conn.prepare_cached("REPLACE INTO piecewise_accepted VALUES (?, 0, ?, x'', x'')")?
+            .execute([container, to.0 as i64])?;
+    }
+    Ok(ids)
+}
+
+/// The actor of a segment.
+pub(crate) fn actor_of(conn: &Connection, no: i64) -> Result<Option<Actor>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT actor FROM piecewise_segments WHERE no = ?")?;
+    Ok(stmt.query_row([no], |row| row.get(0).map(Actor)).optional()?)
+}
+
+/// The number of the last segment of a feed.
+pub(crate) fn last_of(conn: &Connection, container: i64) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT no FROM piecewise_segments WHERE container = ? ORDER BY seq DESC LIMIT 1";
+    Ok(conn.prepare_cached(sql)?.query_row([container], |row| row.get(0)).optional()?)
+}
+
+/// Whether a segment was captured here.
+pub(crate) fn is_own(conn: &Connection, no: i64) -> Result<bool, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT peer = 0 FROM piecewise_segments WHERE no = ?")?;
+    Ok(stmt.query_row([no], |row| row.get(0)).optional()?.unwrap_or(false))
+}
+
 /// All ids of a container, ascending.
 pub(crate) fn ids(conn: &Connection, container: i64) -> Result<Vec<[u8; 32]>, StoreError> {
     let mut stmt =
@@ -167,6 +273,7 @@ pub(crate) fn captured_here(conn: &Connection) -> Result<Vec<SegmentId>, StoreEr
 pub(crate) fn remove(conn: &Connection, no: i64) -> Result<(), StoreError> {
     conn.execute("DELETE FROM piecewise_segments WHERE no = ?", [no])?;
     conn.execute("DELETE FROM piecewise_hashes WHERE segment = ?", [no])?;
+    conn.execute("DELETE FROM piecewise_accepted WHERE segment = ?", [no])?;
     Ok(())
 }
 

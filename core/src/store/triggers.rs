@@ -5,10 +5,11 @@
 //! delete trigger, so a BEFORE trigger notes the rows that hold the new row's unique values.
 //! Every program that opens the file reads them all, so there are few of them and their texts are short.
 
+use super::index_terms::{self, IndexText};
 use super::schema_rows::{self, Trigger};
 use super::user_table::quote;
-use super::{StoreError, index_terms, log, schema};
-use crate::table::{Table, Unique, UniqueTerm};
+use super::{StoreError, log, schema};
+use crate::table::{Table, TableKey, Unique, UniqueTerm};
 use rusqlite::Connection;
 use std::collections::BTreeSet;
 
@@ -52,14 +53,17 @@ pub(crate) fn remove(conn: &Connection, numbers: &BTreeSet<i64>) -> Result<(), S
 }
 
 const PREFIX: &str = "piecewise_";
+/// What the rowid is called, where no column has such a name.
+const ROWID: [&str; 3] = ["rowid", "oid", "_rowid_"];
 
 /// The triggers of a container.
 fn triggers(no: i64, table: &Table, mode: Mode) -> Vec<Trigger> {
-    let make = |what: &str, when: &str, body: &str| {
+    let make_if = |what: &str, when: &str, condition: &str, body: &str| {
         let (name, on) = (format!("{PREFIX}{no}_{what}"), quote(&table.name));
-        let sql = format!("CREATE TRIGGER {name} {when} ON {on} BEGIN {body} END");
+        let sql = format!("CREATE TRIGGER {name} {when} ON {on} {condition}BEGIN {body} END");
         Trigger { name, table: table.name.clone(), sql }
     };
+    let make = |what: &str, when: &str, body: &str| make_if(what, when, "", body);
     let keys: Vec<_> = table.key_columns().iter().map(|n| quote(&table.columns[*n].name)).collect();
     let of = |row: &'static str| keys.iter().map(move |key| format!("{row}.{key}"));
     let (guard, no_null) = (guard(table, mode), null_guard(table));
@@ -72,13 +76,12 @@ fn triggers(no: i64, table: &Table, mode: Mode) -> Vec<Trigger> {
         make("delete", "AFTER DELETE", &format!("{guard}{deleted}")),
     ];
     for (n, unique) in table.unique.iter().enumerate() {
-        let Some(body) = log_displaced(no, table, unique, &keys) else { continue };
-        all.push(make(&format!("replace{n}"), "BEFORE INSERT", &body));
-        all.push(make(
-            &format!("displace{n}"),
-            &format!("BEFORE UPDATE{}", columns_of(table, unique)),
-            &body,
-        ));
+        let index = LocalIndex::read(table, unique);
+        let Some(body) = log_displaced(no, table, unique, index.as_ref(), &keys) else { continue };
+        let condition = index.as_ref().map_or(String::new(), LocalIndex::holds_for_new_row);
+        all.push(make_if(&format!("replace{n}"), "BEFORE INSERT", &condition, &body));
+        let update = format!("BEFORE UPDATE{}", columns_of(table, unique, index.as_ref()));
+        all.push(make_if(&format!("displace{n}"), &update, &condition, &body));
     }
     all
 }
@@ -93,19 +96,82 @@ fn guard(table: &Table, mode: Mode) -> String {
     format!("SELECT RAISE(ABORT, '{}') WHERE NOT EXISTS ({applying}); ", message.replace('\'', "''"))
 }
 
+/// An index that is partial, or over expressions or generated columns, as its text tells.
+struct LocalIndex<'t> {
+    table: &'t Table,
+    text: IndexText,
+}
+
+impl<'t> LocalIndex<'t> {
+    fn read(table: &'t Table, unique: &Unique) -> Option<Self> {
+        let text = index_terms::index(unique.partial.as_deref()?)?;
+        Some(Self { table, text })
+    }
+
+    /// The columns that texts of it mention, and whether they mention the rowid by a name of its own.
+    fn mentioned<'a>(&self, texts: impl Iterator<Item = &'a String>) -> (Vec<usize>, Option<&'static str>) {
+        let names: Vec<_> = texts.flat_map(|text| index_terms::names(text)).collect();
+        let is_mentioned = |name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
+        let columns = &self.table.columns;
+        let found = (0..columns.len()).filter(|n| is_mentioned(&columns[*n].name)).collect();
+        let is_column = |name: &str| columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+        let mut rowid = ROWID.into_iter().filter(|_| !self.table.without_rowid);
+        (found, rowid.find(|name| is_mentioned(name) && !is_column(name)))
+    }
+
+    /// An expression over the new row.
+    ///
+    /// Its columns stand there under their names, with the types and collations that the table gives them: that is what
+    /// the empty first part of the UNION is for. Those not mentioned are left out, so that they can be dropped.
+    fn over_new_row(&self, expression: &String) -> String {
+        let (columns, rowid) = self.mentioned(std::iter::once(expression));
+        let mut names: Vec<_> = columns.iter().map(|n| quote(&self.table.columns[*n].name)).collect();
+        names.extend(rowid.map(str::to_owned));
+        if names.is_empty() {
+            return format!("({expression})");
+        }
+        let (list, new) = (names.join(", "), names.join(", NEW."));
+        let table = quote(&self.table.name);
+        format!(
+            "(SELECT {expression} FROM (SELECT {list} FROM {table} WHERE 0 UNION ALL SELECT NEW.{new}) AS {table})"
+        )
+    }
+
+    /// What keeps a trigger from firing for rows that a partial index does not hold.
+    fn holds_for_new_row(&self) -> String {
+        let Some(condition) = &self.text.condition else { return String::new() };
+        let (columns, rowid) = self.mentioned(std::iter::once(condition));
+        let is_rowid = |n: &usize| self.table.key == TableKey::Rowid(*n);
+        if rowid.is_some() || columns.iter().any(is_rowid) {
+            return String::new(); // a number that SQLite is still to give
+        }
+        format!("WHEN {} ", self.over_new_row(condition))
+    }
+}
+
 /// Of which columns an UPDATE has to be for a UNIQUE index to see it; empty for all, since generated columns
-/// and expressions change with others.
-fn columns_of(table: &Table, unique: &Unique) -> String {
-    let plain = |column: Option<usize>| column.filter(|c| !table.columns[*c].generated);
-    let columns: Option<Vec<_>> = unique.columns.iter().map(|t| plain(t.column)).collect();
-    let names = |columns: Vec<usize>| {
-        columns.iter().map(|c| quote(&table.columns[*c].name)).collect::<Vec<_>>().join(", ")
+/// change with others.
+fn columns_of(table: &Table, unique: &Unique, index: Option<&LocalIndex<'_>>) -> String {
+    let columns = match (&unique.partial, index) {
+        (None, _) => unique.columns.iter().filter_map(|t| t.column).collect(),
+        (Some(_), None) => return String::new(),
+        (Some(_), Some(index)) => {
+            let (columns, rowid) = index.mentioned(index.text.terms.iter().chain(&index.text.condition));
+            if rowid.is_some() {
+                return String::new();
+            }
+            columns
+        }
     };
-    columns.map_or(String::new(), |columns| format!(" OF {}", names(columns)))
+    if columns.is_empty() || columns.iter().any(|n| table.columns[*n].generated) {
+        return String::new();
+    }
+    let names: Vec<_> = columns.iter().map(|n| quote(&table.columns[*n].name)).collect();
+    format!(" OF {}", names.join(", "))
 }
 
 fn null_guard(table: &Table) -> String {
-    if table.without_rowid || matches!(table.key, crate::table::TableKey::Rowid(_)) {
+    if table.without_rowid || matches!(table.key, TableKey::Rowid(_)) {
         return String::new(); // SQLite itself lets no NULL in
     }
     let nullable = table.key_columns().into_iter().filter(|n| !table.columns[*n].not_null);
@@ -122,33 +188,37 @@ fn log_row(no: i64, values: &[String]) -> String {
     format!("INSERT INTO piecewise_log(container, {columns}) VALUES ({no}, {});", values.join(", "))
 }
 
-/// Notes the rows that hold the new row's values of a UNIQUE index. A partial index's condition is left out: a row
-/// too many in the log does no harm.
-fn log_displaced(no: i64, table: &Table, unique: &Unique, keys: &[String]) -> Option<String> {
-    let spelled = unique.partial.as_deref().and_then(index_terms::terms).unwrap_or_default();
+/// Notes the rows that hold the new row's values of a UNIQUE index. Of a partial one the condition comes first: with it
+/// SQLite finds them through the index, and evaluates no expression for rows that are not in it.
+fn log_displaced(
+    no: i64,
+    table: &Table,
+    unique: &Unique,
+    index: Option<&LocalIndex<'_>>,
+    keys: &[String],
+) -> Option<String> {
     let term = |(n, term): (usize, &UniqueTerm)| match term.column {
         Some(column) => {
             let name = quote(&table.columns[column].name);
             Some(format!("{name} = NEW.{name} COLLATE {}", term.collation))
         }
-        // The expression over the new row, whose columns stand there under their names.
-        None => spelled.get(n).map(|e| format!("({e}) = (SELECT {e} FROM (SELECT {}))", new_row(table))),
+        None => {
+            let index = index?;
+            let expression = index.text.terms.get(n)?;
+            Some(format!("({expression}) = {}", index.over_new_row(expression)))
+        }
     };
     let terms: Vec<_> = unique.columns.iter().enumerate().filter_map(term).collect();
+    let condition = index.and_then(|index| index.text.condition.as_ref()).map(|c| format!("({c})"));
     (!terms.is_empty()).then(|| {
         format!(
             "INSERT INTO piecewise_log(container, {}) SELECT {no}, {} FROM {} WHERE {};",
             log::columns(keys.len()),
             keys.join(", "),
             quote(&table.name),
-            terms.join(" AND ")
+            condition.into_iter().chain(terms).collect::<Vec<_>>().join(" AND ")
         )
     })
-}
-
-fn new_row(table: &Table) -> String {
-    let column = |name: &String| format!("NEW.{0} AS {0}", quote(name));
-    table.columns.iter().map(|c| column(&c.name)).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -220,6 +290,45 @@ mod tests {
         assert_eq!(logged(&conn, "INSERT INTO t(id, email, domain) VALUES (5,'e','e')"), ["5"]);
         let left: i64 = conn.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
         assert_eq!(left, 2, "the others were displaced");
+    }
+
+    #[test]
+    fn rows_displaced_through_a_partial_index_are_noted_and_no_others_looked_at() {
+        let conn = tracked(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, kind INTEGER, data TEXT, gone TEXT, other TEXT);
+             CREATE UNIQUE INDEX j ON t(json_extract(data, '$.k')) WHERE kind = '1' AND t.gone IS NULL -- of those that stay
+             ;",
+        );
+        assert_eq!(logged(&conn, "INSERT INTO t VALUES (1, 2, 'no json', NULL, 'x')"), ["1"]);
+        let some = "INSERT INTO t VALUES (2, 1, '{\"k\":5}', NULL, 'x'), (3, 1, '{\"k\":5}', 'yes', 'x')";
+        assert_eq!(logged(&conn, some), ["2", "3"]);
+        assert_eq!(logged(&conn, "REPLACE INTO t VALUES (4, 1, '{\"k\":5}', NULL, 'x')"), ["2", "4"]);
+        assert_eq!(logged(&conn, "UPDATE OR REPLACE t SET gone = NULL WHERE id = 3"), ["3", "4"]);
+        assert_eq!(logged(&conn, "UPDATE t SET other = 'y' WHERE id = 1"), ["1"]);
+        assert!(conn.execute("INSERT INTO t VALUES (5, 1, 'no json', NULL, 'x')", []).is_err());
+        conn.execute_batch("ALTER TABLE t DROP COLUMN other").unwrap();
+    }
+
+    #[test]
+    fn an_index_over_the_rowid_is_looked_into_too() {
+        let conn = tracked(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT); CREATE UNIQUE INDEX i ON t(a) WHERE rowid > 0 OR id > 0;",
+        );
+        assert_eq!(logged(&conn, "INSERT INTO t VALUES (1, 'x')"), ["1"]);
+        assert_eq!(logged(&conn, "REPLACE INTO t(a) VALUES ('x')"), ["1", "2"]);
+    }
+
+    #[test]
+    fn an_insert_beside_a_partial_index_costs_an_index_look() {
+        let conn = tracked(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, email TEXT, gone TEXT); CREATE UNIQUE INDEX i ON t(email) WHERE gone IS NULL;",
+        );
+        let body = "SELECT sql FROM sqlite_master WHERE name = 'piecewise_7_replace0'";
+        let body: String = conn.query_row(body, [], |row| row.get(0)).unwrap();
+        let select = body.split("SELECT 7, ").nth(1).unwrap().split(';').next().unwrap();
+        let plan = format!("EXPLAIN QUERY PLAN SELECT {}", select.replace("NEW.\"email\"", "'x'"));
+        let plan: String = conn.query_row(&plan, [], |row| row.get(3)).unwrap();
+        assert!(plan.contains("USING COVERING INDEX i") || plan.contains("USING INDEX i"), "{plan}");
     }
 
     #[test]

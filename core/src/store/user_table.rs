@@ -7,10 +7,13 @@ use super::StoreError;
 use super::documents::SqlKey;
 use crate::change::Merge;
 use crate::key::RowKey;
-use crate::table::{Collation, Default, Table, TableKey};
+use crate::table::{Affinity, Collation, Table, TableKey};
 use crate::value::{Value, ValueRef};
 use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
 use rusqlite::{CachedStatement, Connection, Row, ToSql, ffi};
+
+/// What statements that apply rows begin with, so that nobody else's have their texts: see `guard`.
+const APPLY: &str = "/* apply */";
 
 /// The values of a row's document columns, in their order.
 pub(crate) type RowValues = Vec<Value>;
@@ -33,8 +36,27 @@ pub(crate) struct DocumentColumn {
 pub(crate) struct UserTable {
     pub(crate) table: Table,
     pub(crate) columns: Vec<DocumentColumn>,
+    /// What acts on its rows as they are written.
+    pub(crate) acts: Acts,
     key_only: Vec<usize>,
     key_filter: String,
+    affinities: Vec<Affinity>,
+}
+
+/// What of a table's schema acts on rows as they are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Acts {
+    /// The application's triggers.
+    pub(crate) triggers: bool,
+    /// Conflict clauses of constraints.
+    pub(crate) clauses: bool,
+}
+
+impl Acts {
+    /// Whether nothing does: a row that SQLite takes is in the table as it was written.
+    pub(crate) fn is_plain(self) -> bool {
+        self == Self::default()
+    }
 }
 
 /// A column, by its index in the table, that is to have a value under a collation.
@@ -48,30 +70,42 @@ pub(crate) struct Compared {
 /// Why SQLite did not take a row.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// UNIQUE, or the primary key.
-    Unique,
-    /// Another constraint, or the application's trigger, with SQLite's words.
+    /// UNIQUE, or the primary key, with SQLite's words.
+    Unique(String),
+    /// RAISE in a trigger, with its message; None: a row was left out without a word.
+    Raised(Option<String>),
+    /// Another constraint, an expression, or a value that the table stores otherwise.
     Constraint(String),
+    /// The statement ended the whole transaction.
+    Ended(String),
     /// Something that is not about this row.
     Store(StoreError),
 }
 
 impl From<rusqlite::Error> for Fault {
+    /// Any error that SQLite gives for one row's statement is about that row, but for what concerns the whole file.
     fn from(error: rusqlite::Error) -> Self {
-        match &error {
-            rusqlite::Error::SqliteFailure(e, message) if e.code == ffi::ErrorCode::ConstraintViolation => {
-                match e.extended_code {
-                    ffi::SQLITE_CONSTRAINT_UNIQUE
-                    | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
-                    | ffi::SQLITE_CONSTRAINT_ROWID => Self::Unique,
-                    _ => Self::Constraint(message.clone().unwrap_or_else(|| e.to_string())),
-                }
+        use ffi::ErrorCode as Code;
+        let (code, extended, message) = match &error {
+            rusqlite::Error::SqliteFailure(e, message) => (e.code, e.extended_code, message.clone()),
+            rusqlite::Error::SqlInputError { error, msg, .. } => {
+                (error.code, error.extended_code, Some(msg.clone()))
             }
-            rusqlite::Error::SqliteFailure(e, message)
-                if matches!(e.code, ffi::ErrorCode::TypeMismatch | ffi::ErrorCode::TooBig) =>
-            {
-                Self::Constraint(message.clone().unwrap_or_else(|| e.to_string()))
-            }
+            _ => return Self::Store(error.into()),
+        };
+        let message = message.unwrap_or_else(|| error.to_string());
+        match code {
+            Code::ConstraintViolation => match extended {
+                ffi::SQLITE_CONSTRAINT_UNIQUE
+                | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+                | ffi::SQLITE_CONSTRAINT_ROWID => Self::Unique(message),
+                ffi::SQLITE_CONSTRAINT_TRIGGER => Self::Raised(Some(message)),
+                _ => Self::Constraint(message),
+            },
+            // A virtual table's module found its own tables damaged, not the file.
+            Code::DatabaseCorrupt if extended == ffi::SQLITE_CORRUPT_VTAB => Self::Constraint(message),
+            Code::TypeMismatch | Code::TooBig | Code::Unknown => Self::Constraint(message),
+            Code::OperationInterrupted | Code::OperationAborted => Self::Constraint(message),
             _ => Self::Store(error.into()),
         }
     }
@@ -113,10 +147,7 @@ impl UserTable {
             .document_columns()
             .map(|index| {
                 let column = &table.columns[index];
-                let absent = match &column.default {
-                    Default::Literal(value) => value.clone(),
-                    _ => Value::Null,
-                };
+                let absent = column.absent();
                 DocumentColumn { index, key: document_key(&column.name), merge: column.merge, absent }
             })
             .collect();
@@ -125,7 +156,30 @@ impl UserTable {
         let key_only = key_columns.iter().copied().filter(|n| !spelled(n)).collect();
         let terms: Vec<_> =
             key_columns.iter().map(|n| format!("{} = ?", quote(&table.columns[*n].name))).collect();
-        Self { key_filter: terms.join(" AND "), columns, key_only, table }
+        let affinity = |c: &DocumentColumn| table.columns[c.index].affinity();
+        let affinities = columns.iter().map(affinity).collect();
+        let acts = Acts::default();
+        Self { key_filter: terms.join(" AND "), columns, acts, key_only, affinities, table }
+    }
+
+    /// Whether the table may store a value of a document column (by its place among them) as one that is not equal.
+    pub(crate) fn may_convert(&self, place: usize, value: ValueRef<'_>) -> bool {
+        match (self.affinities[place], value) {
+            (Affinity::Blob, _) => false,
+            (Affinity::Text, ValueRef::Integer(_) | ValueRef::Real(_)) => true,
+            (Affinity::Real, ValueRef::Integer(i)) => i.unsigned_abs() > 1 << 53,
+            (Affinity::Integer | Affinity::Numeric | Affinity::Real, ValueRef::Text(text)) => {
+                let first = text.trim_start().bytes().next();
+                first.is_some_and(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.'))
+            }
+            _ => false,
+        }
+    }
+
+    /// What INSERT and UPDATE begin with. Only where the schema has conflict clauses is it said what a conflict does, since
+    /// that holds for the statements of triggers as well.
+    fn or_abort(&self) -> &'static str {
+        if self.acts.clauses && !self.acts.triggers { " OR ABORT" } else { "" }
     }
 
     /// Whether the key is the rowid.
@@ -179,6 +233,42 @@ impl UserTable {
         Ok(conn.prepare_cached(&sql)?)
     }
 
+    /// The last keys in key order, those without NULL.
+    pub(crate) fn last_keys(&self, conn: &Connection, limit: usize) -> Result<Vec<RowKey>, StoreError> {
+        let keys: Vec<_> = self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
+        let not_null = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
+        let order = keys.iter().map(|key| format!("{key} DESC")).collect::<Vec<_>>().join(", ");
+        let (keys, name) = (keys.join(", "), self.name());
+        let mut stmt = conn
+            .prepare(&format!("SELECT {keys} FROM {name} WHERE {not_null} ORDER BY {order} LIMIT {limit}"))?;
+        let mut rows = stmt.query([])?;
+        let mut found = vec![];
+        while let Some(row) = rows.next()? {
+            found.extend(self.row_key(row)?);
+        }
+        Ok(found)
+    }
+
+    /// Keys at even distances between the first and the last, where they are integers.
+    pub(crate) fn spread_keys(&self, conn: &Connection, count: usize) -> Result<Vec<RowKey>, StoreError> {
+        if !self.has_integer_key() {
+            return Ok(vec![]);
+        }
+        let (key, name) = (quote(&self.table.columns[self.key_columns()[0]].name), self.name());
+        let ends = format!("SELECT (SELECT min({key}) FROM {name}), (SELECT max({key}) FROM {name})");
+        let (first, last): (Option<i64>, Option<i64>) =
+            conn.query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (Some(first), Some(last)) = (first, last) else { return Ok(vec![]) };
+        let mut stmt =
+            conn.prepare(&format!("SELECT {key} FROM {name} WHERE {key} >= ? ORDER BY {key} LIMIT 1"))?;
+        let mut found = vec![];
+        for n in 0..count as i128 {
+            let from = i128::from(first) + (i128::from(last) - i128::from(first)) * n / count.max(1) as i128;
+            found.push(RowKey::Integer(stmt.query_row([from as i64], |row| row.get(0))?));
+        }
+        Ok(found)
+    }
+
     /// The statement that reads rows in key order from an integer key on: the key, then the document columns.
     pub(crate) fn select_from<'c>(&self, conn: &'c Connection) -> Result<CachedStatement<'c>, StoreError> {
         let key = quote(&self.table.columns[self.key_columns()[0]].name);
@@ -224,12 +314,12 @@ impl UserTable {
     }
 
     /// The statement that inserts a row: document columns, then the key columns that are not among them.
-    pub(crate) fn insert<'c>(&self, conn: &'c Connection) -> Result<CachedStatement<'c>, StoreError> {
+    pub(crate) fn insert<'c>(&self, conn: &'c Connection) -> rusqlite::Result<CachedStatement<'c>> {
         let indexes = self.columns.iter().map(|c| c.index).chain(self.key_only.iter().copied());
         let names: Vec<_> = indexes.map(|n| quote(&self.table.columns[n].name)).collect();
         let marks = vec!["?"; names.len()].join(", ");
-        let sql = format!("INSERT INTO {}({}) VALUES ({marks})", self.name(), names.join(", "));
-        Ok(conn.prepare_cached(&sql)?)
+        let (or, name, names) = (self.or_abort(), self.name(), names.join(", "));
+        conn.prepare_cached(&format!("{APPLY} INSERT{or} INTO {name}({names}) VALUES ({marks})"))
     }
 
     /// Binds what `insert` needs besides the document columns.
@@ -252,15 +342,19 @@ impl UserTable {
         Ok(())
     }
 
-    /// Inserts a row.
-    pub(crate) fn insert_row(&self, conn: &Connection, key: &RowKey, values: &[Value]) -> Result<(), Fault> {
-        let mut stmt = self.insert(conn).map_err(Fault::Store)?;
+    /// Inserts a row; false if it was left out.
+    pub(crate) fn insert_row(
+        &self,
+        conn: &Connection,
+        key: &RowKey,
+        values: &[Value],
+    ) -> Result<bool, Fault> {
+        let mut stmt = self.insert(conn)?;
         for (n, value) in values.iter().enumerate() {
             stmt.raw_bind_parameter(n + 1, value.as_ref())?;
         }
         self.bind_insert_key(&mut stmt, key).map_err(Fault::Store)?;
-        stmt.raw_execute()?;
-        Ok(())
+        Ok(stmt.raw_execute()? > 0)
     }
 
     /// Sets some document columns of a row, (place among the document columns, value); false if there is no
@@ -278,7 +372,8 @@ impl UserTable {
             .iter()
             .map(|(n, _)| format!("{} = ?", quote(&self.table.columns[self.columns[*n].index].name)))
             .collect();
-        let sql = format!("UPDATE {} SET {} WHERE {}", self.name(), terms.join(", "), self.key_filter);
+        let (or, name, terms) = (self.or_abort(), self.name(), terms.join(", "));
+        let sql = format!("{APPLY} UPDATE{or} {name} SET {terms} WHERE {}", self.key_filter);
         let mut stmt = conn.prepare_cached(&sql)?;
         for (n, (_, value)) in changed.iter().enumerate() {
             stmt.raw_bind_parameter(n + 1, value.as_ref())?;
@@ -287,13 +382,12 @@ impl UserTable {
         Ok(stmt.raw_execute()? > 0)
     }
 
-    /// Deletes a row.
-    pub(crate) fn delete_row(&self, conn: &Connection, key: &RowKey) -> Result<(), Fault> {
-        let sql = format!("DELETE FROM {} WHERE {}", self.name(), self.key_filter);
+    /// Deletes a row; false if it was left in.
+    pub(crate) fn delete_row(&self, conn: &Connection, key: &RowKey) -> Result<bool, Fault> {
+        let sql = format!("{APPLY} DELETE FROM {} WHERE {}", self.name(), self.key_filter);
         let mut stmt = conn.prepare_cached(&sql)?;
         self.bind_key(&mut stmt, 1, key).map_err(Fault::Store)?;
-        stmt.raw_execute()?;
-        Ok(())
+        Ok(stmt.raw_execute()? > 0)
     }
 
     /// Keys of the rows that have these values.

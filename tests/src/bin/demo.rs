@@ -1,9 +1,9 @@
-//! The demo: a server and two replicas with real files; both edit offline, then sync. `make demo` runs it.
+//! The demo, which `make demo` runs: `story FOLDER` has a server and two replicas with real files that both edit offline, then
+//! sync; `page FOLDER` serves the board on what the story left, until it is interrupted.
 
 use piecewise_tests::process::{Device, Server, binary, text};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 const SCHEMA: &str = "
@@ -36,11 +36,20 @@ const ON_LAPTOP: &[(&str, &str)] = &[
 ];
 
 fn main() {
-    let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "demo-data".into()));
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).expect("the old demo can be removed");
+    let mut arguments = std::env::args().skip(1);
+    let what = arguments.next().unwrap_or_else(|| "story".into());
+    let folder = PathBuf::from(arguments.next().unwrap_or_else(|| "demo-data".into()));
+    match what.as_str() {
+        "page" => page(&folder),
+        _ => story(&folder),
     }
-    std::fs::create_dir_all(&folder).expect("a folder for the demo");
+}
+
+fn story(folder: &Path) {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).expect("the old demo can be removed");
+    }
+    std::fs::create_dir_all(folder).expect("a folder for the demo");
     let folder = folder.canonicalize().expect("it exists");
 
     step("A server, and two machines that join it with an invite each");
@@ -112,23 +121,18 @@ fn main() {
         assert_eq!(said.code, 0, "the log is sound");
     }
     go_on(&folder, &listen);
-    in_the_browser(&data, &listen);
 }
 
-/// The same in a browser: a page with two replicas. With somebody at the terminal the server stays until Enter.
-fn in_the_browser(data: &Path, listen: &str) {
+/// The same in a browser: a page with two replicas, served until Ctrl-C.
+fn page(folder: &Path) {
     step("In the browser: two copies of a board, side by side, each with its own offline switch");
-    let server = Server::start_at(data, listen, &[]);
+    let server = Server::start_or_elsewhere(&folder.join("server"), "127.0.0.1:7171");
     let invites = [server.invite(&["board/*=admin"]), server.invite(&["board/*=admin"])].join(",");
+    let listen = &server.listen;
     println!("  open  http://{listen}/#invites={invites}");
     println!("  and press \"Show me\". The invites work once; from then on http://{listen}/ is the board.");
-    if std::io::stdin().is_terminal() {
-        println!("  The server runs until you press Enter; after that, the lines above go on by hand.");
-        let _ = std::io::stdin().read_line(&mut String::new());
-    } else {
-        println!("  The server has to run for that: the first two lines under \"Go on by hand\".");
-    }
-    server.stop();
+    println!("  Ctrl-C ends the server.");
+    std::process::exit(server.wait());
 }
 
 fn step(title: &str) {

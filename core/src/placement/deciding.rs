@@ -1,0 +1,134 @@
+//! Deciding: what a person does about a held row: have it show, edit it, or give it up. Each is a change like any other, so
+//! all replicas follow it.
+
+use super::Candidate;
+use crate::change::{Change, Merge};
+use crate::id::Timestamp;
+use crate::key::RowKey;
+use crate::replica::{Replica, ReplicaError};
+use crate::row;
+use crate::store::holds::{self, HoldKind};
+use crate::store::user_table::UserTable;
+use crate::value::Value;
+use std::sync::Arc;
+
+impl Replica {
+    /// Has a row show that is held because another has its UNIQUE value; the others are held then. Returns their keys.
+    ///
+    /// The others write their values again, so that the claim of this row is the older one.
+    pub fn choose_held(
+        &mut self,
+        now: Timestamp,
+        table: &str,
+        key: &str,
+    ) -> Result<Vec<String>, ReplicaError> {
+        let (held, kind) = self.held_row(now, table, key)?;
+        if kind != HoldKind::Unique {
+            return Err(ReplicaError::Invalid {
+                what: "no other row keeps it out of the table; `held` says what does".into(),
+            });
+        }
+        let user = held.user.clone();
+        let mut changes: Vec<(RowKey, Change)> = vec![];
+        for (rival, columns) in self.rivals(&held)? {
+            let view = self.history.view(&self.conn, held.no, &rival)?;
+            let Some(values) = row::shown(&view, &user) else { continue };
+            let again = |(n, column): (usize, &crate::store::user_table::DocumentColumn)| {
+                columns
+                    .contains(&column.index)
+                    .then(|| (column.key.clone(), Merge::Register, values[n].clone()))
+            };
+            let again: Vec<_> = user.columns.iter().enumerate().filter_map(again).collect();
+            if again.is_empty() {
+                return Err(ReplicaError::Invalid {
+                    what: "what both rows have is part of their keys".into(),
+                });
+            }
+            changes.push((rival, view.edit(&again)));
+        }
+        let losers = changes.iter().map(|(key, _)| user.key_text(key)).collect();
+        self.decide(now, held.no, changes, held.key)?;
+        Ok(losers)
+    }
+
+    /// Gives columns of a held row other values, so that the table may show it; whether it does then.
+    pub fn edit_held(
+        &mut self,
+        now: Timestamp,
+        table: &str,
+        key: &str,
+        columns: &[(String, String)],
+    ) -> Result<bool, ReplicaError> {
+        let (held, _) = self.held_row(now, table, key)?;
+        let mut edited = vec![];
+        for (name, text) in columns {
+            let column = held
+                .user
+                .columns
+                .iter()
+                .find(|c| held.user.table.columns[c.index].name.eq_ignore_ascii_case(name));
+            let Some(column) = column else {
+                return Err(ReplicaError::NotFound {
+                    what: format!("column {name} that can be edited in {table}"),
+                });
+            };
+            edited.push((column.key.clone(), column.merge, held.user.parse_column(column.index, text)));
+        }
+        let change = held.view.edit(&edited);
+        self.decide(now, held.no, vec![(held.key.clone(), change)], held.key.clone())?;
+        Ok(holds::find(&self.conn, held.no, &held.key)?.is_none())
+    }
+
+    /// Deletes a held row, everywhere.
+    pub fn discard_held(&mut self, now: Timestamp, table: &str, key: &str) -> Result<(), ReplicaError> {
+        let (held, _) = self.held_row(now, table, key)?;
+        let change = held.view.delete();
+        self.decide(now, held.no, vec![(held.key.clone(), change)], held.key)
+    }
+
+    fn held_row(
+        &mut self,
+        now: Timestamp,
+        table: &str,
+        key: &str,
+    ) -> Result<(Candidate, HoldKind), ReplicaError> {
+        while self.capture(now)?.more {}
+        let no = self.number(table)?;
+        let missing = || ReplicaError::NotFound { what: format!("held row {key} of {table}") };
+        let user: Arc<UserTable> = self.user_table(no)?.ok_or_else(missing)?;
+        if self.containers[&no].is_read_only() {
+            return Err(ReplicaError::Invalid { what: format!("table {table} is read-only on this device") });
+        }
+        let key = user.parse_key(key).map_err(|what| ReplicaError::Invalid { what })?;
+        let kind = holds::find(&self.conn, no, &key)?.ok_or_else(missing)?;
+        let view = self.history.view(&self.conn, no, &key)?;
+        let wanted = row::shown(&view, &user).ok_or_else(missing)?;
+        Ok((Candidate { no, key, user, view, wanted }, kind))
+    }
+
+    fn decide(
+        &mut self,
+        now: Timestamp,
+        no: i64,
+        changes: Vec<(RowKey, Change)>,
+        key: RowKey,
+    ) -> Result<(), ReplicaError> {
+        let time = self.corrected(now);
+        self.transaction_again(|r| {
+            let mut rows = vec![];
+            for (key, change) in &changes {
+                r.write_change(no, key, change, time)?;
+                rows.push((no, key.clone()));
+            }
+            rows.push((no, key.clone()));
+            r.settle_quietly(rows)
+        })
+    }
+}
+
+impl UserTable {
+    /// A value for a column as a person writes it; `NULL` is none.
+    fn parse_column(&self, index: usize, text: &str) -> Value {
+        if text.eq_ignore_ascii_case("NULL") { Value::Null } else { self.parse_value(index, text) }
+    }
+}

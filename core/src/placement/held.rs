@@ -1,0 +1,163 @@
+//! Held rows: noting them with what they claim, and looking at those again for which something changed.
+//!
+//! A row is looked at again for a value that came or went, never because another held row was looked at: so the cost is in
+//! proportion to what changed, whatever the number of held rows.
+
+use super::claims::{rank_bytes, unique_claims};
+use super::parents::foreign_values;
+use super::{Candidate, Queue};
+use crate::key::RowKey;
+use crate::replica::{Replica, ReplicaError};
+use crate::store::holds::{self, Claim, HoldKind};
+use crate::store::user_table::{RowValues, UserTable};
+
+impl Replica {
+    /// Whether rows are held in this container or in one that refers to it, so that every row that comes matters.
+    pub(crate) fn any_held_around(&self, no: i64) -> Result<bool, ReplicaError> {
+        let Some(state) = self.containers.get(&no) else { return Ok(false) };
+        if holds::any(&self.conn, no)? {
+            return Ok(true);
+        }
+        for child in self.containers.children_of(&state.table) {
+            if holds::any(&self.conn, child)? || holds::any_exempt(&self.conn, child)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Holds a row, and takes it out of the table if it is there.
+    pub(super) fn hold(
+        &mut self,
+        candidate: &Candidate,
+        kind: HoldKind,
+        cause: &str,
+        now: Option<RowValues>,
+        queue: &mut Queue,
+    ) -> Result<(), ReplicaError> {
+        let Candidate { no, key, user, wanted, .. } = candidate;
+        let uniques = unique_claims(user, key, wanted)?;
+        let mut claims = uniques.clone();
+        for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
+            if let Some(values) = foreign_values(user, foreign, key, wanted)? {
+                claims.push(self.parent_claim_of(foreign, &values)?);
+            }
+        }
+        let keeps_values = if kind == HoldKind::Foreign { &uniques[..] } else { &[] };
+        self.wake_freed(*no, key, keeps_values, queue)?;
+        self.note_held(*no, key, kind, cause, &claims)?;
+        if kind == HoldKind::Unique {
+            let rank = self.rank(*no, &candidate.view, user, key)?;
+            holds::set_rank(&self.conn, *no, key, &rank_bytes(&rank))?;
+        }
+        queue.was_held(*no, key, kind);
+        self.take_out(*no, key, user, now, queue)
+    }
+
+    pub(super) fn note_held(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        kind: HoldKind,
+        cause: &str,
+        claims: &[Claim],
+    ) -> Result<(), ReplicaError> {
+        holds::hold(&self.conn, no, key, kind, cause, claims)?;
+        if kind == HoldKind::Tables {
+            self.watch_tables(no)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that a row is held no longer. `kept` are the UNIQUE values that it has from now on.
+    pub(super) fn release(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        kept: &[Claim],
+        queue: &mut Queue,
+    ) -> Result<(), ReplicaError> {
+        self.wake_freed(no, key, kept, queue)?;
+        holds::release(&self.conn, no, key)?;
+        Ok(())
+    }
+
+    /// A row that is held for a missing parent keeps others from its UNIQUE values: those that it gives up are free.
+    fn wake_freed(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        kept: &[Claim],
+        queue: &mut Queue,
+    ) -> Result<(), ReplicaError> {
+        if holds::find(&self.conn, no, key)? != Some(HoldKind::Foreign) {
+            return Ok(());
+        }
+        let freed = holds::claims_of(&self.conn, no, key)?;
+        self.wake(no, key, freed.iter().filter(|claim| !kept.contains(claim)), queue)
+    }
+
+    /// Looks again at held rows with one of these claims.
+    pub(super) fn wake<'c>(
+        &self,
+        no: i64,
+        key: &RowKey,
+        claims: impl Iterator<Item = &'c Claim>,
+        queue: &mut Queue,
+    ) -> Result<(), ReplicaError> {
+        let mut any = None;
+        for claim in claims {
+            if !*any.get_or_insert(holds::any(&self.conn, no)?) {
+                return Ok(());
+            }
+            let integer_keys = self.containers[&no].integer_keys;
+            for held in holds::claimants(&self.conn, no, claim, integer_keys)? {
+                if held != *key {
+                    queue.push(no, held);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A row is in its table: looks again at held rows with its values whose claims are the older ones, as after it wrote
+    /// its own again.
+    pub(super) fn wake_earlier(&self, candidate: &Candidate, queue: &mut Queue) -> Result<(), ReplicaError> {
+        let Candidate { no, key, user, view, wanted } = candidate;
+        if user.table.unique.is_empty() || !holds::any(&self.conn, *no)? {
+            return Ok(());
+        }
+        let mut rank = None;
+        for claim in unique_claims(user, key, wanted)? {
+            if !holds::any_claimant(&self.conn, *no, &claim)? {
+                continue;
+            }
+            if rank.is_none() {
+                rank = Some(rank_bytes(&self.rank(*no, view, user, key)?));
+            }
+            let Some(rank) = &rank else { continue };
+            for held in holds::earlier_claimants(&self.conn, *no, &claim, rank, user.has_integer_key())? {
+                queue.push(*no, held);
+            }
+        }
+        Ok(())
+    }
+
+    /// Held rows that competed with a row's values.
+    pub(crate) fn blocked_by(
+        &self,
+        no: i64,
+        key: &RowKey,
+        user: &UserTable,
+        values: &RowValues,
+    ) -> Result<Vec<RowKey>, ReplicaError> {
+        let mut blocked = vec![];
+        if holds::any(&self.conn, no)? {
+            for claim in unique_claims(user, key, values)? {
+                blocked.extend(holds::claimants(&self.conn, no, &claim, user.has_integer_key())?);
+            }
+        }
+        blocked.retain(|held| held != key);
+        Ok(blocked)
+    }
+}

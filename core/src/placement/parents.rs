@@ -1,0 +1,259 @@
+//! Parents: foreign keys, as far as documents and the application keep them.
+
+use super::Candidate;
+use super::claims::{column_values, parent_claim};
+use crate::key::RowKey;
+use crate::replica::{Replica, ReplicaError};
+use crate::store::holds::{self, Claim};
+use crate::store::user_table::{Compared, RowValues, UserTable, quote};
+use crate::store::{documents, segments};
+use crate::table::{Collation, ForeignKey};
+use crate::value::Value;
+use std::sync::Arc;
+
+impl Replica {
+    /// Whether a row names a parent that is not shown. `value` gives a column of the table by its index.
+    pub(crate) fn lacks_parent(
+        &self,
+        user: &UserTable,
+        value: impl Fn(usize) -> Value,
+    ) -> Result<bool, ReplicaError> {
+        for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
+            let values: Vec<_> = foreign.columns.iter().map(|n| value(*n)).collect();
+            if values.contains(&Value::Null) || parent_exists(self, foreign, &values)? {
+                continue;
+            }
+            if !foreign.parent_table.eq_ignore_ascii_case(&user.table.name) {
+                return Ok(true);
+            }
+            let place =
+                |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+            let own = foreign.parent_columns.iter().map(|name| place(name).map(&value));
+            if !own.zip(&values).all(|(a, b)| a.is_some_and(|a| a.as_ref().same(b.as_ref()))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Rows that refer to values which a row had and has no longer.
+    pub(crate) fn orphans(
+        &self,
+        user: &UserTable,
+        key: &RowKey,
+        before: &RowValues,
+        after: Option<&RowValues>,
+    ) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
+        let mut orphans = vec![];
+        for (child_no, child, foreign) in self.references_to(&user.table.name)? {
+            let Some(old) = parent_values(user, &foreign, key, before)? else { continue };
+            if let Some(after) = after
+                && let Some(new) = parent_values(user, &foreign, key, after)?
+                && old.iter().zip(&new).all(|(a, b)| a.as_ref().same(b.as_ref()))
+            {
+                continue;
+            }
+            // The parent's columns say which values are equal.
+            let collation = |name: &String| {
+                let parent = user.table.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name));
+                parent.map_or(Collation::Binary, |c| c.collation)
+            };
+            let collations = foreign.parent_columns.iter().map(collation);
+            let compared = foreign.columns.iter().zip(collations).zip(old);
+            let compared: Vec<_> = compared
+                .map(|((index, collation), value)| Compared { index: *index, collation, value })
+                .collect();
+            let keys = child.keys_where(&self.conn, &compared)?;
+            orphans.extend(keys.into_iter().map(|key| (child_no, key)));
+        }
+        Ok(orphans)
+    }
+
+    pub(super) fn missing_parent(
+        &self,
+        candidate: &Candidate,
+        foreign: &ForeignKey,
+    ) -> Result<Option<Vec<Value>>, ReplicaError> {
+        if !foreign.kept {
+            return Ok(None);
+        }
+        let Some(values) = foreign_values(&candidate.user, foreign, &candidate.key, &candidate.wanted)?
+        else {
+            return Ok(None);
+        };
+        let own_table = foreign.parent_table.eq_ignore_ascii_case(&candidate.user.table.name);
+        if own_table && self.is_own_parent(candidate, foreign, &values)? {
+            return Ok(None);
+        }
+        if parent_exists(self, foreign, &values)? {
+            return Ok(None);
+        }
+        let claim = self.parent_claim_of(foreign, &values)?;
+        let is_exempt = holds::is_exempt(&self.conn, candidate.no, &candidate.key, &claim)?;
+        Ok((!is_exempt).then_some(values))
+    }
+
+    /// The claim to a parent by the values of a foreign key.
+    pub(super) fn parent_claim_of(
+        &self,
+        foreign: &ForeignKey,
+        values: &[Value],
+    ) -> Result<Claim, ReplicaError> {
+        let parent = match self.containers.of_table(&foreign.parent_table) {
+            Some(parent) => self.user_table(parent.no)?,
+            None => None,
+        };
+        Ok(parent_claim(foreign, parent.as_ref().map(|p| &p.table), values))
+    }
+
+    /// Lets a row that its own application wrote, or had before, stay in its table although it names a parent that is not
+    /// there: SQLite was not asked to keep the key.
+    pub(crate) fn exempt_orphan(&self, no: i64, user: &UserTable, key: &RowKey) -> Result<(), ReplicaError> {
+        if !user.table.foreign_keys.iter().any(|f| f.kept) {
+            return Ok(());
+        }
+        let Some(values) = user.read(&self.conn, key)? else { return Ok(()) };
+        let key_values = user.key_values(key)?;
+        if !self.lacks_parent(user, |index| user.value_at(index, &key_values, &values))? {
+            return Ok(());
+        }
+        for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
+            if let Some(values) = foreign_values(user, foreign, key, &values)?
+                && !parent_exists(self, foreign, &values)?
+            {
+                holds::exempt(&self.conn, no, key, &self.parent_claim_of(foreign, &values)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for a row of which a change was captured here; others are held as their document's children are.
+    pub(crate) fn exempt_own(&self, no: i64, key: &RowKey) -> Result<(), ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(()) };
+        for at in documents::changes(&self.conn, no, key)? {
+            if segments::is_own(&self.conn, at.segment())? {
+                return self.exempt_orphan(no, &user, key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for the rows of all tables that refer to one which has come.
+    pub(crate) fn exempt_children(&self, no: i64) -> Result<(), ReplicaError> {
+        for (child, user, foreign) in self.references_to(&self.containers[&no].table)? {
+            if child != no {
+                for key in self.orphans_of(&user, &foreign)? {
+                    self.exempt_own(child, &key)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows whose parents by a foreign key are not there, also where their table is not.
+    pub(crate) fn orphans_of(
+        &self,
+        user: &UserTable,
+        foreign: &ForeignKey,
+    ) -> Result<Vec<RowKey>, ReplicaError> {
+        let column = |n: &usize| format!("c.{}", quote(&user.table.columns[*n].name));
+        let columns: Vec<_> = foreign.columns.iter().map(column).collect();
+        let keys: Vec<_> = user.key_columns().iter().map(column).collect();
+        let known: Vec<_> = columns.iter().map(|c| format!("{c} IS NOT NULL")).collect();
+        let same = |(name, column): (&String, &String)| format!("p.{} = {column}", quote(name));
+        let same: Vec<_> = foreign.parent_columns.iter().zip(&columns).map(same).collect();
+        let head = format!(
+            "SELECT {} FROM {} c WHERE {}",
+            keys.join(", "),
+            quote(&user.table.name),
+            known.join(" AND ")
+        );
+        let parent = quote(&foreign.parent_table);
+        let sql = format!("{head} AND NOT EXISTS (SELECT 1 FROM {parent} p WHERE {})", same.join(" AND "));
+        let mut stmt = match self.conn.prepare(&sql) {
+            Ok(stmt) => stmt,
+            Err(_) => self.conn.prepare(&head)?,
+        };
+        let mut rows = stmt.query([])?;
+        let mut found = vec![];
+        while let Some(row) = rows.next()? {
+            found.extend(user.row_key(row)?);
+        }
+        Ok(found)
+    }
+
+    /// Whether a row of a table that refers to itself is its own parent.
+    fn is_own_parent(
+        &self,
+        candidate: &Candidate,
+        foreign: &ForeignKey,
+        values: &[Value],
+    ) -> Result<bool, ReplicaError> {
+        let table = &candidate.user.table;
+        let place = |name: &String| table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+        let Some(columns) = foreign.parent_columns.iter().map(place).collect::<Option<Vec<_>>>() else {
+            return Ok(false);
+        };
+        let own = column_values(&candidate.user, &columns, &candidate.key, &candidate.wanted)?;
+        Ok(own.iter().zip(values).all(|(a, b)| a.as_ref().same(b.as_ref())))
+    }
+
+    /// Containers whose tables refer to this one, with how.
+    pub(super) fn references_to(
+        &self,
+        parent: &str,
+    ) -> Result<Vec<(i64, Arc<UserTable>, ForeignKey)>, ReplicaError> {
+        let mut found = vec![];
+        for no in self.containers.children_of(parent) {
+            let Some(user) = self.user_table(no)? else { continue };
+            for foreign in &user.table.foreign_keys {
+                if foreign.kept && foreign.parent_table.eq_ignore_ascii_case(parent) {
+                    found.push((no, user.clone(), foreign.clone()));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The values by which a child names its parent; None if one is NULL.
+pub(super) fn foreign_values(
+    user: &UserTable,
+    foreign: &ForeignKey,
+    key: &RowKey,
+    values: &RowValues,
+) -> Result<Option<Vec<Value>>, ReplicaError> {
+    let values = column_values(user, &foreign.columns, key, values)?;
+    Ok((!values.contains(&Value::Null)).then_some(values))
+}
+
+/// The values by which children name this row; None if the columns are not there or one is NULL.
+pub(super) fn parent_values(
+    user: &UserTable,
+    foreign: &ForeignKey,
+    key: &RowKey,
+    values: &RowValues,
+) -> Result<Option<Vec<Value>>, ReplicaError> {
+    let place = |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+    let Some(columns) = foreign.parent_columns.iter().map(place).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    let values = column_values(user, &columns, key, values)?;
+    Ok((!values.contains(&Value::Null)).then_some(values))
+}
+
+/// Whether a parent row is in its table; true as well where there is no such table or column here.
+pub(super) fn parent_exists(
+    replica: &Replica,
+    foreign: &ForeignKey,
+    values: &[Value],
+) -> Result<bool, ReplicaError> {
+    let terms: Vec<_> = foreign.parent_columns.iter().map(|c| format!("{} = ?", quote(c))).collect();
+    let sql = format!("SELECT 1 FROM {} WHERE {}", quote(&foreign.parent_table), terms.join(" AND "));
+    let Ok(mut stmt) = replica.conn.prepare_cached(&sql) else { return Ok(true) };
+    for (n, value) in values.iter().enumerate() {
+        stmt.raw_bind_parameter(n + 1, value.as_ref())?;
+    }
+    let mut rows = stmt.raw_query();
+    Ok(rows.next()?.is_some())
+}

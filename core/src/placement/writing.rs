@@ -1,0 +1,297 @@
+//! Writing: one row into its table, so that the table then shows what the document does, or the reason why it does not.
+//!
+//! Tables without conflict clauses and triggers of the application need no more than the statement. Elsewhere a row is
+//! written under a savepoint, because a trigger that fails may leave part of what it did, and read again.
+//! RAISE(ROLLBACK) and a trigger that does not end take the whole transaction with them: the row is noted as one that
+//! stumbled, the batch is undone, and done again with that row held.
+
+use crate::key::RowKey;
+use crate::replica::{Replica, ReplicaError};
+use crate::store::StoreError;
+use crate::store::holds::HoldKind;
+use crate::store::index_terms;
+use crate::store::user_table::{Fault, RowValues, UserTable, quote};
+use crate::value::{Value, ValueRef};
+use rusqlite::Connection;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// After as many rows of a table that ended a batch, its other rows are held untried, to be tried a few at a time.
+const STUMBLES_MAX: u32 = 8;
+
+/// Rows that ended the transaction in which they were written.
+#[derive(Debug, Default)]
+pub(crate) struct Stumbles {
+    /// Those of the batch that is being done again, with what SQLite said.
+    rows: HashMap<(i64, RowKey), String>,
+    counts: BTreeMap<i64, u32>,
+    /// Containers that ever had one.
+    ever: BTreeSet<i64>,
+    /// Containers whose triggers do not end.
+    endless: BTreeSet<i64>,
+}
+
+impl Stumbles {
+    /// Why a row is not to be tried, if it is not.
+    pub(super) fn cause(&self, no: i64, key: &RowKey) -> Option<String> {
+        if self.is_careful(no) {
+            let untried =
+                || "not tried yet: triggers of the table ended the transaction for other rows".into();
+            return Some(self.rows.get(&(no, key.clone())).cloned().unwrap_or_else(untried));
+        }
+        if self.rows.is_empty() { None } else { self.rows.get(&(no, key.clone())).cloned() }
+    }
+
+    fn is_careful(&self, no: i64) -> bool {
+        self.endless.contains(&no) || self.counts.get(&no).is_some_and(|count| *count >= STUMBLES_MAX)
+    }
+
+    /// Whether rows of a container ended a transaction before.
+    pub(super) fn ever(&self, no: i64) -> bool {
+        self.ever.contains(&no)
+    }
+
+    fn add(&mut self, no: i64, key: &RowKey, cause: String, endless: bool) {
+        *self.counts.entry(no).or_default() += 1;
+        self.rows.insert((no, key.clone()), cause);
+        self.ever.insert(no);
+        if endless {
+            self.endless.insert(no);
+        }
+    }
+
+    /// Forgets the rows of a batch that is done.
+    pub(crate) fn batch_is_done(&mut self) {
+        self.rows.clear();
+        self.counts.clear();
+    }
+
+    /// Forgets what depends on the schema.
+    pub(crate) fn schema_is_new(&mut self) {
+        self.endless.clear();
+    }
+}
+
+impl Replica {
+    /// Writes a row: inserts it, or changes what differs from `now`. Afterwards the table shows it, or is as before.
+    pub(crate) fn put(
+        &self,
+        user: &UserTable,
+        key: &RowKey,
+        wanted: &[Value],
+        now: Option<&RowValues>,
+    ) -> Result<(), Fault> {
+        let changed: Vec<_> = match now {
+            Some(now) => {
+                let differs = |(n, value): &(usize, &Value)| !now[*n].as_ref().same(value.as_ref());
+                wanted.iter().enumerate().filter(differs).collect()
+            }
+            None => wanted.iter().enumerate().collect(),
+        };
+        if now.is_some() && changed.is_empty() {
+            return Ok(());
+        }
+        let is_sure = !user.acts.triggers && !changed.iter().any(|(n, v)| user.may_convert(*n, v.as_ref()));
+        let write = |conn: &Connection| {
+            let done = match now {
+                None => user.insert_row(conn, key, wanted)?,
+                Some(_) => user.update_row(conn, key, &changed)?,
+            };
+            if done { Ok(()) } else { Err(Fault::Raised(None)) }
+        };
+        if is_sure {
+            return self.ended(write(&self.conn));
+        }
+        self.under_savepoint(|conn| {
+            write(conn)?;
+            check_stored(conn, user, key, wanted)
+        })
+    }
+
+    /// Deletes a row, without the application's triggers if they do not let it go; false if it stays all the same.
+    pub(super) fn remove(&mut self, no: i64, key: &RowKey, user: &UserTable) -> Result<bool, ReplicaError> {
+        if !user.acts.triggers {
+            return match self.ended(user.delete_row(&self.conn, key)) {
+                Err(Fault::Store(error)) => Err(error.into()),
+                done => Ok(done.is_ok()),
+            };
+        }
+        if self.stumbles.cause(no, key).is_none() {
+            match self.under_savepoint(|conn| user.delete_row(conn, key)) {
+                Ok(true) => return Ok(true),
+                Ok(false) | Err(Fault::Unique(_) | Fault::Raised(_) | Fault::Constraint(_)) => {}
+                Err(Fault::Store(error)) => return Err(error.into()),
+                Err(Fault::Ended(cause)) => return Err(self.stumble(no, user, key, cause)),
+            }
+        }
+        // What documents say comes first.
+        self.without_triggers(|r| match r.under_savepoint(|conn| user.delete_row(conn, key)) {
+            Err(Fault::Store(error)) => Err(error.into()),
+            done => Ok(done.is_ok()),
+        })
+    }
+
+    fn under_savepoint<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, Fault> {
+        let run = |sql: &str| self.conn.prepare_cached(sql).and_then(|mut s| s.execute([])).map(drop);
+        self.guard.start_row();
+        run("SAVEPOINT piecewise_row")?;
+        let done = self.ended(work(&self.conn));
+        if !matches!(done, Err(Fault::Ended(_))) {
+            if done.is_err() {
+                run("ROLLBACK TO piecewise_row")?;
+            }
+            run("RELEASE piecewise_row")?;
+        }
+        done
+    }
+
+    /// Sees whether the transaction still stands.
+    fn ended<T>(&self, done: Result<T, Fault>) -> Result<T, Fault> {
+        match done {
+            Err(Fault::Unique(cause) | Fault::Constraint(cause) | Fault::Raised(Some(cause)))
+                if self.conn.is_autocommit() =>
+            {
+                Err(Fault::Ended(cause))
+            }
+            done => done,
+        }
+    }
+
+    /// Notes a row that ended the transaction.
+    fn stumble(&mut self, no: i64, user: &UserTable, key: &RowKey, cause: String) -> ReplicaError {
+        let table = user.table.name.clone();
+        let endless = self.guard.take_stopped();
+        let cause = match endless {
+            true => {
+                self.retries.give_up(no);
+                format!("triggers of table {table} take too many steps, or do not end")
+            }
+            false => match self.clauses().ok().and_then(|c| c.raising(&table, Some(&cause))) {
+                Some(trigger) => format!("trigger {trigger}: {cause}"),
+                None => format!("it ends the transaction: {cause}"),
+            },
+        };
+        self.stumbles.add(no, key, cause.clone(), endless);
+        ReplicaError::TransactionEnded { table, key: user.key_text(key), cause }
+    }
+
+    /// Why a row is held that its table did not take, in words; an error if that is not about the row.
+    pub(super) fn cause(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        key: &RowKey,
+        wanted: &RowValues,
+        fault: Fault,
+    ) -> Result<(HoldKind, String), ReplicaError> {
+        let table = &user.table.name;
+        Ok(match fault {
+            Fault::Store(error) => return Err(error.into()),
+            Fault::Ended(cause) => return Err(self.stumble(no, user, key, cause)),
+            Fault::Unique(message) => {
+                let rival = self.local_rival(user, key, wanted).map(|k| user.key_text(&k));
+                let rival = rival.map_or(String::new(), |rival| format!(": row {rival} has the same"));
+                (HoldKind::Tables, format!("a UNIQUE constraint of this table alone ({message}){rival}"))
+            }
+            Fault::Raised(message) => {
+                let name = self.clauses()?.raising(table, message.as_deref());
+                let by =
+                    name.map_or_else(|| format!("a trigger of {table}"), |name| format!("trigger {name}"));
+                (
+                    HoldKind::Tables,
+                    match message {
+                        Some(message) => format!("{by}: {message}"),
+                        None if user.acts.clauses => {
+                            format!("{by} or an ON CONFLICT clause left the row out without a word")
+                        }
+                        None => format!("{by} left the row out without a word"),
+                    },
+                )
+            }
+            Fault::Constraint(message) => {
+                let kind = if user.acts.triggers { HoldKind::Tables } else { HoldKind::Local };
+                let known = message.contains("constraint failed") || message.starts_with("column ");
+                let where_from = if known { vec![] } else { expression_indexes(&self.conn, table)? };
+                (
+                    kind,
+                    match where_from.is_empty() {
+                        true => message,
+                        false => format!("{message} (in an expression: index {})", where_from.join(", ")),
+                    },
+                )
+            }
+        })
+    }
+
+    /// A row that has the same value of a UNIQUE index over expressions or of a partial one.
+    fn local_rival(&self, user: &UserTable, key: &RowKey, wanted: &RowValues) -> Option<RowKey> {
+        let key_values = user.key_values(key).ok()?;
+        for unique in user.table.unique.iter().filter(|u| u.partial.is_some()) {
+            let spelled = unique
+                .partial
+                .as_deref()
+                .and_then(index_terms::index)
+                .map(|text| text.terms)
+                .unwrap_or_default();
+            let columns: Vec<_> =
+                (0..user.table.columns.len()).filter(|n| !user.table.columns[*n].generated).collect();
+            let named = |n: &usize| format!("? AS {}", quote(&user.table.columns[*n].name));
+            let row = columns.iter().map(named).collect::<Vec<_>>().join(", ");
+            let same = |term: &String| format!("({term}) = (SELECT {term} FROM new)");
+            let same = spelled.iter().map(same).collect::<Vec<_>>().join(" AND ");
+            let keys: Vec<_> =
+                user.key_columns().iter().map(|n| quote(&user.table.columns[*n].name)).collect();
+            let sql = format!(
+                "WITH new AS (SELECT {row}) SELECT {} FROM {} WHERE {same} LIMIT 2",
+                keys.join(", "),
+                quote(&user.table.name)
+            );
+            let Ok(mut stmt) = self.conn.prepare(&sql) else { continue };
+            for (n, column) in columns.iter().enumerate() {
+                stmt.raw_bind_parameter(n + 1, user.value_at(*column, &key_values, wanted).as_ref()).ok()?;
+            }
+            let mut rows = stmt.raw_query();
+            while let Ok(Some(row)) = rows.next() {
+                if let Ok(Some(rival)) = user.row_key(row)
+                    && rival != *key
+                {
+                    return Some(rival);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Sees that a row is in the table as it was written.
+fn check_stored(conn: &Connection, user: &UserTable, key: &RowKey, wanted: &[Value]) -> Result<(), Fault> {
+    let stored = user.read(conn, key).map_err(Fault::Store)?;
+    let Some(stored) = stored else {
+        return Err(Fault::Constraint(format!("a trigger of {} took the row away at once", user.table.name)));
+    };
+    for (n, (stored, wanted)) in stored.iter().zip(wanted).enumerate() {
+        if !is_shown_by(stored.as_ref(), wanted.as_ref()) {
+            let column = &user.table.columns[user.columns[n].index].name;
+            return Err(Fault::Constraint(format!("column {column} stores {wanted} as {stored} here")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a stored value shows one of a document: numbers may have the other storage class.
+pub(crate) fn is_shown_by(stored: ValueRef<'_>, wanted: ValueRef<'_>) -> bool {
+    match (stored, wanted) {
+        (ValueRef::Integer(i), ValueRef::Real(f)) | (ValueRef::Real(f), ValueRef::Integer(i)) => {
+            f.fract() == 0.0 && f.abs() < 9e15 && f as i64 == i
+        }
+        _ => stored.same(wanted),
+    }
+}
+
+/// The indexes of a table that are partial or over expressions.
+fn expression_indexes(conn: &Connection, table: &str) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT name FROM pragma_index_list(?) i WHERE partial OR EXISTS
+               (SELECT 1 FROM pragma_index_xinfo(i.name) WHERE cid = -2 AND key) ORDER BY name";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let names = stmt.query_map([table], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
+}

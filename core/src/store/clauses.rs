@@ -1,0 +1,151 @@
+//! Clauses: what the schema says that acts on rows as they are written: conflict clauses and the application's triggers.
+
+use super::StoreError;
+use super::index_terms::tokens;
+use rusqlite::Connection;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// A trigger of the application.
+#[derive(Debug, Clone)]
+pub(crate) struct AppTrigger {
+    pub(crate) name: String,
+    sql: String,
+}
+
+/// What acts on rows, by table.
+#[derive(Debug, Default)]
+pub(crate) struct Clauses {
+    conflicts: HashSet<String>,
+    triggers: HashMap<String, Vec<AppTrigger>>,
+    views: HashMap<String, String>,
+}
+
+impl Clauses {
+    /// Reads it from the schema, in one pass: a file may have ten thousand tables.
+    pub(crate) fn read(conn: &Connection) -> Result<Self, StoreError> {
+        let mut clauses = Self::default();
+        let mut stmt = conn.prepare(
+            "SELECT type, name, lower(tbl_name), sql FROM sqlite_master WHERE sql IS NOT NULL AND (
+               (type = 'table' AND sql LIKE '%conflict%') OR type = 'view'
+               OR (type = 'trigger' AND name NOT LIKE 'piecewise\\_%' ESCAPE '\\'))",
+        )?;
+        let mut rows = stmt.query([])?;
+        while let Some(row) = rows.next()? {
+            let text = |n: usize| -> rusqlite::Result<String> {
+                Ok(row
+                    .get_ref(n)?
+                    .as_bytes()
+                    .map_or(String::new(), |b| String::from_utf8_lossy(b).into_owned()))
+            };
+            let (kind, name, table, sql) = (text(0)?, text(1)?, text(2)?, text(3)?);
+            match kind.as_str() {
+                "table" if has_conflict_clause(&sql) => drop(clauses.conflicts.insert(table)),
+                "trigger" => clauses.triggers.entry(table).or_default().push(AppTrigger { name, sql }),
+                "view" => drop(clauses.views.insert(name.to_lowercase(), sql)),
+                _ => {}
+            }
+        }
+        Ok(clauses)
+    }
+
+    /// Whether a table's constraints have conflict clauses.
+    pub(crate) fn has_conflict_clauses(&self, table: &str) -> bool {
+        self.conflicts.contains(&table.to_ascii_lowercase())
+    }
+
+    /// The application's triggers on a table.
+    pub(crate) fn triggers_on(&self, table: &str) -> &[AppTrigger] {
+        self.triggers.get(&table.to_ascii_lowercase()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The names that triggers on a table mention, in small letters, with those of views and of triggers on tables that they
+    /// mention: the tables that may decide what the triggers do are among them.
+    pub(crate) fn mentioned_on(&self, table: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::from([table.to_ascii_lowercase()]);
+        let mut todo = vec![table.to_ascii_lowercase()];
+        while let Some(name) = todo.pop() {
+            let texts = self.triggers_on(&name).iter().map(|t| &t.sql).chain(self.views.get(&name));
+            for name in texts.flat_map(|sql| tokens(sql).filter_map(identifier).collect::<Vec<_>>()) {
+                if found.insert(name.clone()) {
+                    todo.push(name);
+                }
+            }
+        }
+        found
+    }
+
+    /// Returns the triggers on a table that have a message as a literal; without a message, those with RAISE(IGNORE).
+    /// Joined by "or", None if there are none.
+    pub(crate) fn raising(&self, table: &str, message: Option<&str>) -> Option<String> {
+        let literal = message.map(|m| format!("'{}'", m.replace('\'', "''")));
+        let raises = |trigger: &&AppTrigger| match &literal {
+            Some(literal) => tokens(&trigger.sql).any(|token| token == literal),
+            None => has_words(&trigger.sql, &["RAISE", "(", "IGNORE", ")"]),
+        };
+        let found = self.triggers_on(table).iter().filter(raises).map(|t| t.name.as_str());
+        let found: Vec<_> = found.collect();
+        (!found.is_empty()).then(|| found.join(" or "))
+    }
+}
+
+fn has_conflict_clause(sql: &str) -> bool {
+    has_words(sql, &["ON", "CONFLICT"])
+}
+
+/// Whether these tokens follow each other in a text.
+fn has_words(sql: &str, words: &[&str]) -> bool {
+    let all: Vec<_> = tokens(sql).collect();
+    all.windows(words.len()).any(|w| w.iter().zip(words).all(|(a, b)| a.eq_ignore_ascii_case(b)))
+}
+
+/// A name in small letters, without its quotes.
+fn identifier(token: &str) -> Option<String> {
+    let first = token.chars().next()?;
+    let inner = |close: char| {
+        let text = token.strip_prefix(first)?.strip_suffix(close)?;
+        Some(text.replace(&format!("{close}{close}"), &close.to_string()).to_lowercase())
+    };
+    match first {
+        '"' | '`' | '\'' => inner(first),
+        '[' => inner(']'),
+        c if c.is_alphabetic() || c == '_' => Some(token.to_lowercase()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clauses(sql: &str) -> Clauses {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(sql).unwrap();
+        Clauses::read(&conn).unwrap()
+    }
+
+    #[test]
+    fn conflict_clauses_are_found_whatever_stands_around_them() {
+        let clauses = clauses(
+            "CREATE TABLE a(id INTEGER PRIMARY KEY, u UNIQUE On /* x */ Conflict replace);
+             CREATE TABLE b(id INTEGER PRIMARY KEY, \"on conflict\", c DEFAULT 'on conflict ignore');
+             CREATE TABLE c(id INTEGER PRIMARY KEY /* ON CONFLICT REPLACE */)",
+        );
+        assert!(clauses.has_conflict_clauses("A") && !clauses.has_conflict_clauses("b"));
+        assert!(!clauses.has_conflict_clauses("c"));
+    }
+
+    #[test]
+    fn triggers_are_named_by_what_they_raise_and_mention() {
+        let clauses = clauses(
+            "CREATE TABLE t(a); CREATE TABLE \"Other One\"(b); CREATE TABLE deep(c);
+             CREATE VIEW v AS SELECT c FROM deep;
+             CREATE TRIGGER one BEFORE INSERT ON t BEGIN SELECT RAISE(ABORT, 'it''s bad') FROM \"Other One\"; END;
+             CREATE TRIGGER two BEFORE INSERT ON t BEGIN SELECT RAISE(IGNORE) WHERE NEW.a IN v; END",
+        );
+        assert_eq!(clauses.raising("T", Some("it's bad")), Some("one".into()));
+        assert_eq!(clauses.raising("t", None), Some("two".into()));
+        assert_eq!(clauses.raising("t", Some("other")), None);
+        let mentioned = clauses.mentioned_on("t");
+        assert!(["t", "other one", "v", "deep"].iter().all(|name| mentioned.contains(*name)));
+    }
+}

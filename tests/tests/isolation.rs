@@ -1,0 +1,336 @@
+//! Isolation: what goes wrong with one table or one database is told in words, stops nothing else, and ends by itself.
+
+#![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
+
+use piecewise_tests::data::{open, query, sql};
+use piecewise_tests::process::{Device, Said, Server, text, until};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const NOTES: &str = "PRAGMA journal_mode = WAL; CREATE TABLE notes(id TEXT PRIMARY KEY, body TEXT);";
+
+struct Setting {
+    folder: tempfile::TempDir,
+    device: Device,
+    server: Server,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = Server::start(&folder.path().join("server"));
+        let device = Device::joined(&folder.path().join("home"), &server, &["**=write"]);
+        Self { folder, device, server }
+    }
+
+    /// A file with a table, synced with a database.
+    fn synced(&self, database: &str) -> PathBuf {
+        let file = self.folder.path().join(format!("{database}.db"));
+        sql(&file, NOTES);
+        self.device.must(["track", text(&file), "notes", "--as", database]);
+        self.device.must(["sync", text(&file)]);
+        file
+    }
+
+    fn sync(&self, file: &Path) -> Said {
+        self.device.run(["sync", text(file)])
+    }
+
+    /// Stops the server, changes its files, and starts it again at the same address.
+    fn restart(&mut self, meanwhile: impl FnOnce(&Path)) {
+        let (data, listen) = (self.server.data.clone(), self.server.listen.clone());
+        let stopped = std::mem::replace(&mut self.server, Server::start(&self.folder.path().join("other")));
+        assert_eq!(stopped.stop(), 0);
+        meanwhile(&data);
+        self.server = Server::start_at(&data, &listen, &[]);
+    }
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_is_said_to_be_so_and_opens_by_itself() {
+    let mut it = Setting::new();
+    let [fine, bad] = ["fine", "bad"].map(|database| it.synced(database));
+    let kept = it.folder.path().join("kept.db");
+    it.restart(|data| {
+        std::fs::copy(data.join("bad.db"), &kept).unwrap();
+        std::fs::write(data.join("bad.db"), "not a database at all ".repeat(400)).unwrap();
+    });
+    it.server.wait_for_log("cannot be opened");
+    sql(&fine, "INSERT INTO notes VALUES ('1', 'goes on')");
+    sql(&bad, "INSERT INTO notes VALUES ('1', 'waits')");
+    assert_eq!(it.sync(&fine).code, 0);
+    let said = it.sync(&bad);
+    assert_eq!(said.code, 3, "{said}");
+    assert!(said.err.contains("cannot open database bad now: the file is not a SQLite database"), "{said}");
+    std::fs::copy(&kept, it.server.file("bad")).unwrap();
+    it.server.wait_for_log("can be opened again");
+    until("it syncs again", || it.sync(&bad).code == 0);
+    assert_eq!(query(&it.server.file("bad"), "SELECT body FROM notes"), ["Text(\"waits\")"]);
+}
+
+#[test]
+fn a_database_that_is_locked_holds_up_no_other() {
+    let mut it = Setting::new();
+    let [fine, locked] = ["fine", "locked"].map(|database| it.synced(database));
+    let mut lock = None;
+    it.restart(|data| {
+        let conn = open(&data.join("locked.db"));
+        conn.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE; COMMIT").unwrap();
+        lock = Some(conn);
+    });
+    let waiting = Instant::now();
+    let mut command = it.device.command();
+    let mut other = command.args(["sync", text(&locked)]).spawn().unwrap();
+    for n in 0..5 {
+        sql(&fine, &format!("INSERT INTO notes VALUES ('{n}', 'goes on')"));
+        assert_eq!(it.sync(&fine).code, 0);
+    }
+    assert!(waiting.elapsed() < Duration::from_secs(60));
+    assert_eq!(other.wait().unwrap().code(), Some(3), "it cannot be opened");
+    drop(lock);
+    until("it syncs again", || it.sync(&locked).code == 0);
+}
+
+/// A device with two tables, a server that has them, and another device with a clone.
+struct Pair {
+    it: Setting,
+    ours: PathBuf,
+    theirs: PathBuf,
+}
+
+const BOTH: &str = "PRAGMA journal_mode = WAL; CREATE TABLE t(id TEXT PRIMARY KEY, v TEXT);
+                    CREATE TABLE fine(id TEXT PRIMARY KEY, v TEXT); INSERT INTO t VALUES ('1', 'x'), ('2', 'y');";
+
+impl Pair {
+    fn new() -> Self {
+        let it = Setting::new();
+        let (ours, theirs) = (it.folder.path().join("ours.db"), it.folder.path().join("theirs.db"));
+        sql(&ours, BOTH);
+        it.device.must(["track", text(&ours), "--all", "--as", "app"]);
+        it.device.must(["sync", text(&ours)]);
+        it.device.must(["clone", "app", text(&theirs)]);
+        Self { it, ours, theirs }
+    }
+
+    /// The table is stopped here for this cause, says so everywhere, and the other table goes on both ways.
+    #[track_caller]
+    fn is_stopped(&self, cause: &str, words: &str) {
+        let id = format!("'{cause}'");
+        sql(&self.ours, &format!("INSERT INTO fine VALUES ({id}, 'from ours')"));
+        sql(&self.theirs, &format!("INSERT INTO t VALUES ({id}, 'while stopped')"));
+        assert_eq!(self.it.sync(&self.theirs).code, 0);
+        let said = self.it.sync(&self.ours);
+        assert_eq!(said.code, 1, "{said}");
+        assert!(said.err.contains("error: table t is stopped: ") && said.err.contains(words), "{said}");
+        assert!(said.err.contains("hint: "), "{said}");
+        let said = self.it.device.run(["status", text(&self.ours)]);
+        assert_eq!(said.code, 1, "{said}");
+        assert!(
+            said.out.contains("caught up   no: 1 table is stopped") && said.out.contains(words),
+            "{said}"
+        );
+        let said = self.it.device.run(["status", text(&self.ours), "--json"]);
+        let status: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!(status["caught_up"], false);
+        let t = status["tables"].as_array().unwrap().iter().find(|t| t["table"] == "t").unwrap();
+        assert_eq!(t["stopped"]["cause"], cause);
+        self.it.device.must(["sync", text(&self.theirs)]);
+        let other = format!("SELECT v FROM fine WHERE id = {id}");
+        assert_eq!(query(&self.theirs, &other), ["Text(\"from ours\")"]);
+    }
+
+    /// The table goes on, and shows the same everywhere.
+    #[track_caller]
+    fn goes_on(&self) {
+        for file in [&self.ours, &self.theirs, &self.ours] {
+            let said = self.it.sync(file);
+            assert_eq!(said.code, 0, "{said}");
+        }
+        let said = self.it.device.run(["status", text(&self.ours)]);
+        assert!(said.code == 0 && said.out.contains("caught up   yes"), "{said}");
+        let all = "SELECT id, v FROM t ORDER BY id";
+        let rows = query(&self.ours, all);
+        assert!(rows.len() >= 3, "{rows:?}");
+        assert_eq!(rows, query(&self.theirs, all));
+        assert_eq!(rows, query(&self.it.server.file("app"), all));
+    }
+}
+
+#[test]
+fn a_table_that_has_another_name_for_a_while_is_stopped_and_its_writes_are_kept() {
+    let it = Pair::new();
+    sql(
+        &it.ours,
+        "ALTER TABLE t RENAME TO u; INSERT INTO u VALUES ('3', 'z'); UPDATE u SET v = 'edited' WHERE id = '1'",
+    );
+    it.is_stopped("missing", "not in this file");
+    sql(&it.ours, "DELETE FROM u WHERE id = '2'; ALTER TABLE u RENAME TO t");
+    it.goes_on();
+    let rows = query(&it.ours, "SELECT id || '=' || v FROM t ORDER BY id");
+    assert_eq!(rows, ["Text(\"1=edited\")", "Text(\"3=z\")", "Text(\"missing=while stopped\")"]);
+}
+
+#[test]
+fn a_table_whose_key_changes_is_stopped_until_it_is_as_before() {
+    let it = Pair::new();
+    let rebuild = |key: &str, columns: &str, from: &str| {
+        format!(
+            "BEGIN; CREATE TABLE n({columns}, PRIMARY KEY ({key})); INSERT INTO n SELECT {from} FROM t; DROP TABLE t;
+             ALTER TABLE n RENAME TO t; COMMIT;"
+        )
+    };
+    sql(&it.ours, &rebuild("id, part", "id TEXT, part TEXT, v TEXT", "id, '', v"));
+    sql(&it.ours, "INSERT INTO t VALUES ('2', 'p', 'more')");
+    it.is_stopped("key", "primary key has changed from (id) to (id, part)");
+    sql(&it.ours, "DELETE FROM t WHERE part = 'p'");
+    sql(&it.ours, &rebuild("id", "id TEXT, v TEXT", "id, v"));
+    sql(&it.ours, "UPDATE t SET v = 'late' WHERE id = '1'");
+    it.goes_on();
+}
+
+#[test]
+fn a_view_in_place_of_a_table_stops_it() {
+    let it = Pair::new();
+    sql(&it.ours, "ALTER TABLE t RENAME TO kept; CREATE VIEW t AS SELECT * FROM kept");
+    it.is_stopped("unfit", "is a view");
+    sql(&it.ours, "DROP VIEW t; ALTER TABLE kept RENAME TO t");
+    it.goes_on();
+}
+
+/// Runs SQL as an application that has the function `own`.
+fn by_an_application_with_a_function(file: &Path, sql: &str) {
+    let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
+                  c.create_function('own', 1, lambda v: v, deterministic=True); c.executescript(sys.argv[2]); c.commit()";
+    let status = std::process::Command::new("python3").args(["-c", script, text(file), sql]).status();
+    assert!(status.is_ok_and(|status| status.success()), "the application runs");
+}
+
+#[test]
+fn a_table_that_needs_a_function_of_its_application_is_stopped() {
+    let it = Pair::new();
+    by_an_application_with_a_function(
+        &it.ours,
+        "CREATE INDEX by_own ON t(own(v)); INSERT INTO t VALUES ('3', 'by the application')",
+    );
+    it.is_stopped("not_writable", "unknown function: own");
+    by_an_application_with_a_function(&it.ours, "DROP INDEX by_own");
+    it.goes_on();
+}
+
+#[test]
+fn a_view_in_the_way_on_the_server_stops_only_what_the_server_shows() {
+    let it = Setting::new();
+    let [ours, theirs] = ["ours.db", "theirs.db"].map(|name| it.folder.path().join(name));
+    sql(&ours, BOTH);
+    it.device.must(["track", text(&ours), "fine", "--as", "app"]);
+    it.device.must(["sync", text(&ours)]);
+    sql(&it.server.file("app"), "CREATE VIEW t AS SELECT 1 AS id");
+    it.device.must(["track", text(&ours), "t"]);
+    it.device.must(["sync", text(&ours)]);
+    assert!(it.server.wait_for_log("a table is stopped").contains("a view of this name"));
+    it.device.must(["clone", "app", text(&theirs)]);
+    let all = "SELECT id, v FROM t ORDER BY id";
+    assert_eq!(query(&theirs, all), query(&ours, all));
+    sql(&it.server.file("app"), "DROP VIEW t");
+    it.server.wait_for_log("a table goes on");
+    until("the server shows it", || {
+        let there = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 't'";
+        query(&it.server.file("app"), there) == ["Integer(1)"]
+            && query(&it.server.file("app"), all) == query(&ours, all)
+    });
+}
+
+#[test]
+fn many_kept_writes_of_a_stopped_table_cost_the_others_nothing() {
+    let it = Pair::new();
+    let many = "WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 20000)
+                INSERT INTO u SELECT 'k' || i, 'kept' FROM s";
+    sql(&it.ours, &format!("ALTER TABLE t RENAME TO u; {many}"));
+    assert_eq!(it.it.sync(&it.ours).code, 1);
+    let kept = "SELECT count(*) FROM piecewise_log";
+    assert_eq!(query(&it.ours, kept), ["Integer(20000)"]);
+    sql(&it.ours, "INSERT INTO fine VALUES ('1', 'x')");
+    assert_eq!(it.it.sync(&it.ours).code, 1);
+    assert_eq!(query(&it.ours, kept), ["Integer(20000)"]);
+    sql(&it.ours, "ALTER TABLE u RENAME TO t");
+    it.goes_on();
+    assert_eq!(query(&it.theirs, "SELECT count(*) FROM t"), ["Integer(20002)"]);
+}
+
+#[test]
+fn untrack_puts_held_rows_back_or_lists_them() {
+    let it = Setting::new();
+    let [ours, theirs] = ["ours.db", "theirs.db"].map(|name| it.folder.path().join(name));
+    sql(&ours, "PRAGMA journal_mode = WAL; CREATE TABLE u(id TEXT PRIMARY KEY, n TEXT UNIQUE);");
+    it.device.must(["track", text(&ours), "u", "--as", "app"]);
+    it.device.must(["sync", text(&ours)]);
+    it.device.must(["clone", "app", text(&theirs)]);
+    sql(&theirs, "INSERT INTO u VALUES ('b', 'same')");
+    it.device.must(["sync", text(&theirs)]);
+    sql(&ours, "INSERT INTO u VALUES ('a', 'same')");
+    it.device.must(["sync", text(&ours)]);
+    let status = it.device.must(["status", text(&ours)]);
+    assert!(status.contains("held: u 'a'") || status.contains("held: u a"), "{status}");
+    let said = it.device.run(["untrack", text(&ours), "--all"]);
+    assert_eq!(said.code, 1, "{said}");
+    assert!(
+        said.err.contains("1 row is held and in no table") && said.err.contains("--leave-held"),
+        "{said}"
+    );
+    let left = it.folder.path().join("left.json");
+    it.device.must(["untrack", text(&ours), "--all", "--leave-held", text(&left)]);
+    let rows: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&left).unwrap()).unwrap();
+    assert_eq!(rows[0]["row"]["n"], "same");
+    assert_eq!(
+        query(&ours, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'piecewise%'"),
+        ["Integer(0)"]
+    );
+    #[cfg(unix)]
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&left).unwrap().permissions()) & 0o777,
+        0o600
+    );
+}
+
+#[test]
+fn untrack_puts_a_child_back_whose_parent_never_came() {
+    let it = Setting::new();
+    let [ours, theirs] = ["ours.db", "theirs.db"].map(|name| it.folder.path().join(name));
+    sql(
+        &ours,
+        "PRAGMA journal_mode = WAL; CREATE TABLE p(id TEXT PRIMARY KEY); CREATE TABLE c(id TEXT PRIMARY KEY, p REFERENCES p(id));
+         INSERT INTO p VALUES ('x')",
+    );
+    it.device.must(["track", text(&ours), "--all", "--as", "app"]);
+    it.device.must(["sync", text(&ours)]);
+    it.device.must(["clone", "app", text(&theirs)]);
+    sql(&theirs, "DELETE FROM p");
+    it.device.must(["sync", text(&theirs)]);
+    sql(&ours, "INSERT INTO c VALUES ('1', 'x')");
+    it.device.must(["sync", text(&ours)]);
+    it.device.must(["sync", text(&theirs)]);
+    let held: serde_json::Value = it.device.json(&["held", text(&theirs)]);
+    it.device.must(["untrack", text(&theirs), "--all"]);
+    let rows = query(&theirs, "SELECT id FROM c");
+    assert_eq!(rows, ["Text(\"1\")"], "held before: {held}");
+}
+
+#[test]
+fn a_table_with_another_kind_of_key_is_told_of_and_stops_no_other() {
+    let it = Setting::new();
+    let [ours, theirs] = ["ours.db", "theirs.db"].map(|name| it.folder.path().join(name));
+    sql(&ours, BOTH);
+    it.device.must(["track", text(&ours), "--all", "--as", "app"]);
+    it.device.must(["sync", text(&ours)]);
+    let other = "PRAGMA journal_mode = WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT);
+                 CREATE TABLE fine(id TEXT PRIMARY KEY, v TEXT);
+                 INSERT INTO t VALUES (7, 'mine'); INSERT INTO fine VALUES ('theirs', 'too');";
+    sql(&theirs, other);
+    it.device.must(["track", text(&theirs), "--all", "--as", "app"]);
+    let said = it.sync(&theirs);
+    assert_eq!(said.code, 1, "{said}");
+    assert!(said.err.contains("table t is stopped: ") && said.err.contains("key"), "{said}");
+    it.device.must(["sync", text(&ours)]);
+    assert_eq!(query(&ours, "SELECT v FROM fine"), ["Text(\"too\")"]);
+    assert_eq!(query(&theirs, "SELECT v FROM t"), ["Text(\"mine\")"], "it is as it was");
+}
