@@ -1,5 +1,5 @@
 # Every command we type. `make demo` shows what Piecewise does; `make test` is the whole gate, here and in CI.
-.PHONY: demo book build test fmt clippy check-core wasm unit browser docs sim bench bench-browser bench-long soak setup clean
+.PHONY: demo book build test fmt clippy check-core wasm unit browser docs real sim bench bench-browser bench-long fuzz notices soak setup clean
 
 CARGO ?= cargo
 
@@ -46,7 +46,12 @@ browser: ## The package and the page in a real browser
 	cd tests && node --test --test-concurrency=1 browser/*.test.mjs
 
 sim: ## Many seeds of the simulator; SEED=7 replays one, RUNS=1000 sets how many
-	SEED=$(SEED) RUNS=$(or $(RUNS),2000) $(CARGO) test -q --release -p piecewise-tests --test simulation -- --nocapture
+	SEED=$(SEED) RUNS=$(or $(RUNS),2000) $(CARGO) test -q --release -p piecewise-tests --test simulation --test hard_schemas -- --nocapture
+
+real: setup ## Real files of public packages: synced whole, edited on both sides, checked, let go as they were
+	sh tests/real.sh
+	$(CARGO) build -q --workspace
+	$(CARGO) test -q -p piecewise-tests --features real --test real_files
 
 bench: setup wasm ## Whole-process figures; writes BENCHMARKS.md
 	$(CARGO) build -q --release --workspace
@@ -63,6 +68,12 @@ bench-browser: setup wasm ## Figures of the browser build; puts them into BENCHM
 bench-long: ## One row edited 50,000 times, a feed of a million segments; puts their figures into BENCHMARKS.md
 	$(CARGO) build -q --release -p piecewise-tests
 	target/release/bench BENCHMARKS.md --row-edits 50000 --segments 1000000
+
+fuzz: ## SECONDS=60 of mutated bytes for every decoder and a live link; SEED=7 replays a run, TARGET=link runs one
+	FUZZ_SECONDS=$(or $(SECONDS),60) SEED=$(or $(SEED),1) TARGET=$(TARGET) $(CARGO) test -q -p piecewise-tests --test fuzz -- --nocapture
+
+notices: ## THIRD-PARTY.md anew
+	sh tests/notices.sh
 
 soak: ## GIGABYTES=10 of rows, synced while each process is killed again and again; puts its figures into BENCHMARKS.md
 	$(CARGO) build -q --release -p piecewise-tests -p piecewise-server -p piecewise-cli

@@ -111,8 +111,9 @@ pub(crate) struct ReadTableArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct JoinArgs {
-    /// The invite, as `piecewise-server invite` printed it; `-` reads it from the input.
-    pub(crate) invite: String,
+    /// The invite, as `piecewise-server invite` printed it; `-` reads it from the input. Without it the command asks: what
+    /// is typed there stands in no list of processes and in no shell's history.
+    pub(crate) invite: Option<String>,
     /// The server's address, if it is reached by another one than the invite names.
     #[arg(long, value_name = "URL")]
     pub(crate) address: Option<String>,

@@ -65,7 +65,9 @@ struct Pen {
 
 impl Pen {
     fn is_full(&self) -> bool {
-        self.writer.len() >= SEGMENT_ROWS || self.writer.byte_len() >= SEGMENT_BYTES
+        self.writer.len() >= SEGMENT_ROWS
+            || self.writer.byte_len() >= SEGMENT_BYTES
+            || self.writer.work().is_plenty()
     }
 }
 

@@ -35,6 +35,24 @@ pub struct Change {
     pub text: Vec<TextRun>,
 }
 
+impl Change {
+    /// The number of its operations: each inserted character and each deleted one is one.
+    pub fn operations(&self) -> u64 {
+        let elements = self.text.iter().map(TextRun::elements);
+        elements.fold(self.ops.len() as u64, u64::saturating_add)
+    }
+}
+
+impl TextRun {
+    /// The number of elements that it inserts or deletes.
+    pub fn elements(&self) -> u64 {
+        match self {
+            Self::Insert { text, .. } => text.chars().count() as u64,
+            Self::Delete { count, .. } => *count,
+        }
+    }
+}
+
 /// One operation on the root map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Op {

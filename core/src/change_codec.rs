@@ -146,6 +146,11 @@ impl Columns {
     }
 
     fn fill(&mut self, change: &Change) -> Result<(), EncodeError> {
+        // Before any run is written: a few bytes may claim any number of elements.
+        let end = change.start_op.checked_add(change.operations());
+        if end.is_none_or(|end| end > COUNTER_MAX) {
+            return Err(EncodeError::CounterTooLarge);
+        }
         let mut counter = change.start_op;
         for op in &change.ops {
             self.push_root(op);
@@ -154,26 +159,16 @@ impl Columns {
         for run in &change.text {
             match run {
                 TextRun::Insert { object, after, text } => {
-                    let mut after = *after;
-                    for c in text.chars() {
-                        self.push_insert(object, after, c);
-                        after = Some(OpId { counter, actor: OWN });
-                        counter += 1;
-                    }
+                    self.push_inserts(object, *after, counter, text);
+                    counter += text.chars().count() as u64;
                 }
                 TextRun::Delete { object, first, count } => {
-                    for n in 0..*count {
-                        let id = OpId { counter: first.counter + n, actor: first.actor };
-                        self.push_delete(object, id);
-                    }
+                    self.push_deletes(object, *first, *count);
                     counter += count;
                 }
             }
-            if counter > COUNTER_MAX {
-                break;
-            }
         }
-        if counter > COUNTER_MAX { Err(EncodeError::CounterTooLarge) } else { Ok(()) }
+        Ok(())
     }
 
     fn push_root(&mut self, op: &crate::change::Op) {
@@ -210,28 +205,42 @@ impl Columns {
         self.push_preds(&op.preds);
     }
 
-    fn push_insert(&mut self, object: &OpId, after: Option<OpId>, c: char) {
-        self.push_in_text(object, after);
-        self.insert.push(Some(true));
-        self.action.push(Some(action::PUT));
-        self.push_value(kind::TEXT, c.encode_utf8(&mut [0; 4]).as_bytes());
-        self.push_preds(&[]);
+    /// Characters one after another with counters from `counter` on, the first after `after`.
+    fn push_inserts(&mut self, object: &OpId, after: Option<OpId>, counter: u64, text: &str) {
+        let n = text.chars().count() as u64;
+        self.push_in_text(object, after, n);
+        self.key_actor.push_many(Some(0), n - 1);
+        self.key_counter.push_rising(counter as i64, n - 1);
+        self.insert.push_many(Some(true), n);
+        self.action.push_many(Some(action::PUT), n);
+        for c in text.chars() {
+            self.value_meta.push(Some((c.len_utf8() as u64) << 4 | kind::TEXT));
+        }
+        self.value.extend_from_slice(text.as_bytes());
+        self.pred_group.push_many(Some(0), n);
     }
 
-    fn push_delete(&mut self, object: &OpId, element: OpId) {
-        self.push_in_text(object, Some(element));
-        self.insert.push(Some(false));
-        self.action.push(Some(action::DELETE));
-        self.push_value(kind::NULL, &[]);
-        self.push_preds(&[element]);
+    /// `n` elements with rising counters, as one run in each column however many they are.
+    fn push_deletes(&mut self, object: &OpId, first: OpId, n: u64) {
+        let actor = self.actor(&first.actor);
+        self.push_in_text(object, Some(first), n);
+        self.key_actor.push_many(Some(actor), n - 1);
+        self.key_counter.push_rising(first.counter as i64 + 1, n - 1);
+        self.insert.push_many(Some(false), n);
+        self.action.push_many(Some(action::DELETE), n);
+        self.value_meta.push_many(Some(kind::NULL), n);
+        self.pred_group.push_many(Some(1), n);
+        self.pred_actor.push_many(Some(actor), n);
+        self.pred_counter.push_rising(first.counter as i64, n);
     }
 
-    fn push_in_text(&mut self, object: &OpId, element: Option<OpId>) {
-        self.object_actor.push(Some(self.actor(&object.actor)));
-        self.object_counter.push(Some(object.counter));
+    /// What `n` operations in a text have in common, and the element at which the first acts.
+    fn push_in_text(&mut self, object: &OpId, element: Option<OpId>, n: u64) {
+        self.object_actor.push_many(Some(self.actor(&object.actor)), n);
+        self.object_counter.push_many(Some(object.counter), n);
         self.key_actor.push(element.map(|e| self.actor(&e.actor)));
         self.key_counter.push(Some(element.map_or(0, |e| e.counter as i64)));
-        self.key_string.push(None);
+        self.key_string.push_many(None, n);
     }
 
     fn push_integer(&mut self, kind: u64, n: i64) {

@@ -10,17 +10,22 @@ mod repair;
 mod sending;
 
 use crate::change::Action;
+use crate::change_codec;
+use crate::description::{self, Description};
 use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Seq, Timestamp};
 use crate::key::RowKey;
 use crate::message::{Accepted, Cursor, Have, Heard, Message, Refusal, RefusalReason, Segments};
 use crate::replica::{Replica, ReplicaError, Scan, StopKind};
+use crate::row;
 use crate::segment::{Segment, SegmentError, claimed_len};
 use crate::session::{Role, Session};
 use crate::store::StoreError;
 use crate::store::segments::{self, Origin};
 use crate::supervisor_log::Event;
 use crate::supervisor_log::entry::{check_receipt, sign_receipt};
+use crate::value::Value;
+use crate::work::Work;
 
 /// Segments are put into one message up to about this many bytes.
 const MESSAGE_BYTES: usize = 512 << 10;
@@ -93,8 +98,10 @@ pub struct Received {
     pub turned_away: u64,
 }
 
-/// A segment that may enter, or why it may not, its author and how many changes are in it.
-type Checked = Result<Segment, (Refusal, PeerId, u32)>;
+/// A segment that may enter, with what its author may do if that has to be judged by its effect; or why it may not.
+type Checked = Result<(Segment, Option<Access>), Refused>;
+/// Why a segment may not enter, its author, and the number of its changes.
+type Refused = (Refusal, PeerId, u32);
 
 /// One tracked table of a replica.
 #[derive(Debug)]
@@ -313,27 +320,43 @@ impl<'r> Container<'r> {
         let now = session.now;
         while self.replica.capture(now)?.more {}
         let (no, from) = (self.no, session.peer);
+        let role = &session.role;
+        let log_refusals = |from: &PeerId| match role {
+            Role::Responder(authority) => authority.may_log_refusal(from),
+            Role::Initiator => true,
+        };
         let (mut stored, mut refusals) = (vec![], vec![]);
         let received = self.replica.transaction_apart(|r| {
             r.capture_all(now)?;
             stored.clear();
             refusals.clear();
             let mut received = Received::default();
-            for segment in &checked {
-                match segment {
+            for checked in &checked {
+                let judged = match checked {
+                    Ok((segment, Some(access))) if segment.is_description() => {
+                        match r.judge_description(no, *access, segment)? {
+                            Some(reason) => Err(refused(segment, reason)),
+                            None => Ok(segment),
+                        }
+                    }
+                    Ok((segment, _)) => Ok(segment),
+                    Err(refused) => Err(*refused),
+                };
+                match judged {
                     Err((refusal, author, changes)) => {
-                        received.turned_away += u64::from(*changes);
+                        received.turned_away += u64::from(changes);
                         let (segment, reason) = (refusal.segment, refusal.reason as u8);
                         let container = r.place(no);
-                        let author = *author;
-                        r.tell_log(now, || Event::Refused { container, segment, author, from, reason })?;
-                        refusals.push(*refusal);
+                        if log_refusals(&from) {
+                            r.tell_log(now, || Event::Refused { container, segment, author, from, reason })?;
+                        }
+                        refusals.push(refusal);
                     }
                     Ok(segment) => {
                         let before = received.segments;
                         r.apply(no, segment, origin, now, &mut received)?;
                         if received.segments > before {
-                            stored.push((segment.header.author, segment.bytes().len()));
+                            stored.push((segment.header.author, stored_len(segment)));
                         }
                     }
                 }
@@ -346,7 +369,7 @@ impl<'r> Container<'r> {
         })?;
         session.refusals.append(&mut refusals);
         if matches!(session.role, Role::Responder(_)) {
-            let accepted: Vec<_> = checked.iter().flatten().map(|segment| segment.id).collect();
+            let accepted: Vec<_> = checked.iter().flatten().map(|(segment, _)| segment.id).collect();
             self.tell_acceptances(session, &accepted)?;
         }
         if let Role::Responder(authority) = &session.role {
@@ -367,33 +390,40 @@ impl<'r> Container<'r> {
             return Err(SyncError::WrongContainer { id: segment.id });
         }
         let Role::Responder(authority) = &session.role else {
-            let by_server = segment.acceptance.is_some() || segment.header.author == session.peer;
-            return if by_server { Ok(Ok(segment)) } else { Err(SyncError::NotAccepted { id: segment.id }) };
+            // Anybody can sign an acceptance: only that of a server that this replica was told to trust counts.
+            let by_server = segment.acceptance.is_some_and(|a| self.replica.trusts(&a.server, &session.peer))
+                || segment.header.author == session.peer;
+            return if by_server {
+                Ok(Ok((segment, None)))
+            } else {
+                Err(SyncError::NotAccepted { id: segment.id })
+            };
         };
         let own = self.replica.identity.peer_id();
         let is_here = segments::find(&self.replica.conn, self.no, &segment.id)?.is_some();
         if is_here || segment.acceptance.is_some_and(|a| a.server == own) {
-            return Ok(Ok(segment)); // once accepted, always accepted: this server may have been restored
+            return Ok(Ok((segment, None))); // once accepted, always accepted: this server may have been restored
         }
-        let reason = match authority.access(&segment.header.author, &state.name) {
+        let access = authority.access(&segment.header.author, &state.name);
+        let reason = match access {
             None | Some(Access::Read) => Some(RefusalReason::NoGrant),
             _ if segment.header.time > Timestamp(session.now.0 + AHEAD_MS_MAX) => {
                 Some(RefusalReason::FromFuture)
             }
-            Some(Access::Write) if changes_description(&segment)? => Some(RefusalReason::NeedsAdmin),
             _ if !authority.may_be_so_large(segment.header.plain_len()) => Some(RefusalReason::TooLarge),
-            _ if !authority.may_store(&segment.header.author, segment.bytes().len()) => {
+            _ if !Work::of(&segment).map_err(SegmentError::from)?.is_allowed() => {
+                Some(RefusalReason::TooLarge)
+            }
+            _ if !authority.may_store(&segment.header.author, stored_len(&segment)) => {
                 Some(RefusalReason::Quota)
             }
             _ => None,
         };
         Ok(match reason {
-            Some(reason) => {
-                Err((Refusal { segment: segment.id, reason }, segment.header.author, segment.header.count))
-            }
+            Some(reason) => Err(refused(&segment, reason)),
             None => {
                 let time = self.replica.acceptance_time(self.no, session.now)?;
-                Ok(segment.accept(&self.replica.identity, time))
+                Ok((segment.accept(&self.replica.identity, time), access))
             }
         })
     }
@@ -447,6 +477,9 @@ impl<'r> Container<'r> {
         }
         let segments =
             session.sent_segments - std::mem::replace(&mut session.receipted, session.sent_segments);
+        if segments == 0 {
+            return Ok(()); // a receipt that was given before says nothing new
+        }
         let event = Event::Delivered { container, peer, segments, reach, receipt: Some(receipt) };
         self.replica.note_receipt(session.now, event);
         Ok(())
@@ -502,21 +535,72 @@ fn weight(segment: &[u8]) -> usize {
     segment.len().max(claimed_len(segment) / PLAIN_PART)
 }
 
-/// Whether a segment does more to the description than to add to it.
-fn changes_description(segment: &Segment) -> Result<bool, SyncError> {
-    let mut changes = segment.changes().map_err(SegmentError::from)?;
-    let Some(first) = changes.next_change().map_err(SegmentError::from)? else { return Ok(false) };
-    if RowKey::from(first.key) != RowKey::Description {
-        return Ok(false);
-    }
-    let change = first.into_change();
-    Ok(change
-        .ops
-        .iter()
-        .any(|op| matches!(op.action, Action::Dead) || (!op.key.is_empty() && !op.preds.is_empty())))
+fn refused(segment: &Segment, reason: RefusalReason) -> Refused {
+    (Refusal { segment: segment.id, reason }, segment.header.author, segment.header.count)
+}
+
+/// What a segment counts against its author's quota: its changes as everyone has to hold them, not as they were sent.
+fn stored_len(segment: &Segment) -> usize {
+    segment.plain_len().max(segment.bytes().len())
 }
 
 impl Replica {
+    /// Why a change of the table's description may not enter, judged by what it says and not by its form: whoever may write
+    /// makes the first description and adds to it what a table may grow by; to say something else than is said takes an
+    /// administrator, also where another value shows as long as it is there.
+    fn judge_description(
+        &mut self,
+        no: i64,
+        access: Access,
+        segment: &Segment,
+    ) -> Result<Option<RefusalReason>, ReplicaError> {
+        let mut changes = segment.changes().map_err(StoreError::from)?;
+        let Some(first) = changes.next_change().map_err(StoreError::from)? else { return Ok(None) };
+        let change = first.into_change();
+        let mut document = self.history.document(&self.conn, no, &RowKey::Description)?;
+        let old = row::description_entries(&document.evaluate());
+        let Ok(hash) = change_codec::encode(&change, &segment.actor, &mut vec![]) else {
+            return Ok(Some(RefusalReason::Malformed));
+        };
+        let ends = change.ops.iter().any(|op| matches!(op.action, Action::Dead));
+        // As if no other value stood against it.
+        let (mut new, mut changed, mut added) = (old.clone(), false, vec![]);
+        for op in change.ops.iter().filter(|op| !op.key.is_empty()) {
+            let value = match &op.action {
+                Action::Put(value) => value.clone(),
+                _ => Value::Null,
+            };
+            match new.iter_mut().find(|(key, _)| *key == op.key) {
+                Some((key, known)) => {
+                    changed |= !description::is_same_entry(key, known, &value);
+                    *known = value;
+                }
+                None => {
+                    added.push(op.key.clone());
+                    new.push((op.key.clone(), value));
+                }
+            }
+        }
+        let read = |entries: &[(String, Value)]| {
+            Description::from_entries(entries.iter().map(|(key, value)| (key.as_str(), value))).ok()
+        };
+        // An entry that cannot be read would hide all that are added later; rows are found by keys of one kind.
+        if let Some(before) = read(&old)
+            && !read(&new).is_some_and(|after| after.has_keys_of(&before))
+        {
+            return Ok(Some(RefusalReason::Malformed));
+        }
+        if access == Access::Admin || old.is_empty() && !ends {
+            return Ok(None);
+        }
+        document.insert(hash, segment.actor, change);
+        let view = document.evaluate();
+        // What waits has its effect when nobody judges it.
+        let counts = !view.void.contains_key(&hash) && !view.waiting.contains(&hash);
+        let allowed = counts && !ends && !changed && added.iter().all(|key| description::may_be_added(key));
+        Ok((!allowed).then_some(RefusalReason::NeedsAdmin))
+    }
+
     /// Takes in a segment and brings the table in line. Call it in a transaction with nothing to capture.
     fn apply(
         &mut self,

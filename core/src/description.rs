@@ -292,6 +292,13 @@ fn unkept_entry(columns: &[String]) -> String {
     format!("orphans {}", join(columns))
 }
 
+/// Whether two values of an entry say the same: a column's place among the others is nobody's property.
+pub fn is_same_entry(key: &str, a: &Value, b: &Value) -> bool {
+    let (Value::Text(a), Value::Text(b)) = (a, b) else { return a == b };
+    let behind_place = |text: &str| text.split_once(SEPARATOR).map(|(_, rest)| rest.to_owned());
+    a == b || (key.starts_with("column ") && behind_place(a) == behind_place(b))
+}
+
 fn join(parts: &[String]) -> String {
     parts.join(&SEPARATOR.to_string())
 }
@@ -477,6 +484,11 @@ impl Description {
             }
         }
         Ok(())
+    }
+
+    /// Whether rows have the same keys as under another description.
+    pub(crate) fn has_keys_of(&self, other: &Self) -> bool {
+        self.key == other.key && self.has_integer_key() == other.has_integer_key()
     }
 
     /// Whether the key is an INTEGER PRIMARY KEY.

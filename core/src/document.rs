@@ -193,22 +193,25 @@ impl View {
             Content::Live(incarnation) if incarnation != shown => Some(incarnation),
             _ => None,
         });
-        let mut others: Vec<_> = lives.collect();
-        others.sort_unstable_by(|a, b| b.cmp(a));
-        others.dedup();
-        let row = |incarnation: &Actor| {
-            let best = |cells: &'_ Vec<Cell>| {
-                let under = (0..cells.len()).filter(|n| cells[*n].incarnation == *incarnation);
-                under.max_by_key(|n| (cells[*n].id.actor, cells[*n].id.counter))
-            };
-            let keys = self.cells.iter().filter(|(key, _)| !key.is_empty());
-            keys.filter_map(|(key, cells)| {
-                let replaced = || self.edited_unseen(key).find(|cell| cell.incarnation == *incarnation);
-                Some((key.as_str(), best(cells).map(|n| &cells[n]).or_else(replaced)?))
-            })
-            .collect()
-        };
-        others.iter().map(|o| (*o, row(o))).collect()
+        let mut rows: BTreeMap<Actor, BTreeMap<&str, &Cell>> =
+            lives.map(|life| (life, BTreeMap::new())).collect();
+        for (key, cells) in self.cells.iter().filter(|(key, _)| !key.is_empty()) {
+            for cell in cells {
+                let Some(row) = rows.get_mut(&cell.incarnation) else { continue };
+                let best = row.entry(key.as_str()).or_insert(cell);
+                if (cell.id.actor, cell.id.counter) > (best.id.actor, best.id.counter) {
+                    *best = cell;
+                }
+            }
+        }
+        for key in self.replaced.keys() {
+            for cell in self.edited_unseen(key) {
+                if let Some(row) = rows.get_mut(&cell.incarnation) {
+                    row.entry(key.as_str()).or_insert(cell);
+                }
+            }
+        }
+        rows.into_iter().rev().collect()
     }
 
     /// The texts and counters under a key that were replaced and edited by changes which no put of the key knows of.
@@ -229,10 +232,27 @@ impl View {
 
     /// Whether there is anything beside what shows.
     pub fn is_in_conflict(&self) -> bool {
-        let several = self.cells.values().any(|cells| cells.len() > 1) || self.has_replaced();
-        several && (!self.conflicts().is_empty() || !self.other_rows().is_empty())
+        if self.has_replaced() {
+            return !self.conflicts().is_empty() || !self.other_rows().is_empty();
+        }
+        if !self.cells.values().any(|cells| cells.len() > 1) {
+            return false;
+        }
+        let (Some(shown), Some(incarnation)) = (self.shown(), self.incarnation()) else { return false };
+        let lives = self.cells.get("").into_iter().flatten();
+        let is_other = |cell: &Cell| matches!(cell.content, Content::Live(other) if other != incarnation);
+        let mut lives = lives.filter(|cell| is_other(cell));
+        let differs = |(key, cell): (&str, &Cell)| {
+            let all = self.cells.get(key).into_iter().flatten();
+            all.into_iter()
+                .any(|c| c.id != cell.id && c.incarnation == incarnation && c.content != cell.content)
+        };
+        lives.next().is_some() || shown.into_iter().any(differs)
     }
 }
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod work_tests;

@@ -12,6 +12,7 @@
 //! * `capture`: rows become segments. `apply` and `placement`: segments become rows, or are held.
 //!   [`scrub`]: tables are checked against their documents.
 //! * [`document`]: one row as a set of changes; [`change`] and [`change_codec`] one of them; `history` finds them.
+//! * [`work`]: what a segment expands to, and how much of it is taken in.
 //! * [`table`], [`description`]: what a table is like. [`key`], [`value`], [`id`], [`bytes`]: the small parts.
 //! * [`supervisor_log`]: the signed record of what a server did.
 //! * [`identity`], [`handshake`], [`channel`], [`invite`], [`grant`], [`container_name`]: who is there and may do what.
@@ -52,3 +53,4 @@ pub mod supervisor_log;
 pub mod survey;
 pub mod table;
 pub mod value;
+pub mod work;

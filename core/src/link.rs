@@ -78,7 +78,6 @@ const ENDED: u8 = 13;
 const FOLLOW: u8 = 14;
 
 const NAME_LEN_MAX: usize = 512;
-const CONTAINERS_MAX: u64 = 1 << 20;
 /// Containers listed in one frame.
 const LIST_MAX: usize = 4096;
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod columns;
 mod containers;
+mod evict;
 mod following;
 mod kept;
 mod reading;
@@ -19,6 +20,7 @@ mod tracking;
 
 use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
+pub use evict::Evicted;
 pub use reading::{
     Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, OtherRow, RefusedRow, Status,
     TableStatus, Written,
@@ -49,6 +51,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
+/// The setting with the keys of servers that are trusted.
+const TRUSTED: &str = "trusted";
 /// How long to wait for another program's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements kept prepared.
@@ -230,6 +234,8 @@ pub struct Replica {
     /// Foreign keys that the application does not keep.
     unkept: kept::Unkept,
     pub(crate) is_server: bool,
+    /// Servers, besides the one it belongs to, whose acceptance counts.
+    trusted: Vec<PeerId>,
     clock_offset_ms: i64,
     /// What is to be told of stops: of this transaction, and of those before.
     stops_to_tell: Vec<StopNews>,
@@ -334,6 +340,7 @@ impl Replica {
             retries: Retries::default(),
             unkept: kept::Unkept::default(),
             is_server: false,
+            trusted: vec![],
             clock_offset_ms: 0,
             stops_to_tell: vec![],
             stop_news: vec![],
@@ -363,6 +370,22 @@ impl Replica {
     pub fn into_server(mut self) -> Self {
         self.is_server = true;
         self
+    }
+
+    /// Takes what this server accepted as if the server that this replica belongs to had: its predecessor, or one from which
+    /// it gets what others wrote.
+    pub fn trust(&mut self, server: &PeerId) -> Result<(), ReplicaError> {
+        if !self.trusted.contains(server) {
+            self.trusted.push(*server);
+            let keys: Vec<u8> = self.trusted.iter().flat_map(|server| server.0).collect();
+            layout::set_meta(&self.conn, TRUSTED, keys)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what `server` accepted may be taken from `peer`.
+    pub(crate) fn trusts(&self, server: &PeerId, peer: &PeerId) -> bool {
+        server == peer || self.trusted.contains(server)
     }
 
     /// Whose captures these are.

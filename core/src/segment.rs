@@ -274,8 +274,8 @@ impl Segment {
 
     /// Whether its first change is one of the table's description.
     pub(crate) fn is_description(&self) -> bool {
-        let first = self.changes().and_then(|mut changes| Ok(changes.next_change()?.map(|c| c.key.into())));
-        first == Ok(Some(crate::key::RowKey::Description))
+        // The first bit of a frame: the description's key comes first.
+        self.plain.first().is_some_and(|flags| flags & 1 != 0)
     }
 
     /// The template, if all its changes are plain inserts by one that only puts values.
@@ -296,6 +296,11 @@ impl Segment {
     /// Its changes, one after another.
     pub fn changes(&self) -> Result<FrameReader<'_>, DecodeError> {
         FrameReader::new(&self.plain, self.header.count as usize)
+    }
+
+    /// Its plain frame, as [`changes`](Self::changes) reads it.
+    pub fn plain_frame(&self) -> &[u8] {
+        &self.plain
     }
 
     /// Its plain frame.

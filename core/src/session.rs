@@ -26,13 +26,18 @@ pub trait Authority: Send + Sync {
         true
     }
 
-    /// Whether `author` may have this many bytes more stored here.
+    /// Whether `author` may have this many uncompressed bytes more stored here.
     fn may_store(&self, _author: &PeerId, _bytes: usize) -> bool {
         true
     }
 
-    /// Hears that so much of an author was stored.
+    /// Called after `bytes` uncompressed bytes of an author were stored.
     fn stored(&self, _author: &PeerId, _bytes: usize) {}
+
+    /// Whether one more refusal of what `peer` sent goes into the supervisor's log: many would let it grow without bound.
+    fn may_log_refusal(&self, _peer: &PeerId) -> bool {
+        true
+    }
 
     /// Whether `peer` may create one more container.
     fn may_create(&self, _peer: &PeerId) -> bool {

@@ -130,14 +130,16 @@ impl Applicant {
         let mut stmt = tx.prepare_cached(sql)?;
         let used = stmt.query_row(params![self.peer.0, hash, now.0 as i64], |row| row.get::<_, String>(0));
         let Some(grants) = used.optional()? else { return Ok(Err(RefuseReason::BadInvite)) };
+        // What people read in lists and logs must not move a terminal's cursor.
+        let name: String = self.name.chars().filter(|c| !c.is_control()).collect();
         let sql = "INSERT INTO peers(key, name, joined) VALUES (?1, ?2, ?3)
                    ON CONFLICT(key) DO UPDATE SET name = ?2";
-        tx.prepare_cached(sql)?.execute(params![self.peer.0, self.name, now.0 as i64])?;
-        let mut grant_it = tx.prepare_cached("REPLACE INTO grants VALUES (?, ?, ?)")?;
+        tx.prepare_cached(sql)?.execute(params![self.peer.0, name, now.0 as i64])?;
+        let mut grant_it = tx.prepare_cached("REPLACE INTO grants(key, pattern, access) VALUES (?, ?, ?)")?;
         for grant in grants.lines().filter_map(|grant| grant.parse::<Grant>().ok()) {
             grant_it.execute(params![self.peer.0, grant.pattern.as_str(), grant.access.to_string()])?;
         }
-        joined.push(Event::Joined { peer: self.peer, name: self.name.clone(), secret_hash: hash });
+        joined.push(Event::Joined { peer: self.peer, name, secret_hash: hash });
         Ok(Ok(()))
     }
 }

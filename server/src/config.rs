@@ -28,11 +28,17 @@ pub enum Command {
     /// List the devices that joined, with their grants.
     Peers(DataArgs),
     /// Give a device a grant.
-    Grant(GrantArgs),
+    Grant(GiveArgs),
     /// Take a grant from a device.
     Ungrant(GrantArgs),
     /// Take all rights from a device and end its connections.
     Revoke(RevokeArgs),
+    /// Undo what a device wrote since a time, by new changes in the server's name; everyone gets them.
+    Evict(EvictArgs),
+    /// List invites that nobody has used.
+    Invites(DataArgs),
+    /// Cancel an invite that nobody has used.
+    CancelInvite(CancelArgs),
     /// Compare the tables of a database, or of all, with their documents, row by row, and heal what differs.
     ///
     /// The server does so by itself at a bounded pace, see `serve --check-percent`; it may be running.
@@ -170,6 +176,9 @@ pub struct ServeArgs {
     /// Who may read /metrics: this machine alone, all, or nobody [default: local].
     #[arg(long, env = "PIECEWISE_METRICS", value_name = "WHO", value_enum)]
     pub metrics: Option<MetricsFor>,
+    /// A second place to listen, for /metrics alone and whoever can connect there: an address, or unix:FILE.
+    #[arg(long, env = "PIECEWISE_METRICS_LISTEN", value_name = "ADDR")]
+    pub metrics_listen: Option<String>,
     /// How much of one core may be used to check tables against their documents, in percent; 0: none [default: 1].
     #[arg(long, env = "PIECEWISE_CHECK_PERCENT", value_name = "PERCENT")]
     pub check_percent: Option<f64>,
@@ -214,6 +223,8 @@ pub struct ServeConfig {
     pub json_logs: bool,
     /// Who may read the metrics.
     pub metrics: MetricsFor,
+    /// Where else they are.
+    pub metrics_listen: Option<String>,
     /// How much of one core may be used to check tables, in percent.
     pub check_percent: f64,
     /// Limits.
@@ -238,6 +249,44 @@ pub struct InviteArgs {
     /// The server's address, if it is not the one it last listened on.
     #[arg(long, value_name = "URL")]
     pub address: Option<String>,
+}
+
+/// Arguments of `grant`.
+#[derive(Debug, Args)]
+pub struct GiveArgs {
+    /// To whom, and what.
+    #[command(flatten)]
+    pub grant: GrantArgs,
+    /// Until when, such as 2026-12-31T18:00:00Z; without it until it is taken away.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<humantime::Timestamp>,
+}
+
+/// Arguments of `evict`.
+#[derive(Debug, Args)]
+pub struct EvictArgs {
+    /// The data folder.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The device's key, or its first digits.
+    #[arg(long, value_name = "KEY")]
+    pub author: String,
+    /// From which time on, by the times in its changes, such as 2026-11-25T10:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub since: humantime::Timestamp,
+    /// Only in this database.
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+}
+
+/// Arguments of `cancel-invite`.
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The data folder.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The invite as `invites` lists it, or the first digits of that.
+    pub invite: String,
 }
 
 /// Arguments of `grant` and `ungrant`.
@@ -291,6 +340,7 @@ impl ServeArgs {
             check_percent,
             invites,
             metrics: self.metrics.or(file.metrics).unwrap_or(MetricsFor::Local),
+            metrics_listen: self.metrics_listen.or(file.metrics_listen),
             limits: self.limits.resolve(file.limits)?,
             data: self.data.or(file.data).ok_or("say where the data are: --data DIR, or PIECEWISE_DATA")?,
             listen: self.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:7171".into()),

@@ -11,6 +11,7 @@ use crate::outbox::{Outbox, Outgoing, outbox};
 use crate::web::Arrival;
 use futures_util::{SinkExt, StreamExt};
 use piecewise_core::channel::{Channel, LOG_CHANNEL, Opener, on_channel, split_channel};
+use piecewise_core::grant::Access;
 use piecewise_core::handshake::{RefuseReason, Responder};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Attach, Leave, Link};
@@ -36,6 +37,10 @@ const STRANGER_MESSAGE_MAX: usize = 64 << 10;
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// Channels of one connection.
 const CHANNELS_MAX: usize = 16_384;
+/// Channels of a connection for one database: several files of a folder may belong to it.
+const CHANNELS_OF_DATABASE: usize = 16;
+/// Bytes of container ids that all talks of a connection hold: lists of 10,000 tables for a hundred databases.
+const LISTED_MAX: usize = 32 << 20;
 /// Bytes read ahead: small, for there may be many idle connections.
 const READ_BUFFER: usize = 8 << 10;
 
@@ -164,6 +169,7 @@ where
         number,
         opener,
         channels: HashMap::new(),
+        listed: Listed::default(),
         survey: None,
         outbox,
         backlog: server.backlog.of_connection(),
@@ -236,6 +242,27 @@ async fn in_time(
     }
 }
 
+/// Bytes of container ids that the talks of a connection hold.
+#[derive(Debug, Default)]
+struct Listed {
+    by_channel: HashMap<u64, usize>,
+    all: usize,
+}
+
+impl Listed {
+    /// Takes note of a list that a channel's talk holds from now on, if there is one; false if that is too much.
+    fn hold(&mut self, channel: u64, bytes: usize) -> bool {
+        if bytes > 0 {
+            self.all = self.all + bytes - self.by_channel.insert(channel, bytes).unwrap_or(0);
+        }
+        self.all <= LISTED_MAX
+    }
+
+    fn forget(&mut self, channel: u64) {
+        self.all -= self.by_channel.remove(&channel).unwrap_or(0);
+    }
+}
+
 /// Brings frames to the databases that they are for.
 struct Router {
     server: Arc<Server>,
@@ -244,6 +271,7 @@ struct Router {
     opener: Opener,
     /// The database of each channel, and the way to its thread.
     channels: HashMap<u64, (String, Sender<Command>)>,
+    listed: Listed,
     /// The channel on which many databases are asked about, and who tells that there is news.
     survey: Option<(u64, Arc<Notify>)>,
     outbox: Outbox,
@@ -277,6 +305,9 @@ impl Router {
             self.leave(channel, frame)?;
             return Ok(vec![]);
         }
+        if !self.listed.hold(channel, Attach::listed_len(frame)) {
+            return Err(ConnectionError::Protocol("too many containers are named"));
+        }
         let id = (self.number, channel);
         if !Attach::begins(frame) {
             let Some((_, commands)) = self.channels.get(&channel) else {
@@ -293,17 +324,23 @@ impl Router {
         if known.is_some_and(|name| *name != attach.database) {
             return Err(ConnectionError::Protocol("a channel for another database"));
         }
-        if known.is_none() && self.channels.len() >= CHANNELS_MAX {
-            return Err(ConnectionError::Protocol("too many channels"));
+        if known.is_none() {
+            let same = || self.channels.values().filter(|(name, _)| *name == attach.database).count();
+            if self.channels.len() >= CHANNELS_MAX || same() >= CHANNELS_OF_DATABASE {
+                return Err(ConnectionError::Protocol("too many channels"));
+            }
         }
         self.server.supervisor.look();
         let grants = self.server.supervisor.grants(&self.peer);
-        let granted = grants.iter().any(|g| g.pattern.covers_database(&attach.database));
+        let access =
+            grants.iter().filter(|g| g.pattern.covers_database(&attach.database)).map(|g| g.access).max();
         let (name, outbox) = (attach.database.clone(), self.outbox.clone());
+        // Whoever may only read makes nothing here.
+        let may_create = access >= Some(Access::Write);
         // What is not granted looks the same as what does not exist.
-        let attached = match granted {
-            true => self.server.databases.attach(id, self.peer, attach, outbox),
-            false => Err(NotAttached::NoDatabase),
+        let attached = match access {
+            Some(_) => self.server.databases.attach(id, self.peer, attach, outbox, may_create),
+            None => Err(NotAttached::NoDatabase),
         };
         match attached {
             Ok(commands) => {
@@ -345,6 +382,7 @@ impl Router {
     fn leave(&mut self, channel: u64, frame: &[u8]) -> Result<(), ConnectionError> {
         let leave =
             Leave::decode(frame).map_err(|_| ConnectionError::Protocol("an end that cannot be read"))?;
+        self.listed.forget(channel);
         if let Some((name, _)) = self.channels.remove(&channel) {
             self.server.databases.leave((self.number, channel), &name, leave.digest);
         }
@@ -355,5 +393,23 @@ impl Router {
         for (_, commands) in self.channels.values() {
             let _ = commands.send(Command::Room { connection: self.number });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_connection_cannot_name_containers_without_end() {
+        let mut listed = Listed::default();
+        // A million ids each, as one connection was able to name forty times.
+        assert!(listed.hold(1, 32 << 19));
+        assert!(listed.hold(1, 32 << 19), "a list takes the place of the one before");
+        assert!(listed.hold(2, 32 << 19));
+        assert!(!listed.hold(3, 64));
+        listed.forget(3);
+        listed.forget(1);
+        assert!(listed.hold(4, 0) && listed.hold(5, 64));
     }
 }

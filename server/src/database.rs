@@ -190,6 +190,12 @@ impl Worker {
         let identity = supervisor.identity.clone();
         let mut replica =
             Replica::open(&databases.path(name), true, identity, crate::chance())?.into_server();
+        for ending in ["", "-wal", "-shm"] {
+            let path = databases.path(name).with_extension(format!("db{ending}"));
+            if let Err(error) = crate::supervisor::restrict(&path) {
+                tracing::debug!(%error, path = %path.display(), "its mode stays as it is");
+            }
+        }
         let binding = Binding {
             database: name.to_owned(),
             realm: supervisor.realm,

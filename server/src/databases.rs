@@ -129,6 +129,25 @@ pub fn is_database_name(name: &str) -> bool {
         && name != "supervisor"
 }
 
+/// Names that some systems keep for devices, also with an ending.
+const DEVICE_NAMES: [&str; 4] = ["con", "prn", "aux", "nul"];
+
+/// Whether a database may be made under a name: one that is a plain file's on every system, and no option of a command.
+pub fn is_new_database_name(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let stem = lower.split('.').next().unwrap_or_default();
+    let numbered = |prefix| {
+        stem.strip_prefix(prefix)
+            .is_some_and(|n| n.len() == 1 && n != "0" && n.as_bytes()[0].is_ascii_digit())
+    };
+    let device = DEVICE_NAMES.contains(&stem) || numbered("com") || numbered("lpt");
+    is_database_name(name)
+        && !device
+        && lower != "supervisor"
+        && !name.starts_with('-')
+        && !name.ends_with('.')
+}
+
 impl Databases {
     /// Those of the supervisor's folder; at most `open_max` of them stay open for long. Call it in a runtime.
     pub(crate) fn new(
@@ -170,16 +189,24 @@ impl Databases {
         state.slots.values_mut().for_each(|slot| slot.is_late = slot.open.is_none() || slot.is_opening);
     }
 
-    /// Brings a link to its database, which is opened if it is closed.
+    /// Attaches a link to its database, opening it if necessary; one that does not exist is made if the peer may.
     pub(crate) fn attach(
         self: &Arc<Self>,
         id: LinkId,
         peer: PeerId,
         attach: Attach,
         outbox: Outbox,
+        may_create: bool,
     ) -> Result<Sender<Command>, NotAttached> {
         let mut state = self.state();
+        let is_new = !self.is_there(&state, &attach.database);
+        if is_new && !(may_create && self.may_be_made(&attach.database) && self.supervisor.may_make(&peer)) {
+            return Err(NotAttached::NoDatabase);
+        }
         let commands = self.open(&mut state, &attach.database)?;
+        if is_new {
+            self.supervisor.has_made(&peer);
+        }
         let slot = state.slots.get_mut(&attach.database);
         let rested = slot.and_then(|slot| {
             let place = slot.resting.iter().position(|resting| resting.id == id)?;
@@ -188,6 +215,18 @@ impl Databases {
         let unreceipted = rested.unwrap_or_default();
         let _ = commands.send(Command::Attach { id, peer, attach, outbox, unreceipted });
         Ok(commands)
+    }
+
+    fn is_there(&self, state: &State, name: &str) -> bool {
+        state.slots.get(name).is_some_and(|slot| slot.open.is_some())
+            || (is_database_name(name) && self.path(name).exists())
+    }
+
+    /// Whether a name is free: some file systems take capitals for small letters, and would give one file for two names.
+    fn may_be_made(&self, name: &str) -> bool {
+        let taken =
+            || existing(self.supervisor.folder()).iter().any(|known| known.eq_ignore_ascii_case(name));
+        is_new_database_name(name) && !taken()
     }
 
     /// The way to the thread of a database, which is started if it does not run. What is sent there while the file is
@@ -477,7 +516,7 @@ fn database_of(file: &str) -> Option<&str> {
     file.strip_suffix(".db").filter(|name| is_database_name(name))
 }
 
-/// The names of the databases of a data folder.
+/// The names of the databases in a data folder, ascending.
 pub fn existing(folder: &Path) -> Vec<String> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<_> = files
@@ -486,4 +525,33 @@ pub fn existing(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_a_system_folds_or_keeps_for_itself_are_not_given_to_databases() {
+        for bad in [
+            "-rf",
+            "CON",
+            "con.shop",
+            "Nul",
+            "com1",
+            "LPT9.x",
+            "Supervisor",
+            "supervisor",
+            "shop.",
+            ".x",
+            "a/b",
+            "",
+            "ä",
+        ] {
+            assert!(!is_new_database_name(bad), "{bad}");
+        }
+        for good in ["shop", "Shop-2", "console", "com", "com10", "lpt0", "a.b"] {
+            assert!(is_new_database_name(good), "{good}");
+        }
+    }
 }

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub(crate) const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS accounts(
-  key BLOB PRIMARY KEY, seen INTEGER NOT NULL, containers INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+  key BLOB PRIMARY KEY, seen INTEGER NOT NULL, containers INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  databases INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 ";
 
 /// What is known of a peer.
@@ -25,6 +26,8 @@ pub(crate) struct Account {
     pub(crate) containers: u64,
     /// Bytes of its segments.
     pub(crate) bytes: u64,
+    /// Databases that it made.
+    pub(crate) databases: u64,
     /// Its connections now.
     pub(crate) connections: u32,
 }
@@ -40,7 +43,13 @@ pub(crate) struct Ledger {
 struct State {
     accounts: HashMap<PeerId, Account>,
     unwritten: HashSet<PeerId>,
+    /// How many refusals of a peer may still be logged, and since when.
+    refusals: HashMap<PeerId, (u64, Timestamp)>,
 }
+
+/// Refusals of one peer that are logged at once, and how long it takes until one more is.
+const REFUSALS_AT_ONCE: u64 = 1000;
+const REFUSAL_EVERY_MS: u64 = 60_000;
 
 /// A peer that is connected until this is dropped.
 #[derive(Debug)]
@@ -51,18 +60,19 @@ pub(crate) struct Presence {
 
 impl Ledger {
     pub(crate) fn read(conn: &Connection) -> Result<Self, rusqlite::Error> {
-        let mut stmt = conn.prepare("SELECT key, seen, containers, bytes FROM accounts")?;
+        let mut stmt = conn.prepare("SELECT key, seen, containers, bytes, databases FROM accounts")?;
         let number = |n: i64| n.max(0) as u64;
         let rows = stmt.query_map([], |row| {
             let account = Account {
                 seen: Timestamp(number(row.get(1)?)),
                 containers: number(row.get(2)?),
                 bytes: number(row.get(3)?),
+                databases: number(row.get(4)?),
                 connections: 0,
             };
             Ok((PeerId(row.get(0)?), account))
         })?;
-        let state = State { accounts: rows.collect::<Result<_, _>>()?, unwritten: HashSet::new() };
+        let state = State { accounts: rows.collect::<Result<_, _>>()?, ..State::default() };
         Ok(Self { state: Mutex::new(state), limits: OnceLock::new() })
     }
 
@@ -87,6 +97,18 @@ impl Ledger {
 
     pub(crate) fn account(&self, peer: &PeerId) -> Account {
         self.state().accounts.get(peer).copied().unwrap_or_default()
+    }
+
+    /// Whether one more refusal of what a peer sent is logged. Refusals that are not are counted in the metrics all the same.
+    pub(crate) fn may_log_refusal(&self, peer: &PeerId, now: Timestamp) -> bool {
+        let mut state = self.state();
+        let (left, since) = state.refusals.entry(*peer).or_insert((REFUSALS_AT_ONCE, now));
+        let more = now.0.saturating_sub(since.0) / REFUSAL_EVERY_MS;
+        *left = (*left + more).min(REFUSALS_AT_ONCE);
+        since.0 += more * REFUSAL_EVERY_MS;
+        let may = *left > 0;
+        *left -= u64::from(may);
+        may
     }
 
     /// Peers with a connection.
@@ -128,10 +150,13 @@ fn put(
     cosigned: &HashMap<PeerId, (u64, Cosignature)>,
 ) -> Result<(), rusqlite::Error> {
     let tx = conn.transaction()?;
-    let mut stmt = tx.prepare_cached("REPLACE INTO accounts VALUES (?, ?, ?, ?)")?;
+    let mut stmt = tx.prepare_cached(
+        "REPLACE INTO accounts(key, seen, containers, bytes, databases) VALUES (?, ?, ?, ?, ?)",
+    )?;
     for (peer, account) in accounts {
         let (containers, bytes) = (account.containers as i64, account.bytes as i64);
-        stmt.execute(params![peer.0, account.seen.0 as i64, containers, bytes])?;
+        let databases = account.databases as i64;
+        stmt.execute(params![peer.0, account.seen.0 as i64, containers, bytes, databases])?;
     }
     drop(stmt);
     keep_cosignatures(&tx, cosigned.values())?;
@@ -162,14 +187,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn refusals_of_one_peer_do_not_fill_the_log() {
+        let ledger = Ledger::default();
+        let (bad, other) = (PeerId([7; 32]), PeerId([8; 32]));
+        let logged = |peer, at, n| (0..n).filter(|_| ledger.may_log_refusal(peer, Timestamp(at))).count();
+        assert_eq!(logged(&bad, 5, 50_000), 1000);
+        assert_eq!(logged(&bad, 5 + 10 * REFUSAL_EVERY_MS, 50_000), 10);
+        assert_eq!(logged(&other, 5, 10), 10);
+    }
+
+    #[test]
     fn what_was_written_down_is_read_again_without_connections() {
         let mut conn = Connection::open_in_memory().expect("a database");
         conn.execute_batch(TABLE).expect("a table");
         conn.execute_batch(crate::log::TABLES).expect("tables");
         let ledger = Ledger::read(&conn).expect("it reads");
         let peer = PeerId([7; 32]);
-        ledger
-            .change(&peer, |a| *a = Account { seen: Timestamp(5), containers: 2, bytes: 99, connections: 1 });
+        ledger.change(&peer, |a| {
+            *a = Account { seen: Timestamp(5), containers: 2, bytes: 99, databases: 3, connections: 1 }
+        });
         ledger.write(&mut conn, &HashMap::new()).expect("it is written");
         let again = Ledger::read(&conn).expect("it reads again");
         assert_eq!(again.account(&peer), Account { connections: 0, ..ledger.account(&peer) });

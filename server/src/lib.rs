@@ -1,6 +1,6 @@
 //! Piecewise server: the side that accepts connections and keeps every table in a SQLite file.
 //!
-//! `listener` accepts sockets, `web` answers their requests, `connection` is one WebSocket, `databases` knows which files are open, `database` is one with its thread, `outbox` what it gives a connection to send,
+//! `listener` accepts sockets, `web` answers their requests within a `deadline`, `connection` is one WebSocket, `databases` knows which files are open, `database` is one with its thread, `outbox` what it gives a connection to send,
 //! `surveys` answers for all of them;
 //! `supervisor` knows who may do what, `rights` has it at hand, `admission` lets devices in; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs,
 //! `turns` lets them have the write lock as well, `scrubber` checks tables against their documents, `checkpoints` brings what was written from the WAL into the file.
@@ -16,6 +16,7 @@ pub mod config;
 mod connection;
 mod database;
 pub mod databases;
+mod deadline;
 pub mod disk;
 mod ledger;
 pub mod limits;

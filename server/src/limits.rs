@@ -77,7 +77,10 @@ pub struct LimitArgs {
     /// Tables that one device may create; 0: no limit [default: 20000].
     #[arg(long, env = "PIECEWISE_CONTAINERS_PER_PEER", value_name = "N")]
     pub containers_per_peer: Option<u64>,
-    /// Bytes of history that one device may store; what is over is refused; 0: no limit [default: 0].
+    /// Databases that one device may create; 0: no limit [default: 5000].
+    #[arg(long, env = "PIECEWISE_DATABASES_PER_PEER", value_name = "N")]
+    pub databases_per_peer: Option<u64>,
+    /// Bytes of history, uncompressed, that one device may store; what is over is refused; 0: no limit [default: 64G].
     #[arg(long, env = "PIECEWISE_BYTES_PER_PEER", value_name = "BYTES")]
     pub bytes_per_peer: Option<Bytes>,
     /// Databases whose files stay open; others are opened when they are needed [default: 64].
@@ -104,7 +107,9 @@ pub struct Limits {
     pub row_bytes: usize,
     /// Containers that a peer may create.
     pub containers_per_peer: u64,
-    /// Bytes that a peer may store.
+    /// Databases that a peer may create.
+    pub databases_per_peer: u64,
+    /// Bytes, uncompressed, that a peer may store.
     pub bytes_per_peer: u64,
     /// Databases whose files stay open.
     pub open_databases: usize,
@@ -121,7 +126,8 @@ impl Default for Limits {
             handshake_time: Duration::from_secs(10),
             row_bytes: ROW_LEN_MAX,
             containers_per_peer: 20_000,
-            bytes_per_peer: u64::MAX,
+            databases_per_peer: 5000,
+            bytes_per_peer: 64 << 30,
             open_databases: 64,
             disk_reserve: 256 << 20,
         }
@@ -160,6 +166,10 @@ impl LimitArgs {
                 .containers_per_peer
                 .or(file.containers_per_peer)
                 .map_or(default.containers_per_peer, or_none),
+            databases_per_peer: self
+                .databases_per_peer
+                .or(file.databases_per_peer)
+                .map_or(default.databases_per_peer, or_none),
             bytes_per_peer: self
                 .bytes_per_peer
                 .or(file.bytes_per_peer)
@@ -184,13 +194,14 @@ pub(crate) enum Hit {
     Stalled,
     Row,
     Containers,
+    Databases,
     Bytes,
     Disk,
 }
 
 impl Hit {
     /// All of them.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Connections,
         Self::Address,
         Self::Handshakes,
@@ -198,6 +209,7 @@ impl Hit {
         Self::Stalled,
         Self::Row,
         Self::Containers,
+        Self::Databases,
         Self::Bytes,
         Self::Disk,
     ];
@@ -212,6 +224,7 @@ impl Hit {
             Self::Stalled => "stalled",
             Self::Row => "row_bytes",
             Self::Containers => "containers_per_peer",
+            Self::Databases => "databases_per_peer",
             Self::Bytes => "bytes_per_peer",
             Self::Disk => "disk_reserve",
         }
@@ -229,7 +242,22 @@ pub(crate) struct Gate {
 #[derive(Debug, Default)]
 struct Inside {
     connections: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<IpAddr, Here>,
+}
+
+/// The connections of one address.
+#[derive(Debug)]
+struct Here {
+    connections: usize,
+    /// Its share of the places among strangers.
+    strangers: Arc<Semaphore>,
+}
+
+/// A place among the strangers, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _share: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
 }
 
 /// A connection that is counted until this is dropped.
@@ -256,22 +284,28 @@ impl Gate {
         if inside.connections >= self.limits.connections {
             return Err(Hit::Connections);
         }
-        let here = inside.by_address.entry(address).or_default();
-        if *here >= self.limits.per_address {
+        let here = inside.by_address.entry(address).or_insert_with(|| Here {
+            connections: 0,
+            strangers: Arc::new(Semaphore::new(self.limits.handshakes.div_ceil(2))),
+        });
+        if here.connections >= self.limits.per_address {
             return Err(Hit::Address);
         }
-        *here += 1;
+        here.connections += 1;
         inside.connections += 1;
         Ok(Pass { gate: self.clone(), address })
     }
 
-    /// Waits in line for a place among the strangers; held until it is known who is there.
-    pub(crate) async fn stranger(&self) -> Result<OwnedSemaphorePermit, Hit> {
-        let place = self.strangers.clone().acquire_owned();
-        match tokio::time::timeout(self.limits.handshake_time, place).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(Hit::Handshakes),
-        }
+    /// Waits in line for a place among the strangers; held until it is known who is there. Those of one address wait for each
+    /// other first, so that it cannot take the whole line.
+    pub(crate) async fn stranger(&self, pass: &Pass) -> Result<Place, Hit> {
+        let share = self.inside().by_address.get(&pass.address).map(|here| here.strangers.clone());
+        let place = async {
+            let share = share.ok_or(Hit::Handshakes)?.acquire_owned().await.map_err(|_| Hit::Handshakes)?;
+            let all = self.strangers.clone().acquire_owned().await.map_err(|_| Hit::Handshakes)?;
+            Ok(Place { _share: share, _all: all })
+        };
+        tokio::time::timeout(self.limits.handshake_time, place).await.unwrap_or(Err(Hit::Handshakes))
     }
 
     /// How long a stranger may take.
@@ -290,8 +324,8 @@ impl Drop for Pass {
         let mut inside = self.gate.inside();
         inside.connections -= 1;
         if let Some(here) = inside.by_address.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
+            here.connections -= 1;
+            if here.connections == 0 {
                 inside.by_address.remove(&self.address);
             }
         }
@@ -333,6 +367,21 @@ mod tests {
         assert!(toml::from_str::<LimitArgs>("conections_max = 5").is_err());
         let small = LimitArgs { row_bytes_max: Some(Bytes(10)), ..Default::default() };
         assert!(small.resolve(LimitArgs::default()).is_err());
+    }
+
+    #[tokio::test]
+    async fn one_address_cannot_take_the_whole_line_of_strangers() {
+        let limits = Limits { handshakes: 4, handshake_time: Duration::from_millis(20), ..Limits::default() };
+        let gate = Gate::new(limits);
+        let pass = |text: &str| gate.enter(text.parse().expect("an address")).expect("it is let in");
+        let mut places = vec![];
+        for n in 0..6 {
+            let pass = pass("192.0.2.1");
+            let place = gate.stranger(&pass).await;
+            assert_eq!(place.is_ok(), n < 2);
+            places.push((place, pass));
+        }
+        assert!(gate.stranger(&pass("192.0.2.2")).await.is_ok());
     }
 
     #[test]

@@ -24,6 +24,8 @@ use tokio_rustls::TlsAcceptor;
 
 /// How long open connections get to say goodbye.
 const GOODBYE_TIME: Duration = Duration::from_secs(2);
+/// Readers of metrics at their own place, at once.
+const METRICS_READERS: usize = 16;
 /// How often a checkpoint of the log is signed, if it has grown.
 const SIGN_EVERY: Duration = Duration::from_secs(1);
 /// How long invites printed by `serve --invite` work.
@@ -127,6 +129,9 @@ impl Server {
         tracing::info!(%address, public, key = self.supervisor.identity.peer_id().short(), "listening");
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(upkeep::run(self.clone()));
+        if let Some(place) = &config.metrics_listen {
+            tasks.spawn(self.clone().metrics_at(place).await?);
+        }
         let mut sign = tokio::time::interval(SIGN_EVERY);
         sign.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(until);
@@ -159,6 +164,36 @@ impl Server {
         Ok(())
     }
 
+    /// Serves the figures at a place of their own, an address or a UNIX socket, until the server stops.
+    async fn metrics_at(self: Arc<Self>, place: &str) -> Result<impl Future<Output = ()> + use<>, String> {
+        let failed = |error: std::io::Error| format!("cannot listen on {place} for metrics: {error}");
+        let listener = match place.strip_prefix("unix:") {
+            None => MetricsListener::Tcp(TcpListener::bind(place).await.map_err(failed)?),
+            Some(path) => MetricsListener::unix(path).map_err(failed)?,
+        };
+        let mut stop = self.stopping();
+        // A few readers are enough; more wait.
+        let room = Arc::new(tokio::sync::Semaphore::new(METRICS_READERS));
+        Ok(async move {
+            loop {
+                let Ok(place) = room.clone().acquire_owned().await else { return };
+                tokio::select! {
+                    accepted = listener.accept(self.clone()) => match accepted {
+                        Ok(serving) => drop(tokio::spawn(async move {
+                            serving.await;
+                            drop(place);
+                        })),
+                        Err(error) => {
+                            tracing::warn!(%error, "a reader of metrics could not be accepted");
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                    },
+                    _ = stop.changed() => return,
+                }
+            }
+        })
+    }
+
     fn sign_log(&self) {
         if let Err(error) = self.supervisor.log_sign() {
             tracing::error!(%error, "no checkpoint of the log could be signed");
@@ -187,6 +222,47 @@ impl Server {
         match result {
             Ok(()) => tracing::debug!(%from, "connection ended"),
             Err(error) => tracing::info!(%from, %error, "connection ended"),
+        }
+    }
+}
+
+/// Where the figures alone are served.
+enum MetricsListener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixListener),
+}
+
+type Serving = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl MetricsListener {
+    /// A socket file, in place of one that a server left that is no more.
+    fn unix(path: &str) -> std::io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::FileTypeExt;
+            let is_left = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket())
+                && std::os::unix::net::UnixStream::connect(path).is_err();
+            if is_left {
+                std::fs::remove_file(path)?;
+            }
+            Ok(Self::Unix(tokio::net::UnixListener::bind(path)?))
+        }
+        #[cfg(not(unix))]
+        Err(std::io::Error::new(std::io::ErrorKind::Unsupported, format!("no UNIX sockets here: {path}")))
+    }
+
+    async fn accept(&self, server: Arc<Server>) -> std::io::Result<Serving> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Box::pin(web::serve_metrics(server, stream)))
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Box::pin(web::serve_metrics(server, stream)))
+            }
         }
     }
 }

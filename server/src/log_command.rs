@@ -160,6 +160,7 @@ fn line(index: u64, entry: &Entry) -> String {
             format!("{} {grant}", peer.short())
         }
         Event::Revoked { peer } => peer.to_string(),
+        Event::Cancelled { secret_hash } => format!("invite {}", &hex(secret_hash)[..12]),
         Event::Origin { origin, .. } => origin.clone(),
     };
     format!("{index:>8}  {time}  {:<9}  {what}", entry.event.name())
@@ -208,6 +209,7 @@ fn told(index: u64, entry: &Entry) -> Value {
             put("peer", key(peer));
             put("grant", json!(grant));
         }
+        Event::Cancelled { secret_hash } => put("invite", json!(hex(secret_hash))),
         Event::Origin { origin, before } => {
             put("origin", json!(origin));
             put("before", json!(before));

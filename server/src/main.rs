@@ -6,7 +6,9 @@ mod log_command;
 use clap::Parser;
 use piecewise_core::grant::Grant;
 use piecewise_core::id::{PeerId, Timestamp};
-use piecewise_server::config::{Cli, Command, GrantArgs, InviteArgs, ServeArgs};
+use piecewise_core::replica::Replica;
+use piecewise_server::config::{CancelArgs, Cli, Command, EvictArgs, GrantArgs, InviteArgs, ServeArgs};
+use piecewise_server::databases::existing as existing_databases;
 use piecewise_server::disk::Disk;
 use piecewise_server::listener::{Server, left_address};
 use piecewise_server::supervisor::{Supervisor, SupervisorError};
@@ -50,8 +52,14 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Invite(args) => invite(&args),
         Command::Peers(args) => peers(&Supervisor::existing(&args.data)?),
         Command::StatusLink(args) => status_link(&args.data),
-        Command::Grant(args) => change_grant(&args, true),
-        Command::Ungrant(args) => change_grant(&args, false),
+        Command::Grant(args) => {
+            let until = args.until.map(|time| time_of(time.into()));
+            change_grant(&args.grant, Some(until))
+        }
+        Command::Ungrant(args) => change_grant(&args, None),
+        Command::Evict(args) => evict(&args),
+        Command::Invites(args) => invites(&args.data),
+        Command::CancelInvite(args) => cancel_invite(&args),
         Command::Revoke(args) => {
             let supervisor = Supervisor::existing(&args.data.data)?;
             let peer = find(&supervisor, &args.peer)?;
@@ -172,14 +180,82 @@ fn peers(supervisor: &Supervisor) -> Result<(), Failure> {
     Ok(())
 }
 
-fn change_grant(args: &GrantArgs, give: bool) -> Result<(), Failure> {
+fn time_of(time: std::time::SystemTime) -> Timestamp {
+    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since.as_millis() as u64)
+}
+
+fn hex(hash: &[u8; 32]) -> String {
+    hash.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn evict(args: &EvictArgs) -> Result<(), Failure> {
+    let supervisor = Supervisor::existing(&args.data.data)?;
+    let author = find(&supervisor, &args.author)?;
+    let since = time_of(args.since.into());
+    let mut databases = existing_databases(supervisor.folder());
+    if let Some(name) = &args.database {
+        databases.retain(|known| known == name);
+        if databases.is_empty() {
+            return Err(format!("there is no database {name}").into());
+        }
+    }
+    for name in databases {
+        let path = supervisor.folder().join(format!("{name}.db"));
+        let failed = |error: piecewise_core::replica::ReplicaError| format!("{name}: {error}");
+        let identity = supervisor.identity.clone();
+        let replica = Replica::open(&path, false, identity, piecewise_server::chance()).map_err(failed)?;
+        let evicted = replica.into_server().evict(&author, since, piecewise_server::now()).map_err(failed)?;
+        if evicted.segments > 0 {
+            say!(
+                "{name}: {} rows are as they were without {} segments of {}",
+                evicted.rows,
+                evicted.segments,
+                author.short()
+            );
+        }
+        for table in evicted.described {
+            tell!("hint: {table}: it changed the table's description as well; look at that by hand");
+        }
+    }
+    Ok(())
+}
+
+fn invites(data: &Path) -> Result<(), Failure> {
+    let supervisor = Supervisor::existing(data)?;
+    let now = piecewise_server::now();
+    for invite in supervisor.open_invites()? {
+        let until = humantime::format_rfc3339_seconds(piecewise_server::system_time(invite.expires));
+        let state = if invite.expires <= now { "expired" } else { "until" };
+        say!("{}  {state} {until}  {}", &hex(&invite.hash)[..12], invite.grants.replace('\n', " "));
+    }
+    Ok(())
+}
+
+fn cancel_invite(args: &CancelArgs) -> Result<(), Failure> {
+    let supervisor = Supervisor::existing(&args.data.data)?;
+    let meant = args.invite.to_lowercase();
+    let open = supervisor.open_invites()?;
+    let mut found = open.iter().filter(|invite| !meant.is_empty() && hex(&invite.hash).starts_with(&meant));
+    let (Some(invite), None) = (found.next(), found.next()) else {
+        return Err(Failure {
+            message: format!("{meant:?} is not one invite that nobody has used"),
+            hint: Some("`piecewise-server invites` lists them".into()),
+        });
+    };
+    supervisor.cancel_invite(invite.hash, piecewise_server::now())?;
+    say!("{} lets nobody in any more", &hex(&invite.hash)[..12]);
+    Ok(())
+}
+
+/// Gives a grant until a time, if any, or takes it away.
+fn change_grant(args: &GrantArgs, give: Option<Option<Timestamp>>) -> Result<(), Failure> {
     let supervisor = Supervisor::existing(&args.data.data)?;
     let peer = find(&supervisor, &args.peer)?;
     let grant: Grant = args.grant.parse().map_err(|e: piecewise_core::grant::BadGrant| e.to_string())?;
-    let done = if give {
-        supervisor.grant(&peer, &grant, piecewise_server::now())?
-    } else {
-        supervisor.ungrant(&peer, grant.pattern.as_str(), piecewise_server::now())?
+    let done = match give {
+        Some(until) => supervisor.grant(&peer, &grant, until, piecewise_server::now())?,
+        None => supervisor.ungrant(&peer, grant.pattern.as_str(), piecewise_server::now())?,
     };
     if !done {
         return Err(Failure {
@@ -187,7 +263,7 @@ fn change_grant(args: &GrantArgs, give: bool) -> Result<(), Failure> {
             hint: Some("`piecewise-server peers` lists them".into()),
         });
     }
-    say!("{peer} {} {grant}", if give { "has" } else { "has no more" });
+    say!("{peer} {} {grant}", if give.is_some() { "has" } else { "has no more" });
     Ok(())
 }
 

@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS settings(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS peers(
   key BLOB PRIMARY KEY, name TEXT NOT NULL, joined INTEGER NOT NULL, revoked INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS grants(
-  key BLOB NOT NULL, pattern TEXT NOT NULL, access TEXT NOT NULL, PRIMARY KEY (key, pattern)) WITHOUT ROWID;
+  key BLOB NOT NULL, pattern TEXT NOT NULL, access TEXT NOT NULL, until INTEGER, PRIMARY KEY (key, pattern)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS invites(
   hash BLOB PRIMARY KEY, grants TEXT NOT NULL, expires INTEGER NOT NULL, used_by BLOB) WITHOUT ROWID;
 ";
@@ -64,6 +64,17 @@ pub enum SupervisorError {
         /// Which file.
         path: PathBuf,
     },
+}
+
+/// An invite that nobody has used.
+#[derive(Debug, Clone)]
+pub struct OpenInvite {
+    /// The hash of its secret.
+    pub hash: [u8; 32],
+    /// What it grants, one on each line.
+    pub grants: String,
+    /// Until when it is good.
+    pub expires: Timestamp,
 }
 
 /// Who may do what on this server.
@@ -127,15 +138,21 @@ impl Supervisor {
             move |source| SupervisorError::File { path, source }
         };
         make_private_folder(folder).map_err(file(folder))?;
+        if let Err(error) = restrict_folder(folder) {
+            tracing::warn!(%error, folder = %folder.display(), "others may look into the data folder");
+        }
         let identity = read_or_make_key(&folder.join("server.key"))?;
         let path = folder.join(FILE);
+        make_private_file(&path).map_err(file(&path))?;
         let conn = Connection::open(&path)?;
         restrict(&path).map_err(file(&path))?;
         conn.busy_timeout(Duration::from_secs(5))?;
         conn.pragma_update(None, "journal_mode", "wal")?;
         conn.execute_batch(TABLES)?;
+        add_column(&conn, "grants", "until INTEGER")?;
         conn.execute_batch(log::TABLES)?;
         conn.execute_batch(ledger::TABLE)?;
+        add_column(&conn, "accounts", "databases INTEGER NOT NULL DEFAULT 0")?;
         conn.execute_batch(status::TABLE)?;
         let ledger = Ledger::read(&conn)?;
         conn.execute("INSERT OR IGNORE INTO settings VALUES ('realm', randomblob(16))", [])?;
@@ -272,12 +289,20 @@ impl Supervisor {
         })
     }
 
-    /// Gives a device a grant, in place of one with the same pattern; false if it is not known.
-    pub fn grant(&self, peer: &PeerId, grant: &Grant, now: Timestamp) -> Result<bool, SupervisorError> {
+    /// Gives a device a grant, in place of one with the same pattern, until a time or until it is taken away; false if the
+    /// device is not known.
+    pub fn grant(
+        &self,
+        peer: &PeerId,
+        grant: &Grant,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<bool, SupervisorError> {
         self.logged(now, Some(peer), |tx| {
-            let sql = "REPLACE INTO grants SELECT key, ?2, ?3 FROM peers WHERE key = ?1";
-            let done =
-                tx.execute(sql, params![peer.0, grant.pattern.as_str(), grant.access.to_string()])? > 0;
+            let sql = "REPLACE INTO grants(key, pattern, access, until) SELECT key, ?2, ?3, ?4 FROM peers WHERE key = ?1";
+            let until = until.map(|until| until.0 as i64);
+            let access = grant.access.to_string();
+            let done = tx.execute(sql, params![peer.0, grant.pattern.as_str(), access, until])? > 0;
             let event = || Event::Granted { peer: *peer, grant: grant.to_string() };
             Ok(done.then(event).into_iter().collect())
         })
@@ -291,6 +316,52 @@ impl Supervisor {
             let event = || Event::Ungranted { peer: *peer, grant: pattern.to_owned() };
             Ok(done.then(event).into_iter().collect())
         })
+    }
+
+    /// Takes away grants whose time is over, which the log tells of.
+    pub(crate) fn expire_grants(&self, now: Timestamp) -> Result<(), SupervisorError> {
+        let over: Vec<(PeerId, String)> = {
+            let state = self.state();
+            let mut stmt = state.conn.prepare_cached("SELECT key, pattern FROM grants WHERE until <= ?")?;
+            let rows = stmt.query_map([now.0 as i64], |row| Ok((PeerId(row.get(0)?), row.get(1)?)))?;
+            rows.collect::<Result<_, _>>()?
+        };
+        for (peer, pattern) in over {
+            self.ungrant(&peer, &pattern, now)?;
+        }
+        Ok(())
+    }
+
+    /// Invites that nobody has used: the first digits of their secrets' hashes, what they grant, and until when they are good.
+    pub fn open_invites(&self) -> Result<Vec<OpenInvite>, SupervisorError> {
+        let state = self.state();
+        let sql = "SELECT hash, grants, expires FROM invites WHERE used_by IS NULL ORDER BY expires, hash";
+        let mut stmt = state.conn.prepare(sql)?;
+        let rows = stmt.query_map([], |row| {
+            let (hash, expires): ([u8; 32], i64) = (row.get(0)?, row.get(2)?);
+            Ok(OpenInvite { hash, grants: row.get(1)?, expires: Timestamp(expires as u64) })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Cancels an invite that nobody has used; false if there is none.
+    pub fn cancel_invite(&self, secret_hash: [u8; 32], now: Timestamp) -> Result<bool, SupervisorError> {
+        self.logged(now, None, |tx| {
+            let sql = "DELETE FROM invites WHERE hash = ? AND used_by IS NULL";
+            let done = tx.execute(sql, [secret_hash])? > 0;
+            Ok(done.then_some(Event::Cancelled { secret_hash }).into_iter().collect())
+        })
+    }
+
+    /// Whether a device may make one more database.
+    pub(crate) fn may_make(&self, peer: &PeerId) -> bool {
+        let made = self.ledger.account(peer).databases;
+        self.ledger.within(Hit::Databases, |limits| made < limits.databases_per_peer)
+    }
+
+    /// Called after a device made a database.
+    pub(crate) fn has_made(&self, peer: &PeerId) {
+        self.ledger.change(peer, |account| account.databases += 1);
     }
 
     /// A file of the folder was written; "": it is not known which.
@@ -352,6 +423,10 @@ impl Authority for Supervisor {
         self.ledger.change(author, |account| account.bytes += bytes as u64);
     }
 
+    fn may_log_refusal(&self, peer: &PeerId) -> bool {
+        self.ledger.may_log_refusal(peer, crate::now())
+    }
+
     fn may_create(&self, peer: &PeerId) -> bool {
         let created = self.ledger.account(peer).containers;
         self.ledger.within(Hit::Containers, |limits| created < limits.containers_per_peer)
@@ -393,11 +468,40 @@ pub fn make_private_folder(folder: &Path) -> std::io::Result<()> {
     builder.create(folder)
 }
 
-fn restrict(path: &Path) -> std::io::Result<()> {
+/// Makes an empty file that only its owner can read, unless it is there.
+fn make_private_file(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
     #[cfg(unix)]
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
+/// Lets nobody but its owner look into a folder, whoever made it.
+fn restrict_folder(folder: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    let _ = folder;
+    Ok(())
+}
+
+/// Lets nobody but its owner read a file, if it is there.
+pub(crate) fn restrict(path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    match std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        done => done?,
+    }
     let _ = path;
     Ok(())
+}
+
+/// Adds a column to a table of an earlier version; nothing if it is there.
+pub(crate) fn add_column(conn: &Connection, table: &str, column: &str) -> Result<(), rusqlite::Error> {
+    let name = column.split(' ').next().unwrap_or_default();
+    let sql = "SELECT count(*) FROM pragma_table_info(?) WHERE name = ?";
+    let there: bool = conn.query_row(sql, [table, name], |row| row.get(0))?;
+    if there { Ok(()) } else { conn.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column}")) }
 }
 
 #[cfg(test)]
@@ -449,6 +553,48 @@ mod tests {
         supervisor.look();
         assert_eq!(supervisor.access(&peer, "shop/orders"), None);
         assert_eq!(supervisor.admit(&peer, "", None, NOW).expect("an answer"), Err(RefuseReason::Revoked));
+    }
+
+    #[test]
+    fn a_grant_ends_at_its_time_and_a_cancelled_invite_lets_nobody_in() {
+        let (_folder, supervisor) = opened();
+        let read = ["shop/*=read".parse().expect("a grant")];
+        let expires = Timestamp(NOW.0 + 1000);
+        let [used, cancelled] =
+            [1, 2].map(|n| supervisor.invite(&read, "ws://x", [n; 32], NOW, expires).expect("an invite"));
+        let (one, two) = (PeerId([1; 32]), PeerId([2; 32]));
+        let admit = |peer, invite: &Invite| supervisor.admit(peer, "a\nb", Some(invite.secret_hash()), NOW);
+        assert_eq!(admit(&one, &used).expect("an answer"), Ok(()));
+        assert_eq!(
+            supervisor.peers().expect("a list")[0].name,
+            "ab",
+            "nothing in it moves a terminal's cursor"
+        );
+        assert_eq!(supervisor.open_invites().expect("a list").len(), 1);
+        assert!(supervisor.cancel_invite(cancelled.secret_hash(), NOW).expect("it is cancelled"));
+        assert!(!supervisor.cancel_invite(used.secret_hash(), NOW).expect("it was used"));
+        assert_eq!(admit(&two, &cancelled).expect("an answer"), Err(RefuseReason::BadInvite));
+        let write = "shop/*=write".parse().expect("a grant");
+        let until = Some(Timestamp(NOW.0 + 10));
+        assert!(supervisor.grant(&one, &write, until, NOW).expect("it is given"));
+        supervisor.expire_grants(Timestamp(NOW.0 + 9)).expect("nothing is over");
+        assert_eq!(supervisor.access(&one, "shop/orders"), Some(Access::Write));
+        supervisor.expire_grants(Timestamp(NOW.0 + 10)).expect("it is over");
+        assert_eq!(supervisor.access(&one, "shop/orders"), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn whoever_made_the_folder_others_cannot_look_into_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("a mode");
+        let _supervisor = Supervisor::open(folder.path()).expect("it opens");
+        let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!(mode(folder.path()), 0o700);
+        for file in std::fs::read_dir(folder.path()).expect("files").flatten() {
+            assert_eq!(mode(&file.path()), 0o600, "{}", file.path().display());
+        }
     }
 
     #[cfg(unix)]

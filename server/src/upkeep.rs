@@ -27,6 +27,9 @@ pub(crate) async fn run(server: Arc<Server>) {
             }
             _ = stop.changed() => return,
         }
+        if let Err(error) = server.supervisor.expire_grants(crate::now()) {
+            tracing::error!(%error, "grants whose time is over could not be taken away");
+        }
         server.supervisor.look();
         look_at_disk(&server, &mut stopped);
         server.databases.trim();

@@ -3,7 +3,8 @@
 
 use crate::config::MetricsFor;
 use crate::connection::{self, ConnectionError};
-use crate::limits::{Hit, Pass};
+use crate::deadline::Deadline;
+use crate::limits::{Hit, Pass, Place};
 use crate::listener::Server;
 use crate::status::Answer;
 use crate::{metrics, status};
@@ -11,21 +12,22 @@ use flate2::read::GzDecoder;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, FORWARDED, HeaderValue,
-    IF_NONE_MATCH, SEC_WEBSOCKET_ACCEPT, SET_COOKIE, UPGRADE, VARY,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, FORWARDED, HOST,
+    HeaderMap, HeaderValue, IF_NONE_MATCH, SEC_WEBSOCKET_ACCEPT, SET_COOKIE, UPGRADE, VARY,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::HashMap;
 use std::io::Read as _;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -34,6 +36,10 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 const BUFFER: usize = 8 << 10;
 /// How long a connection that is turned away may take to hear it.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
+/// How long a write of a response may wait until the peer takes a byte.
+const WRITE_TIME: Duration = Duration::from_secs(20);
+/// How long a connection may ask for pages, answers included: browsers make another.
+const PAGES_TIME: Duration = Duration::from_secs(300);
 /// What it hears.
 const FAREWELL: &str = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
                         content-type: text/plain\r\ncontent-length: 36\r\n\r\ntoo many connections; try again soon";
@@ -48,6 +54,9 @@ struct Page {
     gzip: &'static [u8],
 }
 
+/// Files unpacked for the few that take no gzip, by path: one copy for all.
+static UNPACKED: LazyLock<Mutex<HashMap<&str, Bytes>>> = LazyLock::new(Mutex::default);
+
 const PAGES: &[Page] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 /// The demo page needs nothing from anywhere else.
 const PAGE_POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' ws: wss:; frame-ancestors 'none'";
@@ -59,7 +68,7 @@ const STATUS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 's
 #[derive(Debug)]
 pub(crate) struct Arrival {
     from: SocketAddr,
-    place: Mutex<Option<OwnedSemaphorePermit>>,
+    place: Mutex<Option<Place>>,
     _pass: Pass,
 }
 
@@ -68,7 +77,8 @@ impl Arrival {
     pub(crate) async fn new(server: &Server, from: SocketAddr) -> Result<Self, Hit> {
         let place = async {
             let pass = server.gate.enter(from.ip())?;
-            Ok((pass, server.gate.stranger().await?))
+            let place = server.gate.stranger(&pass).await?;
+            Ok((pass, place))
         };
         let (pass, place) = place.await.inspect_err(|hit| server.metrics.turned_away(*hit))?;
         server.metrics.accepted();
@@ -106,23 +116,25 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let upgrade = Mutex::new(None);
+    let (stream, is_socket) = Deadline::new(stream, WRITE_TIME);
     let service = service_fn(|mut request| {
-        let (server, arrival, upgrade) = (&server, &arrival, &upgrade);
+        let (server, arrival, upgrade, is_socket) = (&server, &arrival, &upgrade, &is_socket);
         async move {
             if let Some(response) = accept_socket(&mut request, upgrade) {
+                is_socket.store(true, Ordering::Relaxed);
                 return Ok::<_, std::convert::Infallible>(response);
             }
             arrival.is_known();
             Ok(answer(server, &request, arrival.from).await)
         }
     });
-    http1::Builder::new()
+    let pages = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(server.gate.handshake_time())
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await?;
+        .with_upgrades();
+    tokio::time::timeout(PAGES_TIME, pages).await.map_err(|_| ConnectionError::TooSlow)??;
     let upgrade: Option<OnUpgrade> = upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(upgrade) = upgrade else { return Ok(()) };
     let stream = TokioIo::new(upgrade.await?);
@@ -190,25 +202,66 @@ fn health(server: &Server) -> Response<Full<Bytes>> {
     }
 }
 
-/// Whether whoever asks may read the metrics. What a proxy on this machine passes on is not from this machine.
+/// Serves the figures alone, to whoever can connect there.
+pub(crate) async fn serve_metrics<S>(server: Arc<Server>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let server = &server;
+        async move {
+            Ok::<_, std::convert::Infallible>(match (request.method(), request.uri().path()) {
+                (&Method::GET | &Method::HEAD, "/metrics") => {
+                    text(StatusCode::OK, metrics::MEDIA_TYPE, metrics::render(server).await)
+                }
+                _ => plain(StatusCode::NOT_FOUND, "here are /metrics and nothing else\n"),
+            })
+        }
+    });
+    let (stream, _) = Deadline::new(stream, WRITE_TIME);
+    let pages = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(server.gate.handshake_time())
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = tokio::time::timeout(PAGES_TIME, pages).await {
+        tracing::debug!(%error, "a reader of the metrics has gone");
+    }
+}
+
+/// Whether whoever asks may read the metrics. What a proxy on this machine passes on is not from this machine, and a browser of
+/// this machine that was led here under a foreign name asks for somebody else.
 fn may_read_metrics(server: &Server, request: &Request<Incoming>, from: SocketAddr) -> bool {
     let headers = request.headers();
     let forwarded = headers.contains_key(FORWARDED) || headers.contains_key("x-forwarded-for");
     match server.metrics_for {
         MetricsFor::Off => false,
         MetricsFor::All => true,
-        MetricsFor::Local => from.ip().to_canonical().is_loopback() && !forwarded,
+        MetricsFor::Local => {
+            from.ip().to_canonical().is_loopback() && !forwarded && names_this_machine(headers)
+        }
     }
+}
+
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 /// A file: nothing if the browser has it already, as gzip if it takes that (RFC 9110, sections 12.5.3 and 13.1.2).
 fn file(request: &Request<Incoming>, path: &str, policy: &'static str) -> Response<Full<Bytes>> {
-    let Some(Page { kind, tag, gzip, .. }) = PAGES.iter().find(|page| page.path == path) else {
+    let Some(page) = PAGES.iter().find(|page| page.path == path) else {
         return plain(
             StatusCode::NOT_FOUND,
             "there is no such file; devices connect here with `piecewise join`\n",
         );
     };
+    let Page { kind, tag, gzip, .. } = page;
     let lists = |header, wanted: &str| {
         let all = request.headers().get_all(header).into_iter().filter_map(|value| value.to_str().ok());
         all.flat_map(|value| value.split(',')).any(|one| one.trim() == wanted)
@@ -220,11 +273,10 @@ fn file(request: &Request<Incoming>, path: &str, policy: &'static str) -> Respon
         *response.body_mut() = Full::new(Bytes::from_static(gzip));
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     } else {
-        let mut bytes = vec![];
-        if GzDecoder::new(*gzip).read_to_end(&mut bytes).is_err() {
+        let Some(bytes) = unpacked(page) else {
             return plain(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be unpacked\n");
-        }
-        *response.body_mut() = Full::new(Bytes::from(bytes));
+        };
+        *response.body_mut() = Full::new(bytes);
     }
     let headers = response.headers_mut();
     headers.insert(ETAG, HeaderValue::from_static(tag));
@@ -235,6 +287,16 @@ fn file(request: &Request<Incoming>, path: &str, policy: &'static str) -> Respon
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
     response
+}
+
+fn unpacked(page: &'static Page) -> Option<Bytes> {
+    let mut all = UNPACKED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(bytes) = all.get(page.path) {
+        return Some(bytes.clone());
+    }
+    let mut bytes = vec![];
+    GzDecoder::new(page.gzip).read_to_end(&mut bytes).ok()?;
+    Some(all.entry(page.path).or_insert(bytes.into()).clone())
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";

@@ -161,6 +161,8 @@ test('conflicts are listed and ended, and a held row says its cause', async t =>
   assert.match(held.cause, /b|UNIQUE|unique/);
   const status = await one.status();
   assert.deepEqual([status.conflicts, status.held, status.refused], [2, 1, 0]);
+  const checked = await one.check();
+  assert.deepEqual([checked.found, checked.unhealed, checked.findings, checked.tables.map(t => t.table)], [0, 0, [], ['t']]);
   await one.choose('t', 1, 1, { column: 'a' });
   const key = await one.choose('t', 2, 1, { asNewRow: true });
   assert.equal(key, '5', 'the next key that neither a shown nor a held row has');

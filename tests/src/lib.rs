@@ -4,6 +4,7 @@
 pub mod application;
 pub mod client;
 pub mod data;
+pub mod fuzz;
 pub mod hot_feed;
 pub mod hot_paths;
 pub mod hot_rows;
@@ -15,3 +16,4 @@ pub mod pair;
 pub mod process;
 pub mod proxy;
 pub mod rng;
+pub mod schemas;

@@ -160,7 +160,7 @@ fn a_row_that_is_held_for_nothing_comes_back_and_one_with_a_cause_stays() {
     assert_eq!(held.len(), 1);
     net.run_unseen(
         2,
-        "INSERT INTO piecewise_held SELECT no, x'0000000000000006', 1, 'nothing' FROM piecewise_containers WHERE table_name = 'notes';
+        "INSERT INTO piecewise_held(container, key, kind, cause) SELECT no, x'0000000000000006', 1, 'nothing' FROM piecewise_containers WHERE table_name = 'notes';
          DELETE FROM notes WHERE id = 6",
     );
     finds(&mut net, 2, &[("notes 6", RowFault::HeldWithoutCause, Healing::PutRight)]);

@@ -7,7 +7,10 @@ use piecewise_tests::network::{Faults, Network};
 const SCHEMA: &str = "
 CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT, body TEXT, votes INTEGER, weight REAL, picture BLOB);
 CREATE TABLE tags(name TEXT PRIMARY KEY, note INTEGER REFERENCES notes(id));";
-const QUERIES: [&str; 2] = ["SELECT * FROM notes ORDER BY id", "SELECT * FROM tags ORDER BY name"];
+const QUERIES: [&str; 2] = [
+    "SELECT id, title, body, votes, weight, picture FROM notes ORDER BY id",
+    "SELECT name, note FROM tags ORDER BY name",
+];
 
 fn network(seed: u64) -> Network {
     let options = TrackOptions {
@@ -88,7 +91,7 @@ mod signed {
     use piecewise_core::identity::Identity;
     use piecewise_core::message::{Accepted, Cursor, Have, Message, Segments};
     use piecewise_core::segment::{Segment, SegmentError};
-    use piecewise_core::session::{Role, Session};
+    use piecewise_core::session::{Authority, Role, Session};
     use piecewise_core::value::Value;
     use piecewise_tests::network::{Network, REALM};
     use std::sync::Arc;
@@ -132,6 +135,15 @@ mod signed {
     /// The server hears these segments in a talk of its own.
     fn say(net: &mut Network, author: &Identity, segments: Vec<Arc<[u8]>>) -> Result<Received, SyncError> {
         let authority = net.grants.clone();
+        say_to(net, author, authority, segments)
+    }
+
+    fn say_to(
+        net: &mut Network,
+        author: &Identity,
+        authority: Arc<dyn Authority>,
+        segments: Vec<Arc<[u8]>>,
+    ) -> Result<Received, SyncError> {
         let now = net.now;
         let server = net.replica(0);
         let mut session = Session::new(author.peer_id(), Role::Responder(authority));
@@ -323,6 +335,276 @@ mod signed {
         }
         net.sync_all();
         assert_eq!(net.query(0, tables), before);
+        goes_on(&mut net);
+    }
+
+    /// A change that deletes `count` elements of a text that does not exist.
+    fn deletion(count: u64) -> Change {
+        let run = TextRun::Delete { object: strange(4), first: strange(5), count };
+        Change { text: vec![run], ..change(1, vec![], vec![life(vec![])]) }
+    }
+
+    #[test]
+    fn a_few_bytes_that_name_millions_of_elements_cost_what_they_say_or_are_refused() {
+        use piecewise_core::work::{ELEMENTS_MAX, Work};
+        let mut net = peaceful();
+        let (author, now) = (Identity::from_seed([66; 32]), net.now);
+        let rows = |n: i64, count| -> Vec<_> {
+            (0..n).map(|key| (KeyRef::Integer(100 + key), deletion(count))).collect()
+        };
+        for (n, count, accepted) in
+            [(200, 1 << 20, true), (256, 1 << 20, true), (257, 1 << 20, false), (4096, 1 << 20, false)]
+        {
+            let (changes, plain) = frame(&rows(n, count));
+            let segment = Segment::seal(&author, notes(), [6; 8], now, changes, plain).expect("it is small");
+            assert!(segment.bytes().len() < 700, "{} bytes", segment.bytes().len());
+            let work = Work::of(&segment).expect("it is well formed");
+            assert_eq!(
+                (work.is_allowed(), work.elements.min(ELEMENTS_MAX + count) <= ELEMENTS_MAX),
+                (accepted, accepted)
+            );
+            let received = say(&mut net, &author, vec![segment.bytes().clone()]).expect("it is heard");
+            assert_eq!(
+                (received.segments, received.turned_away > 0),
+                (u64::from(accepted), !accepted),
+                "{n} times {count}"
+            );
+        }
+        goes_on(&mut net);
+    }
+
+    #[test]
+    fn more_predecessors_or_runs_than_a_replica_writes_are_refused() {
+        use piecewise_core::work::{LINKS_MAX, RUNS_MAX};
+        let mut net = peaceful();
+        let now = net.now;
+        let preds: Vec<_> = (1..=60_000).map(strange).collect();
+        let ops = (0..=LINKS_MAX / 60_000).map(|n| put(&format!("c{n}"), Value::Null, preds.clone()));
+        let many = change(1, vec![], std::iter::once(life(vec![])).chain(ops).collect());
+        let (count, plain) = frame(&[(KeyRef::Integer(100), many)]);
+        assert!(!take(&mut net, now, count, plain), "predecessors");
+        let runs =
+            vec![TextRun::Delete { object: strange(4), first: strange(5), count: 1 }; RUNS_MAX as usize + 1];
+        let many = Change { text: runs, ..change(1, vec![], vec![life(vec![])]) };
+        let (count, plain) = frame(&[(KeyRef::Integer(100), many)]);
+        assert!(!take(&mut net, now, count, plain), "runs");
+        goes_on(&mut net);
+    }
+
+    #[test]
+    fn a_row_inserted_by_very_many_at_once_shows_the_latest_and_is_edited_as_any_other() {
+        let mut net = peaceful();
+        for n in 0..500u64 {
+            let values = put("title", Value::Text(format!("by {n}")), vec![]);
+            let (count, plain) =
+                frame(&[(KeyRef::Integer(1000), change(1, vec![], vec![life(vec![]), values]))]);
+            let at = Timestamp(net.now.0 + n);
+            assert!(take(&mut net, at, count, plain), "insert {n}");
+        }
+        net.wait(1000);
+        net.sync_all();
+        for n in 0..3 {
+            assert_eq!(net.query(n, "SELECT title FROM notes WHERE id = 1000"), ["Text(\"by 499\")"]);
+        }
+        net.run(1, "UPDATE notes SET title = 'mine' WHERE id = 1000");
+        net.sync_all();
+        assert_eq!(net.query(2, "SELECT title FROM notes WHERE id = 1000"), ["Text(\"mine\")"]);
+        goes_on(&mut net);
+    }
+
+    /// Who may change what of a table's description, judged by what comes of it: every kind of device and every kind of
+    /// change, without predecessors, as no honest replica writes them.
+    #[test]
+    fn a_description_is_changed_by_those_who_may_whatever_form_the_change_has() {
+        use piecewise_core::grant::Access;
+        let text = |parts: &[&str]| Value::Text(parts.join("\u{1f}"));
+        let column = |position: &str, declared: &str, merge: &str| {
+            text(&[position, declared, "", "", "BINARY", merge])
+        };
+        // What it says, and the least that a device must be to say it; None: nobody may.
+        let changes: Vec<(&str, &str, Value, Option<Access>)> = vec![
+            ("a new column", "column extra", column("9", "TEXT", "0"), Some(Access::Write)),
+            ("the same again", "column votes", column("3", "INTEGER", "1"), Some(Access::Write)),
+            ("another place", "column votes", column("7", "INTEGER", "1"), Some(Access::Write)),
+            ("a merge kind", "column weight", column("4", "REAL", "1"), Some(Access::Admin)),
+            ("a type", "column title", column("1", "INTEGER", "0"), Some(Access::Admin)),
+            (
+                "NOT NULL",
+                "column title",
+                text(&["1", "TEXT", "not null", "", "BINARY", "0"]),
+                Some(Access::Admin),
+            ),
+            (
+                "a default",
+                "column title",
+                text(&["1", "TEXT", "", "'x'", "BINARY", "0"]),
+                Some(Access::Admin),
+            ),
+            ("UNIQUE", "unique title", text(&["BINARY"]), Some(Access::Admin)),
+            (
+                "a foreign key",
+                "foreign votes",
+                text(&["tags", "CASCADE", "CASCADE", "name"]),
+                Some(Access::Admin),
+            ),
+            ("another key", "key", text(&["title"]), None),
+            ("STRICT", "table", text(&["rowid", "strict"]), Some(Access::Admin)),
+            ("a kind not known yet", "later x", text(&["x"]), Some(Access::Admin)),
+            ("a column that is no text", "column n", Value::Integer(5), None),
+            ("a column that was one", "column title", Value::Null, None),
+            ("a key that names nothing", "key", text(&["nothing"]), None),
+            ("a type that is SQL", "column x", column("9", "TEXT); DROP TABLE notes; --", "0"), None),
+        ];
+        let everybody = [None, Some(Access::Read), Some(Access::Write), Some(Access::Admin)];
+        for access in everybody {
+            for (what, key, value, least) in &changes {
+                let mut net = peaceful();
+                let author = Identity::from_seed([66; 32]);
+                net.grants.set(author.peer_id(), access);
+                let op = put(key, value.clone(), vec![]);
+                let (count, plain) =
+                    frame(&[(KeyRef::Description, change(1, vec![], vec![life(vec![]), op]))]);
+                let now = net.now;
+                let entered = take(&mut net, now, count, plain);
+                let may = least.is_some_and(|least| access >= Some(least));
+                assert_eq!(entered, may, "{what} by {access:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_counter_made_of_a_column_by_a_writer_counts_for_nobody() {
+        use piecewise_core::grant::Access;
+        let mut net = peaceful();
+        let author = Identity::from_seed([66; 32]);
+        net.grants.set(author.peer_id(), Some(Access::Write));
+        let counter = Value::Text(["4", "REAL", "", "", "BINARY", "1"].join("\u{1f}"));
+        let op = put("column weight", counter, vec![]);
+        let (count, plain) = frame(&[(KeyRef::Description, change(1, vec![], vec![life(vec![]), op]))]);
+        let now = net.now;
+        assert!(!take(&mut net, now, count, plain));
+        net.run(1, "UPDATE notes SET weight = 110 WHERE id = 1");
+        net.wait(1);
+        net.run(2, "UPDATE notes SET weight = 120 WHERE id = 1");
+        net.sync_all();
+        // Either of the two, and not their sum.
+        let shown = net.query(0, "SELECT weight FROM notes WHERE id = 1");
+        assert!(shown == ["Real(110.0)"] || shown == ["Real(120.0)"], "{shown:?}");
+        goes_on(&mut net);
+    }
+
+    /// A server that lets everybody write, up to some bytes.
+    #[derive(Debug)]
+    struct Quota {
+        max: usize,
+        stored: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Authority for Quota {
+        fn grants(&self, _: &piecewise_core::id::PeerId) -> Arc<[piecewise_core::grant::Grant]> {
+            "**=write".parse().into_iter().collect()
+        }
+
+        fn may_store(&self, _: &piecewise_core::id::PeerId, bytes: usize) -> bool {
+            self.stored.load(std::sync::atomic::Ordering::Relaxed) + bytes <= self.max
+        }
+
+        fn stored(&self, _: &piecewise_core::id::PeerId, bytes: usize) {
+            self.stored.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_quota_counts_what_is_stored() {
+        let mut net = peaceful();
+        let author = Identity::from_seed([66; 32]);
+        let quota = Arc::new(Quota { max: 20 << 20, stored: Default::default() });
+        let (mut sent, mut entered) = (0, 0);
+        for key in 0..5 {
+            let body = Value::Blob(vec![0; 8 << 20]);
+            let large = change(1, vec![], vec![life(vec![]), put("picture", body, vec![])]);
+            let (count, plain) = frame(&[(KeyRef::Integer(100 + key), large)]);
+            let segment =
+                Segment::seal(&author, notes(), [6; 8], net.now, count, plain).expect("it is small");
+            sent += segment.bytes().len();
+            let received = say_to(&mut net, &author, quota.clone(), vec![segment.bytes().clone()]);
+            entered += received.expect("it is heard").segments;
+        }
+        assert!(sent < 20_000, "{sent} bytes");
+        assert_eq!(entered, 2, "two rows of 8 MiB are within 20");
+        assert!(quota.stored.load(std::sync::atomic::Ordering::Relaxed) >= 16 << 20);
+        goes_on(&mut net);
+    }
+
+    #[test]
+    fn a_client_takes_what_its_own_server_accepted_and_nothing_that_another_signed() {
+        let mut net = peaceful();
+        let (author, other, now) = (Identity::from_seed([66; 32]), Identity::from_seed([67; 32]), net.now);
+        let fresh = change(1, vec![], vec![life(vec![]), put("title", Value::Null, vec![])]);
+        let (count, plain) = frame(&[(KeyRef::Integer(70), fresh)]);
+        let sealed = Segment::seal(&author, notes(), [6; 8], now, count, plain).expect("it is small");
+        let accepted = sealed.accept(&other, now);
+        let server = net.machines[0].identity.peer_id();
+        let hear = |net: &mut Network| {
+            let client = net.replica(1);
+            let mut session = Session::new(server, Role::Initiator);
+            session.set_now(now);
+            let mut container = client.container(&notes()).expect("the table is there");
+            let empty = Feed::default();
+            let have = Have {
+                replica: ReplicaId([6; 8]),
+                tip: empty.tip,
+                count: 0,
+                root: empty.digest(),
+                cursors: vec![],
+                accepted: Accepted::NotYet,
+            };
+            container.receive(&mut session, Message::Have(have).open()).expect("a first word");
+            let segments = vec![accepted.bytes().clone()];
+            let message = Segments { from: Cursor::START, reach: Cursor::START, segments };
+            container.receive(&mut session, Message::Segments(message).open())
+        };
+        assert!(matches!(hear(&mut net), Err(SyncError::NotAccepted { .. })));
+        net.replica(1).trust(&other.peer_id()).expect("it is kept");
+        net.stop(1);
+        assert_eq!(hear(&mut net).expect("it is trusted").segments, 1);
+    }
+
+    #[test]
+    fn what_an_author_wrote_is_undone_by_changes_that_everyone_gets_and_later_edits_stay() {
+        let mut net = peaceful();
+        let mallory = net.add_machine("", piecewise_core::replica::Follow::All);
+        net.sync(mallory);
+        net.wait(1000);
+        let since = net.now;
+        net.run(
+            mallory,
+            "UPDATE notes SET title = 'evil', votes = votes + 100, body = body || ' of evil' WHERE id = 1;
+             DELETE FROM notes WHERE id = 2; INSERT INTO notes VALUES (66, 'evil', 'x', 6, 6, NULL), (67, 'evil', 'x', 6, 6, NULL)",
+        );
+        net.sync(mallory);
+        net.sync_all();
+        net.wait(1000);
+        net.run(
+            2,
+            "UPDATE notes SET weight = 7 WHERE id = 1; UPDATE notes SET title = 'mine now' WHERE id = 67",
+        );
+        net.sync_all();
+        let (author, now) = (net.machines[mallory].identity.peer_id(), net.now);
+        let evicted = net.replica(0).evict(&author, since, now).expect("it is undone");
+        assert_eq!((evicted.rows, evicted.described.len()), (4, 0));
+        net.sync_all();
+        for n in [0, 1, 2] {
+            assert_eq!(
+                net.query(n, "SELECT id || title || body || votes || weight FROM notes WHERE id IN (1, 2)"),
+                ["Text(\"1onesome words17.0\")", "Text(\"2two22.0\")",]
+            );
+            assert_eq!(
+                net.query(n, "SELECT id, title FROM notes WHERE id > 60"),
+                ["Integer(67) Text(\"mine now\")"]
+            );
+        }
+        assert_eq!(net.replica(0).evict(&author, since, now).expect("it is undone").rows, 0);
         goes_on(&mut net);
     }
 }

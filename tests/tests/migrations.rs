@@ -179,7 +179,7 @@ fn whatever_becomes_of_columns_no_value_in_the_table_changes_and_the_server_has_
 }
 
 #[test]
-fn a_column_that_was_dropped_stays_away_and_comes_back_with_its_values() {
+fn a_column_that_was_dropped_stays_away_and_one_of_its_name_is_another() {
     let mut net = two_devices(T, T_ROWS);
     let clone = net.add_machine("", Follow::All);
     net.sync(clone);
@@ -188,9 +188,27 @@ fn a_column_that_was_dropped_stays_away_and_comes_back_with_its_values() {
     net.sync_all();
     let names = "SELECT group_concat(name) FROM pragma_table_info('t')";
     assert_eq!(net.query(clone, names), ["Text(\"id,title,due\")"]);
-    net.run(clone, "ALTER TABLE t ADD note TEXT");
+    net.run(clone, "ALTER TABLE t ADD note TEXT DEFAULT 'fresh'; UPDATE t SET note = 'mine' WHERE id = '1'");
     net.sync_all();
-    assert_eq!(net.query(clone, "SELECT note FROM t ORDER BY id"), ["Text(\"n1\")", "Text(\"n9\")"]);
+    assert_eq!(net.query(clone, "SELECT note FROM t ORDER BY id"), ["Text(\"mine\")", "Text(\"fresh\")"]);
+    let there = net.query(0, "SELECT note, \"note (2)\" FROM t ORDER BY id");
+    assert_eq!(there, ["Text(\"n1\") Text(\"mine\")", "Text(\"n9\") Text(\"fresh\")"]);
+}
+
+#[test]
+fn a_table_made_anew_with_other_columns_deletes_no_row_of_the_old_one() {
+    let mut net =
+        two_devices("CREATE TABLE t(id TEXT PRIMARY KEY, v TEXT);", "INSERT INTO t VALUES ('1', 'x')");
+    net.run(
+        1,
+        "DROP TABLE t; CREATE TABLE t(id TEXT PRIMARY KEY, other INTEGER); INSERT INTO t VALUES ('5', 5)",
+    );
+    net.sync_all();
+    assert_eq!(net.query(1, "SELECT id FROM t ORDER BY id"), ["Text(\"1\")", "Text(\"5\")"]);
+    assert_eq!(
+        net.query(0, "SELECT id, v, other FROM t ORDER BY id"),
+        ["Text(\"1\") Text(\"x\") Null", "Text(\"5\") Null Integer(5)"]
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use piecewise_tests::data::{query, sql};
 use piecewise_tests::http::{Answer, figure, get, request};
 use piecewise_tests::process::{Device, Server, text, until};
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -82,8 +83,32 @@ fn metrics_are_for_this_machine_unless_a_setting_says_otherwise() {
     assert_eq!(request(&it.server.listen, "GET", "/metrics", &forwarded).code, 404);
     let all = Setting::new(&["--metrics", "all"]);
     assert_eq!(request(&all.server.listen, "GET", "/metrics", &forwarded).code, 200);
+    // A page that a browser of this machine was led to under another name.
+    let other_name = |host: &str| {
+        let mut stream = std::net::TcpStream::connect(&it.server.listen).unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(
+        ["evil.example:7171", "localhost.evil.example", "127.0.0.1", "[::1]:7171"].map(other_name),
+        ["404", "404", "200", "200"]
+    );
     let off = Setting::new(&["--metrics", "off"]);
     assert_eq!(get(&off.server.listen, "/metrics").code, 404);
+    #[cfg(unix)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("metrics");
+        let _own =
+            Setting::new(&["--metrics", "off", "--metrics-listen", &format!("unix:{}", socket.display())]);
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("piecewise_"), "{answer}");
+    }
 }
 
 #[test]

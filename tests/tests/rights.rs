@@ -119,3 +119,34 @@ fn many_invites_can_be_made_at_once_and_each_works_once() {
     let late = Device { home: it.folder.path().join("late") };
     assert_ne!(late.run(["join", invites[0]]).code, 0);
 }
+
+#[test]
+fn a_device_that_may_only_read_makes_nothing_on_the_server() {
+    let it = Setting::new();
+    let grants = ["new*/*=read", "app/*=read"];
+    let reader = Device::joined(&it.folder.path().join("reader"), &it.server, &grants);
+    let copy = it.folder.path().join("copy.db");
+    let early = it.folder.path().join("early.db");
+    assert_ne!(reader.run(["clone", "newdatabase", text(&early)]).code, 0);
+    assert!(!it.server.file("newdatabase").exists(), "a reader made a database");
+    // One who may write makes it, and then the reader finds it.
+    let writer = Device::joined(&it.folder.path().join("maker"), &it.server, &["new*/*=write"]);
+    let file = it.folder.path().join("maker.db");
+    sql(&file, "CREATE TABLE t(id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 'x')");
+    writer.must(["track", text(&file), "--all", "--as", "newdatabase"]);
+    writer.must(["sync", text(&file)]);
+    reader.must(["clone", "newdatabase", text(&copy)]);
+    assert_eq!(query(&copy, "SELECT v FROM t"), ["Text(\"x\")"]);
+    // A file system may take capitals for small letters: two databases would share a file.
+    sql(&it.folder.path().join("other.db"), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    let other = it.folder.path().join("other.db");
+    writer.must(["track", text(&other), "--all", "--as", "newDatabase"]);
+    assert_ne!(writer.run(["sync", text(&other)]).code, 0);
+    assert!(!it.server.file("newDatabase").exists());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(it.server.file("newdatabase")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -94,6 +94,7 @@ export class Database {
   conflicts() { return this.#call('conflicts'); }
   choose(table, key, number, { column, asNewRow = false } = {}) { return this.#call('choose', table, key, number, column, asNewRow); }
   held() { return this.#call('held'); }
+  check() { return this.#call('check'); }
   refused() { return this.#call('refused'); }
   retryRefused() { return this.#call('retryRefused'); }
   revertRefused() { return this.#call('revertRefused'); }

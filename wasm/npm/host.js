@@ -6,6 +6,8 @@ import { Line } from './line.js';
 
 /** Of writes in quick succession, such as typing, the first is captured at once, the next ones this long after it. */
 const CAPTURE_EVERY_MS = 20;
+/** Findings of a check that are described; all are counted. */
+const FINDINGS_MAX = 100;
 /** Calls that leave nothing to capture. */
 const READS = new Set(['status', 'conflicts', 'held', 'refused', 'history', 'export', 'level', 'connect', 'begin', 'close']);
 /** Calls that an open transaction does not keep waiting. */
@@ -174,6 +176,19 @@ export class Host {
     return this.#engine.choose(table, String(key), number, column ?? undefined, asNewRow !== false, newKey, Date.now());
   }
   do_held() { return JSON.parse(this.#engine.held()); }
+  /** Compares all tables with their documents, a few thousand rows at a time, and heals what differs. */
+  async do_check() {
+    const first = [];
+    this.#engine.beginCheck(Date.now());
+    for (;;) {
+      const { findings, tables } = JSON.parse(this.#engine.checkSome(Date.now()));
+      first.push(...findings.slice(0, FINDINGS_MAX - first.length));
+      if (tables) return { found: tables.reduce((sum, t) => sum + t.found, 0), unhealed: tables.reduce((sum, t) => sum + t.unhealed, 0), tables, findings: first };
+      await new Promise(resolve => setTimeout(resolve));
+      while (this.#open) await this.#open.over;
+      if (this.#closed) throw fault('CLOSED', 'the database is closed');
+    }
+  }
   do_refused() { return JSON.parse(this.#engine.refused()); }
   do_retryRefused() { return this.#engine.retryRefused(Date.now()); }
   do_revertRefused() { return this.#engine.revertRefused(); }

@@ -138,6 +138,24 @@ export interface Status {
   log: { name: string | null; entries: number; checkpoint: string | null; alarm: null | { time: number; reason: string; ours: string | null; theirs: string | null } };
 }
 
+/** How tables stood to their rows' history when they were checked. */
+export interface CheckReport {
+  /** Rows that were not what their history says, and those of them that could not be healed. */
+  found: number;
+  unhealed: number;
+  /** `leftOut`: why the table could not be checked. */
+  tables: { table: string; rows: number; found: number; unhealed: number; leftOut: string | null }[];
+  /** The first rows found. */
+  findings: {
+    table: string;
+    key: string;
+    fault: 'differs' | 'missing' | 'unknown' | 'held_without_cause' | 'refused_changed';
+    healing: 'captured' | 'put_right' | 'held' | 'refused' | 'failed';
+    /** Both in words. */
+    text: string;
+  }[];
+}
+
 /** In what people read of conflicts and held rows, a BLOB is { blob: hex }. */
 export type Shown = null | number | string | { blob: string };
 export interface Written { value: Shown; author: string; time: number }
@@ -217,6 +235,8 @@ export class Database {
    */
   choose(table: string, key: string | number, number: number, options?: { column?: string; asNewRow?: boolean | string | number }): Promise<string | undefined>;
   held(): Promise<Held[]>;
+  /** Compares every row with what its history says, and heals what differs: see `CheckReport`. */
+  check(): Promise<CheckReport>;
   refused(): Promise<Refused[]>;
   /** Writes refused rows again; how many. */
   retryRefused(): Promise<number>;

@@ -7,7 +7,7 @@ export { Database, PiecewiseError } from './database.js';
 /** A worker that traps again within this time is given up. */
 const TRAPS_APART_MS = 5000;
 /** Calls that are asked again of a new worker: the one that trapped was answered, these read or had not begun. */
-const REPEATABLE = new Set(['run', 'exec', 'batch', 'status', 'conflicts', 'held', 'refused', 'history', 'export', 'level', 'connect']);
+const REPEATABLE = new Set(['run', 'exec', 'batch', 'status', 'conflicts', 'held', 'check', 'refused', 'history', 'export', 'level', 'connect']);
 const NO_WORKER = { code: 'ASSET', message: "the package's worker could not be loaded", hint: 'a bundler other than Vite, webpack and Next, or a CDN: put worker.js and the WASM file where the page can load them, and open with { worker, wasmUrl }' };
 
 /** Opens a database of this origin by name; `{ memory: true }` keeps nothing. */

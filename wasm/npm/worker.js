@@ -7,7 +7,7 @@ import { Host } from './host.js';
 const FILE = 'main.db';
 const me = unique();
 /** Calls that change nothing: asked again of a new owner when the old one went before it answered. */
-const READS = new Set(['status', 'conflicts', 'held', 'refused', 'history', 'export', 'level']);
+const READS = new Set(['status', 'conflicts', 'held', 'check', 'refused', 'history', 'export', 'level']);
 /** Calls that write, and are done once however often they are asked. */
 const WRITES = new Set(['run', 'exec', 'batch']);
 /** The files of a tab that was just closed may take a moment to be free. */

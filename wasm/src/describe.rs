@@ -4,6 +4,7 @@ use piecewise_core::id::Timestamp;
 use piecewise_core::replica::{
     Attention, Conflict, ConflictKind, HeldRow, HistoryEntry, RefusedRow, Status, Stopped, Written,
 };
+use piecewise_core::scrub::{CheckStatus, Checked, Finding, TableCheck};
 use piecewise_core::value::Value;
 use serde_json::{Map, Value as Json, json};
 
@@ -60,6 +61,17 @@ pub(crate) fn conflict(conflict: &Conflict) -> Json {
             json!({ "table": table, "key": key, "kind": "row", "shown": row(shown), "others": others })
         }
     }
+}
+
+pub(crate) fn checked(checked: &Checked, status: Option<&CheckStatus>) -> Json {
+    let finding = |f: &Finding| {
+        json!({ "table": f.table, "key": f.key, "fault": f.fault.name(), "healing": f.healing.name(),
+                "text": format!("{}; {}", f.fault, f.healing) })
+    };
+    let table = |t: &TableCheck| json!({ "table": t.table, "rows": t.rows, "found": t.found, "unhealed": t.unhealed, "leftOut": t.left_out });
+    let findings: Vec<_> = checked.findings.iter().map(finding).collect();
+    let tables = status.map(|status| status.tables.iter().map(table).collect::<Vec<_>>());
+    json!({ "findings": findings, "tables": tables })
 }
 
 pub(crate) fn held(held: &HeldRow) -> Json {

@@ -23,6 +23,8 @@ use wasm_bindgen::prelude::*;
 
 /// Files that the pool of OPFS handles keeps ready: a database, its journal and some temporary ones.
 const POOL: usize = 8;
+/// Rows compared before other calls have their turn.
+const CHECK_ROWS: usize = 2048;
 
 #[wasm_bindgen(start)]
 fn start() {
@@ -365,6 +367,25 @@ impl Engine {
     pub fn held(&mut self) -> Result<String, JsValue> {
         let found = self.replica.held(None).map_err(Fault::from)?;
         Ok(Json::from(found.iter().map(describe::held).collect::<Vec<_>>()).to_string())
+    }
+
+    /// Begins to compare all tables with their documents.
+    #[wasm_bindgen(js_name = beginCheck)]
+    pub fn begin_check(&mut self, now: f64) -> Result<(), JsValue> {
+        let now = time(now);
+        while self.replica.capture(now).map_err(Fault::from)?.more {}
+        Ok(self.replica.begin_check(now).map_err(Fault::from)?)
+    }
+
+    /// Compares the next rows and heals those that differ, as JSON; at the end with how each table was checked.
+    #[wasm_bindgen(js_name = checkSome)]
+    pub fn check_some(&mut self, now: f64) -> Result<String, JsValue> {
+        let checked = self.replica.check_some(time(now), CHECK_ROWS).map_err(Fault::from)?;
+        let status = match checked.is_over {
+            true => Some(self.replica.check_status().map_err(Fault::from)?),
+            false => None,
+        };
+        Ok(describe::checked(&checked, status.as_ref()).to_string())
     }
 
     /// Rows that the server did not take, as JSON.

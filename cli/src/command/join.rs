@@ -6,12 +6,18 @@ use crate::connection::connect;
 use crate::home::{Home, KnownServer};
 use crate::report::Failure;
 use piecewise_core::invite::{Invite, InviteError};
-use piecewise_server::say;
+use piecewise_server::{say, tell};
 
 pub(crate) fn run(args: &JoinArgs) -> Result<(), Failure> {
-    let text = match args.invite.as_str() {
-        "-" => std::io::read_to_string(std::io::stdin()).map_err(|e| Failure::new(e.to_string()))?,
-        text => text.to_owned(),
+    let text = match args.invite.as_deref() {
+        Some("-") => std::io::read_to_string(std::io::stdin()).map_err(|e| Failure::new(e.to_string()))?,
+        Some(text) => text.to_owned(),
+        None => {
+            tell!("paste the invite, then press Enter:");
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).map_err(|e| Failure::new(e.to_string()))?;
+            line.trim().to_owned()
+        }
     };
     let mut invite: Invite = text.parse().map_err(|error: InviteError| {
         let hint = match error {

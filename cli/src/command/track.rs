@@ -114,7 +114,7 @@ fn bind(home: &Home, replica: &mut Replica, args: &TrackArgs) -> Result<(), Fail
         return Err(Failure::new("this file is not connected to a database yet")
             .hint("say which one on the server it is part of: --as DATABASE"));
     };
-    if !piecewise_server::databases::is_database_name(&database) {
+    if !piecewise_server::databases::is_new_database_name(&database) {
         return Err(Failure::new(format!("{database:?} cannot be the name of a database"))
             .hint("use letters, digits, _ - and ., such as `shop`"));
     }

@@ -60,13 +60,17 @@ impl Replica {
             live += u64::from(self.history.view(&self.conn, no, key)?.is_live());
         }
         let Some(state) = self.containers.get_mut(&no) else { return Ok(Default::default()) };
+        // A table that was made anew with other columns may be quite another one.
+        let is_other = state.columns.iter().any(|c| c.is_new);
         let (known, gone) = (state.counted.0 + looked_at as u64, state.counted.1 + live);
         state.counted = (known, gone);
         if last.is_some() {
             state.scan_after = last;
         } else if gone == 0 {
             self.end_scan(no)?;
-        } else if gone > known / DELETE_SHARE && (gone > DELETE_FEW || gone > known / 2) {
+        } else if gone > known / DELETE_SHARE
+            && (gone > DELETE_FEW || gone > known / 2 || (is_other && gone >= known / 2))
+        {
             // Not believed: the rows come back. Who meant it deletes them again, with triggers in place.
             let table = state.table.clone();
             *self.restored.entry(table).or_default() += gone;

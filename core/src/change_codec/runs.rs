@@ -15,10 +15,22 @@ impl<T> Default for Runs<T> {
 
 impl<T: PartialEq> Runs<T> {
     pub(super) fn push(&mut self, value: Option<T>) {
+        self.push_many(value, 1);
+    }
+
+    /// Appends `n` equal values.
+    pub(super) fn push_many(&mut self, value: Option<T>, n: u64) {
         match self.0.last_mut() {
-            Some((last, count)) if *last == value => *count += 1,
-            _ => self.0.push((value, 1)),
+            _ if n == 0 => {}
+            Some((last, count)) if *last == value => *count += n,
+            _ => self.0.push((value, n)),
         }
+    }
+
+    /// The number of runs, which is what writing the column costs.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Runs of equal values (n, value), of different ones (-n, values), of none (0, n). All none: nothing.
@@ -77,6 +89,21 @@ impl Deltas {
     pub(super) fn push(&mut self, value: Option<i64>) {
         self.runs.push(value.map(|value| value - self.last));
         self.last = value.unwrap_or(self.last);
+    }
+
+    /// Appends `n` numbers, each one more than that before it.
+    pub(super) fn push_rising(&mut self, first: i64, n: u64) {
+        if n > 0 {
+            self.push(Some(first));
+            self.runs.push_many(Some(1), n - 1);
+            self.last = first + (n - 1) as i64;
+        }
+    }
+
+    /// The number of runs, which is what writing the column costs.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.runs.len()
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! Automerge is the referee: what it makes of the same operations has the same bytes.
 
 use super::*;
-use crate::change::{Change, Merge};
+use crate::change::{Change, Merge, Op};
 use crate::document::Document;
 use crate::value::Value;
 use automerge::transaction::Transactable;
@@ -266,5 +266,54 @@ proptest! {
         }
         // What Automerge got can be saved and loaded: no change poisoned it.
         prop_assert!(Automerge::load(&referee.save()).is_ok());
+    }
+}
+
+/// The runs of all columns: what it costs to write a change, whatever the counts in it.
+fn runs(columns: &Columns) -> usize {
+    let numbers = [
+        &columns.object_actor,
+        &columns.object_counter,
+        &columns.key_actor,
+        &columns.action,
+        &columns.value_meta,
+        &columns.pred_group,
+        &columns.pred_actor,
+    ];
+    let numbers: usize = numbers.iter().map(|column| column.len()).sum();
+    numbers
+        + columns.key_counter.len()
+        + columns.pred_counter.len()
+        + columns.key_string.len()
+        + columns.insert.len()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_run_of_deletions_costs_the_same_however_many_elements_it_names(
+        counts in proptest::collection::vec((1u64..1 << 20, any::<u8>()), 1..200)
+    ) {
+        let id = |counter, n: u8| OpId { counter, actor: actor(n % 5 + 1) };
+        let delete = |(n, (count, by)): (usize, &(u64, u8))| {
+            TextRun::Delete { object: id(3, 1), first: id(n as u64 * (1 << 20), *by), count: *count }
+        };
+        let life = Op { key: String::new(), action: Action::Live(OWN), preds: vec![] };
+        let text = counts.iter().enumerate().map(delete).collect();
+        let change = Change { deps: vec![], start_op: 1, ops: vec![life], text };
+        let mut columns = Columns::new(&change, &actor(9));
+        prop_assert!(columns.fill(&change).is_ok());
+        prop_assert!(runs(&columns) <= 24 * (counts.len() + 1), "{} runs", runs(&columns));
+    }
+
+    #[test]
+    fn counters_beyond_the_limit_are_refused_before_anything_is_written(start_op in 1u64.., count in 1u64..) {
+        let text = vec![TextRun::Delete { object: OpId { counter: 1, actor: OWN }, first: OpId { counter: 1, actor: OWN }, count }];
+        let life = Op { key: String::new(), action: Action::Live(OWN), preds: vec![] };
+        let change = Change { deps: vec![], start_op, ops: vec![life], text };
+        let mut columns = Columns::new(&change, &actor(9));
+        let fits = start_op.checked_add(count).and_then(|n| n.checked_add(1)).is_some_and(|end| end <= COUNTER_MAX);
+        prop_assert_eq!(columns.fill(&change).is_ok(), fits);
+        prop_assert!(fits || runs(&columns) == 0);
     }
 }

@@ -61,7 +61,7 @@ impl View {
                 let after = element_before(text, before, edit.old.start).map(id);
                 runs.push(TextRun::Insert { object, after, text: edit.new.to_owned() });
             }
-            for ((author, first), count) in text.elements(before, edit.old.start, edit.old.end) {
+            for ((author, first), count) in text.elements(edit.old.start, edit.old.end) {
                 for from in (first..first + count).step_by(DELETIONS_MAX as usize) {
                     let count = u64::from(first + count - from).min(DELETIONS_MAX);
                     runs.push(TextRun::Delete { object, first: id((author, from)), count });
@@ -90,7 +90,7 @@ impl View {
 /// The character of a text that stands before a byte of its content.
 fn element_before(text: &Text, content: &str, at: usize) -> Option<Element> {
     let last = content[..at].chars().next_back()?;
-    text.elements(content, at - last.len_utf8(), at).last().map(|(element, _)| *element)
+    text.elements(at - last.len_utf8(), at).last().map(|(element, _)| *element)
 }
 
 struct Writer {

@@ -79,6 +79,8 @@ pub(crate) struct Evaluation {
     puts: Lists<(u32, Put)>,
     elements: Lists<Elements>,
     keys: HashMap<String, u32>,
+    /// The keys by their numbers.
+    names: Vec<String>,
     /// Changes that wait, and for each that is missing those that wait for it.
     waiting: HashMap<ChangeHash, (Actor, Change)>,
     followers: HashMap<ChangeHash, Vec<ChangeHash>>,
@@ -86,17 +88,40 @@ pub(crate) struct Evaluation {
     others: HashSet<Actor>,
     /// Which of two changes by one actor counts depends on all there are.
     needs_all: bool,
+    /// Changes and predecessors looked at so far: what evaluating took, apart from texts.
+    work: u64,
 }
 
-/// The causal history of a change: all so far except these.
+/// The causal history of a change.
 struct Past {
-    beside: HashSet<u32>,
+    reach: Reach,
     max_op: u64,
+}
+
+/// Which changes so far are in a causal history: told by the smaller part.
+enum Reach {
+    All,
+    /// All but these.
+    AllBut(HashSet<u32>),
+    Only(HashSet<u32>),
 }
 
 impl Past {
     fn has(&self, number: u32) -> bool {
-        !self.beside.contains(&number)
+        match &self.reach {
+            Reach::All => true,
+            Reach::AllBut(others) => !others.contains(&number),
+            Reach::Only(these) => these.contains(&number),
+        }
+    }
+
+    /// Of the first `count` changes those that are not in it.
+    fn others(&self, count: u32) -> Vec<u32> {
+        match &self.reach {
+            Reach::All => vec![],
+            Reach::AllBut(others) => others.iter().copied().collect(),
+            Reach::Only(_) => (0..count).filter(|number| !self.has(*number)).collect(),
+        }
     }
 }
 
@@ -184,6 +209,12 @@ impl Evaluation {
         self.spans.len() + self.waiting.len() + self.view.void.len()
     }
 
+    /// Steps that evaluating took so far: changes, predecessors, and spans of texts that were looked at.
+    #[cfg(test)]
+    pub(crate) fn work(&self) -> u64 {
+        self.work + self.view.texts.values().map(Text::steps).sum::<u64>()
+    }
+
     /// The bytes it takes in memory, roughly.
     pub(crate) fn size(&self) -> usize {
         let counted = self.spans.len() * 256 + self.deps.size() + self.puts.size() + self.elements.size();
@@ -215,58 +246,55 @@ impl Evaluation {
             return Err(Void::ActorTwice);
         }
         let past = self.past(change);
+        self.work += change.ops.iter().map(|op| 1 + op.preds.len() as u64).sum::<u64>();
         let incarnation = self.check(actor, change, &past)?;
         let number = self.spans.len() as u32;
-        let max_op = change.start_op + op_count(change) - 1;
+        let max_op = change.start_op + change.operations() - 1;
         self.spans.push((change.start_op as u32, max_op as u32));
         self.deps.push(change.deps.iter().map(|dep| self.by_hash[dep]));
         self.by_hash.insert(hash, number);
         self.by_actor.insert(actor, number);
         let view = Arc::make_mut(&mut self.view);
         view.actors.push(actor);
-        view.heads.retain(|head| !change.deps.contains(head));
+        if !change.deps.is_empty() {
+            view.heads.retain(|head| change.deps.binary_search(head).is_err());
+        }
         let place = view.heads.partition_point(|head| *head < hash);
         view.heads.insert(place, hash);
         view.max_op = view.max_op.max(max_op);
-        self.apply(actor, change, incarnation, &past.beside);
+        self.apply(actor, change, incarnation, &past);
         Ok(())
     }
 
-    /// The causal history: everything so far if the change builds on all heads, which is the usual case. Else the changes
-    /// beside it are looked for from the heads downwards, as far as there are any.
-    fn past(&self, change: &Change) -> Past {
+    /// The causal history: everything so far if the change builds on all heads, which is the usual case. Else its changes
+    /// are looked for downwards from its dependencies, and in turn those concurrent with it downwards from the heads, until
+    /// one of both searches ends: an insert that knew of nothing costs nothing, and so does a merge of nearly everything.
+    fn past(&mut self, change: &Change) -> Past {
         if change.deps == self.view.heads {
-            return Past { beside: HashSet::new(), max_op: self.view.max_op };
+            return Past { reach: Reach::All, max_op: self.view.max_op };
         }
-        let deps = change.deps.iter().map(|dep| self.by_hash[dep]);
-        let max_op = deps.clone().map(|n| u64::from(self.spans[n as usize].1)).max().unwrap_or(0);
-        // Of each change still to be looked at, whether it is in the history.
-        let mut todo: BTreeMap<u32, bool> =
-            self.view.heads.iter().map(|h| (self.by_hash[h], false)).collect();
-        todo.extend(deps.map(|n| (n, true)));
-        let (mut beside, mut open) = (HashSet::new(), todo.values().filter(|past| !**past).count());
-        while open > 0
-            && let Some((number, past)) = todo.pop_last()
-        {
-            if !past {
-                open -= 1;
-                beside.insert(number);
-            }
-            for dep in self.deps.get(number) {
-                match todo.get_mut(dep) {
-                    Some(known) if past && !*known => {
-                        *known = true;
-                        open -= 1;
-                    }
-                    Some(_) => {}
-                    None => {
-                        todo.insert(*dep, past);
-                        open += usize::from(!past);
-                    }
-                }
+        let deps: Vec<u32> = change.deps.iter().map(|dep| self.by_hash[dep]).collect();
+        let max_op = deps.iter().map(|n| u64::from(self.spans[*n as usize].1)).max().unwrap_or(0);
+        let mut ancestors = Ancestors { found: deps.iter().copied().collect(), todo: deps.clone() };
+        // As many steps as it takes to begin the other search.
+        for _ in 0..=self.view.heads.len() {
+            self.work += 1;
+            if !ancestors.step(&self.deps) {
+                return Past { reach: Reach::Only(ancestors.found), max_op };
             }
         }
-        Past { beside, max_op }
+        let heads = self.view.heads.iter().map(|h| self.by_hash[h]);
+        let mut others = Others::new(heads, &deps);
+        let reach = loop {
+            self.work += 1;
+            if !others.step(&self.deps) {
+                break Reach::AllBut(others.found);
+            }
+            if !ancestors.step(&self.deps) {
+                break Reach::Only(ancestors.found);
+            }
+        };
+        Past { reach, max_op }
     }
 
     /// The number of the change by an actor, if it is in the history.
@@ -290,7 +318,7 @@ impl Evaluation {
         if change.start_op != past.max_op + 1 {
             return Err(Void::StartOp);
         }
-        if change.start_op + op_count(change) > COUNTER_MAX {
+        if change.start_op + change.operations() > COUNTER_MAX {
             return Err(Void::TooLarge);
         }
         let opens = |a: &Actor| {
@@ -359,7 +387,7 @@ impl Evaluation {
             }
             if let TextRun::Insert { text, .. } = run {
                 let to = counter + text.chars().count() as u64;
-                own.push(Elements { object, from: counter as u32, to: to as u32 });
+                push_elements(&mut own, Elements { object, from: counter as u32, to: to as u32 });
                 counter = to;
             } else {
                 counter += count;
@@ -368,8 +396,8 @@ impl Evaluation {
         Ok(())
     }
 
-    /// Does what a change says, which was judged and counts. `beside` are the changes that it does not know of.
-    fn apply(&mut self, actor: Actor, change: &Change, incarnation: Actor, beside: &HashSet<u32>) {
+    /// Does what a change says, which was judged and counts. `past` is its causal history.
+    fn apply(&mut self, actor: Actor, change: &Change, incarnation: Actor, past: &Past) {
         let number = self.spans.len() as u32 - 1;
         let view = Arc::make_mut(&mut self.view);
         let mut puts = vec![];
@@ -380,21 +408,24 @@ impl Evaluation {
             let next = self.keys.len() as u32;
             let key = match self.keys.get(&op.key) {
                 Some(key) => *key,
-                None => *self.keys.entry(op.key.clone()).or_insert(next),
+                None => {
+                    self.names.push(op.key.clone());
+                    *self.keys.entry(op.key.clone()).or_insert(next)
+                }
             };
             let View { replaced, actors, .. } = view;
             for (n, replaced) in replaced.get_mut(&op.key).into_iter().flatten().enumerate() {
                 if put == Put::Nothing {
                     replaced.increment(number, op);
                 } else if n < known {
-                    replaced.unseen.retain(|edit| beside.contains(edit));
+                    replaced.unseen.retain(|edit| !past.has(*edit));
                 } else {
                     let object = (self.by_actor[&replaced.id.actor], replaced.id.counter as u32);
                     let edits = |n: &u32| match replaced.text {
                         Some(_) => self.elements.get(*n).iter().any(|e| e.object == object),
                         None => self.puts.get(*n).contains(&(key, Put::Nothing)),
                     };
-                    replaced.unseen = beside.iter().copied().filter(edits).collect();
+                    replaced.unseen = past.others(number).into_iter().filter(edits).collect();
                 }
                 replaced.name_editor(actors);
             }
@@ -412,6 +443,8 @@ impl Evaluation {
         let author = self.by_actor[&actor];
         let mut counter = (change.start_op + change.ops.len() as u64) as u32;
         let mut elements = vec![];
+        // What the texts show is written once, after all runs.
+        let mut edited: BTreeSet<(&str, OpId)> = BTreeSet::new();
         for run in &change.text {
             let (TextRun::Insert { object, .. } | TextRun::Delete { object, .. }) = run;
             let key = match object.actor {
@@ -419,36 +452,44 @@ impl Evaluation {
                 _ => {
                     let place = object.counter - u64::from(self.spans[number(object) as usize].0);
                     let key = self.puts.get(number(object))[place as usize].0;
-                    self.keys.iter().find(|(_, k)| **k == key).map_or("", |(name, _)| name.as_str())
+                    self.names[key as usize].as_str()
                 }
             };
             // A text that was replaced shows no more, but what is done to it all the same is a conflict.
-            let View { replaced, actors, .. } = &mut *view;
-            let mut replaced = replaced.get_mut(key).into_iter().flatten();
-            if let Some(replaced) = replaced.find(|r| r.id == own(*object, actor)) {
-                replaced.add_edit(author);
-                replaced.name_editor(actors);
+            let id = own(*object, actor);
+            let View { replaced, actors, texts, .. } = &mut *view;
+            let mut of_key = replaced.get_mut(key).into_iter().flatten();
+            let text = match of_key.find(|r| r.id == id) {
+                Some(replaced) => {
+                    replaced.add_edit(author);
+                    replaced.name_editor(actors);
+                    replaced.text.as_mut()
+                }
+                None => texts.get_mut(&id),
+            };
+            if text.is_some() {
+                edited.insert((key, id));
             }
-            let text = view.text_mut(key, &own(*object, actor));
             match run {
                 TextRun::Insert { after, text: new, .. } => {
                     let from = counter;
                     counter += new.chars().count() as u32;
-                    elements.push(Elements { object: element(object), from, to: counter });
-                    if let Some((text, content, actors)) = text {
-                        text.insert(content, actors, after.as_ref().map(element), (author, from), new);
+                    push_elements(&mut elements, Elements { object: element(object), from, to: counter });
+                    if let Some(text) = text {
+                        text.insert(actors, after.as_ref().map(element), (author, from), new);
                     }
                 }
                 TextRun::Delete { first, count, .. } => {
                     // Nothing is inserted, but the list tells which texts a change edits.
                     elements.push(Elements { object: element(object), from: counter, to: counter });
                     counter += *count as u32;
-                    if let Some((text, content, _)) = text {
-                        text.delete(content, element(first), *count as u32);
+                    if let Some(text) = text {
+                        text.delete(element(first), *count as u32);
                     }
                 }
             }
         }
+        edited.into_iter().for_each(|(key, id)| view.write_text(key, &id));
         self.elements.push(elements);
     }
 }
@@ -461,7 +502,7 @@ impl View {
             None => self.cells.entry(op.key.clone()).or_default(),
         };
         if let Action::Increment(by) = op.action {
-            for cell in cells.iter_mut().filter(|c| op.preds.contains(&c.id)) {
+            for cell in cells.iter_mut().filter(|c| op.preds.binary_search(&c.id).is_ok()) {
                 if let Content::Counter(total) = &mut cell.content {
                     *total = total.wrapping_add(by);
                 }
@@ -470,7 +511,7 @@ impl View {
         }
         let (texts, replaced) = (&mut self.texts, &mut self.replaced);
         cells.retain(|c| {
-            let stays = !op.preds.contains(&c.id);
+            let stays = op.preds.is_empty() || op.preds.binary_search(&c.id).is_err();
             if !stays && matches!(c.content, Content::Text(_) | Content::Counter(_)) {
                 let (id, cell, text) = (c.id, c.clone(), texts.remove(&c.id));
                 let entry = replaced.entry(op.key.clone()).or_default();
@@ -494,17 +535,21 @@ impl View {
         put
     }
 
-    /// A text that shows or was replaced, with its content, and the actors of all changes.
-    fn text_mut(&mut self, key: &str, id: &OpId) -> Option<(&mut Text, &mut String, &[Actor])> {
-        if !self.texts.contains_key(id) {
-            let replaced = self.replaced.get_mut(key)?.iter_mut().find(|r| r.id == *id)?;
-            let Content::Text(content) = &mut replaced.cell.content else { return None };
-            return Some((replaced.text.as_mut()?, content, &self.actors));
+    /// Brings the value of a text, which shows or was replaced, up to date with its characters.
+    fn write_text(&mut self, key: &str, id: &OpId) {
+        let (text, cell) = match self.texts.get(id) {
+            Some(text) => {
+                let cells = self.cells.get_mut(key).into_iter().flatten();
+                (Some(text), cells.into_iter().find(|c| c.id == *id))
+            }
+            None => match self.replaced.get_mut(key).into_iter().flatten().find(|r| r.id == *id) {
+                Some(replaced) => (replaced.text.as_ref(), Some(&mut replaced.cell)),
+                None => return,
+            },
+        };
+        if let (Some(text), Some(Content::Text(content))) = (text, cell.map(|cell| &mut cell.content)) {
+            text.write_to(content);
         }
-        let text = self.texts.get_mut(id)?;
-        let cell = self.cells.get_mut(key)?.iter_mut().find(|c| c.id == *id)?;
-        let Content::Text(content) = &mut cell.content else { return None };
-        Some((text, content, &self.actors))
     }
 
     /// The bytes it takes in memory, roughly.
@@ -548,28 +593,81 @@ impl Replaced {
     }
 }
 
-fn op_count(change: &Change) -> u64 {
-    let runs = change.text.iter().map(|run| match run {
-        TextRun::Insert { text, .. } => text.chars().count() as u64,
-        TextRun::Delete { count, .. } => *count,
-    });
-    change.ops.len() as u64 + runs.sum::<u64>()
+/// A search for the changes that some depend on.
+struct Ancestors {
+    found: HashSet<u32>,
+    todo: Vec<u32>,
+}
+
+impl Ancestors {
+    /// Looks at one change; false if all were found.
+    fn step(&mut self, deps: &Lists<u32>) -> bool {
+        let Some(number) = self.todo.pop() else { return false };
+        self.todo.extend(deps.get(number).iter().filter(|dep| self.found.insert(**dep)));
+        true
+    }
+}
+
+/// A search for the changes that some do not depend on, from the latest downwards.
+struct Others {
+    found: HashSet<u32>,
+    /// Of each change still to be looked at, whether it is in the history.
+    todo: BTreeMap<u32, bool>,
+    /// How many of these are not.
+    open: usize,
+}
+
+impl Others {
+    fn new(heads: impl Iterator<Item = u32>, deps: &[u32]) -> Self {
+        let mut todo: BTreeMap<u32, bool> = heads.map(|head| (head, false)).collect();
+        todo.extend(deps.iter().map(|dep| (*dep, true)));
+        let open = todo.values().filter(|past| !**past).count();
+        Self { found: HashSet::new(), todo, open }
+    }
+
+    /// Looks at one change; false if all were found.
+    fn step(&mut self, deps: &Lists<u32>) -> bool {
+        if self.open == 0 {
+            return false;
+        }
+        let Some((number, past)) = self.todo.pop_last() else { return false };
+        if !past {
+            self.open -= 1;
+            self.found.insert(number);
+        }
+        for dep in deps.get(number) {
+            match self.todo.get_mut(dep) {
+                Some(known) if past && !*known => {
+                    *known = true;
+                    self.open -= 1;
+                }
+                Some(_) => {}
+                None => {
+                    self.todo.insert(*dep, past);
+                    self.open += usize::from(!past);
+                }
+            }
+        }
+        true
+    }
 }
 
 fn own(id: OpId, actor: Actor) -> OpId {
     if id.actor == OWN { OpId { actor, ..id } } else { id }
 }
 
-/// Whether `count` elements from `first` on are all in these runs of one text.
-fn has(runs: &[Elements], object: (u32, u32), first: u64, count: u64) -> bool {
-    let mut at = first;
-    let end = first.saturating_add(count);
-    while at < end {
-        let has = |r: &&Elements| r.object == object && u64::from(r.from) <= at && at < u64::from(r.to);
-        match runs.iter().find(has) {
-            Some(run) => at = u64::from(run.to),
-            None => return false,
-        }
+/// Appends characters of a change, which have greater counters than those before.
+fn push_elements(runs: &mut Vec<Elements>, new: Elements) {
+    match runs.last_mut() {
+        Some(last) if last.object == new.object && last.to == new.from => last.to = new.to,
+        _ => runs.push(new),
     }
-    true
+}
+
+/// Whether `count` elements from `first` on are all in these runs of one text, which ascend and do not touch.
+fn has(runs: &[Elements], object: (u32, u32), first: u64, count: u64) -> bool {
+    let place = runs.partition_point(|r| u64::from(r.to) <= first);
+    let end = first.saturating_add(count);
+    runs.get(place)
+        .is_some_and(|r| r.object == object && u64::from(r.from) <= first && end <= u64::from(r.to))
 }

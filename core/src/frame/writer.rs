@@ -6,6 +6,7 @@ use crate::change::{Action, Change, OWN, OpId, TextRun};
 use crate::id::Actor;
 use crate::key::RowKey;
 use crate::value::ValueRef;
+use crate::work::Work;
 use std::collections::HashMap;
 
 /// Collects the changes of one segment.
@@ -21,6 +22,7 @@ pub struct FrameWriter {
     keys: Vec<u8>,
     len: usize,
     bytes: usize,
+    work: Work,
 }
 
 /// The varying part of all changes of one template.
@@ -57,6 +59,11 @@ impl FrameWriter {
         self.bytes
     }
 
+    /// What its changes expand to.
+    pub(crate) fn work(&self) -> &Work {
+        &self.work
+    }
+
     /// Registers a template and returns its number, for [`push_fresh`](Self::push_fresh).
     pub fn template(&mut self, template: Template) -> usize {
         if let Some(n) = self.templates.iter().position(|(t, _)| *t == template) {
@@ -88,6 +95,7 @@ impl FrameWriter {
     /// Adds any change. Keys must ascend from call to call.
     pub fn push(&mut self, key: KeyRef<'_>, change: &Change) {
         self.push_key(key);
+        self.work.add(change);
         let number = self.template(Template::of(change));
         self.push_template(number);
         let before = self.bytes;

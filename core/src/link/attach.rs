@@ -1,7 +1,7 @@
 //! Attach: how a talk begins. Both sides find out, by one digest, which containers they share and whether they differ.
 
 use super::known::{Told, encode_list, read_list};
-use super::{ATTACH, ATTACHED, CONTAINERS_MAX, FOLLOW, LIST_MAX, Link, LinkError, NAME_LEN_MAX, VERSION};
+use super::{ATTACH, ATTACHED, FOLLOW, LIST_MAX, Link, LinkError, NAME_LEN_MAX, VERSION};
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::grant::Access;
 use crate::id::ContainerId;
@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 
 /// An attach names so many containers; of more it gives the digest.
 const IDS_AT_ONCE: usize = 32;
+/// Ids in an attach or a list.
+const IDS_MAX: u64 = 1 << 17;
 /// Ids that a responder remembers, of all the lists it was told: 4 MiB.
 const IDS_KEPT: usize = 1 << 17;
 
@@ -61,6 +63,11 @@ impl Attach {
         let digest = r.array()?;
         r.finish()?;
         Ok(Self { database, version, follow, digest })
+    }
+
+    /// Bytes of container ids that a frame makes the responder hold while the talk lasts.
+    pub fn listed_len(frame: &[u8]) -> usize {
+        if matches!(frame.first(), Some(&ATTACH | &FOLLOW)) { frame.len() } else { 0 }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -228,7 +235,7 @@ fn put_ids(ids: &BTreeSet<ContainerId>, out: &mut Vec<u8>) {
 }
 
 fn read_ids(r: &mut Reader<'_>) -> Result<BTreeSet<ContainerId>, DecodeError> {
-    let n = r.uleb_max(CONTAINERS_MAX, "the number of containers")?;
+    let n = r.uleb_max(IDS_MAX, "the number of containers")?;
     (0..n).map(|_| r.array().map(ContainerId)).collect()
 }
 

@@ -71,10 +71,8 @@ pub(super) fn by_name(bindings: &[ColumnBinding], table: &Table) -> Vec<ColumnBi
 
 /// The bindings of a table's columns, for each of which `chosen` says which one it was.
 fn bound(bindings: &[ColumnBinding], table: &Table, chosen: &[Option<usize>]) -> Vec<ColumnBinding> {
-    let mut taken: HashSet<String> = chosen.iter().flatten().map(|n| bindings[*n].key.clone()).collect();
-    // A column that goes now is not the one that comes: its rows would have said so.
-    let going = bindings.iter().enumerate().filter(|(n, b)| !b.is_gone() && !chosen.contains(&Some(*n)));
-    let going: Vec<&str> = going.map(|(_, b)| b.key.as_str()).collect();
+    // A column that went is not the one that comes, whatever its name: rows would have said so.
+    let mut taken: HashSet<String> = bindings.iter().map(|b| b.key.clone()).collect();
     let is_name = |key: &str| table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(key));
     let mut all = vec![];
     for (column, chosen) in table.columns.iter().zip(chosen) {
@@ -89,23 +87,21 @@ fn bound(bindings: &[ColumnBinding], table: &Table, chosen: &[Option<usize>]) ->
                 }
             }
             None => {
-                let is_taken = |key: &str| taken.contains(key) || going.contains(&key);
-                let key = free_key(&column.name, is_taken, is_name);
-                // One that was here before comes back with its merge kind.
-                let merge = bindings.iter().find(|b| b.key == key).map_or(Merge::Register, |b| b.merge);
-                ColumnBinding { name: column.name.clone(), key, merge, is_new: true, absent: default() }
+                let key = free_key(&column.name, |key| taken.contains(key), is_name);
+                taken.insert(key.clone());
+                let (name, merge) = (column.name.clone(), Merge::Register);
+                ColumnBinding { name, key, merge, is_new: true, absent: default() }
             }
         };
-        taken.insert(binding.key.clone());
         all.push(binding);
     }
-    let gone = bindings.iter().filter(|b| !taken.contains(&b.key));
-    let gone = gone.map(|b| ColumnBinding { name: String::new(), is_new: false, ..b.clone() });
+    let gone = bindings.iter().enumerate().filter(|(n, _)| !chosen.contains(&Some(*n)));
+    let gone = gone.map(|(_, b)| ColumnBinding { name: String::new(), is_new: false, ..b.clone() });
     all.extend(gone.collect::<Vec<_>>());
     all
 }
 
-/// A key for a new column: its name, or if a renamed column has that, the name and a number. Every device finds the same.
+/// A key for a new column: its name, or if another column has or had that, the name and a number. Every device finds the same.
 fn free_key(name: &str, is_taken: impl Fn(&str) -> bool, is_name: impl Fn(&str) -> bool) -> String {
     if !is_taken(name) {
         return name.to_owned();

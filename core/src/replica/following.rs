@@ -204,11 +204,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Makes the plain indexes of a table that its description names. A server has nobody who would search by them.
+    /// Makes the plain indexes of a table that its description names.
     fn add_indexes(&self, no: i64, description: &Description) -> Result<(), ReplicaError> {
-        if self.is_server {
-            return Ok(());
-        }
         let state = &self.containers[&no];
         // A column that was renamed here has its old name in the description.
         let has = |column: &str| state.columns.iter().any(|c| c.name == column && c.key == column);

@@ -3,7 +3,7 @@
 use super::columns::{self, ColumnBinding, Decided, columns_from_text, columns_text, store_columns};
 use super::containers::{ContainerState, Surroundings};
 use super::stops::{self, StopKind};
-use super::{Replica, ReplicaError, Scan, tracking};
+use super::{Replica, ReplicaError, Scan, TRUSTED, tracking};
 use crate::container_name::{ContainerName, container_id};
 use crate::description::Description;
 use crate::feed::Feed;
@@ -193,6 +193,9 @@ impl Replica {
         });
         self.replica_id = ReplicaId(fixed(blob("replica")?)?);
         self.clock_offset_ms = layout::meta(conn, "clock_offset_ms")?.unwrap_or(0);
+        let trusted: Vec<u8> = layout::meta(conn, TRUSTED)?.unwrap_or_default();
+        self.trusted =
+            trusted.chunks_exact(32).filter_map(|key| Some(PeerId(key.try_into().ok()?))).collect();
         self.schema_version = layout::meta(conn, "schema_version")?.unwrap_or(-1);
         self.generation = layout::meta(conn, "generation")?.unwrap_or(0);
         let away = read_away(conn)?;

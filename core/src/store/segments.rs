@@ -154,6 +154,22 @@ pub(crate) fn outline(conn: &Connection, no: i64) -> Result<Option<(Actor, Templ
     Ok(Some((actor, Template::from_bytes(&bytes).map_err(damaged)?)))
 }
 
+/// The numbers of an author's segments in a container whose latest change is not before a time.
+pub(crate) fn of_author(
+    conn: &Connection,
+    container: i64,
+    author: &PeerId,
+    since: Timestamp,
+) -> Result<Vec<i64>, StoreError> {
+    // In a header the author stands behind the version and the container; an actor begins with the time.
+    let sql =
+        "SELECT no FROM piecewise_segments WHERE container = ? AND substr(bytes, 34, 32) = ? AND actor >= ?";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let time = &since.0.min(Timestamp::MAX.0).to_be_bytes()[2..];
+    let rows = stmt.query_map(params![container, author.0, time], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// When a segment was accepted first, as its bytes say or as its author was told.
 pub(crate) fn acceptance(
     conn: &Connection,

@@ -68,6 +68,8 @@ pub enum Event {
     Ungranted { peer: PeerId, grant: String },
     /// A device lost all rights.
     Revoked { peer: PeerId },
+    /// An invite was cancelled before anybody came with it.
+    Cancelled { secret_hash: [u8; 32] },
     /// The operator declared that the log goes on under a new name.
     Origin { origin: String, before: String },
 }
@@ -85,6 +87,7 @@ impl Event {
             Self::Granted { .. } => "granted",
             Self::Ungranted { .. } => "ungranted",
             Self::Revoked { .. } => "revoked",
+            Self::Cancelled { .. } => "cancelled",
             Self::Origin { .. } => "origin",
         }
     }
@@ -118,7 +121,7 @@ impl Event {
             | Self::Granted { peer, .. }
             | Self::Ungranted { peer, .. }
             | Self::Revoked { peer } => vec![peer],
-            Self::Invited { .. } | Self::Origin { .. } => vec![],
+            Self::Invited { .. } | Self::Cancelled { .. } | Self::Origin { .. } => vec![],
         }
     }
 
@@ -202,6 +205,10 @@ impl Entry {
                 put_bytes(&mut out, origin.as_bytes());
                 put_bytes(&mut out, before.as_bytes());
             }
+            Event::Cancelled { secret_hash } => {
+                out.push(11);
+                out.extend_from_slice(secret_hash);
+            }
         }
         out
     }
@@ -253,6 +260,7 @@ impl Entry {
                 origin: text(&mut r)?,
                 before: r.text(NOTE_LEN_MAX / 2, "a note")?.to_owned(),
             },
+            11 => Event::Cancelled { secret_hash: r.array()? },
             _ => return Err(DecodeError::Invalid { what: "the kind of a log entry" }),
         };
         r.finish()?;
@@ -316,6 +324,7 @@ pub(super) mod tests {
             Event::Ungranted { peer, grant: "shop/*=read".into() },
             Event::Revoked { peer },
             Event::Origin { origin: "piecewise/x/2".into(), before: "a note".into() },
+            Event::Cancelled { secret_hash: [5; 32] },
         ];
         events.into_iter().enumerate().map(|(n, event)| Entry { time: Timestamp(n as u64), event }).collect()
     }

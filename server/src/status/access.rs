@@ -168,7 +168,7 @@ mod tests {
             |secret: [u8; 32], now| supervisor.status_grants(&secret, now).expect("an answer").is_some();
         assert!(sees([9; 32], NOW) && !sees([2; 32], NOW) && !sees([8; 32], NOW));
         assert!(!sees([9; 32], Timestamp(NOW.0 + LOOK_MS)));
-        supervisor.grant(&peer, &"shop/*=write".parse().expect("a grant"), NOW).expect("it is changed");
+        supervisor.grant(&peer, &"shop/*=write".parse().expect("a grant"), None, NOW).expect("it is changed");
         assert!(!sees([9; 32], NOW));
         assert_eq!(supervisor.status_link_for(&peer).expect("an answer"), None);
     }

@@ -1,0 +1,4 @@
+//! Bytes for the target `key` of piecewise-tests.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| piecewise_tests::fuzz::run("key", bytes));
