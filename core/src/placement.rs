@@ -38,6 +38,7 @@ use claims::{parent_claim, unique_claim, unique_claims, unique_values};
 use parents::parent_values;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use writing::Deed;
 
 /// How often one row may be looked at in one go; more means that constraints chase each other in a circle.
 const LOOKS_MAX: u32 = 64;
@@ -154,11 +155,11 @@ impl Replica {
         if let Some((kind, cause)) = self.hindrance(&candidate, queue)? {
             return self.hold(&candidate, kind, &cause, now, queue);
         }
-        if let Some(cause) = self.stumbles.cause(no, &candidate.key) {
+        if let Some(cause) = self.stumbles.cause(no, &candidate.key, Deed::Write) {
             return self.hold(&candidate, HoldKind::Tables, &cause, now, queue);
         }
         let Candidate { key, user, wanted, .. } = &candidate;
-        match self.put(user, key, wanted, now.as_ref()) {
+        match self.put(no, user, key, wanted, now.as_ref()) {
             Ok(()) => self.has_come(&candidate, now, queue),
             Err(fault) => {
                 let (kind, cause) = self.cause(no, user, key, wanted, fault)?;

@@ -1,7 +1,7 @@
 //! What tables show where schemas, triggers and foreign keys stand around the rows: what the documents say, or the row is
 //! held and says why.
 
-use piecewise_core::replica::TrackOptions;
+use piecewise_core::replica::{Choice, TrackOptions};
 use piecewise_tests::network::Network;
 use std::time::Instant;
 
@@ -94,6 +94,63 @@ fn a_trigger_that_never_ends_holds_its_tables_rows_and_nothing_else() {
     net.run(2, "DROP TRIGGER endless");
     net.sync_all();
     net.check_same("SELECT * FROM t ORDER BY id");
+}
+
+#[test]
+fn a_trigger_that_does_not_end_for_some_rows_lets_the_others_in() {
+    let mut net = network(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, n)");
+    net.sync_all();
+    net.run(2, "CREATE TRIGGER endless AFTER INSERT ON t WHEN NEW.n < 0 BEGIN
+        SELECT max(i) FROM (WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s) SELECT i FROM s); END");
+    net.run(1, "INSERT INTO t VALUES (1, -1), (2, 2), (3, -3), (4, 4)");
+    net.sync_all();
+    assert_eq!(net.query(2, "SELECT id FROM t"), integers(&[2, 4]));
+    let held = causes(&mut net, 2);
+    assert!(held.len() == 2 && held.iter().all(|h| h.contains("do not end")), "{held:?}");
+    net.run(1, "INSERT INTO t VALUES (5, 5); UPDATE t SET n = 1 WHERE id = 1");
+    net.sync_all();
+    assert_eq!(net.query(2, "SELECT id FROM t"), integers(&[1, 2, 4, 5]));
+}
+
+#[test]
+fn a_row_that_a_table_no_longer_takes_leaves_its_search_index_too() {
+    let mut net = network(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, n TEXT)");
+    net.sync_all();
+    net.run(2, "PRAGMA foreign_keys = OFF; BEGIN;
+        CREATE TABLE u(id INTEGER PRIMARY KEY, n TEXT NOT NULL ON CONFLICT ROLLBACK); DROP TABLE t; ALTER TABLE u RENAME TO t;
+        CREATE VIRTUAL TABLE f USING fts5(n, content='t', content_rowid='id');
+        CREATE TRIGGER i AFTER INSERT ON t BEGIN INSERT INTO f(rowid, n) VALUES (NEW.id, NEW.n); END;
+        CREATE TRIGGER d AFTER DELETE ON t BEGIN INSERT INTO f(f, rowid, n) VALUES ('delete', OLD.id, OLD.n); END;
+        CREATE TRIGGER u AFTER UPDATE ON t BEGIN
+          INSERT INTO f(f, rowid, n) VALUES ('delete', OLD.id, OLD.n); INSERT INTO f(rowid, n) VALUES (NEW.id, NEW.n); END;
+        COMMIT");
+    net.run(1, "INSERT INTO t VALUES (1, 'one'), (2, 'two')");
+    net.sync_all();
+    net.run(1, "UPDATE t SET n = NULL WHERE id = 1");
+    net.sync_all();
+    assert_eq!(net.query(2, "SELECT id FROM t"), integers(&[2]));
+    assert_eq!(causes(&mut net, 2).len(), 1);
+    net.run(2, "INSERT INTO f(f, rank) VALUES ('integrity-check', 1)");
+}
+
+#[test]
+fn what_a_person_decides_is_done_where_a_trigger_ends_the_transaction_for_it() {
+    let mut net = network(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)");
+    net.run(1, "INSERT INTO t VALUES (1, 'old')");
+    net.sync_all();
+    net.run(2, "UPDATE t SET v = 'no'");
+    net.capture(2);
+    net.wait(10);
+    net.run(1, "UPDATE t SET v = 'yes'");
+    net.run(1, "CREATE TRIGGER chk BEFORE UPDATE ON t WHEN NEW.v = 'no' BEGIN SELECT RAISE(ROLLBACK, 'not that'); END");
+    net.sync_all();
+    net.check_same("SELECT v FROM t");
+    let now = net.now;
+    let choice = Choice::Cell { column: "v".into(), number: 1 };
+    net.replica(1).choose(now, "t", "1", &choice).expect("it is chosen");
+    assert_eq!(causes(&mut net, 1), ["1 trigger chk: not that"]);
+    net.sync_all();
+    assert_eq!(net.query(2, "SELECT v FROM t"), ["Text(\"no\")"]);
 }
 
 #[test]

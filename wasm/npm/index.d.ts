@@ -19,6 +19,7 @@ export type Row = Record<string, SqlValue>;
  * | CONSTRAINT | a UNIQUE, NOT NULL, CHECK or foreign key constraint |
  * | DAMAGED | a file that is no sound SQLite database |
  * | HANDSHAKE | the server could not prove who it is |
+ * | HELD | a row is held: it cannot be shown in its table, or put back into it |
  * | INTERNAL | a defect of this package; the database opens anew by itself, and nothing committed is lost |
  * | NOT_BOUND | join a server first |
  * | NOT_FOUND | there is no such table, row, column or choice |
@@ -29,6 +30,7 @@ export type Row = Record<string, SqlValue>;
  * | QUOTA | the browser gives no more room |
  * | REPLICA | the table cannot take part in sync, or not so |
  * | SQL | a mistake in SQL |
+ * | STOPPED | a table stopped by itself; the message says why, and what to do |
  * | STORAGE | no lasting storage, as in some private windows, on pages without TLS and in Node |
  * | TRACKED | the table is tracked already |
  * | TRANSACTION | the transaction was undone |
@@ -39,8 +41,8 @@ export type Row = Record<string, SqlValue>;
  * | WRONG_SERVER | somebody else answers at the server's address |
  */
 export type ErrorCode =
-  | 'ADDRESS' | 'ASSET' | 'BAD_INVITE' | 'BOUND' | 'BUSY' | 'CLOSED' | 'CONNECTION' | 'CONSTRAINT' | 'DAMAGED' | 'HANDSHAKE' | 'INTERNAL' | 'NOT_BOUND'
-  | 'NOT_FOUND' | 'NOT_GRANTED' | 'OFFLINE' | 'OTHER_SERVER' | 'OWNER_GONE' | 'QUOTA' | 'REPLICA' | 'SQL' | 'STORAGE' | 'SYNC' | 'TRACKED'
+  | 'ADDRESS' | 'ASSET' | 'BAD_INVITE' | 'BOUND' | 'BUSY' | 'CLOSED' | 'CONNECTION' | 'CONSTRAINT' | 'DAMAGED' | 'HANDSHAKE' | 'HELD' | 'INTERNAL' | 'NOT_BOUND'
+  | 'NOT_FOUND' | 'NOT_GRANTED' | 'OFFLINE' | 'OTHER_SERVER' | 'OWNER_GONE' | 'QUOTA' | 'REPLICA' | 'SQL' | 'STOPPED' | 'STORAGE' | 'SYNC' | 'TRACKED'
   | 'TRANSACTION' | 'UNREACHABLE' | 'VALUE' | 'VERSION' | 'WEBSOCKET' | 'WRONG_SERVER';
 
 export class PiecewiseError extends Error {

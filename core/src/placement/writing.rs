@@ -3,7 +3,8 @@
 //! Tables without conflict clauses and triggers of the application need no more than the statement. Elsewhere a row is
 //! written under a savepoint, because a trigger that fails may leave part of what it did, and read again.
 //! RAISE(ROLLBACK) and a trigger that does not end take the whole transaction with them: the row is noted as one that
-//! stumbled, the batch is undone, and done again with that row held.
+//! stumbled, the batch is undone, and done again with that row held. Once a table's triggers did not end, its other rows
+//! get far fewer steps.
 
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
@@ -18,31 +19,40 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// After as many rows of a table that ended a batch, its other rows are held untried, to be tried a few at a time.
 const STUMBLES_MAX: u32 = 8;
 
-/// Rows that ended the transaction in which they were written.
+/// What was done to a row. A table that does not take a row may well let it go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Deed {
+    Write,
+    Delete,
+}
+
+/// Rows that ended the transaction in which they were written or deleted.
 #[derive(Debug, Default)]
 pub(crate) struct Stumbles {
     /// Those of the batch that is being done again, with what SQLite said.
-    rows: HashMap<(i64, RowKey), String>,
-    counts: BTreeMap<i64, u32>,
+    rows: HashMap<(i64, RowKey, Deed), String>,
+    counts: BTreeMap<(i64, Deed), u32>,
     /// Containers that ever had one.
     ever: BTreeSet<i64>,
-    /// Containers whose triggers do not end.
-    endless: BTreeSet<i64>,
+    /// Containers with triggers that did not end, and how often.
+    endless: BTreeMap<i64, u32>,
 }
 
 impl Stumbles {
     /// Why a row is not to be tried, if it is not.
-    pub(super) fn cause(&self, no: i64, key: &RowKey) -> Option<String> {
-        if self.is_careful(no) {
-            let untried =
-                || "not tried yet: triggers of the table ended the transaction for other rows".into();
-            return Some(self.rows.get(&(no, key.clone())).cloned().unwrap_or_else(untried));
+    pub(super) fn cause(&self, no: i64, key: &RowKey, deed: Deed) -> Option<String> {
+        if self.counts.is_empty() {
+            return None;
         }
-        if self.rows.is_empty() { None } else { self.rows.get(&(no, key.clone())).cloned() }
+        let known = self.rows.get(&(no, key.clone(), deed)).cloned();
+        let is_careful = self.counts.get(&(no, deed)).is_some_and(|count| *count >= STUMBLES_MAX);
+        let untried = || "not tried yet: triggers of the table ended the transaction for other rows".into();
+        known.or_else(|| is_careful.then(untried))
     }
 
-    fn is_careful(&self, no: i64) -> bool {
-        self.endless.contains(&no) || self.counts.get(&no).is_some_and(|count| *count >= STUMBLES_MAX)
+    /// Whether triggers of a container did not end before.
+    fn is_endless(&self, no: i64) -> bool {
+        self.endless.contains_key(&no)
     }
 
     /// Whether rows of a container ended a transaction before.
@@ -50,13 +60,17 @@ impl Stumbles {
         self.ever.contains(&no)
     }
 
-    fn add(&mut self, no: i64, key: &RowKey, cause: String, endless: bool) {
-        *self.counts.entry(no).or_default() += 1;
-        self.rows.insert((no, key.clone()), cause);
+    fn add(&mut self, no: i64, key: &RowKey, deed: Deed, cause: String) {
+        *self.counts.entry((no, deed)).or_default() += 1;
+        self.rows.insert((no, key.clone(), deed), cause);
         self.ever.insert(no);
-        if endless {
-            self.endless.insert(no);
-        }
+    }
+
+    /// Counts triggers that did not end. Returns whether that happened so often that their rows are not tried again.
+    fn add_endless(&mut self, no: i64) -> bool {
+        let count = self.endless.entry(no).or_default();
+        *count += 1;
+        *count >= STUMBLES_MAX
     }
 
     /// Forgets the rows of a batch that is done.
@@ -75,6 +89,7 @@ impl Replica {
     /// Writes a row: inserts it, or changes what differs from `now`. Afterwards the table shows it, or is as before.
     pub(crate) fn put(
         &self,
+        no: i64,
         user: &UserTable,
         key: &RowKey,
         wanted: &[Value],
@@ -101,7 +116,7 @@ impl Replica {
         if is_sure {
             return self.ended(write(&self.conn));
         }
-        self.under_savepoint(|conn| {
+        self.under_savepoint(no, |conn| {
             write(conn)?;
             check_stored(conn, user, key, wanted)
         })
@@ -115,24 +130,28 @@ impl Replica {
                 done => Ok(done.is_ok()),
             };
         }
-        if self.stumbles.cause(no, key).is_none() {
-            match self.under_savepoint(|conn| user.delete_row(conn, key)) {
+        if self.stumbles.cause(no, key, Deed::Delete).is_none() {
+            match self.under_savepoint(no, |conn| user.delete_row(conn, key)) {
                 Ok(true) => return Ok(true),
                 Ok(false) | Err(Fault::Unique(_) | Fault::Raised(_) | Fault::Constraint(_)) => {}
                 Err(Fault::Store(error)) => return Err(error.into()),
-                Err(Fault::Ended(cause)) => return Err(self.stumble(no, user, key, cause)),
+                Err(Fault::Ended(cause)) => return Err(self.stumble(no, user, key, Deed::Delete, cause)),
             }
         }
         // What documents say comes first.
-        self.without_triggers(|r| match r.under_savepoint(|conn| user.delete_row(conn, key)) {
+        self.without_triggers(|r| match r.under_savepoint(no, |conn| user.delete_row(conn, key)) {
             Err(Fault::Store(error)) => Err(error.into()),
             done => Ok(done.is_ok()),
         })
     }
 
-    fn under_savepoint<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, Fault> {
+    fn under_savepoint<T>(
+        &self,
+        no: i64,
+        work: impl FnOnce(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         let run = |sql: &str| self.conn.prepare_cached(sql).and_then(|mut s| s.execute([])).map(drop);
-        self.guard.start_row();
+        self.guard.start_row(self.stumbles.is_endless(no));
         run("SAVEPOINT piecewise_row")?;
         let done = self.ended(work(&self.conn));
         if !matches!(done, Err(Fault::Ended(_))) {
@@ -157,12 +176,21 @@ impl Replica {
     }
 
     /// Notes a row that ended the transaction.
-    fn stumble(&mut self, no: i64, user: &UserTable, key: &RowKey, cause: String) -> ReplicaError {
+    fn stumble(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        key: &RowKey,
+        deed: Deed,
+        cause: String,
+    ) -> ReplicaError {
         let table = user.table.name.clone();
         let endless = self.guard.take_stopped();
         let cause = match endless {
             true => {
-                self.retries.give_up(no);
+                if self.stumbles.add_endless(no) {
+                    self.retries.give_up(no);
+                }
                 format!("triggers of table {table} take too many steps, or do not end")
             }
             false => match self.clauses().ok().and_then(|c| c.raising(&table, Some(&cause))) {
@@ -170,7 +198,7 @@ impl Replica {
                 None => format!("it ends the transaction: {cause}"),
             },
         };
-        self.stumbles.add(no, key, cause.clone(), endless);
+        self.stumbles.add(no, key, deed, cause.clone());
         ReplicaError::TransactionEnded { table, key: user.key_text(key), cause }
     }
 
@@ -186,7 +214,7 @@ impl Replica {
         let table = &user.table.name;
         Ok(match fault {
             Fault::Store(error) => return Err(error.into()),
-            Fault::Ended(cause) => return Err(self.stumble(no, user, key, cause)),
+            Fault::Ended(cause) => return Err(self.stumble(no, user, key, Deed::Write, cause)),
             Fault::Unique(message) => {
                 let rival = self.local_rival(user, key, wanted).map(|k| user.key_text(&k));
                 let rival = rival.map_or(String::new(), |rival| format!(": row {rival} has the same"));

@@ -370,20 +370,18 @@ impl Replica {
                 (view.edit(&all(&shown)), Some((key, values)))
             }
         };
-        self.transaction(|r| {
+        self.transaction_again(|r| {
             r.write_change(no, &key, &change, time)?;
-            let mut rows = vec![(no, key)];
+            let mut rows = vec![(no, key.clone())];
             let mut made = None;
-            if let Some((key, values)) = new_row {
-                made = Some(user.key_text(&key));
-                let view = r.history.view(&r.conn, no, &key)?;
+            if let Some((key, values)) = &new_row {
+                made = Some(user.key_text(key));
+                let view = r.history.view(&r.conn, no, key)?;
                 if view.is_live() {
-                    return Err(ReplicaError::Invalid {
-                        what: format!("row {} exists", user.key_text(&key)),
-                    });
+                    return Err(ReplicaError::Invalid { what: format!("row {} exists", user.key_text(key)) });
                 }
-                r.write_change(no, &key, &view.insert(&all(&values)), time)?;
-                rows.push((no, key));
+                r.write_change(no, key, &view.insert(&all(values)), time)?;
+                rows.push((no, key.clone()));
             }
             r.settle_quietly(rows)?;
             Ok(made)

@@ -122,9 +122,9 @@ impl Replica {
         work: impl Fn(&mut Self, i64, Vec<RowKey>) -> Result<(), ReplicaError>,
     ) -> Result<u64, ReplicaError> {
         let numbers: Vec<_> = self.containers.numbers().collect();
-        self.transaction(|r| {
+        self.transaction_again(|r| {
             let mut rows = 0;
-            for no in numbers {
+            for &no in &numbers {
                 let integer_keys = r.containers[&no].integer_keys;
                 let mut keys: Vec<_> =
                     holds::refused(&r.conn, no, integer_keys)?.into_iter().map(|row| row.key).collect();

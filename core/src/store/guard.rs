@@ -19,6 +19,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 /// Steps of SQLite's virtual machine that the triggers of one row may take: a fraction of a second.
 const STEPS_MAX: u64 = 20_000_000;
+/// The same where triggers of the table did not end before.
+const STEPS_MAX_AGAIN: u64 = 1_000_000;
 /// Steps between two calls of the progress handler.
 const STEPS_EACH: c_int = 100_000;
 
@@ -31,6 +33,8 @@ struct State {
     disturbs: AtomicBool,
     /// Steps of the present row.
     steps: AtomicU64,
+    /// How many it may take.
+    steps_max: AtomicU64,
     was_stopped: AtomicBool,
     /// Tracked tables, in small letters.
     tracked: RwLock<HashSet<String>>,
@@ -59,12 +63,13 @@ impl Guard {
     /// Begins or ends applying rows.
     pub(crate) fn set_applying(&self, applying: bool) {
         self.0.is_applying.store(applying, Ordering::Relaxed);
-        self.start_row();
+        self.start_row(false);
     }
 
-    /// Begins to count the steps of another row.
-    pub(crate) fn start_row(&self) {
+    /// Begins to count the steps of another row. `again`: triggers of its table did not end before.
+    pub(crate) fn start_row(&self, again: bool) {
         self.0.steps.store(0, Ordering::Relaxed);
+        self.0.steps_max.store(if again { STEPS_MAX_AGAIN } else { STEPS_MAX }, Ordering::Relaxed);
     }
 
     /// Returns whether a statement was ended for its steps since the last call.
@@ -109,7 +114,7 @@ impl State {
             return false;
         }
         let steps = self.steps.fetch_add(STEPS_EACH as u64, Ordering::Relaxed);
-        let stop = steps > STEPS_MAX;
+        let stop = steps > self.steps_max.load(Ordering::Relaxed);
         if stop {
             self.was_stopped.store(true, Ordering::Relaxed);
         }
