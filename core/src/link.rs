@@ -280,6 +280,7 @@ impl Link {
         self.attached
             && self.outbox.is_empty()
             && !self.pieces.is_sending()
+            && !self.pieces.is_asking()
             && self.ready.is_empty()
             && self.unlevel.is_empty()
     }
@@ -335,9 +336,6 @@ impl Link {
             return Ok(Some(piece));
         }
         let frame = self.next_whole_frame(replica, now)?;
-        if frame.is_none() && self.is_level() {
-            self.forget_pieces(replica)?;
-        }
         Ok(frame.map(|frame| self.pieces.cut(frame)))
     }
 
@@ -354,7 +352,7 @@ impl Link {
             self.attach(replica);
             return Ok(self.outbox.pop_front().map(Arc::from));
         }
-        if !self.attached {
+        if !self.attached || self.pieces.is_asking() {
             return Ok(None);
         }
         if let Some(comparing) = &mut self.comparing {

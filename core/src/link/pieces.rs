@@ -37,8 +37,8 @@ pub(super) struct Pieces {
     held: Vec<([u8; 32], u64)>,
     /// The frame that is being sent, its hash and how far it has been.
     sending: Option<(Arc<[u8]>, [u8; 32], usize)>,
-    /// Whether the file keeps pieces of the peer.
-    keeps: bool,
+    /// Whether this side has asked for pieces and waits for what the peer holds: a frame sent before would begin at 0.
+    asked: bool,
     /// Bytes sent in pieces since the limit was set.
     sent: usize,
 }
@@ -47,6 +47,11 @@ impl Pieces {
     /// The most bytes of segments in a message that goes whole.
     pub(super) fn message_max(&self) -> Option<usize> {
         self.limit
+    }
+
+    /// Whether messages wait until the peer has said what it holds.
+    pub(super) fn is_asking(&self) -> bool {
+        self.asked
     }
 
     pub(super) fn is_sending(&self) -> bool {
@@ -104,7 +109,13 @@ impl Replica {
     /// Notes that both sides became level over one connection: the next one sends more at a time.
     pub fn note_whole(&mut self) -> Result<(), ReplicaError> {
         let Some(limit) = self.piece_limit()?.map(|limit| limit * 4) else { return Ok(()) };
+        let server = self.binding.as_ref().map(|binding| binding.server.0);
         self.transaction(|r| {
+            if let Some(server) = server
+                && pieces::held(&r.conn, &server)?.is_some()
+            {
+                pieces::forget(&r.conn, &server)?;
+            }
             if limit < LIMIT_MAX {
                 layout::set_meta(&r.conn, SETTING, limit as i64)?;
             } else {
@@ -128,6 +139,7 @@ impl Link {
     pub fn ask_for_pieces(&mut self, replica: &Replica) -> Result<(), LinkError> {
         if let Some(limit) = replica.piece_limit()? {
             self.say_pieces(replica, limit)?;
+            self.pieces.asked = true;
         }
         Ok(())
     }
@@ -142,17 +154,7 @@ impl Link {
             put_uleb(&mut frame, len);
         }
         self.outbox.push_back(frame);
-        self.pieces.keeps = held.is_some();
         self.pieces.limit = Some(limit);
-        Ok(())
-    }
-
-    /// Forgets what the file keeps of the peer's frames: both sides are level, so they are of no use.
-    pub(super) fn forget_pieces(&mut self, replica: &mut Replica) -> Result<(), LinkError> {
-        let peer = self.peer.0;
-        if std::mem::take(&mut self.pieces.keeps) {
-            replica.transaction(|r| Ok(pieces::forget(&r.conn, &peer)?))?;
-        }
         Ok(())
     }
 
@@ -161,6 +163,7 @@ impl Link {
         let n = r.uleb_max(HELD_MAX, "the number of frames held")?;
         let held = (0..n).map(|_| Ok((r.array()?, r.uleb()?)));
         self.pieces.held = held.collect::<Result<_, DecodeError>>()?;
+        self.pieces.asked = false;
         if self.is_responder() && self.pieces.limit.is_none() {
             self.say_pieces(replica, limit)?;
         }
@@ -197,7 +200,6 @@ impl Link {
             }
             Ok(pieces::add(&r.conn, &peer, &hash, at, bytes, now)?)
         })?;
-        self.pieces.keeps = true;
         if at + (bytes.len() as u64) < total {
             return Ok(Received::default());
         }
