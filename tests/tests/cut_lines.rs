@@ -57,12 +57,12 @@ fn cut_every(bytes: u64, kilobytes: u64) {
 
 #[test]
 fn lines_that_are_cut_every_50_kilobytes_bring_all() {
-    cut_every(50_000, 1000);
+    cut_every(50_000, 10_000);
 }
 
 #[test]
 fn lines_that_are_cut_every_100_kilobytes_bring_all() {
-    cut_every(100_000, 3000);
+    cut_every(100_000, 10_000);
 }
 
 #[test]
