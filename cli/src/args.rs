@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Keeps the tables of SQLite files in sync with a server, offline first.
 ///
@@ -199,9 +200,33 @@ pub(crate) struct SyncArgs {
 pub(crate) struct WatchArgs {
     #[command(flatten)]
     pub(crate) sync: SyncArgs,
+    /// Let writes gather for so long, such as 500ms, 5s or 1m: edits of a row in between become one change.
+    ///
+    /// Without it, a write goes out at once while the server is connected. What comes from the server is taken in at once.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s", hide_default_value = true)]
+    pub(crate) every: Duration,
     /// How much of one core may be used to check tables against their documents, in percent; 0: none [default: 1].
     #[arg(long, env = "PIECEWISE_CHECK_PERCENT", value_name = "PERCENT", value_parser = percent)]
     pub(crate) check_percent: Option<f64>,
+}
+
+/// The longest time that writes may gather.
+const EVERY_MAX: Duration = Duration::from_secs(3600);
+
+/// A time such as 500ms, 5s or 1m.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let ms = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" | "min" => 60_000,
+        _ => return Err("a time is a whole number with ms, s or m, such as 5s".into()),
+    };
+    let number = text[..text.len() - unit.len()]
+        .parse::<u64>()
+        .map_err(|_| "a time begins with a number".to_owned())?;
+    let time = Duration::from_millis(number.saturating_mul(ms));
+    if time > EVERY_MAX { Err("at most an hour".into()) } else { Ok(time) }
 }
 
 /// A part of a hundred.
@@ -404,6 +429,18 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_unit_and_a_bound() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(
+            (duration("5s"), duration("1m")),
+            (Ok(Duration::from_secs(5)), Ok(Duration::from_secs(60)))
+        );
+        for wrong in ["5", "s", "-1s", "2h", "61m", "99999999999999999999s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

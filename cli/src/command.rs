@@ -30,7 +30,8 @@ fn open(home: &Home, file: &Path) -> Result<Replica, Failure> {
     if !file.exists() {
         return Err(Failure::new(format!("there is no file {}", file.display()))
             .hint("check the path; `piecewise clone DATABASE FILE` makes a new file")
-            .code(crate::report::code::FILE));
+            .code(crate::report::code::FILE)
+            .may_return());
     }
     let opened = Replica::open(file, false, home.identity()?, piecewise_server::chance());
     opened.map_err(|e| about(file, e))

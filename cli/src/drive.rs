@@ -104,6 +104,39 @@ impl Writes {
     }
 }
 
+/// Writes that gather for a while before they are captured, so that the edits of a row in between become one change.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    every: Duration,
+    /// When the first of them was seen.
+    since: Option<Instant>,
+}
+
+impl Gathering {
+    pub(crate) fn new(every: Duration) -> Self {
+        Self { every, since: None }
+    }
+
+    /// There may be a write.
+    pub(crate) fn begin(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// After how long they are to be captured, if there may be some.
+    pub(crate) fn due_in(&self) -> Option<Duration> {
+        self.since.map(|since| self.every.saturating_sub(since.elapsed()))
+    }
+
+    /// Whether they are to be captured now; the next to come is the first again.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let is_due = self.due_in().is_some_and(|wait| wait.is_zero());
+        if is_due {
+            self.since = None;
+        }
+        is_due
+    }
+}
+
 /// What the system tells two files apart by.
 pub(crate) type FileIdentity = (u64, u64);
 
@@ -125,8 +158,9 @@ pub(crate) struct Drive<'a> {
     link: Link,
     summary: Summary,
     started: Instant,
-    /// Whether there may be something to capture.
+    /// Whether there may be something to capture, and what gathers before it is.
     dirty: bool,
+    gathering: Gathering,
     /// Whether there may be more to say than there was room for.
     is_full: bool,
     progress: Progress,
@@ -190,6 +224,7 @@ impl<'a> Drive<'a> {
             summary: Summary::default(),
             started: Instant::now(),
             dirty: true,
+            gathering: Gathering::new(Duration::ZERO),
             is_full: false,
             progress,
             noted: None,
@@ -199,6 +234,12 @@ impl<'a> Drive<'a> {
             waiting: None,
             checkpoints,
         })
+    }
+
+    /// Lets writes gather for so long before they are captured, while the connection stays.
+    pub(crate) fn gather_for(mut self, every: Duration) -> Self {
+        self.gathering = Gathering::new(every);
+        self
     }
 
     /// Talks until both sides hold the same.
@@ -240,8 +281,9 @@ impl<'a> Drive<'a> {
         let mut first = true;
         loop {
             if writes.any(self.replica)? {
-                self.dirty = true;
+                self.gathering.begin();
             }
+            self.dirty |= self.gathering.is_due();
             let stepped = self.step()?;
             for news in self.replica.take_stop_news() {
                 if news.stopped.is_none() {
@@ -390,13 +432,15 @@ impl<'a> Drive<'a> {
         self.summary.segments_received += received.segments;
         self.summary.rows_refused += received.refused;
         // A first contact may have made rows ready to be captured.
-        self.dirty = true;
+        self.gathering.begin();
+        self.dirty |= self.gathering.is_due();
         Ok(())
     }
 
     /// Waits until there may be something to do, at most for as long as `check` says.
     async fn wait(&mut self, writes: Option<&mut Writes>, check: Option<Duration>) -> Result<(), Failure> {
         let room = self.connection.outgoing();
+        let due = self.gathering.due_in();
         let frame = tokio::select! {
             frame = self.connection.incoming.recv() => Some(frame),
             permit = room.reserve(), if self.is_full => {
@@ -404,6 +448,7 @@ impl<'a> Drive<'a> {
                 None
             }
             () = async { match writes { Some(writes) => writes.wait().await, None => std::future::pending().await } } => None,
+            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => None,
             () = tokio::time::sleep(check.unwrap_or_default()), if check.is_some() => None,
         };
         match frame {
@@ -448,9 +493,9 @@ pub(crate) fn lost() -> Failure {
     Failure::new("the connection was lost").code(code::UNREACHABLE)
 }
 
-/// How long to wait before attempt `n` (from 0): twice as long each time, half of it by chance.
+/// How long to wait before attempt `n` (from 0): twice as long each time up to 8 s, half of it by chance.
 pub(crate) fn back_off(n: u32) -> Duration {
-    let most = Duration::from_millis(250 << n.min(7));
+    let most = Duration::from_millis(250 << n.min(5));
     let chance = f64::from(piecewise_server::chance()[0]) / 255.0;
     most.mul_f64(0.5 + 0.5 * chance)
 }

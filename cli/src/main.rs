@@ -42,7 +42,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Track(args) => command::track::track(&args),
         Command::Untrack(args) => command::track::untrack(&args),
         Command::Sync(args) => return command::sync::sync(&args),
-        Command::Watch(args) => command::sync::watch(&args.sync, args.check_percent),
+        Command::Watch(args) => command::sync::watch(&args),
         Command::Status(args) => return command::status::run(&args),
         Command::Check(args) => return command::check::run(&args),
         Command::Wait(args) => command::wait::run(&args),

@@ -34,11 +34,13 @@ pub(crate) struct Failure {
     pub(crate) code: u8,
     /// Whether trying again later may help.
     pub(crate) may_pass: bool,
+    /// Whether it may help where all was well before: what was there may come back.
+    pub(crate) may_return: bool,
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: code::FAILED, may_pass: false }
+        Self { message: message.into(), hint: None, code: code::FAILED, may_pass: false, may_return: false }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -55,6 +57,12 @@ impl Failure {
     /// Trying again later may help.
     pub(crate) fn may_pass(mut self) -> Self {
         self.may_pass = true;
+        self
+    }
+
+    /// Trying again later may help where all was well before.
+    pub(crate) fn may_return(mut self) -> Self {
+        self.may_return = true;
         self
     }
 }
@@ -87,7 +95,12 @@ impl From<ReplicaError> for Failure {
         );
         let code = if is_file { code::FILE } else { code::FAILED };
         let may_pass = matches!(&error, ReplicaError::Store(error) if error.may_pass());
-        Self { message: chain(&error), hint: error.hint(), code, may_pass }
+        let may_return = match &error {
+            ReplicaError::Store(error) => error.may_return(),
+            // A file that is being copied over is empty at first.
+            error => matches!(error, ReplicaError::NotBound),
+        };
+        Self { message: chain(&error), hint: error.hint(), code, may_pass, may_return }
     }
 }
 
@@ -102,7 +115,8 @@ impl From<LinkError> for Failure {
             }
             LinkError::Denied { database } => Self::new(message)
                 .hint(format!("ask for an invite: `piecewise-server invite --grant '{database}/*=write'`"))
-                .code(code::NOT_GRANTED),
+                .code(code::NOT_GRANTED)
+                .may_return(),
             LinkError::Ended { .. } => Self::new(message).may_pass(),
             LinkError::CannotOpen { .. } => Self::new(message)
                 .hint("try again; what was written here waits. Whoever runs the server finds more in its log")

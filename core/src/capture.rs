@@ -29,7 +29,7 @@ use crate::store::triggers::APPLYING;
 use crate::store::user_table::{DocumentColumn, RowValues, UserTable, value};
 use crate::store::{StoreError, documents, layout, log};
 use crate::value::{Value, ValueRef};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Rows brought into a table from documents in one call; once a scan has looked at so many, no other is gone on with.
@@ -213,7 +213,7 @@ impl Replica {
     pub(crate) fn capture_rows(&mut self, no: i64, dirty: Vec<Dirty>) -> Result<Captured, ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(Captured::default()) };
         let mut captured = Captured::default();
-        for mut batch in batches(dirty) {
+        for mut batch in batches(last_writes(dirty)) {
             batch.sort_by(|a, b| (&a.key, b.time).cmp(&(&b.key, a.time)));
             batch.dedup_by(|later, first| later.key == first.key);
             let mut pen = Pen { no, writer: FrameWriter::default(), time: Timestamp(0), captured };
@@ -633,6 +633,20 @@ fn is_same(a: Option<&RowValues>, b: Option<&RowValues>) -> bool {
         (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| a.as_ref().same(b.as_ref())),
         _ => false,
     }
+}
+
+/// Of writes over more than a minute, the last of each row. Its values are read now, so they are of that time: under an
+/// earlier one they would lose to an edit of another device that was made before them.
+fn last_writes(dirty: Vec<Dirty>) -> Vec<Dirty> {
+    let times = || dirty.iter().map(|row| row.time);
+    let (Some(first), Some(last)) = (times().min(), times().max()) else { return dirty };
+    if last.ms_since(first) <= SEGMENT_SPAN_MS {
+        return dirty;
+    }
+    let mut seen = HashSet::new();
+    let mut kept: Vec<_> = dirty.into_iter().rev().filter(|row| seen.insert(row.key.clone())).collect();
+    kept.reverse();
+    kept
 }
 
 /// Cuts dirty rows where more than a minute lies between the first and the next.

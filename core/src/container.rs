@@ -172,6 +172,10 @@ impl<'r> Container<'r> {
     fn have(&self, session: &Session) -> Result<Have, SyncError> {
         let state = &self.replica.containers[&self.no];
         let cursors = match session.peer_no {
+            // The peer knows the older ones, and drops those that the newest goes back behind.
+            Some(_) if session.said.is_some() && session.proven.is_some() => {
+                session.cursors.iter().take(1).copied().collect()
+            }
             Some(_) => session.cursors.clone(),
             None => self.replica.cursors_of_key(self.no, &session.peer)?,
         };
@@ -242,7 +246,8 @@ impl<'r> Container<'r> {
         // What came after this was taken back, because it was refused.
         self.take_cursor(session, good)?;
         let repair_asked = have.accepted == Accepted::None;
-        session.heard = Some(have);
+        let known = session.heard.take().map_or(vec![], |before| before.cursors);
+        session.heard = Some(have.with_known(known));
         let common = self.common(session)?;
         if first {
             self.begin(session, common);

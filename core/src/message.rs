@@ -309,6 +309,14 @@ fn plain_len(segments: &[Arc<[u8]>]) -> usize {
 }
 
 impl Have {
+    /// The same with cursors that were told before and still count: a later message names the newest alone.
+    pub(crate) fn with_known(mut self, known: Vec<Cursor>) -> Self {
+        let last = self.cursors.last().map_or(Seq(0), |cursor| cursor.seq);
+        self.cursors.extend(known.into_iter().filter(|cursor| cursor.seq < last));
+        self.cursors.truncate(CURSORS_MAX);
+        self
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.replica.0);
         put_cursor(out, &self.tip);

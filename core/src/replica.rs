@@ -22,8 +22,8 @@ use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
 pub use evict::Evicted;
 pub use reading::{
-    Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, OtherRow, RefusedRow, Status,
-    TableStatus, Written,
+    Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, HistorySize, OtherRow,
+    RefusedRow, Status, TableStatus, Written,
 };
 pub use registry::{Binding, Follow};
 pub use standing::Standing;
@@ -42,19 +42,16 @@ use crate::scrub::Scrubbing;
 use crate::store::clauses::Clauses;
 use crate::store::guard::Guard;
 use crate::store::schema::Kinds;
-use crate::store::{StoreError, layout, upgrade};
+use crate::store::{StoreError, busy, layout, upgrade};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
-use std::time::Duration;
 
 /// The setting with the keys of servers that are trusted.
 const TRUSTED: &str = "trusted";
-/// How long to wait for another program's lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements kept prepared.
 const STATEMENTS_MAX: usize = 256;
 /// Pages kept in memory: those of one batch of scattered rows.
@@ -307,7 +304,7 @@ impl Replica {
         chance: [u8; 32],
     ) -> Result<Self, ReplicaError> {
         let guard = Guard::install(&mut conn)?;
-        conn.busy_timeout(BUSY_TIMEOUT)?;
+        busy::wait_for_locks(&mut conn, false)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         conn.pragma_update(None, "foreign_keys", false)?;
         conn.pragma_update(None, "recursive_triggers", false)?;
@@ -370,6 +367,11 @@ impl Replica {
     pub fn into_server(mut self) -> Self {
         self.is_server = true;
         self
+    }
+
+    /// Waits a second for another program's lock from now on, instead of five.
+    pub fn wait_briefly_for_locks(&mut self) -> Result<(), ReplicaError> {
+        Ok(busy::wait_for_locks(&mut self.conn, true)?)
     }
 
     /// Takes what this server accepted as if the server that this replica belongs to had: its predecessor, or one from which

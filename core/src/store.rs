@@ -1,8 +1,10 @@
 //! Store: all SQL. What it reads and writes in the user's file, and nothing else of the disk.
 //!
 //! `layout`, `upgrade`, `segments`, `documents`, `holds`, `log` and `checks` keep what is ours; `schema`, `extras`,
-//! `schema_rows`, `index_terms`, `triggers`, `key_text`, `clauses`, `guard` and `user_table` deal with what is the user's.
+//! `schema_rows`, `index_terms`, `triggers`, `key_text`, `clauses`, `guard` and `user_table` deal with what is the user's;
+//! `busy` waits for other programs' locks.
 
+pub(crate) mod busy;
 pub(crate) mod checks;
 pub(crate) mod clauses;
 pub(crate) mod documents;
@@ -89,6 +91,13 @@ impl StoreError {
         let Self::Sqlite(error) = self else { return false };
         let passing = [DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure];
         error.sqlite_error_code().is_some_and(|code| passing.contains(&code))
+    }
+
+    /// Whether it may be gone by itself later if the file was in use before: it is being moved, copied or replaced.
+    pub fn may_return(&self) -> bool {
+        use ErrorCode::{CannotOpen, NotADatabase, ReadOnly};
+        let Self::Sqlite(error) = self else { return false };
+        error.sqlite_error_code().is_some_and(|code| [CannotOpen, NotADatabase, ReadOnly].contains(&code))
     }
 
     /// Whether it is about the whole file, and not about one table in it.

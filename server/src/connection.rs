@@ -103,6 +103,7 @@ where
     let channel = welcomed.inspect_err(|error| server.metrics.handshake_failed(error))?;
     arrival.is_known();
     let _present = Presence::of(&server.supervisor, channel.peer);
+    let _visit = server.databases.visit();
     // The peer says nothing before it is welcomed, so nothing was read ahead.
     let config = Some(websocket_config());
     let socket = WebSocketStream::from_raw_socket(socket.into_inner(), Role::Server, config).await;

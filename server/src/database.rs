@@ -6,7 +6,7 @@
 
 use crate::backlog::Room;
 use crate::checkpoints::Checkpoints;
-use crate::commits::{FileState, Lookout, SETTLE};
+use crate::commits::{FALLBACK, FileState, Lookout, SETTLE};
 use crate::databases::{Databases, Resting};
 use crate::disk::Disk;
 use crate::metrics::Meter;
@@ -31,6 +31,11 @@ use std::time::{Duration, Instant, SystemTime};
 const LOG_ENTRIES_AT_ONCE: usize = 1024;
 /// How often: each time costs an fsync, since only then the outbox may forget them.
 const LOG_EVERY: Duration = Duration::from_millis(250);
+/// For how long at most writes gather while no device is connected.
+const GATHER_TIME: Duration = Duration::from_secs(60);
+/// How soon a capture that failed is tried again at first, and how often that time doubles.
+const CAPTURE_AGAIN: Duration = Duration::from_millis(100);
+const CAPTURE_AGAIN_DOUBLED: u32 = 5;
 /// Commands handled, and bytes of frames, before links are asked for what they have to say: with many small
 /// words it pays to gather them, while after large ones both the author and those who listen should not wait.
 const COMMANDS_AT_ONCE: usize = 64;
@@ -170,6 +175,17 @@ struct Worker {
     databases: Arc<Databases>,
     /// How many changes all links were asked for, and those at rest woken for.
     seen: u64,
+    /// Set while the file cannot be captured, such as one that another program keeps locked.
+    failing: Option<Failing>,
+    /// Since when writes gather, while no device is connected.
+    gathering: Option<Instant>,
+}
+
+/// Captures that fail one after another: tried again later each time, and logged once for each cause.
+struct Failing {
+    cause: String,
+    attempt: u32,
+    again: Instant,
 }
 
 /// Why a thread ends.
@@ -226,6 +242,8 @@ impl Worker {
             log_told: Instant::now(),
             untold: true,
             stop: None,
+            failing: None,
+            gathering: None,
         })
     }
 
@@ -238,6 +256,10 @@ impl Worker {
             let wait = if self.untold { wait.min(LOG_EVERY) } else { wait };
             let check = self.scrubber.wait(self.databases.pace(), &mut self.replica);
             let wait = check.map_or(wait, |check| wait.min(check));
+            let wait = match &self.failing {
+                Some(failing) => failing.again.saturating_duration_since(Instant::now()).min(FALLBACK),
+                None => wait,
+            };
             match self.inbox.recv_timeout(wait) {
                 Ok(command) => {
                     let may_rest = matches!(command, Command::Rest);
@@ -286,11 +308,19 @@ impl Worker {
 
     /// Lets all links rest if they are level and nothing else is to be done; whether the file can be closed.
     fn rest(&mut self) -> bool {
+        if self.gathering.is_some() {
+            self.version = self.replica.data_version().ok();
+            self.capture();
+        }
         self.look_for_writes();
         self.pump();
         self.tell_log();
         let told = self.replica.log_entries(1).is_ok_and(|entries| entries.is_empty());
-        if !told || self.lookout.is_expecting() || !self.links.values().all(|l| l.link.is_level()) {
+        if !told
+            || self.failing.is_some()
+            || self.lookout.is_expecting()
+            || !self.links.values().all(|l| l.link.is_level())
+        {
             return false;
         }
         // Other databases have the same way out: without a place in it for each of these words there is no rest.
@@ -389,6 +419,7 @@ impl Worker {
         outbox: Outbox,
         unreceipted: Vec<(i64, u64)>,
     ) {
+        self.look_for_writes();
         let authority: Arc<dyn Authority> = self.authority.clone();
         match Link::responder(&mut self.replica, peer, authority, attach) {
             Ok(mut link) => {
@@ -443,14 +474,34 @@ impl Worker {
 
     /// Captures what other programs wrote, if any did.
     fn look_for_writes(&mut self) {
+        if self.failing.as_ref().is_some_and(|failing| Instant::now() < failing.again) {
+            return;
+        }
         let version = self.replica.data_version().ok();
-        if version != self.version || self.replica.is_scanning() {
+        if version != self.version || self.replica.is_scanning() || self.failing.is_some() {
+            if self.may_gather() {
+                return;
+            }
             self.version = version;
             self.capture();
         }
     }
 
+    /// Whether nobody is there to see what is written.
+    fn is_alone(&self) -> bool {
+        !self.databases.has_visitors() && self.links.is_empty() && !self.replica.is_scanning()
+    }
+
+    /// Whether writes may wait to be captured, so that the edits of a row become one change.
+    fn may_gather(&mut self) -> bool {
+        if !self.is_alone() || self.failing.is_some() {
+            return false;
+        }
+        self.gathering.get_or_insert_with(Instant::now).elapsed() < GATHER_TIME
+    }
+
     fn capture(&mut self) {
+        self.gathering = None;
         loop {
             let started = Instant::now();
             match self.turns.take(&mut self.replica, |replica| replica.capture(crate::now())) {
@@ -459,22 +510,32 @@ impl Worker {
                     if captured.rows > 0 {
                         tracing::info!(database = self.name, rows = captured.rows, "captured");
                     }
+                    if self.failing.take().is_some() {
+                        tracing::info!(database = self.name, "capture goes on");
+                    }
                     if !captured.more {
                         return;
                     }
                 }
-                Err(error) => {
-                    tracing::error!(database = self.name, %error, "capture failed; it is tried again");
-                    self.version = None;
-                    return;
-                }
+                Err(error) => return self.capture_failed(&error),
             }
         }
     }
 
+    fn capture_failed(&mut self, error: &ReplicaError) {
+        let cause = error.to_string();
+        let before = self.failing.take();
+        if before.as_ref().is_none_or(|before| before.cause != cause) {
+            tracing::error!(database = self.name, error = cause, "capture failed; it is tried again");
+        }
+        let attempt = before.map_or(0, |before| before.attempt + 1);
+        let wait = CAPTURE_AGAIN * (1 << attempt.min(CAPTURE_AGAIN_DOUBLED));
+        self.failing = Some(Failing { cause, attempt, again: Instant::now() + wait });
+    }
+
     /// Checks the next rows against their documents, if it is time to.
     fn check(&mut self) {
-        if self.stop.is_some() {
+        if self.stop.is_some() || self.failing.is_some() {
             return;
         }
         let Some(checked) = self.scrubber.step(self.databases.pace(), &mut self.replica) else { return };
@@ -577,10 +638,12 @@ impl Worker {
         }
         self.replica.let_go();
         // What a first contact made ready, such as a table to fill.
-        if let Ok(captured) = self.replica.capture(crate::now())
-            && (captured.more || captured.segments > 0)
-        {
-            self.lookout.hear();
+        if self.failing.is_none() && !self.is_alone() {
+            match self.replica.capture(crate::now()) {
+                Ok(captured) if captured.more || captured.segments > 0 => self.lookout.hear(),
+                Ok(_) => {}
+                Err(error) => self.capture_failed(&error),
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ use piecewise_core::link::{Attach, Link};
 use piecewise_core::replica::OverviewOf;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -45,6 +46,17 @@ pub(crate) struct Databases {
     rested: Condvar,
     commits: Mutex<Option<Commits>>,
     runtime: Handle,
+    /// Devices that are connected.
+    visitors: AtomicUsize,
+}
+
+/// A device that is connected, as long as this lives.
+pub(crate) struct Visit(Arc<Databases>);
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.visitors.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -159,7 +171,33 @@ impl Databases {
     ) -> Arc<Self> {
         let (state, commits, rested) = (Mutex::default(), Mutex::default(), Condvar::new());
         let (runtime, surveys) = (Handle::current(), Surveys::default());
-        Arc::new(Self { supervisor, metrics, disk, surveys, pace, open_max, state, rested, commits, runtime })
+        let visitors = AtomicUsize::new(0);
+        Arc::new(Self {
+            supervisor,
+            metrics,
+            disk,
+            surveys,
+            pace,
+            open_max,
+            state,
+            rested,
+            commits,
+            runtime,
+            visitors,
+        })
+    }
+
+    /// A device is connected: what was written meanwhile is captured.
+    pub(crate) fn visit(self: &Arc<Self>) -> Visit {
+        if self.visitors.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.each(|commands| drop(commands.send(Command::Wake)));
+        }
+        Visit(self.clone())
+    }
+
+    /// Whether any device is connected.
+    pub(crate) fn has_visitors(&self) -> bool {
+        self.visitors.load(Ordering::Relaxed) > 0
     }
 
     /// Listens for writes by other programs, and opens every database once, for what was written meanwhile.

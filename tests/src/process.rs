@@ -148,6 +148,11 @@ impl Server {
         }
     }
 
+    /// The lines of the log that nobody has read yet.
+    pub fn log_so_far(&self) -> Vec<String> {
+        self.log.try_iter().collect()
+    }
+
     /// Asks it to stop, and waits until it has; its exit code.
     pub fn stop(mut self) -> i32 {
         terminate(&self.child);
@@ -217,10 +222,19 @@ impl Device {
         watch
     }
 
+    /// Starts `piecewise watch FILE --every TIME`.
+    pub fn watch_every(&self, file: &Path, time: &str) -> Watch {
+        self.start_watch_with(file, &["--every", time])
+    }
+
     /// Starts `piecewise watch` on a file or a folder.
     pub fn start_watch(&self, file: &Path) -> Watch {
+        self.start_watch_with(file, &[])
+    }
+
+    fn start_watch_with(&self, file: &Path, arguments: &[&str]) -> Watch {
         let mut command = self.command();
-        command.arg("watch").arg(file).arg("--json").stdin(Stdio::null());
+        command.arg("watch").arg(file).arg("--json").args(arguments).stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let out = lines(child.stdout.take().expect("it is piped"));
         let err = lines(child.stderr.take().expect("it is piped"));
@@ -259,6 +273,11 @@ impl Watch {
                 return;
             }
         }
+    }
+
+    /// The lines of its error output that nobody has read yet.
+    pub fn errors_so_far(&self) -> Vec<String> {
+        self.err.try_iter().collect()
     }
 
     /// The process's number.

@@ -38,6 +38,8 @@ export class Host {
   #frames = []; #waiting = []; #proofs = [];
   /** An invite that is being used; the last error of the connection; whether both sides hold the same. */
   #joining = null; #problem = null; #level = false;
+  /** Whether the server has let this device in over this connection; the error that was told since both sides were level. */
+  #wasOpen = false; #told = null;
   /** The transaction that a page has open. */
   #open = null;
   #changes; #dirty = true; #captured = 0; #noted = 0; #asking = null; #scheduled = false; #pumping = false; #closed = false;
@@ -204,7 +206,7 @@ export class Host {
     this.#engine.importFile(bytes, random());
     this.#hangUp(fault('OFFLINE', 'another file took the place of the database'));
     if (this.#settings.server && this.#settings.server.realm !== this.#engine.realm) {
-      for (const name of ['server', 'witness']) delete this.#settings[name];
+      for (const name of ['server', 'witness', 'synced']) delete this.#settings[name];
       this.#engine.setWitness('{}');
       await this.#save();
     }
@@ -285,6 +287,7 @@ export class Host {
     while (this.#frames.length && !this.#open && !this.#closed) {
       this.#guard(() => {
         if (this.#engine.receive(this.#frames.shift(), Date.now()) > 0) this.#line.settle();
+        this.#wasOpen ||= this.#engine.isOpen;
         this.#events();
         this.#dirty = true;
       });
@@ -298,14 +301,19 @@ export class Host {
     try { work(); } catch (error) {
       if (isTrap(error)) return this.#trapped(error);
       this.#line.hangUp();
-      this.#complain(error);
+      // The same again and again is told once.
+      if (this.#told !== error.message) this.#complain(error);
+      this.#told = error.message;
       this.#failed(error);
     }
   }
 
   #failed(error) {
     if (this.#closed) return;
-    const lasting = LASTING.has(error.code) || this.#joining !== null;
+    // A database that was synced before and is not there now may come back; a device that is turned away says so in the handshake.
+    const mayReturn = error.code === 'NOT_GRANTED' && this.#wasOpen && this.#settings.synced;
+    const lasting = (LASTING.has(error.code) && !mayReturn) || this.#joining !== null;
+    this.#wasOpen = false;
     this.#problem = plain(error);
     this.#drop(error, !lasting);
     if (!lasting && this.#settings.online !== false) this.#line.later();
@@ -377,7 +385,9 @@ export class Host {
     if (level !== this.#level) {
       this.#level = level;
       if (level) {
+        this.#told = null;
         this.#line.settle();
+        if (!this.#settings.synced) { this.#settings.synced = true; this.#save(); }
         this.#noteLevel();
         this.#asking ??= setTimeout(() => { this.#asking = null; this.#askLog(); }, ASK_LOG_AFTER_MS);
       }

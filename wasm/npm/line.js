@@ -3,7 +3,7 @@
 /** Silence after which the server is asked for a word, and after which the line counts as dead. */
 const ASK_AFTER_MS = 30_000;
 const DEAD_AFTER_MS = 60_000;
-const BACK_OFF_MS = [250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000];
+const BACK_OFF_MS = [250, 500, 1000, 2000, 4000, 8000];
 
 export class Line {
   #on; #WebSocket; #address; #socket = null; #heard = 0; #attempt = 0; #retry = null;

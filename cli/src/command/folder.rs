@@ -3,7 +3,7 @@
 use super::block_on;
 use super::sync::{Patience, line, print_line, stop_signal};
 use super::wait::describe;
-use crate::args::{CloneArgs, ReadArgs, SyncArgs, WaitArgs};
+use crate::args::{CloneArgs, ReadArgs, SyncArgs, WaitArgs, WatchArgs};
 use crate::connection::connect;
 use crate::drive::Summary;
 use crate::folder::Folder;
@@ -126,16 +126,18 @@ pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn watch(home: &Home, args: &SyncArgs) -> Result<(), Failure> {
+pub(super) fn watch(home: &Home, WatchArgs { sync: args, every, .. }: &WatchArgs) -> Result<(), Failure> {
     let folder = Folder::open(&args.file)?;
     let mut fleet = Fleet::new(&folder, folder.server(home)?, home)?;
+    fleet.every = *every;
     block_on(async {
         let watching = async {
             // Begun before the first look, so that nothing is missed in between.
             let mut writes = Writes::of(folder.path());
             let mut patience = Patience::default();
             loop {
-                let Err(failure) = watch_once(home, &mut fleet, &mut writes, args).await else { continue };
+                let watched = watch_once(home, &mut fleet, &mut writes, &mut patience, args).await;
+                let Err(failure) = watched else { continue };
                 patience.wait(failure).await?;
             }
         };
@@ -150,17 +152,23 @@ async fn watch_once(
     home: &Home,
     fleet: &mut Fleet<'_>,
     writes: &mut Writes,
+    patience: &mut Patience,
     args: &SyncArgs,
 ) -> Result<(), Failure> {
     let (as_json, path) = (args.output.json, fleet.folder().path());
     let mut connection = connect(home, fleet.server(), None).await?;
     let progress = Progress::new(!args.quiet && !as_json);
-    let told = |told: Told<'_>| match told {
-        _ if args.quiet => {}
-        Told::Folder(databases, summary, failed) => print(path, databases, summary, &failed, as_json),
-        Told::Database(database, summary) => print_line(database, summary, as_json),
+    let told = |told: Told<'_>| {
+        patience.all_is_well();
+        match told {
+            _ if args.quiet => {}
+            Told::Folder(databases, summary, failed) => print(path, databases, summary, &failed, as_json),
+            Told::Database(database, summary) => print_line(database, summary, as_json),
+        }
     };
-    Voyage::new(fleet, &mut connection, Some(writes), progress)?.run(Until::Lost, told).await
+    let result = Voyage::new(fleet, &mut connection, Some(writes), progress)?.run(Until::Lost, told).await;
+    patience.moved(connection.bytes());
+    result
 }
 
 /// What was exchanged until all databases were level.

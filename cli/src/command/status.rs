@@ -5,16 +5,19 @@ use super::wait::describe;
 use super::{folder, open};
 use crate::args::ReadArgs;
 use crate::home::{Home, KnownServer};
-use crate::output::{ago, count, print_columns, print_json, time};
+use crate::output::{ago, bytes, count, print_columns, print_json, time};
 use crate::report::{Failure, code};
 use crate::watching::Watching;
 use crate::witness;
-use piecewise_core::replica::{Attention, Binding, Status, Stopped, Waiting};
+use piecewise_core::id::Timestamp;
+use piecewise_core::replica::{Attention, Binding, HistorySize, Status, Stopped, Waiting};
 use piecewise_core::scrub::CheckStatus;
 use piecewise_core::supervisor_log::Witness;
-use piecewise_server::say;
+use piecewise_server::{now, say};
 use serde_json::{Value, json};
 
+/// From when on history counts as old.
+const OLD_DAYS: u64 = 30;
 /// Held rows that are named.
 const HELD_SHOWN: usize = 5;
 
@@ -30,6 +33,7 @@ struct Seen {
     server: Option<String>,
     log: Witness,
     watched: bool,
+    history: HistorySize,
 }
 
 pub(crate) fn run(args: &ReadArgs) -> Result<u8, Failure> {
@@ -50,6 +54,7 @@ pub(crate) fn run(args: &ReadArgs) -> Result<u8, Failure> {
         server: server.map(|s| s.address.clone()),
         log: server.map(log).transpose()?.unwrap_or_default(),
         watched: Watching::is_on(&home, &replica)?,
+        history: replica.history_size(Timestamp(now().0.saturating_sub(OLD_DAYS * 86_400_000)))?,
     };
     if args.output.json {
         print_json(&as_json(replica.binding(), &seen));
@@ -104,6 +109,7 @@ fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
         "caught_up": is_caught_up(seen),
         "writes_waiting": seen.waiting.rows, "segments_waiting": seen.waiting.segments,
         "segments_to_come": seen.waiting.talk.map(|talk| talk.segments_to_come),
+        "history": { "bytes": seen.history.bytes, "bytes_older_than_30_days": seen.history.bytes_before },
         "last_level": seen.status.last_level.map(time), "last_talk": talk,
         "conflicts": seen.attention.conflicts, "held": seen.attention.held, "refused": seen.attention.refused,
         "check": {
@@ -133,6 +139,7 @@ fn print_lines(binding: &Binding, seen: &Seen) {
     say!("caught up   {caught_up}");
     say!("checked     {}", check_line(&seen.check));
     let Attention { conflicts, held, refused } = seen.attention;
+    say!("history     {}", history_line(&seen.history));
     say!("rows        {conflicts} in conflict, {held} held, {refused} refused");
     for (table, key, cause) in &seen.held_names {
         say!("  held: {table} {key}: {cause}");
@@ -150,6 +157,13 @@ fn stopped(seen: &Seen) -> impl Iterator<Item = (&str, &Stopped)> {
 /// Whether every tracked table is in sync, as far as is known here.
 fn is_caught_up(seen: &Seen) -> bool {
     seen.waiting.is_caught_up() && stopped(seen).next().is_none()
+}
+
+/// What the history of all rows takes.
+fn history_line(history: &HistorySize) -> String {
+    let about = if history.is_estimate { "about " } else { "" };
+    let older = bytes(history.bytes_before);
+    format!("{about}{}, of which {older} are older than {OLD_DAYS} days", bytes(history.bytes))
 }
 
 /// When all tables were last compared with their documents, and what was found.

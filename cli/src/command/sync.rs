@@ -1,7 +1,7 @@
 //! `sync` and `watch`: exchange what changed, once or for ever.
 
 use super::{block_on, connect_for, folder, open_bound};
-use crate::args::SyncArgs;
+use crate::args::{SyncArgs, WatchArgs};
 use crate::checking::Checking;
 use crate::drive::{Done, Drive, LeftOut, Summary, Writes, back_off};
 use crate::home::Home;
@@ -10,12 +10,14 @@ use crate::progress::Progress;
 use crate::report::{Failure, code};
 use crate::watching::Watching;
 use piecewise_core::replica::{Replica, ReplicaError, Stopped, Talk};
-use piecewise_server::{say, tell};
+use piecewise_server::{now, say, tell};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// A connection that lived this long was a good one: the next failure begins with a short wait again.
-const GOOD_AFTER: Duration = Duration::from_secs(10);
+/// How often writes become changes while nobody is connected.
+const OFFLINE_CAPTURE_EVERY: Duration = Duration::from_secs(60);
+/// What two sides exchange before data, at most.
+const GREETING_BYTES: u64 = 16 << 10;
 
 pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
     let home = Home::open()?;
@@ -85,6 +87,8 @@ pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica) -> u8 {
 struct Watched {
     replica: Replica,
     _watching: Option<Watching>,
+    /// When the file was captured last while nobody was connected, or the connection was lost.
+    captured: Option<Instant>,
 }
 
 impl Watched {
@@ -92,23 +96,33 @@ impl Watched {
         let mut replica = open_bound(home, &args.file)?;
         note_lost(&mut replica)?;
         let _watching = Watching::begin(home, &replica);
-        Ok(Self { replica, _watching })
+        Ok(Self { replica, _watching, captured: None })
+    }
+
+    /// Captures what was written while the server is away, each minute: the edits of a row in between become one change.
+    fn capture_if_due(&mut self) -> Result<(), ReplicaError> {
+        if self.captured.get_or_insert_with(Instant::now).elapsed() < OFFLINE_CAPTURE_EVERY {
+            return Ok(());
+        }
+        self.captured = Some(Instant::now());
+        while self.replica.capture(now())?.more {}
+        Ok(())
     }
 }
 
-pub(crate) fn watch(args: &SyncArgs, check_percent: Option<f64>) -> Result<(), Failure> {
+pub(crate) fn watch(args: &WatchArgs) -> Result<(), Failure> {
     let home = Home::open()?;
-    if args.file.is_dir() {
+    if args.sync.file.is_dir() {
         return folder::watch(&home, args);
     }
-    let opened = match Watched::open(&home, args) {
+    let opened = match Watched::open(&home, &args.sync) {
         Ok(watched) => Some(watched),
         // Locked for long: the watch waits for its turn.
         Err(failure) if failure.may_pass => None,
         Err(failure) => return Err(failure),
     };
     block_on(async {
-        let checking = Checking::new(check_percent, args.output.json);
+        let checking = Checking::new(args.check_percent, args.sync.output.json);
         let watching = watch_for_ever(args, &home, opened, checking);
         tokio::select! {
             result = watching => result,
@@ -118,19 +132,19 @@ pub(crate) fn watch(args: &SyncArgs, check_percent: Option<f64>) -> Result<(), F
 }
 
 async fn watch_for_ever(
-    args: &SyncArgs,
+    args: &WatchArgs,
     home: &Home,
     mut opened: Option<Watched>,
     mut checking: Checking,
 ) -> Result<(), Failure> {
-    let mut writes = Writes::of(&args.file);
+    let mut writes = Writes::of(&args.sync.file);
     let mut patience = Patience::default();
     loop {
-        let Err(failure) = watch_once(args, home, &mut opened, &mut writes, &mut checking).await else {
-            continue;
-        };
+        let result = watch_once(args, home, &mut opened, &mut writes, &mut checking, &mut patience).await;
+        let Err(failure) = result else { continue };
         if let Some(watched) = &mut opened {
-            note_lost(&mut watched.replica)?;
+            // What keeps the file from being written may be the failure: then it is noted after the next attempt.
+            let _ = note_lost(&mut watched.replica).and_then(|()| watched.capture_if_due());
             // Tables are checked while the server is out of reach, too.
             checking.step(&mut watched.replica);
         }
@@ -138,33 +152,44 @@ async fn watch_for_ever(
     }
 }
 
-/// Waits between attempts, longer each time until one was good.
-#[derive(Debug)]
+/// Waits between attempts, longer each time until one was good, and says what keeps them from it: once, not each time.
+#[derive(Debug, Default)]
 pub(super) struct Patience {
-    started: Instant,
     attempt: u32,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { started: Instant::now(), attempt: 0 }
-    }
+    /// The failure that was told last, and not followed by anything good.
+    told: Option<String>,
+    /// Whether an attempt ever was good.
+    was_good: bool,
 }
 
 impl Patience {
+    /// Both sides were level.
+    pub(super) fn all_is_well(&mut self) {
+        (self.attempt, self.was_good) = (0, true);
+        if self.told.take().is_some() {
+            tell!("level with the server again");
+        }
+    }
+
+    /// An attempt that failed moved so many bytes: if they are more than a greeting, the next follows soon.
+    pub(super) fn moved(&mut self, (received, sent): (u64, u64)) {
+        if received + sent > GREETING_BYTES {
+            self.attempt = 0;
+        }
+    }
+
     /// Waits after an attempt that failed, if that may pass.
     pub(super) async fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
-        if !failure.may_pass {
+        if !(failure.may_pass || failure.may_return && self.was_good) {
             return Err(failure);
-        }
-        if self.started.elapsed() > GOOD_AFTER {
-            self.attempt = 0;
         }
         let wait = back_off(self.attempt);
         self.attempt += 1;
-        tell!("{}; trying again in {:.1} s", failure.message, wait.as_secs_f64());
+        if self.told.as_ref() != Some(&failure.message) {
+            tell!("{}; trying again", failure.message);
+            self.told = Some(failure.message);
+        }
         tokio::time::sleep(wait).await;
-        self.started = Instant::now();
         Ok(())
     }
 }
@@ -178,25 +203,28 @@ fn note_lost(replica: &mut Replica) -> Result<(), ReplicaError> {
 }
 
 async fn watch_once(
-    args: &SyncArgs,
+    WatchArgs { sync: args, every, .. }: &WatchArgs,
     home: &Home,
     opened: &mut Option<Watched>,
     writes: &mut Writes,
     checking: &mut Checking,
+    patience: &mut Patience,
 ) -> Result<(), Failure> {
     if writes.is_replaced() {
         // A backup was put in its place, for example.
         (*opened, *writes) = (None, Writes::of(&args.file));
     }
-    let replica = match opened {
-        Some(watched) => &mut watched.replica,
-        None => &mut opened.insert(Watched::open(home, args)?).replica,
+    let Watched { replica, captured, .. } = match opened {
+        Some(watched) => watched,
+        None => opened.insert(Watched::open(home, args)?),
     };
     let database = database(replica)?;
     let (mut connection, server) = connect_for(home, replica).await?;
+    *captured = None;
     let progress = Progress::new(!args.quiet && !args.output.json);
-    let drive = Drive::new(replica, &mut connection, server, progress)?;
+    let drive = Drive::new(replica, &mut connection, server, progress)?.gather_for(*every);
     let on_level = |summary: &Summary, _: &Replica| {
+        patience.all_is_well();
         if !args.quiet {
             print_line(&database, summary, args.output.json);
         }
@@ -204,7 +232,9 @@ async fn watch_once(
     let on_left_out = |left_out: &LeftOut, replica: &Replica| {
         tell_what_is_left_out(left_out, replica);
     };
-    drive.live(writes, checking, on_level, on_left_out).await
+    let result = drive.live(writes, checking, on_level, on_left_out).await;
+    patience.moved(connection.bytes());
+    result
 }
 
 pub(super) async fn stop_signal() {

@@ -38,12 +38,16 @@ pub(crate) struct Fleet<'a> {
     hint: Option<String>,
     /// The exit code if the server does not take some tables.
     pub(super) left_out: u8,
+    /// For how long writes to a file gather before they are captured.
+    pub(crate) every: Duration,
 }
 
 pub(super) struct Failed {
     pub(super) message: String,
     pub(super) code: u8,
-    /// When to try again, if that may help.
+    /// Whether trying again may help a command that waits.
+    may_pass: bool,
+    /// When a watch tries again, if that may help.
     pub(super) retry: Option<Instant>,
     /// What the server held then.
     pub(super) theirs: Option<Brief>,
@@ -75,6 +79,7 @@ impl<'a> Fleet<'a> {
             told: 0,
             hint: None,
             left_out: 0,
+            every: Duration::ZERO,
         })
     }
 
@@ -115,7 +120,7 @@ impl<'a> Fleet<'a> {
 
     /// What keeps it from being level, if some files failed or tables are left out.
     pub(crate) fn failure(&self) -> Failure {
-        let may_pass = !self.failed.is_empty() && self.failed.values().all(|failed| failed.retry.is_some());
+        let may_pass = !self.failed.is_empty() && self.failed.values().all(|failed| failed.may_pass);
         let failure = Failure::new("not all files of the folder can become level").code(self.code());
         Failure { may_pass, ..failure }
     }
@@ -128,9 +133,10 @@ impl<'a> Fleet<'a> {
     }
 
     pub(super) fn fail(&mut self, file: &str, failure: Failure, theirs: Option<Brief>) {
-        let wait = if failure.code == code::NO_INTAKE { RETRY_EVERY * 10 } else { RETRY_EVERY };
-        let retry = failure.may_pass.then(|| Instant::now() + wait);
-        let Failure { message, hint, code, .. } = failure;
+        let soon = failure.may_pass && failure.code != code::NO_INTAKE;
+        let wait = if soon { RETRY_EVERY } else { RETRY_EVERY * 10 };
+        let retry = (failure.may_pass || failure.may_return).then(|| Instant::now() + wait);
+        let Failure { message, hint, code, may_pass, .. } = failure;
         if self.failed.get(file).is_none_or(|before| before.message != message) {
             self.told += 1;
             if self.told <= ERRORS_TOLD {
@@ -147,7 +153,7 @@ impl<'a> Fleet<'a> {
             }
         }
         self.files.insert(file.to_owned(), None);
-        self.failed.insert(file.to_owned(), Failed { message, code, retry, theirs });
+        self.failed.insert(file.to_owned(), Failed { message, code, may_pass, retry, theirs });
     }
 
     /// What is known for sure of databases, by the first file of each.

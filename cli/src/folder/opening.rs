@@ -10,7 +10,7 @@ use crate::command::sync::tell_what_is_left_out;
 use crate::drive::LeftOut;
 use crate::report::Failure;
 use piecewise_core::link::Leave;
-use piecewise_core::replica::{Binding, Follow, Replica, ReplicaError};
+use piecewise_core::replica::{Binding, Follow, Replica};
 use piecewise_server::commits::FileState;
 use piecewise_server::now;
 use std::time::{Duration, SystemTime};
@@ -19,8 +19,6 @@ use std::time::{Duration, SystemTime};
 const TALKING_MAX: usize = 16;
 /// Files open at once, whatever they do.
 const OPEN_MAX: usize = 48;
-/// How long a watch waits for another program's lock on one file, while the others wait; it tries again later.
-const LOCK_TIME: Duration = Duration::from_secs(1);
 
 impl Voyage<'_, '_> {
     /// Opens the next files, while few enough are.
@@ -92,12 +90,12 @@ impl Voyage<'_, '_> {
                 .hint("one folder is for one server; move the file to another"));
         }
         if self.writes.is_some() {
-            let limited = replica.connection().busy_timeout(LOCK_TIME);
-            limited.map_err(ReplicaError::from)?;
+            // The others of the folder wait meanwhile; it is tried again.
+            replica.wait_briefly_for_locks()?;
         }
         replica.set_clock_offset(self.connection.server_time, now())?;
         self.fleet.files.insert(file.to_owned(), None);
-        Ok(Some(Talk::new(path, replica, binding)))
+        Ok(Some(Talk::new(path, replica, binding, self.fleet.every)))
     }
 
     /// The database that a file of this name would be made for, if there were none.

@@ -6,7 +6,7 @@
 
 use super::known::{Known, Part};
 use crate::connection::Connection;
-use crate::drive::{FileIdentity, Summary, identity, no_intake, tell_of_restored};
+use crate::drive::{FileIdentity, Gathering, Summary, identity, no_intake, tell_of_restored};
 use crate::report::Failure;
 use piecewise_core::link::{Link, Opened};
 use piecewise_core::replica::{self, Binding, Replica, Standing};
@@ -36,6 +36,9 @@ pub(super) struct Talk {
     turns: Turns,
     /// Whether there may be something to capture.
     dirty: bool,
+    /// Writes that gather before they are captured, and whether to look for some though none was heard of.
+    gathering: Gathering,
+    look_once: bool,
     /// When to look for a commit that was heard of.
     lookout: Lookout,
     version: Option<i64>,
@@ -78,7 +81,7 @@ pub(super) enum Closing {
 }
 
 impl Talk {
-    pub(super) fn new(path: PathBuf, replica: Replica, binding: Binding) -> Self {
+    pub(super) fn new(path: PathBuf, replica: Replica, binding: Binding, every: Duration) -> Self {
         Self {
             identity: identity(&path),
             path,
@@ -88,6 +91,8 @@ impl Talk {
             channel: 0,
             turns: Turns::with_application(),
             dirty: true,
+            gathering: Gathering::new(every),
+            look_once: false,
             lookout: Lookout::default(),
             version: None,
             cause: None,
@@ -135,12 +140,14 @@ impl Talk {
 
     /// Looks into the file once, in case the system forgot to tell.
     pub(super) fn look_again(&mut self) {
-        self.dirty = true;
+        self.look_once = true;
+        self.gathering.begin();
     }
 
     /// After how long to come back and look for a commit, if one is looked for.
     pub(super) fn looks_in(&self) -> Option<Duration> {
-        self.lookout.is_looking().then(|| self.lookout.wait())
+        let look = self.lookout.is_looking().then(|| self.lookout.wait());
+        look.into_iter().chain(self.gathering.due_in()).min()
     }
 
     /// Whether another file is at its place by now, or none.
@@ -151,7 +158,7 @@ impl Talk {
     /// Whether both sides are level and nothing is to be done here.
     pub(super) fn is_quiet(&self) -> bool {
         let quiet = self.link.as_ref().is_none_or(|link| link.is_quiet(&self.replica));
-        quiet && !self.dirty && !self.lookout.is_expecting()
+        quiet && !self.dirty && self.gathering.due_in().is_none() && !self.lookout.is_expecting()
     }
 
     /// Takes in a frame.
@@ -165,7 +172,8 @@ impl Talk {
         self.summary.bytes_received += bytes;
         self.moved |= received.segments + received.refused > 0;
         // A first contact may have made rows ready to be captured.
-        (self.dirty, self.closing, self.used) = (true, false, Instant::now());
+        self.gathering.begin();
+        (self.closing, self.used) = (false, Instant::now());
         Ok(())
     }
 
@@ -220,13 +228,15 @@ impl Talk {
 
     /// Looks whether somebody has committed.
     fn look(&mut self) -> Result<(), Failure> {
-        if self.lookout.is_looking() || self.version.is_none() {
+        if self.lookout.is_looking() || std::mem::take(&mut self.look_once) || self.version.is_none() {
             let version = Some(self.replica.data_version()?);
             if std::mem::replace(&mut self.version, version) != version {
                 // Not only rows: a table may have begun to take part.
-                (self.dirty, self.closing) = (true, false);
+                self.gathering.begin();
+                self.closing = false;
             }
         }
+        self.dirty |= self.gathering.is_due();
         Ok(())
     }
 

@@ -23,6 +23,17 @@ pub struct Status {
     pub last_level: Option<Timestamp>,
 }
 
+/// What the segments of a file take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HistorySize {
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// Of those, bytes of segments made before the time that was asked for.
+    pub bytes_before: u64,
+    /// Whether both are estimates, from some of very many segments.
+    pub is_estimate: bool,
+}
+
 /// How many rows a person should look at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attention {

@@ -1,9 +1,13 @@
 //! Talks: what a file notes of its talks with the server, and what a server's copy tells of itself at a glance.
 
+use super::reading::HistorySize;
 use super::{Replica, ReplicaError, Stopped};
 use crate::id::Timestamp;
 use crate::link::Stop;
 use crate::store::{holds, layout, log, outbox, schema, segments};
+
+/// Segments whose sizes are read to tell what all of them take.
+const SEGMENTS_LOOKED_AT: u64 = 20_000;
 
 /// A talk with the server, as it was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +116,19 @@ impl Replica {
             waiting.segments += segments::count_unsent(&self.conn, no)?.0;
         }
         Ok(waiting)
+    }
+
+    /// What the file's segments take, and those made before a time. Of very many segments some are looked at.
+    pub fn history_size(&self, before: Timestamp) -> Result<HistorySize, ReplicaError> {
+        if self.binding.is_none() {
+            return Ok(HistorySize::default());
+        }
+        let count: u64 = self.containers.values().map(|state| state.feed.count()).sum();
+        let (looked_at, bytes, bytes_before) = segments::sizes(&self.conn, before, SEGMENTS_LOOKED_AT)?;
+        let is_estimate = looked_at < count;
+        let scale =
+            |n: u64| if is_estimate { (n as f64 * count as f64 / looked_at as f64) as u64 } else { n };
+        Ok(HistorySize { bytes: scale(bytes), bytes_before: scale(bytes_before), is_estimate })
     }
 
     fn last_talk(&self) -> Result<Option<Talk>, ReplicaError> {

@@ -377,6 +377,27 @@ pub(crate) fn count_unsent(conn: &Connection, container: i64) -> Result<(u64, u6
     Ok((segments, changes))
 }
 
+/// At most about `limit` segments, evenly spread: how many, their bytes, and the bytes of those made before a time.
+pub(crate) fn sizes(conn: &Connection, before: Timestamp, limit: u64) -> Result<(u64, u64, u64), StoreError> {
+    let ends = "SELECT coalesce(min(no), 0), coalesce(max(no), -1) FROM piecewise_segments";
+    let (mut next, last): (i64, i64) = conn.query_row(ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let step = ((last - next) / limit as i64).max(0) + 1;
+    // An actor begins with the time; neither that nor the length reads a segment's bytes.
+    let sql = "SELECT no, length(bytes), substr(actor, 1, 6) < ?2 FROM piecewise_segments WHERE no >= ?1 ORDER BY no LIMIT 1";
+    let mut stmt = conn.prepare_cached(sql)?;
+    let (mut count, mut bytes, mut bytes_before) = (0, 0, 0);
+    while next <= last {
+        let (no, len, is_before): (i64, u64, bool) = stmt
+            .query_row(params![next, &before.0.to_be_bytes()[2..]], |row| {
+                Ok((row.get(0)?, row.get::<_, i64>(1)? as u64, row.get(2)?))
+            })?;
+        (count, bytes) = (count + 1, bytes + len);
+        bytes_before += if is_before { len } else { 0 };
+        next = no.max(next) + step;
+    }
+    Ok((count, bytes, bytes_before))
+}
+
 /// Notes how far a peer has said to have come in our feed.
 pub(crate) fn acknowledge(conn: &Connection, container: i64, seq: Seq) -> Result<(), StoreError> {
     conn.prepare_cached("REPLACE INTO piecewise_acknowledged VALUES (?, ?)")?
