@@ -148,7 +148,7 @@ impl Replica {
         };
         documents::note_conflict(&self.conn, no, &key, view.is_in_conflict())?;
         let Some(wanted) = wanted else {
-            self.release(no, &key, &[], queue)?;
+            self.release(no, &user, &key, None, queue)?;
             return self.take_out(no, &key, &user, now, queue);
         };
         let candidate = Candidate { no, key, user, view, wanted };
@@ -339,7 +339,7 @@ impl Replica {
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
         let Candidate { no, key, user, wanted, .. } = candidate;
-        self.release(*no, key, &unique_claims(user, key, wanted)?, queue)?;
+        self.release(*no, user, key, Some(wanted), queue)?;
         match &before {
             Some(before) => self.has_gone(*no, key, user, before, Some(wanted), queue)?,
             None => self.retries.table_changed(&user.table.name, false),

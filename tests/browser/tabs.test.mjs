@@ -176,6 +176,8 @@ test('conflicts are listed and ended, and a held row says its cause', async t =>
   assert.deepEqual(history.map(e => e.kind)[0], 'insert');
   assert.ok(history.every(entry => entry.author.length > 20 && entry.state === 'counts' && 'log' in entry));
   await assert.rejects(one.history('nowhere', 1), { code: 'NOT_FOUND' });
-  await one.untrack('t');
+  await assert.rejects(one.untrack('t'), { code: 'HELD' });
+  const left = await one.untrack('t', { leaveHeld: true });
+  assert.deepEqual(left.map(row => row.key), [held.key], 'the row that no table shows is given to the caller');
   assert.deepEqual((await one.status()).tables, []);
 });

@@ -82,7 +82,7 @@ export class Database {
   }
 
   track(table, { text = [], counter = [] } = {}) { return this.#call('track', table, text, counter); }
-  untrack(table) { return this.#call('untrack', table); }
+  untrack(table, { leaveHeld = false } = {}) { return this.#call('untrack', table, leaveHeld); }
   join(invite, { database } = {}) { return this.#call('join', invite, database); }
   connect() { return this.#call('connect', true); }
   disconnect() { return this.#call('connect', false); }

@@ -162,7 +162,7 @@ export class Host {
     if (this.#line.inUse) { this.#hangUp(undefined, true); this.#dial(); }
     return warnings;
   }
-  do_untrack(table) { this.#engine.untrack(table); }
+  do_untrack(table, leaveHeld) { return JSON.parse(this.#engine.untrack(table, leaveHeld)); }
   do_status() {
     const progress = JSON.parse(this.#engine.progress());
     const witness = JSON.parse(this.#engine.witness());

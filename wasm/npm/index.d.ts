@@ -219,8 +219,11 @@ export class Database {
 
   /** Lets a table take part in sync; warnings. Join first. */
   track(table: string, options?: { text?: readonly string[]; counter?: readonly string[] }): Promise<string[]>;
-  /** Ends that; its rows stay. */
-  untrack(table: string): Promise<void>;
+  /**
+   * Ends that; its rows stay, and held ones are put back where the table takes them. Where it does not, it rejects with HELD and
+   * does nothing; with `leaveHeld` it resolves to those rows, which are then in no table.
+   */
+  untrack(table: string, options?: { leaveHeld?: boolean }): Promise<Held[]>;
   /** Joins a server with an invite, which works once. */
   join(invite: string, options: { database: string }): Promise<void>;
   connect(): Promise<void>;

@@ -11,7 +11,7 @@ use piecewise_core::handshake::Initiator;
 use piecewise_core::id::{PeerId, RealmId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
 use piecewise_core::invite::{Invite, InviteError};
-use piecewise_core::replica::{self, Binding, Choice, Follow, Replica, ReplicaError, TrackOptions};
+use piecewise_core::replica::{self, Binding, Choice, Follow, HeldRow, Replica, ReplicaError, TrackOptions};
 use piecewise_core::supervisor_log::{Alarm, Witness};
 use rsqlite_vfs::VfsFilesManager;
 use rusqlite::Connection;
@@ -230,9 +230,20 @@ impl Engine {
         Ok(notes.into_iter().map(|note| note.text).collect())
     }
 
-    /// Ends that.
-    pub fn untrack(&mut self, table: &str) -> Result<(), JsValue> {
-        Ok(self.replica.untrack(&[table.to_owned()]).map(drop).map_err(Fault::from)?)
+    /// Ends that. Returns, as JSON, the rows that could not be put back into the table: with `leave_held` they are left to
+    /// the caller, else an error tells of them and nothing is done.
+    pub fn untrack(&mut self, table: &str, leave_held: bool) -> Result<String, JsValue> {
+        let (tables, mut left) = ([table.to_owned()], vec![]);
+        if leave_held {
+            let leave = |rows: &[HeldRow]| {
+                left = rows.iter().map(describe::held).collect();
+                Ok(())
+            };
+            self.replica.untrack_leaving(&tables, leave).map_err(Fault::from)?;
+        } else {
+            self.replica.untrack(&tables).map_err(Fault::from)?;
+        }
+        Ok(Json::from(left).to_string())
     }
 
     /// Captures what was written; whether there is more.

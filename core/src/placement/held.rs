@@ -36,15 +36,12 @@ impl Replica {
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
         let Candidate { no, key, user, wanted, .. } = candidate;
-        let uniques = unique_claims(user, key, wanted)?;
-        let mut claims = uniques.clone();
-        for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
-            if let Some(values) = foreign_values(user, foreign, key, wanted)? {
-                claims.push(self.parent_claim_of(foreign, &values)?);
-            }
+        let parents = self.parent_claims(user, key, wanted)?;
+        let claims = [unique_claims(user, key, wanted)?, parents.clone()].concat();
+        let kept = if kind == HoldKind::Foreign { &claims } else { &parents };
+        if self.keeps_others_out(*no, user, key)? {
+            self.wake_freed(*no, key, kept, queue)?;
         }
-        let keeps_values = if kind == HoldKind::Foreign { &uniques[..] } else { &[] };
-        self.wake_freed(*no, key, keeps_values, queue)?;
         self.note_held(*no, key, kind, cause, &claims)?;
         if kind == HoldKind::Unique {
             let rank = self.rank(*no, &candidate.view, user, key)?;
@@ -69,20 +66,51 @@ impl Replica {
         Ok(())
     }
 
-    /// Notes that a row is held no longer. `kept` are the UNIQUE values that it has from now on.
+    /// Claims to all parents that a row names by keys that are kept.
+    fn parent_claims(
+        &self,
+        user: &UserTable,
+        key: &RowKey,
+        values: &RowValues,
+    ) -> Result<Vec<Claim>, ReplicaError> {
+        let mut claims = vec![];
+        for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
+            if let Some(values) = foreign_values(user, foreign, key, values)? {
+                claims.push(self.parent_claim_of(foreign, &values)?);
+            }
+        }
+        Ok(claims)
+    }
+
+    /// Notes that a row is held no longer, and shows `values` from now on if there are any.
     pub(super) fn release(
         &mut self,
         no: i64,
+        user: &UserTable,
         key: &RowKey,
-        kept: &[Claim],
+        values: Option<&RowValues>,
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
-        self.wake_freed(no, key, kept, queue)?;
+        if self.keeps_others_out(no, user, key)? {
+            let kept = match values {
+                Some(values) => {
+                    [unique_claims(user, key, values)?, self.parent_claims(user, key, values)?].concat()
+                }
+                None => vec![],
+            };
+            self.wake_freed(no, key, &kept, queue)?;
+        }
         holds::release(&self.conn, no, key)?;
         Ok(())
     }
 
-    /// A row that is held for a missing parent keeps others from its UNIQUE values: those that it gives up are free.
+    /// Whether a row is held for a missing parent and keeps others from its UNIQUE values.
+    fn keeps_others_out(&self, no: i64, user: &UserTable, key: &RowKey) -> Result<bool, ReplicaError> {
+        Ok(!user.table.unique.is_empty() && holds::find(&self.conn, no, key)? == Some(HoldKind::Foreign))
+    }
+
+    /// Looks at the rows that such a row kept out by claims other than `kept`. Its claims to parents have to be among those:
+    /// any number of rows share them, and each would wake all others.
     fn wake_freed(
         &mut self,
         no: i64,
@@ -90,9 +118,6 @@ impl Replica {
         kept: &[Claim],
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
-        if holds::find(&self.conn, no, key)? != Some(HoldKind::Foreign) {
-            return Ok(());
-        }
         let freed = holds::claims_of(&self.conn, no, key)?;
         self.wake(no, key, freed.iter().filter(|claim| !kept.contains(claim)), queue)
     }
