@@ -9,19 +9,19 @@ use std::path::Path;
 /// Rows of about a kilobyte that no compression makes smaller, one of them larger than any cut lets through.
 fn fill(file: &Path, kilobytes: u64) {
     let conn = open(file);
-    conn.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB); BEGIN").unwrap();
+    conn.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB); BEGIN").expect("SQLite takes it");
     let mut rng = Rng(11);
     let mut bytes = |len: usize| (0..len).map(|_| rng.number() as u8).collect::<Vec<_>>();
     for n in 0..kilobytes {
-        conn.execute("INSERT INTO t VALUES (?, ?)", (n as i64, bytes(1000))).unwrap();
+        conn.execute("INSERT INTO t VALUES (?, ?)", (n as i64, bytes(1000))).expect("SQLite takes it");
     }
-    conn.execute("INSERT INTO t VALUES (?, ?)", (kilobytes as i64, bytes(300_000))).unwrap();
-    conn.execute_batch("COMMIT").unwrap();
+    conn.execute("INSERT INTO t VALUES (?, ?)", (kilobytes as i64, bytes(300_000))).expect("SQLite takes it");
+    conn.execute_batch("COMMIT").expect("SQLite takes it");
 }
 
 /// A first sync and a clone over lines that are cut after so many bytes.
 fn cut_every(bytes: u64, kilobytes: u64) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("SQLite takes it");
     let at = |name: &str| folder.path().join(name);
     let server = Server::start(&at("server"));
     let (file, copy) = (at("a.db"), at("b.db"));
