@@ -288,7 +288,7 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// As [`Self::talk`]; what becomes of the connection counts for the next.
+    /// As [`Self::talk`], and records how the connection ended, which sets the frame limit of the next.
     pub(crate) async fn live(
         mut self,
         writes: &mut Writes,
@@ -496,7 +496,7 @@ impl<'a> Drive<'a> {
     }
 }
 
-/// Tells of rows that were gone while no trigger saw it, and were put back.
+/// Prints how many rows of each table a scan put back because no trigger had recorded their deletion.
 pub(crate) fn tell_of_restored(replica: &mut Replica, file: Option<&str>) {
     for (table, rows) in replica.take_restored() {
         let (of, rows) = (file.map_or(String::new(), |file| format!("{file}: ")), count(rows, "row", "rows"));

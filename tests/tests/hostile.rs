@@ -149,16 +149,7 @@ mod signed {
         let mut session = Session::new(author.peer_id(), Role::Responder(authority));
         session.set_now(now);
         let mut container = server.container(&notes()).expect("the table is there");
-        let empty = Feed::default();
-        let have = Have {
-            replica: ReplicaId([6; 8]),
-            tip: empty.tip,
-            count: 0,
-            root: empty.digest(),
-            cursors: vec![],
-            accepted: Accepted::NotYet,
-        };
-        container.receive(&mut session, Message::Have(have).open()).expect("a first word");
+        container.receive(&mut session, Message::Have(first_have()).open()).expect("a first word");
         let message = Segments { from: Cursor::START, reach: Cursor::START, segments };
         container.receive(&mut session, Message::Segments(message).open())
     }
@@ -550,16 +541,7 @@ mod signed {
             let mut session = Session::new(server, Role::Initiator);
             session.set_now(now);
             let mut container = client.container(&notes()).expect("the table is there");
-            let empty = Feed::default();
-            let have = Have {
-                replica: ReplicaId([6; 8]),
-                tip: empty.tip,
-                count: 0,
-                root: empty.digest(),
-                cursors: vec![],
-                accepted: Accepted::NotYet,
-            };
-            container.receive(&mut session, Message::Have(have).open()).expect("a first word");
+            container.receive(&mut session, Message::Have(first_have()).open()).expect("a first word");
             let segments = vec![accepted.bytes().clone()];
             let message = Segments { from: Cursor::START, reach: Cursor::START, segments };
             container.receive(&mut session, Message::Segments(message).open())
@@ -606,5 +588,18 @@ mod signed {
         }
         assert_eq!(net.replica(0).evict(&author, since, now).expect("it is undone").rows, 0);
         goes_on(&mut net);
+    }
+
+    /// The first `have` of a peer that holds nothing.
+    fn first_have() -> Have {
+        let empty = Feed::default();
+        Have {
+            replica: ReplicaId([6; 8]),
+            tip: empty.tip,
+            count: 0,
+            root: empty.digest(),
+            cursors: vec![],
+            accepted: Accepted::NotYet,
+        }
     }
 }
