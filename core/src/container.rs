@@ -6,25 +6,20 @@
 //! reconciled (`Ranges`, `Want`) and the talk goes on from there.
 
 mod accepting;
+mod judging;
 mod repair;
 mod sending;
 
-use crate::change::Action;
-use crate::change_codec;
-use crate::description::{self, Description};
 use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Seq, Timestamp};
-use crate::key::RowKey;
 use crate::message::{Accepted, Cursor, Have, Heard, Message, Refusal, RefusalReason, Segments};
 use crate::replica::{Replica, ReplicaError, Scan, StopKind};
-use crate::row;
 use crate::segment::{Segment, SegmentError, claimed_len};
 use crate::session::{Role, Session};
 use crate::store::StoreError;
 use crate::store::segments::{self, Origin};
 use crate::supervisor_log::Event;
 use crate::supervisor_log::entry::{check_receipt, sign_receipt};
-use crate::value::Value;
 use crate::work::Work;
 
 /// Segments are put into one message up to about this many bytes.
@@ -330,6 +325,10 @@ impl<'r> Container<'r> {
             Role::Responder(authority) => authority.may_log_refusal(from),
             Role::Initiator => true,
         };
+        let may_see = |author: &PeerId, container: &str| match role {
+            Role::Responder(authority) => authority.access(author, container).is_some(),
+            Role::Initiator => true,
+        };
         let (mut stored, mut refusals) = (vec![], vec![]);
         let received = self.replica.transaction_apart(|r| {
             r.capture_all(now)?;
@@ -339,7 +338,7 @@ impl<'r> Container<'r> {
             for checked in &checked {
                 let judged = match checked {
                     Ok((segment, Some(access))) if segment.is_description() => {
-                        match r.judge_description(no, *access, segment)? {
+                        match r.judge_description(no, *access, segment, &may_see)? {
                             Some(reason) => Err(refused(segment, reason)),
                             None => Ok(segment),
                         }
@@ -550,62 +549,6 @@ fn stored_len(segment: &Segment) -> usize {
 }
 
 impl Replica {
-    /// Why a change of the table's description may not enter, judged by what it says and not by its form: whoever may write
-    /// makes the first description and adds to it what a table may grow by; to say something else than is said takes an
-    /// administrator, also where another value shows as long as it is there.
-    fn judge_description(
-        &mut self,
-        no: i64,
-        access: Access,
-        segment: &Segment,
-    ) -> Result<Option<RefusalReason>, ReplicaError> {
-        let mut changes = segment.changes().map_err(StoreError::from)?;
-        let Some(first) = changes.next_change().map_err(StoreError::from)? else { return Ok(None) };
-        let change = first.into_change();
-        let mut document = self.history.document(&self.conn, no, &RowKey::Description)?;
-        let old = row::description_entries(&document.evaluate());
-        let Ok(hash) = change_codec::encode(&change, &segment.actor, &mut vec![]) else {
-            return Ok(Some(RefusalReason::Malformed));
-        };
-        let ends = change.ops.iter().any(|op| matches!(op.action, Action::Dead));
-        // As if no other value stood against it.
-        let (mut new, mut changed, mut added) = (old.clone(), false, vec![]);
-        for op in change.ops.iter().filter(|op| !op.key.is_empty()) {
-            let value = match &op.action {
-                Action::Put(value) => value.clone(),
-                _ => Value::Null,
-            };
-            match new.iter_mut().find(|(key, _)| *key == op.key) {
-                Some((key, known)) => {
-                    changed |= !description::is_same_entry(key, known, &value);
-                    *known = value;
-                }
-                None => {
-                    added.push(op.key.clone());
-                    new.push((op.key.clone(), value));
-                }
-            }
-        }
-        let read = |entries: &[(String, Value)]| {
-            Description::from_entries(entries.iter().map(|(key, value)| (key.as_str(), value))).ok()
-        };
-        // An entry that cannot be read would hide all that are added later; rows are found by keys of one kind.
-        if let Some(before) = read(&old)
-            && !read(&new).is_some_and(|after| after.has_keys_of(&before))
-        {
-            return Ok(Some(RefusalReason::Malformed));
-        }
-        if access == Access::Admin || old.is_empty() && !ends {
-            return Ok(None);
-        }
-        document.insert(hash, segment.actor, change);
-        let view = document.evaluate();
-        // What waits has its effect when nobody judges it.
-        let counts = !view.void.contains_key(&hash) && !view.waiting.contains(&hash);
-        let allowed = counts && !ends && !changed && added.iter().all(|key| description::may_be_added(key));
-        Ok((!allowed).then_some(RefusalReason::NeedsAdmin))
-    }
-
     /// Takes in a segment and brings the table in line. Call it in a transaction with nothing to capture.
     fn apply(
         &mut self,

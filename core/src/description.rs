@@ -33,6 +33,7 @@ use crate::store::schema::{literal, read_literal};
 use crate::store::user_table::quote;
 use crate::table::{Affinity, Collation, Column, Default, ForeignKey, Now, Table, TableKey};
 use crate::value::Value;
+use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 
 const SEPARATOR: char = '\u{1f}';
@@ -41,6 +42,8 @@ const NAME_LEN_MAX: usize = 128;
 const TYPE_LEN_MAX: usize = 64;
 /// Indexes of one table that are made.
 const INDEXES_MAX: usize = 64;
+/// Types of columns in STRICT tables (SQLite's documentation, "STRICT Tables", 2).
+const STRICT_TYPES: [&str; 6] = ["INT", "INTEGER", "REAL", "TEXT", "BLOB", "ANY"];
 const ACTIONS: [&str; 5] = ["NO ACTION", "RESTRICT", "SET NULL", "SET DEFAULT", "CASCADE"];
 
 /// A document does not describe a table.
@@ -464,12 +467,21 @@ impl Description {
         if self.key.is_empty() || !self.key.iter().all(has) {
             return Err(invalid("its key names no column"));
         }
+        let names_twice = |names: &[String]| (1..names.len()).any(|n| names[..n].contains(&names[n]));
+        if names_twice(&self.key) {
+            return Err(invalid("its key names a column twice"));
+        }
         let mut seen = std::collections::HashSet::new();
         for column in &self.columns {
             name(&column.name)?;
             if !seen.insert(column.name.to_ascii_lowercase()) {
                 return Err(invalid(format!("two columns are called {}", column.name)));
             }
+        }
+        let is_strict_type =
+            |c: &DescribedColumn| STRICT_TYPES.iter().any(|t| t.eq_ignore_ascii_case(&c.declared_type));
+        if self.strict && !self.columns.iter().all(is_strict_type) {
+            return Err(invalid("a STRICT table has a column of another type than those of STRICT tables"));
         }
         for (columns, collations) in &self.unique {
             if columns.len() != collations.len() || !columns.iter().all(has) {
@@ -488,7 +500,9 @@ impl Description {
 
     /// Whether rows have the same keys as under another description.
     pub(crate) fn has_keys_of(&self, other: &Self) -> bool {
-        self.key == other.key && self.has_integer_key() == other.has_integer_key()
+        self.key == other.key
+            && self.has_integer_key() == other.has_integer_key()
+            && (self.has_integer_key() || self.key_collations() == other.key_collations())
     }
 
     /// Whether the key is an INTEGER PRIMARY KEY.
@@ -526,6 +540,12 @@ impl Description {
         &self.key
     }
 
+    /// The collations of the primary key's columns, in key order.
+    pub(crate) fn key_collations(&self) -> Vec<Collation> {
+        let of = |key: &String| self.columns.iter().find(|c| c.name == *key).map(|c| c.collation);
+        self.key.iter().filter_map(of).collect()
+    }
+
     /// The affinity of a column by its key in documents.
     pub(crate) fn affinity(&self, column: &str) -> Option<Affinity> {
         let column = self.columns.iter().find(|c| c.name == column)?;
@@ -542,8 +562,13 @@ impl Description {
         &self.local
     }
 
-    /// The SQL that makes the table.
-    pub fn create_table_sql(&self, table: &str) -> Result<String, DescriptionError> {
+    /// The SQL that makes the table, with the foreign keys for which `fits` says of the parent table and its columns that it
+    /// may refer to them.
+    pub fn create_table_sql(
+        &self,
+        table: &str,
+        fits: impl Fn(&str, &[String]) -> bool,
+    ) -> Result<String, DescriptionError> {
         name(table)?;
         let integer_key = self.has_integer_key();
         let key = match (integer_key, self.autoincrement) {
@@ -559,23 +584,51 @@ impl Description {
         if !integer_key {
             parts.push(format!("PRIMARY KEY ({})", names(&self.key)));
         }
-        for foreign in &self.foreign {
-            let deferred =
-                if self.deferred.contains(&foreign.entry) { " DEFERRABLE INITIALLY DEFERRED" } else { "" };
-            parts.push(format!(
-                "FOREIGN KEY ({}) REFERENCES {}({}) ON DELETE {} ON UPDATE {}{deferred}",
-                names(&foreign.columns),
-                quote(&foreign.parent),
-                names(&foreign.parent_columns),
-                foreign.on_delete,
-                foreign.on_update
-            ));
-        }
+        parts.extend(self.foreign_keys_sql(fits));
         let options: Vec<_> = [(self.strict, "STRICT"), (self.without_rowid, "WITHOUT ROWID")]
             .into_iter()
             .filter_map(|(on, text)| on.then_some(text))
             .collect();
         Ok(format!("CREATE TABLE {}({}) {}", quote(table), parts.join(", "), options.join(", ")))
+    }
+
+    /// The clauses of the foreign keys for which `fits` says of the parent table and its columns that it may refer to them.
+    pub(crate) fn foreign_keys_sql(&self, fits: impl Fn(&str, &[String]) -> bool) -> Vec<String> {
+        let clause = |f: &DescribedForeign| {
+            let deferred =
+                if self.deferred.contains(&f.entry) { " DEFERRABLE INITIALLY DEFERRED" } else { "" };
+            format!(
+                "FOREIGN KEY ({}) REFERENCES {}({}) ON DELETE {} ON UPDATE {}{deferred}",
+                names(&f.columns),
+                quote(&f.parent),
+                names(&f.parent_columns),
+                f.on_delete,
+                f.on_update
+            )
+        };
+        self.foreign.iter().filter(|f| fits(&f.parent, &f.parent_columns)).map(clause).collect()
+    }
+
+    /// Makes the table and its indexes in a database of their own, to see whether SQLite does, and adds to the table as it was
+    /// described `before` the columns that are new.
+    pub fn try_out(&self, before: Option<&Self>) -> Result<(), DescriptionError> {
+        let refused = |error: rusqlite::Error| invalid(format!("SQLite does not make the table: {error}"));
+        let conn = Connection::open_in_memory().map_err(refused)?;
+        let mut all = vec![self.create_table_sql("t", |_, _| true)?];
+        all.extend(self.create_unique_sql("t", |_| true));
+        all.extend(self.create_indexes_sql("t", |_| true, |_| true));
+        if let Some(before) = before {
+            all.push(before.create_table_sql("grown", |_, _| true)?);
+            for column in self.columns_besides(before.columns.iter().map(|c| c.name.as_str())) {
+                all.push(self.add_column_sql("grown", &column)?);
+            }
+        }
+        all.iter().try_for_each(|sql| conn.execute_batch(sql)).map_err(refused)
+    }
+
+    /// The tables that its foreign keys refer to, each with the columns.
+    pub(crate) fn parents(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.foreign.iter().map(|f| (f.parent.as_str(), &f.parent_columns[..]))
     }
 
     /// The SQL that makes its UNIQUE indexes, under names that are free.
@@ -721,140 +774,4 @@ fn action(text: &str) -> Result<String, DescriptionError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::schema::{Kinds, read_table};
-    use rusqlite::Connection;
-
-    fn described(conn: &Connection, table: &str) -> Vec<(String, Value)> {
-        let table = read_table(conn, table).unwrap();
-        let entries = entries(&table, &Extras::read(conn, &Kinds::read(conn).unwrap(), &table).unwrap());
-        let keys: std::collections::BTreeSet<_> = entries.iter().map(|(key, _)| key).collect();
-        assert_eq!(keys.len(), entries.len(), "{entries:?}");
-        entries
-    }
-
-    fn made(description: &Description) -> Connection {
-        let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch(&description.create_table_sql("t").unwrap()).unwrap();
-        let is_free = |name: &str| name != "Taken" && name != "t_unique_2";
-        let (unique, plain) = (
-            description.create_unique_sql("t", is_free),
-            description.create_indexes_sql("t", is_free, |_| true),
-        );
-        unique.iter().chain(&plain).for_each(|sql| conn.execute_batch(sql).unwrap());
-        conn
-    }
-
-    fn read(entries: &[(String, Value)]) -> Result<Description, DescriptionError> {
-        Description::from_entries(entries.iter().map(|(k, v)| (k.as_str(), v)))
-    }
-
-    #[test]
-    fn a_table_made_from_a_description_has_the_same_description() {
-        for sql in [
-            "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT NOT NULL DEFAULT 'it''s', b REAL DEFAULT -1.5)",
-            "CREATE TABLE t(k VARCHAR(20) COLLATE NOCASE PRIMARY KEY, \"odd \"\"name\" BLOB, UNIQUE (\"odd \"\"name\"))",
-            "CREATE TABLE t(a TEXT, b INT, c, PRIMARY KEY (b, a)) WITHOUT ROWID",
-            "CREATE TABLE t(id TEXT PRIMARY KEY, n ANY, i INT) STRICT",
-            "CREATE TABLE t(id INT PRIMARY KEY, p INT REFERENCES q(x) ON DELETE SET NULL, u, v, UNIQUE (u COLLATE RTRIM, v))",
-            "CREATE TABLE t(id INTEGER PRIMARY KEY, g AS (id + 1), d DEFAULT CURRENT_DATE)",
-            "CREATE TABLE t(id INTEGER PRIMARY KEY DESC, v)",
-            "CREATE TABLE t(id TEXT, v, PRIMARY KEY (id COLLATE NOCASE))",
-            "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a TEXT NOT NULL DEFAULT '', b TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
-               c INT REFERENCES t(id) DEFERRABLE INITIALLY DEFERRED REFERENCES q(x), d \"\" REFERENCES q(x) REFERENCES q(x));
-             CREATE INDEX by_a ON t(a COLLATE NOCASE DESC, b)",
-            "CREATE TABLE t(id TEXT PRIMARY KEY, email TEXT UNIQUE); CREATE UNIQUE INDEX ix ON t(email);
-             CREATE UNIQUE INDEX ix2 ON t(email COLLATE NOCASE); CREATE UNIQUE INDEX ix3 ON t(email COLLATE rtrim)",
-            "CREATE TABLE t(id TEXT PRIMARY KEY, a \"enum['x']\", b \"größe-int\", g AS (lower(a)) UNIQUE, p AS (a) REFERENCES q(x))",
-        ] {
-            let conn = Connection::open_in_memory().unwrap();
-            conn.execute_batch(sql).unwrap();
-            let first = described(&conn, "t");
-            let made = made(&read(&first).unwrap());
-            let without_places = |entries: &[(String, Value)]| {
-                let mut d = read(entries).unwrap();
-                d.columns.iter_mut().for_each(|c| c.position = 0);
-                d.local.clear();
-                d
-            };
-            assert_eq!(without_places(&first), without_places(&described(&made, "t")), "{sql}");
-        }
-    }
-
-    #[test]
-    fn a_column_that_stays_without_its_default_may_be_null_elsewhere() {
-        let conn = Connection::open_in_memory().unwrap();
-        let sql = "CREATE TABLE t(id TEXT PRIMARY KEY, a TEXT NOT NULL DEFAULT (lower('A')), b TEXT NOT NULL,
-                     c TEXT DEFAULT 'x\u{1f}y', d AS (a), CHECK (a <> ''))";
-        conn.execute_batch(sql).unwrap();
-        let description = read(&described(&conn, "t")).unwrap();
-        let made = made(&description);
-        made.execute_batch("INSERT INTO t(id, b) VALUES ('1', 'b')").unwrap();
-        assert!(made.execute_batch("INSERT INTO t(id) VALUES ('2')").is_err());
-        let local = [("CHECK", "1"), ("default", "a"), ("generated column", "d")];
-        assert_eq!(description.local(), local.map(|(kind, name)| (kind.to_owned(), name.to_owned())));
-    }
-
-    #[test]
-    fn indexes_of_ours_take_free_names_and_those_of_the_application_keep_theirs() {
-        let conn = Connection::open_in_memory().unwrap();
-        let sql = "CREATE TABLE t(id TEXT PRIMARY KEY, a UNIQUE, b UNIQUE); CREATE INDEX Taken ON t(a); CREATE INDEX t_unique_1 ON t(a, id)";
-        conn.execute_batch(sql).unwrap();
-        let made = made(&read(&described(&conn, "t")).unwrap());
-        let sql = "SELECT group_concat(name, ' ') FROM (SELECT name FROM pragma_index_list('t') WHERE origin = 'c' ORDER BY name)";
-        let names: String = made.query_row(sql, [], |row| row.get(0)).unwrap();
-        assert_eq!(names, "t_unique_1 t_unique_3 t_unique_4");
-    }
-
-    #[test]
-    fn entries_of_other_versions_leave_a_description_readable() {
-        let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT)").unwrap();
-        let mut entries = described(&conn, "t");
-        let known = read(&entries).unwrap();
-        for (key, value) in [
-            ("also-unique a\u{1f}LATIN", ""),
-            ("also-unique gone\u{1f}BINARY", ""),
-            ("also-foreign a\u{1f}sqlite_x\u{1f}id", "CASCADE\u{1f}CASCADE"),
-            ("also-foreign a", "CASCADE"),
-            ("index sqlite_i", "a\u{1f}BINARY\u{1f}"),
-            ("index i", "gone\u{1f}BINARY\u{1f}"),
-            ("index i", "a\u{1f}BINARY"),
-            ("user-version seven", ""),
-            ("colour a", "red"),
-            ("local", "x"),
-        ] {
-            entries.push((key.to_owned(), Value::Text(value.to_owned())));
-        }
-        assert_eq!(read(&entries).unwrap(), known);
-        entries.push(("default a".to_owned(), Value::Text("random()".to_owned())));
-        made(&read(&entries).unwrap()).execute_batch("INSERT INTO t DEFAULT VALUES").unwrap();
-    }
-
-    #[test]
-    fn sql_from_a_peer_goes_nowhere() {
-        let column = |name: &str, declared: &str, default: &str| {
-            let fields = ["0", declared, "", default, "BINARY", "0"].map(str::to_owned);
-            vec![
-                ("key".to_owned(), Value::Text(name.into())),
-                (format!("column {name}"), Value::Text(join(&fields))),
-            ]
-        };
-        assert!(read(&column("id", "TEXT", "'x'")).is_ok());
-        for (name, declared, default) in [
-            ("id", "TEXT); DROP TABLE x; --", ""),
-            ("id", "TEXT PRIMARY KEY", ""),
-            ("id", "TEXT, b INT", ""),
-            ("id", "TEXT CHECK (1)", ""),
-            ("id", "INT(", ""),
-            ("id", "TEXT", "(SELECT 1)"),
-            ("id", "TEXT", "'a'||'b'"),
-            ("a\nb", "TEXT", ""),
-            ("sqlite_x", "TEXT", ""),
-        ] {
-            assert!(read(&column(name, declared, default)).is_err(), "{name} {declared} {default}");
-        }
-        assert!(read(&[]).is_err());
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@
 //! demand; `held` keeps rows that the table does not show, and `retries` has them looked at again.
 //!
 //! The table is a pure function of documents and description, so the order of arrival must not matter:
-//! * For UNIQUE, claims are taken in the order in which the home server accepted each row's latest claim: of two rows
+//! * For UNIQUE, a value is taken in the order in which the home server accepted the claims to it: of two rows
 //!   with one value the earlier shows and the later is *held*. A row held for a missing parent keeps its
 //!   claims, so who wins depends on this table's documents alone.
 //! * A live child of a parent that is not shown is held, where the application keeps that foreign key, and unless this
@@ -36,7 +36,7 @@ use crate::table::ForeignKey;
 use crate::value::Value;
 use claims::{parent_claim, unique_claim, unique_claims, unique_values};
 use parents::parent_values;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use writing::Deed;
 
@@ -240,21 +240,18 @@ impl Replica {
         queue: &mut Queue,
     ) -> Result<Option<(HoldKind, String)>, ReplicaError> {
         let mut later = vec![];
-        let rivals = self.rivals(candidate)?;
-        if !rivals.is_empty() {
+        for (rival, shared) in self.rivals(candidate)? {
             let Candidate { no, key, user, view, .. } = candidate;
-            let rank = self.rank(*no, view, user, key)?;
-            for (rival, unique) in rivals {
-                let view = self.history.view(&self.conn, candidate.no, &rival)?;
-                if self.rank(candidate.no, &view, &candidate.user, &rival)? < rank {
-                    let cause = clash(&candidate.user, &unique, &rival);
-                    return Ok(Some((HoldKind::Unique, cause)));
-                }
-                later.push((rival, unique, view));
+            let rival_view = self.history.view(&self.conn, *no, &rival)?;
+            let (gives_way, columns) =
+                self.gives_way(*no, user, (&rival, &rival_view), (key, view), &shared)?;
+            if gives_way {
+                return Ok(Some((HoldKind::Unique, clash(user, &columns, &rival))));
             }
+            later.push((rival, columns, rival_view));
         }
-        for (rival, unique, view) in later {
-            self.displace(candidate, rival, &unique, view, queue)?;
+        for (rival, columns, view) in later {
+            self.displace(candidate, rival, &columns, view, queue)?;
         }
         for foreign in &candidate.user.table.foreign_keys {
             if let Some(values) = self.missing_parent(candidate, foreign)? {
@@ -273,10 +270,10 @@ impl Replica {
         Ok(None)
     }
 
-    /// Rows, shown or held for a missing parent, that have one of the candidate's UNIQUE values.
-    fn rivals(&self, candidate: &Candidate) -> Result<Vec<(RowKey, Vec<usize>)>, ReplicaError> {
+    /// Rows, shown or held for a missing parent, that have UNIQUE values of the candidate, each with the columns of those.
+    fn rivals(&self, candidate: &Candidate) -> Result<BTreeMap<RowKey, Vec<Vec<usize>>>, ReplicaError> {
         let Candidate { no, key, user, wanted, .. } = candidate;
-        let mut rivals: Vec<(RowKey, Vec<usize>)> = vec![];
+        let mut rivals = BTreeMap::<RowKey, Vec<Vec<usize>>>::new();
         let any_held = holds::any(&self.conn, *no)?;
         for unique in user.table.unique.iter() {
             let Some(values) = unique_values(user, unique, key, wanted)? else { continue };
@@ -290,7 +287,9 @@ impl Replica {
                     }
                 }
             }
-            rivals.extend(keys.into_iter().filter(|k| k != key).map(|k| (k, columns.clone())));
+            for rival in keys.into_iter().filter(|k| k != key) {
+                rivals.entry(rival).or_default().push(columns.clone());
+            }
         }
         Ok(rivals)
     }

@@ -3,6 +3,7 @@
 //! It knows the file's containers and lends them out; it owns the connection and the one way to change the
 //! file, a transaction after which memory and disk agree. One thread uses it at a time.
 
+mod carried;
 pub(crate) mod columns;
 mod containers;
 mod evict;

@@ -291,6 +291,25 @@ impl Table {
         }
     }
 
+    /// Whether no two rows can have the same values in these columns, so that foreign keys may refer to them (SQLite's
+    /// documentation, "Foreign Key Support", 3): they are the key or have a UNIQUE index, with the columns' own collations.
+    pub fn is_unique(&self, names: &[String]) -> bool {
+        let place = |name: &String| self.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+        let Some(mut wanted) = names.iter().map(place).collect::<Option<Vec<_>>>() else { return false };
+        wanted.sort_unstable();
+        let is = |mut columns: Vec<usize>| {
+            columns.sort_unstable();
+            columns == wanted
+        };
+        let index_is = |unique: &Unique| {
+            let own = |t: &UniqueTerm| {
+                t.column.filter(|n| t.collation.eq_ignore_ascii_case(self.columns[*n].collation.name()))
+            };
+            unique.partial.is_none() && unique.columns.iter().map(own).collect::<Option<_>>().is_some_and(is)
+        };
+        is(self.key_columns()) || self.unique.iter().any(index_is)
+    }
+
     /// The key of a row from the values of its key columns, in key order.
     pub fn row_key(&self, values: &[ValueRef<'_>]) -> Result<RowKey, NullKey> {
         match &self.key {

@@ -179,7 +179,7 @@ fn description(bytes: &[u8]) {
     let entries: Vec<_> = text.lines().filter_map(|line| line.split_once('\0')).collect();
     let entries: Vec<_> = entries.into_iter().map(|(k, v)| (k, Value::Text(v.to_owned()))).collect();
     let Ok(description) = Description::from_entries(entries.iter().map(|(k, v)| (*k, v))) else { return };
-    let _ = description.create_table_sql("t");
+    let _ = description.create_table_sql("t", |_, _| true);
 }
 
 const SCHEMA: &str = "CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT, body TEXT, votes INTEGER);";

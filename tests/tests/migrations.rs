@@ -408,3 +408,40 @@ fn any_run_of_migrations_and_writes_leaves_each_value_where_it_was() {
         }
     }
 }
+
+#[test]
+fn a_key_column_renamed_and_its_old_name_given_to_another_are_two_columns() {
+    let it = Pair::cloned(TODOS);
+    sql(&it.files[0], ROWS);
+    it.sync_both();
+    sql(&it.files[1], "UPDATE todos SET a = 'uno' WHERE id = '1'");
+    it.sync(1);
+    sql(&it.files[0], "ALTER TABLE todos RENAME COLUMN id TO uid; ALTER TABLE todos RENAME COLUMN a TO id");
+    it.sync(0);
+    assert_eq!(query(&it.files[0], "SELECT uid, id FROM todos ORDER BY uid")[0], "Text(\"1\") Text(\"uno\")");
+    sql(&it.files[0], "UPDATE todos SET id = 'due' WHERE uid = '2'");
+    it.sync_both();
+    assert_eq!(query(&it.files[1], "SELECT a FROM todos ORDER BY id"), ["Text(\"uno\")", "Text(\"due\")"]);
+}
+
+#[test]
+fn a_key_that_compares_otherwise_than_that_of_others_stops_its_table_and_takes_no_row_in() {
+    let it = Pair::cloned(TODOS);
+    sql(&it.files[0], ROWS);
+    it.sync_both();
+    let rebuild = |id: &str| {
+        let sql =
+            "ALTER TABLE todos RENAME TO old; CREATE TABLE todos(id TEXT {id} PRIMARY KEY, a TEXT, b TEXT);
+                   INSERT INTO todos SELECT * FROM old; DROP TABLE old";
+        sql.replace("{id}", id)
+    };
+    sql(&it.files[1], &rebuild("COLLATE NOCASE"));
+    sql(&it.files[0], "INSERT INTO todos VALUES ('k', 'a3', 'b3')");
+    it.sync(0);
+    let said = it.devices[1].run(["sync", it.path(1)]);
+    assert!(said.code == 1 && format!("{said}").contains("id COLLATE NOCASE"), "{said}");
+    assert_eq!(query(&it.files[1], "SELECT count(*) FROM todos"), ["Integer(2)"]);
+    sql(&it.files[1], &rebuild(""));
+    it.sync_both();
+    assert_eq!(it.same("SELECT count(*) FROM todos"), ["Integer(3)"]);
+}

@@ -335,6 +335,11 @@ fn rows_with_null_in_their_key_are_counted_by_track_and_status() {
     it.device.must(["sync", text(&file)]);
     assert!(it.device.must(["status", text(&file)]).contains("2 rows with NULL in the key"));
     assert_eq!(it.device.json(&["status", text(&file)])["tables"][0]["null_keys"], 2);
+    // What the application does with them is its own affair, and is not synced.
+    sql(&file, "UPDATE prefs SET v = '4' WHERE scope IS NULL; INSERT INTO prefs VALUES ('eve', NULL, '5')");
+    it.device.must(["sync", text(&file)]);
+    assert_eq!(it.device.json(&["status", text(&file)])["tables"][0]["null_keys"], 3);
+    sql(&file, "DELETE FROM prefs WHERE user = 'eve'");
     sql(&file, "UPDATE prefs SET user = 'bob', scope = 'site' WHERE user IS NULL");
     assert_eq!(it.device.json(&["status", text(&file)])["tables"][0]["null_keys"], 1);
 }
@@ -383,4 +388,14 @@ fn what_track_all_leaves_out_is_one_note_that_begins_with_what_is_particular() {
         "{said}"
     );
     assert!(left.iter().any(|line| line.ends_with("and 4 more")), "{said}");
+}
+
+#[test]
+fn a_table_whose_name_cannot_travel_is_left_out_by_itself() {
+    let it = Setting::new();
+    let file =
+        it.file("a.db", "CREATE TABLE \"a/b\"(id TEXT PRIMARY KEY); CREATE TABLE c(id TEXT PRIMARY KEY)");
+    let said = it.device.run(["track", text(&file), "--all", "--as", "app"]);
+    assert_eq!(said.code, 0, "{said}");
+    assert!(said.out.contains("c is tracked") && said.err.contains("table a/b has a name"), "{said}");
 }

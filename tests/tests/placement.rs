@@ -155,7 +155,7 @@ fn what_a_person_decides_is_done_where_a_trigger_ends_the_transaction_for_it() {
 
 #[test]
 fn what_an_expression_cannot_take_is_held_until_the_schema_can() {
-    let mut net = network(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, data TEXT, n INTEGER)");
+    let mut net = network(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, data TEXT, n INTEGER, g AS (n % 10))");
     net.sync_all();
     net.run(2, "CREATE INDEX names ON t(json_extract(data, '$.name')); CREATE UNIQUE INDEX sums ON t(n + 1)");
     net.run(
@@ -169,6 +169,12 @@ fn what_an_expression_cannot_take_is_held_until_the_schema_can() {
     net.run(2, "DROP INDEX names; DROP INDEX sums");
     net.sync_all();
     net.check_same("SELECT * FROM t ORDER BY id");
+    net.run(2, "UPDATE t SET n = id WHERE id <> 3; CREATE UNIQUE INDEX ends ON t(g)");
+    net.sync_all();
+    net.run(1, "INSERT INTO t VALUES (9, '{}', 25)");
+    net.sync_all();
+    assert_eq!(causes(&mut net, 2).len(), 1);
+    assert!(causes(&mut net, 2)[0].ends_with("row 3 has the same"), "{:?}", causes(&mut net, 2));
 }
 
 #[test]
@@ -288,6 +294,48 @@ fn whose_value_was_accepted_first_keeps_it_whatever_its_author_says_of_the_time(
     assert_eq!(held.len(), 2, "{held:?}");
     // The author of what was accepted knows that it was, and so does one that had never been in sync before.
     assert!(causes(&mut net, 2).iter().all(|h| h.starts_with("forged") || h.starts_with("late")));
+}
+
+#[test]
+fn a_row_that_stands_keeps_each_of_its_values_whatever_else_of_it_is_edited() {
+    let mut net = network(2, "CREATE TABLE u(id TEXT PRIMARY KEY, name TEXT UNIQUE, email TEXT UNIQUE)");
+    net.sync_all();
+    net.run(1, "INSERT INTO u VALUES ('z', 'cat', 'z@x')");
+    net.run(2, "INSERT INTO u VALUES ('stands', 'cat', 'c@x')");
+    net.sync(2);
+    net.sync_all();
+    for email in ["d@x", "e@x"] {
+        net.run(2, &format!("UPDATE u SET email = '{email}' WHERE id = 'stands'"));
+        net.sync_all();
+        net.check_same("SELECT * FROM u ORDER BY id");
+        assert_eq!(net.query(1, "SELECT id FROM u"), ["Text(\"stands\")"]);
+    }
+    // Its own claim to what another has is a later one.
+    net.run(1, "INSERT INTO u VALUES ('other', 'dog', 'f@x')");
+    net.sync_all();
+    net.run(1, "UPDATE u SET email = 'g@x' WHERE id = 'other'");
+    net.run(2, "UPDATE u SET email = 'g@x' WHERE id = 'stands'");
+    net.sync(1);
+    net.sync_all();
+    net.check_same("SELECT * FROM u ORDER BY id");
+    let held = causes(&mut net, 2);
+    assert!(held.iter().any(|h| h.starts_with("stands UNIQUE (email): row other")), "{held:?}");
+    assert_eq!(net.query(0, "SELECT id FROM u ORDER BY id"), ["Text(\"other\")", "Text(\"z\")"]);
+}
+
+#[test]
+fn a_unique_value_in_the_key_belongs_to_whose_row_was_accepted_first() {
+    let mut net = network(
+        2,
+        "CREATE TABLE t(a TEXT, b TEXT, v TEXT, d TEXT DEFAULT 'same', PRIMARY KEY (a, b)); CREATE UNIQUE INDEX x ON t(b)",
+    );
+    net.sync_all();
+    net.run(2, "INSERT INTO t VALUES ('zy', 'b', 'stands', 1)");
+    net.sync(2);
+    net.run(1, "INSERT INTO t VALUES ('aa', 'b', 'later', 2)");
+    net.sync_all();
+    net.check_same("SELECT * FROM t");
+    assert_eq!(net.query(0, "SELECT v FROM t"), ["Text(\"stands\")"]);
 }
 
 #[test]
@@ -423,4 +471,26 @@ fn an_edit_costs_the_same_however_many_rows_are_held() {
     let took = start.elapsed();
     assert!(took.as_millis() < 1000, "one edit beside 2,000 held rows took {took:?}");
     assert_eq!(net.query(2, "SELECT x FROM u WHERE id = 5"), integers(&[1]));
+}
+
+#[test]
+fn a_conflict_clause_over_a_generated_column_takes_no_row_away_beside_triggers() {
+    let mut net = network(2, "CREATE TABLE t(id TEXT PRIMARY KEY, u TEXT, v TEXT)");
+    net.sync_all();
+    net.run(
+        2,
+        "DROP TABLE t; CREATE TABLE t(id TEXT PRIMARY KEY, u TEXT, v TEXT, lu AS (lower(u)) UNIQUE ON CONFLICT REPLACE);
+         CREATE TABLE notes(id TEXT); CREATE TRIGGER noting AFTER INSERT ON t BEGIN INSERT INTO notes VALUES (NEW.id); END;
+         CREATE TRIGGER noting_too AFTER UPDATE ON t BEGIN INSERT INTO notes VALUES (NEW.id); END;",
+    );
+    net.sync_all();
+    net.run(1, "INSERT INTO t VALUES ('1', 'x', 'first'), ('2', 'X', 'second'), ('3', 'y', 'third')");
+    net.sync_all();
+    assert_eq!(net.query(2, "SELECT id FROM t ORDER BY id"), ["Text(\"1\")", "Text(\"3\")"]);
+    assert!(causes(&mut net, 2)[0].ends_with("row 1 has the same"), "{:?}", causes(&mut net, 2));
+    net.run(1, "UPDATE t SET u = 'Y' WHERE id = '1'");
+    net.sync_all();
+    assert_eq!(net.query(2, "SELECT count(*) FROM t"), integers(&[2]));
+    assert_eq!(causes(&mut net, 2).len(), 1, "{:?}", causes(&mut net, 2));
+    net.check_same("SELECT id FROM t WHERE 0");
 }

@@ -234,9 +234,44 @@ fn a_clone_can_be_written_by_its_application_and_says_what_it_lacks() {
 }
 
 #[test]
+fn a_made_table_has_the_foreign_keys_whose_parents_are_there_and_gets_others_once_they_are() {
+    let it = Pair::new(
+        "WAL",
+        "CREATE TABLE never(x TEXT UNIQUE); CREATE TABLE later(id INTEGER PRIMARY KEY, other TEXT);
+         CREATE TABLE kids(id INTEGER PRIMARY KEY, p INTEGER REFERENCES later(id) ON DELETE CASCADE, o TEXT REFERENCES later(other),
+           n TEXT REFERENCES never(x))",
+    );
+    let track = |table: &str| it.devices[0].must(["track", it.path(0), table, "--as", "app"]);
+    track("kids");
+    sql(&it.files[0], "INSERT INTO kids VALUES (1, NULL, NULL, NULL)");
+    it.sync(0);
+    std::fs::remove_file(&it.files[1]).unwrap();
+    let said = it.devices[1].run(["clone", "app", it.path(1)]);
+    assert!(said.err.contains("foreign key to later, later, never"), "{said}");
+    let written = |sql: &str| {
+        let conn = open(&it.files[1]);
+        conn.execute_batch("PRAGMA foreign_keys = ON").unwrap();
+        conn.execute_batch(sql)
+    };
+    written("INSERT INTO kids VALUES (2, NULL, 'o', 'n')").expect("no parent is missed");
+    track("later");
+    sql(&it.files[0], "INSERT INTO later VALUES (7, 'seven')");
+    it.sync_both();
+    let foreign = "SELECT \"table\", \"from\", on_delete FROM pragma_foreign_key_list('kids')";
+    for file in [&it.files[1], &it.server.file("app")] {
+        assert_eq!(query(file, foreign), ["Text(\"later\") Text(\"p\") Text(\"CASCADE\")"]);
+    }
+    written("INSERT INTO kids VALUES (3, 7, NULL, NULL); DELETE FROM later").expect("it cascades");
+    assert!(written("INSERT INTO kids VALUES (4, 8, NULL, NULL)").is_err());
+    it.sync_both();
+    assert_eq!(it.same("SELECT id FROM kids"), ["Integer(1)", "Integer(2)"]);
+    assert_eq!(query(&it.files[1], "PRAGMA integrity_check"), ["Text(\"ok\")"]);
+}
+
+#[test]
 fn redundant_constraints_and_partial_indexes_stop_nothing() {
     let it = Pair::cloned(
-        "CREATE TABLE p(x UNIQUE); CREATE TABLE q(y UNIQUE);
+        "CREATE TABLE p(x TEXT PRIMARY KEY); CREATE TABLE q(y TEXT PRIMARY KEY);
          CREATE TABLE users(id TEXT PRIMARY KEY, email TEXT UNIQUE, p REFERENCES p(x) REFERENCES q(y) REFERENCES p(x), kind TEXT, data TEXT);
          CREATE UNIQUE INDEX ix ON users(email); CREATE UNIQUE INDEX ix2 ON users(email COLLATE NOCASE);
          CREATE UNIQUE INDEX j ON users(json_extract(data, '$.k')) WHERE kind = 'json';",

@@ -1,6 +1,6 @@
 //! Claims: what only one row of a table may have, or what a row waits for, as hashes; and who has a claim first.
 
-use crate::document::View;
+use crate::document::{Content, View};
 use crate::id::{Actor, Timestamp};
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
@@ -12,39 +12,46 @@ use crate::value::{Value, ValueRef};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
-/// The order in which rows take what only one may have: when the latest of a row's claims was accepted, by whom it was
-/// written, and the row's key. What is not accepted yet comes last.
+/// The order in which rows take a value that only one may have: when a row's claim to it was accepted, by whom it was written,
+/// and the row's key. What is not accepted yet comes last.
 pub(super) type Rank = (Timestamp, Actor, RowKey);
 
 /// When a claim that is not accepted counts as accepted.
 const NOT_YET: Timestamp = Timestamp(u64::MAX);
 
 impl Replica {
-    /// The rank of a row's claims to UNIQUE values. No time that an author gives matters before that of acceptance.
+    /// The rank of a row's claim to its values in the columns of a UNIQUE constraint: that of the latest of the changes that
+    /// wrote them. No time that an author gives matters before that of acceptance, and no change of other columns does.
     pub(super) fn rank(
         &self,
         no: i64,
         view: &View,
         user: &UserTable,
         key: &RowKey,
+        columns: &[usize],
     ) -> Result<Rank, ReplicaError> {
-        let mut actors = BTreeSet::new();
-        if let Some(cells) = view.shown() {
-            let columns = user.table.unique.iter().flat_map(|u| u.columns.iter().filter_map(|t| t.column));
-            for index in columns {
-                let column = user.columns.iter().find(|c| c.index == index);
-                if let Some(cell) = column.and_then(|c| cells.get(c.key.as_str())) {
-                    actors.insert(cell.id.actor);
-                }
-            }
-        }
         let mut latest = (Timestamp(0), Actor([0; Actor::LEN]));
-        if actors.is_empty() {
+        let (Some(cells), Some(incarnation)) = (view.shown(), view.incarnation()) else {
             return Ok((latest.0, latest.1, key.clone()));
+        };
+        let (mut actors, mut any_actor) = (BTreeSet::new(), false);
+        for index in columns {
+            let column = user.columns.iter().find(|c| c.index == *index);
+            match column.and_then(|c| cells.get(c.key.as_str())) {
+                Some(cell) => {
+                    // Edits of a text or a counter leave the operation that made it.
+                    any_actor |= matches!(cell.content, Content::Text(_) | Content::Counter(_));
+                    actors.insert(cell.id.actor)
+                }
+                // The key, and what the insert left to its default.
+                None => actors.insert(incarnation),
+            };
         }
         for at in documents::changes(&self.conn, no, key)? {
             let segment = at.segment();
-            let Some(actor) = segments::actor_of(&self.conn, segment)?.filter(|a| actors.contains(a)) else {
+            let Some(actor) =
+                segments::actor_of(&self.conn, segment)?.filter(|a| any_actor || actors.contains(a))
+            else {
                 continue;
             };
             let accepted = segments::acceptance(&self.conn, no, segment)?;
@@ -52,10 +59,52 @@ impl Replica {
         }
         Ok((latest.0, latest.1, key.clone()))
     }
+
+    /// Of two rows with the same values in the columns of these UNIQUE constraints, whether the second has to give way to the
+    /// first, and for which constraint: the clash that arose first decides, and the claim that made it is the later one.
+    pub(super) fn gives_way(
+        &self,
+        no: i64,
+        user: &UserTable,
+        first: (&RowKey, &View),
+        second: (&RowKey, &View),
+        shared: &[Vec<usize>],
+    ) -> Result<(bool, Vec<usize>), ReplicaError> {
+        let mut decisive: Option<(Rank, bool, &Vec<usize>)> = None;
+        for columns in shared {
+            let a = self.rank(no, first.1, user, first.0, columns)?;
+            let b = self.rank(no, second.1, user, second.0, columns)?;
+            let (clash, gives_way) = if a < b { (b, true) } else { (a, false) };
+            if decisive.as_ref().is_none_or(|(earliest, ..)| clash < *earliest) {
+                decisive = Some((clash, gives_way, columns));
+            }
+        }
+        Ok(decisive.map_or((false, vec![]), |(_, gives_way, columns)| (gives_way, columns.clone())))
+    }
+
+    /// A row's claims to UNIQUE values, each with its rank as bytes.
+    pub(super) fn ranked_claims(
+        &self,
+        no: i64,
+        view: &View,
+        user: &UserTable,
+        key: &RowKey,
+        values: &RowValues,
+    ) -> Result<Vec<(Claim, Vec<u8>)>, ReplicaError> {
+        let mut claims = vec![];
+        for unique in &user.table.unique {
+            if let Some(values) = unique_values(user, unique, key, values)? {
+                let columns: Vec<_> = values.iter().map(|v| v.index).collect();
+                let rank = rank_bytes(&self.rank(no, view, user, key, &columns)?);
+                claims.push((unique_claim(user, &values), rank));
+            }
+        }
+        Ok(claims)
+    }
 }
 
 /// A rank without the key, as bytes in the same order.
-pub(super) fn rank_bytes((time, actor, _): &Rank) -> Vec<u8> {
+fn rank_bytes((time, actor, _): &Rank) -> Vec<u8> {
     [&time.0.to_be_bytes()[..], &actor.0[..]].concat()
 }
 

@@ -35,7 +35,9 @@ impl Replica {
             let Some(values) = row::shown(&view, &user) else { continue };
             let again = |(n, column): (usize, &crate::store::user_table::DocumentColumn)| {
                 columns
-                    .contains(&column.index)
+                    .iter()
+                    .flatten()
+                    .any(|index| *index == column.index)
                     .then(|| (column.key.clone(), Merge::Register, values[n].clone()))
             };
             let again: Vec<_> = user.columns.iter().enumerate().filter_map(again).collect();

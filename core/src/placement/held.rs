@@ -3,7 +3,7 @@
 //! A row is looked at again for a value that came or went, never because another held row was looked at: so the cost is in
 //! proportion to what changed, whatever the number of held rows.
 
-use super::claims::{rank_bytes, unique_claims};
+use super::claims::unique_claims;
 use super::parents::foreign_values;
 use super::{Candidate, Queue};
 use crate::key::RowKey;
@@ -44,8 +44,9 @@ impl Replica {
         }
         self.note_held(*no, key, kind, cause, &claims)?;
         if kind == HoldKind::Unique {
-            let rank = self.rank(*no, &candidate.view, user, key)?;
-            holds::set_rank(&self.conn, *no, key, &rank_bytes(&rank))?;
+            for (claim, rank) in self.ranked_claims(*no, &candidate.view, user, key, wanted)? {
+                holds::set_rank(&self.conn, *no, key, &claim, &rank)?;
+            }
         }
         queue.was_held(*no, key, kind);
         self.take_out(*no, key, user, now, queue)
@@ -152,16 +153,13 @@ impl Replica {
         if user.table.unique.is_empty() || !holds::any(&self.conn, *no)? {
             return Ok(());
         }
-        let mut rank = None;
-        for claim in unique_claims(user, key, wanted)? {
-            if !holds::any_claimant(&self.conn, *no, &claim)? {
-                continue;
-            }
-            if rank.is_none() {
-                rank = Some(rank_bytes(&self.rank(*no, view, user, key)?));
-            }
-            let Some(rank) = &rank else { continue };
-            for held in holds::earlier_claimants(&self.conn, *no, &claim, rank, user.has_integer_key())? {
+        let claims = unique_claims(user, key, wanted)?;
+        let any_claimant = |claim: &Claim| holds::any_claimant(&self.conn, *no, claim);
+        if !claims.iter().map(any_claimant).collect::<Result<Vec<_>, _>>()?.contains(&true) {
+            return Ok(());
+        }
+        for (claim, rank) in self.ranked_claims(*no, view, user, key, wanted)? {
+            for held in holds::earlier_claimants(&self.conn, *no, &claim, &rank, user.has_integer_key())? {
                 queue.push(*no, held);
             }
         }

@@ -116,6 +116,13 @@ impl Replica {
         if is_sure {
             return self.ended(write(&self.conn));
         }
+        // Where there are triggers too, their statements keep the table's own conflict clauses: a REPLACE would take a row away.
+        if user.acts.triggers
+            && user.acts.clauses
+            && let Some(rival) = self.local_rival(user, key, &wanted.to_vec())
+        {
+            return Err(Fault::Unique(format!("row {} has the same", user.key_text(&rival))));
+        }
         self.under_savepoint(no, |conn| {
             write(conn)?;
             check_stored(conn, user, key, wanted)
@@ -216,7 +223,10 @@ impl Replica {
             Fault::Store(error) => return Err(error.into()),
             Fault::Ended(cause) => return Err(self.stumble(no, user, key, Deed::Write, cause)),
             Fault::Unique(message) => {
-                let rival = self.local_rival(user, key, wanted).map(|k| user.key_text(&k));
+                let rival = match message.ends_with("has the same") {
+                    true => None,
+                    false => self.local_rival(user, key, wanted).map(|k| user.key_text(&k)),
+                };
                 let rival = rival.map_or(String::new(), |rival| format!(": row {rival} has the same"));
                 (HoldKind::Tables, format!("a UNIQUE constraint of this table alone ({message}){rival}"))
             }
@@ -250,33 +260,48 @@ impl Replica {
         })
     }
 
-    /// A row that has the same value of a UNIQUE index over expressions or of a partial one.
+    /// A row that has the same value of a UNIQUE index over expressions or generated columns, or of a partial one.
+    ///
+    /// A temporary table of the same kind says what the row that is not let in would have there.
     fn local_rival(&self, user: &UserTable, key: &RowKey, wanted: &RowValues) -> Option<RowKey> {
+        if user.table.unique.iter().all(|u| u.partial.is_none()) {
+            return None;
+        }
+        self.conn.execute_batch("SAVEPOINT piecewise_rival").ok()?;
+        let found = self.find_local_rival(user, key, wanted);
+        let _ = self.conn.execute_batch("ROLLBACK TO piecewise_rival; RELEASE piecewise_rival");
+        found
+    }
+
+    fn find_local_rival(&self, user: &UserTable, key: &RowKey, wanted: &RowValues) -> Option<RowKey> {
+        let table = quote(&user.table.name);
+        let sql = "SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name = ?";
+        let sql: String = self.conn.query_row(sql, [&user.table.name], |row| row.get(0)).ok()?;
+        let temporary = format!("CREATE TABLE temp.{}", sql.strip_prefix("CREATE TABLE ")?);
+        self.conn.execute_batch(&temporary).ok()?;
+        let columns = &user.table.columns;
+        let stored: Vec<_> = (0..columns.len()).filter(|n| !columns[*n].generated).collect();
+        let names: Vec<_> = stored.iter().map(|n| quote(&columns[*n].name)).collect();
+        let places = vec!["?"; names.len()].join(", ");
+        let insert = format!("INSERT INTO temp.{table}({}) VALUES ({places})", names.join(", "));
+        let mut stmt = self.conn.prepare(&insert).ok()?;
         let key_values = user.key_values(key).ok()?;
-        for unique in user.table.unique.iter().filter(|u| u.partial.is_some()) {
-            let spelled = unique
-                .partial
-                .as_deref()
-                .and_then(index_terms::index)
-                .map(|text| text.terms)
-                .unwrap_or_default();
-            let columns: Vec<_> =
-                (0..user.table.columns.len()).filter(|n| !user.table.columns[*n].generated).collect();
-            let named = |n: &usize| format!("? AS {}", quote(&user.table.columns[*n].name));
-            let row = columns.iter().map(named).collect::<Vec<_>>().join(", ");
-            let same = |term: &String| format!("({term}) = (SELECT {term} FROM new)");
-            let same = spelled.iter().map(same).collect::<Vec<_>>().join(" AND ");
-            let keys: Vec<_> =
-                user.key_columns().iter().map(|n| quote(&user.table.columns[*n].name)).collect();
-            let sql = format!(
-                "WITH new AS (SELECT {row}) SELECT {} FROM {} WHERE {same} LIMIT 2",
-                keys.join(", "),
-                quote(&user.table.name)
-            );
+        for (n, column) in stored.iter().enumerate() {
+            stmt.raw_bind_parameter(n + 1, user.value_at(*column, &key_values, wanted).as_ref()).ok()?;
+        }
+        stmt.raw_execute().ok()?;
+        let keys: Vec<_> = user.key_columns().iter().map(|n| quote(&columns[*n].name)).collect();
+        for unique in &user.table.unique {
+            let Some(text) = unique.partial.as_deref().and_then(index_terms::index) else { continue };
+            let same = |term: &String| format!("({term}) = (SELECT {term} FROM temp.{table})");
+            let is_held = text
+                .condition
+                .iter()
+                .flat_map(|c| [format!("({c})"), format!("(SELECT {c} FROM temp.{table})")]);
+            let terms: Vec<_> = is_held.chain(text.terms.iter().map(same)).collect();
+            let sql =
+                format!("SELECT {} FROM main.{table} WHERE {} LIMIT 2", keys.join(", "), terms.join(" AND "));
             let Ok(mut stmt) = self.conn.prepare(&sql) else { continue };
-            for (n, column) in columns.iter().enumerate() {
-                stmt.raw_bind_parameter(n + 1, user.value_at(*column, &key_values, wanted).as_ref()).ok()?;
-            }
             let mut rows = stmt.raw_query();
             while let Ok(Some(row)) = rows.next() {
                 if let Ok(Some(rival)) = user.row_key(row)

@@ -178,7 +178,7 @@ impl Changed<'_> {
             chosen[n].is_none() && !self.table.key_columns().contains(&n)
         };
         for n in 0..columns.len() {
-            if let Some(b) = self.same_name(n).filter(|_| is_open(n, &chosen))
+            if let Some(b) = self.same_name(n).filter(|b| is_open(n, &chosen) && !chosen.contains(&Some(*b)))
                 && (columns[n].generated || self.is_itself(n, b))
             {
                 chosen[n] = Some(b);

@@ -11,7 +11,7 @@ use crate::id::PeerId;
 use crate::key::RowKey;
 use crate::message::Cursor;
 use crate::store::{documents, schema, segments};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// In a file with more containers, tables that others made are made together.
 const TABLES_ONE_BY_ONE: usize = 256;
@@ -148,7 +148,7 @@ impl Replica {
                 self.stop(no, StopKind::NotMade, &why)?;
                 continue;
             }
-            let sql = description.create_table_sql(&table)?;
+            let sql = description.create_table_sql(&table, |_, _| true)?;
             if let Err(why) = self.try_schema(|r| Ok(r.conn.execute_batch(&sql)?))? {
                 self.stop(no, StopKind::NotMade, &format!("it cannot be made here: {why}"))?;
                 continue;
@@ -164,13 +164,17 @@ impl Replica {
             descriptions.push((no, table, description));
         }
         // After all tables, so that an index takes no table's name. A table without one of its indexes is still whole.
+        for (_, table, description) in &descriptions {
+            self.add_unique(table, description)?;
+        }
+        if descriptions.iter().any(|(_, _, description)| description.parents().next().is_some()) {
+            self.note_schema()?;
+        }
         for (no, table, description) in &descriptions {
-            let is_free = |name: &str| schema::is_free_name(&self.conn, name).unwrap_or(false);
-            for sql in description.create_unique_sql(table, is_free) {
-                let _ = self.try_schema(|r| Ok(r.conn.execute_batch(&sql)?))?;
-            }
+            self.leave_out_unfit_parents(*no, table, description)?;
             self.add_indexes(*no, description)?;
         }
+        self.add_foreign_keys(&made)?;
         self.note_schema()?;
         for no in &made {
             self.read_user_table(*no)?;
@@ -182,6 +186,15 @@ impl Replica {
             self.look_at_children(no)?;
         }
         Ok(rows)
+    }
+
+    /// Makes the UNIQUE indexes of a table.
+    pub(super) fn add_unique(&mut self, table: &str, description: &Description) -> Result<(), ReplicaError> {
+        let is_free = |name: &str| schema::is_free_name(&self.conn, name).unwrap_or(false);
+        for sql in description.create_unique_sql(table, is_free) {
+            let _ = self.try_schema(|r| Ok(r.conn.execute_batch(&sql)?))?;
+        }
+        Ok(())
     }
 
     /// Has the rows of tables that refer to one that was made looked at again: their parents are expected there now.
@@ -225,7 +238,7 @@ impl Replica {
     }
 
     /// Changes the schema, or leaves it as it was; then the inner error says why, unless it is about the whole file.
-    fn try_schema(
+    pub(super) fn try_schema(
         &mut self,
         change: impl FnOnce(&Self) -> Result<(), ReplicaError>,
     ) -> Result<Result<(), String>, ReplicaError> {
@@ -253,18 +266,6 @@ impl Replica {
             }
         }
         Ok(())
-    }
-
-    /// What of the tables here stays on the devices that have it, such as CHECK or triggers: a kind and a name each.
-    pub fn not_carried(&mut self) -> Result<BTreeMap<String, Vec<(String, String)>>, ReplicaError> {
-        let mut found = BTreeMap::new();
-        let tables: Vec<_> = self.containers.values().map(|c| (c.no, c.table.clone())).collect();
-        for (no, table) in tables {
-            if let Some(description) = self.description(no)?.filter(|d| !d.local().is_empty()) {
-                found.insert(table, description.local().to_vec());
-            }
-        }
-        Ok(found)
     }
 
     /// The rows that came before their table, if they are few; else they come into it bit by bit.

@@ -16,6 +16,7 @@ use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
 use crate::store::triggers::{self, Mode};
 use crate::store::user_table::{Acts, UserTable};
 use crate::store::{StoreError, documents, holds, layout, schema};
+use crate::table::Collation;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -429,9 +430,22 @@ impl Replica {
         };
         let fits = described.len() == names.len()
             && names.iter().zip(described).all(|(name, key)| is_described(name, key));
-        let (was, is) = (described.join(", "), names.join(", "));
-        Ok((!fits)
-            .then(|| (StopKind::Key, format!("the table's primary key has changed from ({was}) to ({is})"))))
+        // Under another collation other keys are equal.
+        let collations: Vec<_> = key.iter().map(|n| user.table.columns[*n].collation).collect();
+        let (was, is) = match fits {
+            true if user.has_integer_key() || collations == description.key_collations() => return Ok(None),
+            true => {
+                let spelled = |names: &[String], collations: &[Collation]| {
+                    let spell = |(name, collation): (&String, &Collation)| {
+                        format!("{name} COLLATE {}", collation.name())
+                    };
+                    names.iter().zip(collations).map(spell).collect::<Vec<_>>().join(", ")
+                };
+                (spelled(described, &description.key_collations()), spelled(&names, &collations))
+            }
+            false => (described.join(", "), names.join(", ")),
+        };
+        Ok(Some((StopKind::Key, format!("the table's primary key has changed from ({was}) to ({is})"))))
     }
 
     /// Reads how the user's table looks now, and keeps what follows from it. Call it in a transaction.

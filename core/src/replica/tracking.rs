@@ -219,7 +219,8 @@ impl Plan {
         check_writable(&replica.conn, &table)?;
         let columns = bindings(&table, options)?;
         let name = format!("{database}/{}", table.name);
-        let name = ContainerName::parse(&name).map_err(|_| ReplicaError::BadName { name })?;
+        let bad = || TrackRefusal::BadName { table: table.name.clone() };
+        let name = ContainerName::parse(&name).map_err(|_| bad())?;
         Ok(Self { table, name, columns, prefer_local: options.prefer_local })
     }
 }

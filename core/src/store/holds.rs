@@ -50,7 +50,8 @@ pub(crate) fn hold(
     let key = key_bytes(key);
     conn.prepare_cached("INSERT INTO piecewise_held(container, key, kind, cause) VALUES (?, ?, ?, ?)")?
         .execute(params![container, key, kind as i64, cause])?;
-    let mut stmt = conn.prepare_cached("INSERT OR IGNORE INTO piecewise_claims VALUES (?, ?, ?)")?;
+    let mut stmt = conn
+        .prepare_cached("INSERT OR IGNORE INTO piecewise_claims(container, claim, key) VALUES (?, ?, ?)")?;
     for claim in claims {
         stmt.execute(params![container, claim, key])?;
     }
@@ -77,16 +78,18 @@ pub(crate) fn find(conn: &Connection, container: i64, key: &RowKey) -> Result<Op
     Ok(kind.map(HoldKind::from_code))
 }
 
-/// Notes the rank of a row that is held for a UNIQUE value.
+/// Notes the rank of a claim of a row that is held for a UNIQUE value.
 pub(crate) fn set_rank(
     conn: &Connection,
     container: i64,
     key: &RowKey,
+    claim: &Claim,
     rank: &[u8],
 ) -> Result<(), StoreError> {
-    let mut stmt =
-        conn.prepare_cached("UPDATE piecewise_held SET rank = ? WHERE container = ? AND key = ?")?;
-    stmt.execute(params![rank, container, key_bytes(key)])?;
+    let mut stmt = conn.prepare_cached(
+        "UPDATE piecewise_claims SET rank = ? WHERE container = ? AND claim = ? AND key = ?",
+    )?;
+    stmt.execute(params![rank, container, claim, key_bytes(key)])?;
     Ok(())
 }
 
@@ -96,7 +99,7 @@ pub(crate) fn any_claimant(conn: &Connection, container: i64, claim: &Claim) -> 
     Ok(conn.prepare_cached(sql)?.exists(params![container, claim])?)
 }
 
-/// Rows with this claim that are held for a UNIQUE value although they rank before another, or whose rank is not known.
+/// Rows that are held for a UNIQUE value although their claim to it ranks before another's, or whose rank is not known.
 pub(crate) fn earlier_claimants(
     conn: &Connection,
     container: i64,
@@ -105,9 +108,8 @@ pub(crate) fn earlier_claimants(
     integer_keys: bool,
 ) -> Result<Vec<RowKey>, StoreError> {
     let mut stmt = conn.prepare_cached(
-        "SELECT key FROM piecewise_claims c WHERE container = ?1 AND claim = ?2 AND EXISTS
-           (SELECT 1 FROM piecewise_held h WHERE h.container = ?1 AND h.key = c.key AND h.kind = 1
-             AND (h.rank IS NULL OR h.rank <= ?3))",
+        "SELECT key FROM piecewise_claims c WHERE container = ?1 AND claim = ?2 AND (rank IS NULL OR rank <= ?3)
+           AND EXISTS (SELECT 1 FROM piecewise_held h WHERE h.container = ?1 AND h.key = c.key AND h.kind = 1)",
     )?;
     let keys = stmt.query_map(params![container, claim, rank], |row| row.get::<_, Vec<u8>>(0))?;
     keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()

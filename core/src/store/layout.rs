@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::{Connection, OptionalExtension, types::FromSql};
 
 /// The layout this version reads and writes.
-pub(crate) const FORMAT: i64 = 5;
+pub(crate) const FORMAT: i64 = 6;
 
 const TABLES: &str = "
 CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -59,7 +59,7 @@ CREATE TABLE IF NOT EXISTS piecewise_checks(
 
 /// What format 4 did not have: foreign keys that the application does not keep, by their columns; rows that stay in their
 /// table although a parent is missing, with the claims of those parents; when own segments were accepted;
-/// the ranks of rows that are held for UNIQUE values.
+/// the ranks of the claims of rows that are held for UNIQUE values.
 const SINCE_5: &str = "
 CREATE TABLE IF NOT EXISTS piecewise_unkept(
   container INTEGER NOT NULL, columns TEXT NOT NULL, PRIMARY KEY (container, columns)) WITHOUT ROWID;
@@ -75,9 +75,9 @@ CREATE INDEX IF NOT EXISTS piecewise_held_kind ON piecewise_held(container, kind
 /// Adds what earlier formats did not have, if it is missing.
 pub(super) fn complete(conn: &Connection) -> Result<(), StoreError> {
     conn.execute_batch(SINCE_5)?;
-    let has = "SELECT 1 FROM pragma_table_info('piecewise_held') WHERE name = 'rank'";
+    let has = "SELECT 1 FROM pragma_table_info('piecewise_claims') WHERE name = 'rank'";
     if !conn.prepare(has)?.exists([])? {
-        conn.execute_batch("ALTER TABLE piecewise_held ADD COLUMN rank BLOB")?;
+        conn.execute_batch("ALTER TABLE piecewise_claims ADD COLUMN rank BLOB")?;
     }
     Ok(())
 }

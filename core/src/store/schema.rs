@@ -74,7 +74,9 @@ pub enum TrackRefusal {
         reason: String,
     },
     /// A name that cannot travel.
-    #[error("table {table} has a name, or a column, with a control character or of more than 128 bytes")]
+    #[error(
+        "table {table} has a name, or a column, with a control character or of more than 128 bytes, or a name with a slash"
+    )]
     BadName {
         /// Its name.
         table: String,

@@ -1,4 +1,4 @@
-//! Schema rows: many triggers made or dropped at once, as rows of SQLite's own table of the schema.
+//! Schema rows: many triggers made or dropped at once, or a table's text changed, as rows of SQLite's own table of the schema.
 //!
 //! For each CREATE and DROP, SQLite looks through the whole schema: for thousands of tables that takes hours. A
 //! trigger has no storage of its own, it is its row in `sqlite_master` and nothing else. So many of them are written
@@ -36,6 +36,21 @@ pub(crate) fn create(conn: &Connection, triggers: &[Trigger]) -> Result<(), Stor
         }
         Ok(())
     })
+}
+
+/// Adds constraints to the end of a table's text: such as have no storage of their own, and that its rows need not keep.
+pub(crate) fn add_clauses(conn: &Connection, table: &str, clauses: &[String]) -> Result<(), StoreError> {
+    let sql = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?";
+    let text: String = conn.query_row(sql, [table], |row| row.get(0))?;
+    let end = text.rfind(')').ok_or(StoreError::Damaged { what: "the schema" })?;
+    let added: String = clauses.iter().map(|clause| format!(", {clause}")).collect();
+    let text = format!("{}{added}{}", &text[..end], &text[end..]);
+    write(conn, || {
+        conn.execute("UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?", [&text, table])?;
+        Ok(())
+    })?;
+    conn.prepare(&format!("SELECT 1 FROM {}", quote(table)))?; // an error where SQLite cannot read it
+    Ok(())
 }
 
 /// Drops the triggers with such names. Call it in a transaction, and roll it back after an error.

@@ -382,8 +382,10 @@ pub(crate) fn sizes(conn: &Connection, before: Timestamp, limit: u64) -> Result<
     let ends = "SELECT coalesce(min(no), 0), coalesce(max(no), -1) FROM piecewise_segments";
     let (mut next, last): (i64, i64) = conn.query_row(ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let step = ((last - next) / limit as i64).max(0) + 1;
-    // An actor begins with the time; neither that nor the length reads a segment's bytes.
-    let sql = "SELECT no, length(bytes), substr(actor, 1, 6) < ?2 FROM piecewise_segments WHERE no >= ?1 ORDER BY no LIMIT 1";
+    // An actor begins with the time; neither that nor the length reads a segment's bytes. Descriptions, and rows that were
+    // there before they were tracked, have the first moments of 1970.
+    let sql = "SELECT no, length(bytes), substr(actor, 1, 6) < ?2 AND substr(actor, 1, 4) > x'00000000' FROM piecewise_segments
+               WHERE no >= ?1 ORDER BY no LIMIT 1";
     let mut stmt = conn.prepare_cached(sql)?;
     let (mut count, mut bytes, mut bytes_before) = (0, 0, 0);
     while next <= last {

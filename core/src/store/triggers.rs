@@ -66,13 +66,13 @@ fn triggers(no: i64, table: &Table, mode: Mode) -> Vec<Trigger> {
     let make = |what: &str, when: &str, body: &str| make_if(what, when, "", body);
     let keys: Vec<_> = table.key_columns().iter().map(|n| quote(&table.columns[*n].name)).collect();
     let of = |row: &'static str| keys.iter().map(move |key| format!("{row}.{key}"));
-    let (guard, no_null) = (guard(table, mode), null_guard(table));
+    let guard = guard(table, mode);
     let noted = |values: Vec<String>| log_row(no, &values);
     let (inserted, deleted) = (noted(of("NEW").collect()), noted(of("OLD").collect()));
     let updated = noted(of("NEW").chain(of("OLD")).collect());
     let mut all = vec![
-        make("insert", "AFTER INSERT", &format!("{guard}{no_null}{inserted}")),
-        make("update", "AFTER UPDATE", &format!("{guard}{no_null}{updated}")),
+        make("insert", "AFTER INSERT", &format!("{guard}{inserted}")),
+        make("update", "AFTER UPDATE", &format!("{guard}{updated}")),
         make("delete", "AFTER DELETE", &format!("{guard}{deleted}")),
     ];
     for (n, unique) in table.unique.iter().enumerate() {
@@ -168,19 +168,6 @@ fn columns_of(table: &Table, unique: &Unique, index: Option<&LocalIndex<'_>>) ->
     }
     let names: Vec<_> = columns.iter().map(|n| quote(&table.columns[*n].name)).collect();
     format!(" OF {}", names.join(", "))
-}
-
-fn null_guard(table: &Table) -> String {
-    if table.without_rowid || matches!(table.key, TableKey::Rowid(_)) {
-        return String::new(); // SQLite itself lets no NULL in
-    }
-    let nullable = table.key_columns().into_iter().filter(|n| !table.columns[*n].not_null);
-    let terms: Vec<_> = nullable.map(|n| format!("NEW.{} IS NULL", quote(&table.columns[n].name))).collect();
-    if terms.is_empty() {
-        return String::new();
-    }
-    let message = format!("piecewise: table {} cannot have a NULL in its primary key", table.name);
-    format!("SELECT RAISE(ABORT, '{}') WHERE {}; ", message.replace('\'', "''"), terms.join(" OR "))
 }
 
 fn log_row(no: i64, values: &[String]) -> String {
@@ -341,10 +328,18 @@ mod tests {
     }
 
     #[test]
-    fn a_null_key_and_writes_to_a_read_only_table_are_refused_where_they_are_made() {
+    fn rows_with_a_null_in_their_key_are_the_applications_own_affair() {
         let conn = tracked("CREATE TABLE t(id TEXT PRIMARY KEY, a)");
-        let error = conn.execute("INSERT INTO t VALUES (NULL, 1)", []).unwrap_err();
-        assert!(error.to_string().contains("NULL in its primary key"), "{error}");
+        assert_eq!(logged(&conn, "INSERT INTO t VALUES (NULL, 1), ('k', 1)"), ["k"]);
+        assert_eq!(logged(&conn, "UPDATE t SET a = 2"), ["k"]);
+        assert_eq!(logged(&conn, "UPDATE t SET id = 'l' WHERE id IS NULL"), ["l"]);
+        assert_eq!(logged(&conn, "UPDATE t SET id = NULL WHERE id = 'k'"), ["k"]);
+        assert!(logged(&conn, "DELETE FROM t WHERE id IS NULL").is_empty());
+    }
+
+    #[test]
+    fn writes_to_a_read_only_table_are_refused_where_they_are_made() {
+        let conn = tracked("CREATE TABLE t(id TEXT PRIMARY KEY, a)");
         conn.execute("INSERT INTO t VALUES ('k', 1)", []).unwrap();
         let table = read_table(&conn, "t").unwrap();
         remove(&conn, &BTreeSet::from([7])).unwrap();
