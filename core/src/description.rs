@@ -31,7 +31,7 @@ use crate::change::Merge;
 use crate::store::extras::Extras;
 use crate::store::schema::{literal, read_literal};
 use crate::store::user_table::quote;
-use crate::table::{Affinity, Collation, Column, Default, ForeignKey, Now, Table, TableKey};
+use crate::table::{Affinity, Collation, Column, Default, ForeignKey, KeyKind, Now, Table, TableKey};
 use crate::value::Value;
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,6 +73,8 @@ pub struct Description {
     defaults: BTreeMap<String, Option<Now>>,
     /// Keys of the foreign keys that are INITIALLY DEFERRED.
     deferred: Vec<String>,
+    /// Whether columns were left out whose names differ from others in capitals alone.
+    other_capitals: bool,
     user_version: i32,
     application_id: i32,
     local: Vec<(String, String)>,
@@ -327,6 +329,7 @@ impl Description {
             indexes: BTreeMap::new(),
             defaults: BTreeMap::new(),
             deferred: vec![],
+            other_capitals: false,
             user_version: 0,
             application_id: 0,
             local: vec![],
@@ -336,6 +339,7 @@ impl Description {
             description.take(key, split(text))?;
         }
         description.columns.sort_by(|a, b| (a.position, &a.name).cmp(&(b.position, &b.name)));
+        description.leave_out_other_capitals();
         description.leave_out_what_fits_nothing();
         description.check()?;
         Ok(description)
@@ -443,6 +447,22 @@ impl Description {
         }
     }
 
+    /// Of columns whose names differ in capitals alone, which to SQLite are one, leaves the first in the order of names. A server
+    /// lets no second one in; a device that added it offline has it until it learns of the first.
+    fn leave_out_other_capitals(&mut self) {
+        let mut names: Vec<_> = self.columns.iter().map(|c| c.name.clone()).collect();
+        names.sort_unstable();
+        let is_first = |name: &String| names.iter().find(|n| n.eq_ignore_ascii_case(name)) == Some(name);
+        let all = self.columns.len();
+        self.columns.retain(|c| is_first(&c.name));
+        self.other_capitals = self.columns.len() < all;
+    }
+
+    /// Whether two of its columns have names that differ in capitals alone.
+    pub(crate) fn has_other_capitals(&self) -> bool {
+        self.other_capitals
+    }
+
     /// Leaves out what entries that came later say of columns which are not there.
     fn leave_out_what_fits_nothing(&mut self) {
         let columns = &self.columns;
@@ -471,13 +491,7 @@ impl Description {
         if names_twice(&self.key) {
             return Err(invalid("its key names a column twice"));
         }
-        let mut seen = std::collections::HashSet::new();
-        for column in &self.columns {
-            name(&column.name)?;
-            if !seen.insert(column.name.to_ascii_lowercase()) {
-                return Err(invalid(format!("two columns are called {}", column.name)));
-            }
-        }
+        self.columns.iter().try_for_each(|column| name(&column.name))?;
         let is_strict_type =
             |c: &DescribedColumn| STRICT_TYPES.iter().any(|t| t.eq_ignore_ascii_case(&c.declared_type));
         if self.strict && !self.columns.iter().all(is_strict_type) {
@@ -502,7 +516,7 @@ impl Description {
     pub(crate) fn has_keys_of(&self, other: &Self) -> bool {
         self.key == other.key
             && self.has_integer_key() == other.has_integer_key()
-            && (self.has_integer_key() || self.key_collations() == other.key_collations())
+            && (self.has_integer_key() || self.key_kinds() == other.key_kinds())
     }
 
     /// Whether the key is an INTEGER PRIMARY KEY.
@@ -540,10 +554,16 @@ impl Description {
         &self.key
     }
 
-    /// The collations of the primary key's columns, in key order.
-    pub(crate) fn key_collations(&self) -> Vec<Collation> {
-        let of = |key: &String| self.columns.iter().find(|c| c.name == *key).map(|c| c.collation);
-        self.key.iter().filter_map(of).collect()
+    /// How the primary key's columns store and compare values, in key order.
+    pub(crate) fn key_kinds(&self) -> Vec<KeyKind> {
+        let of = |key: &String| self.columns.iter().find(|c| c.name == *key);
+        let kind = |c: &DescribedColumn| KeyKind::new(Affinity::of(&c.declared_type), c.collation);
+        self.key.iter().filter_map(of).map(kind).collect()
+    }
+
+    /// The literal default of a column by its key in documents.
+    pub(crate) fn default_of(&self, column: &str) -> Option<&Value> {
+        self.columns.iter().find(|c| c.name == column)?.default.as_ref()
     }
 
     /// The affinity of a column by its key in documents.

@@ -61,7 +61,9 @@ pub enum StoreError {
         segment: SegmentId,
     },
     /// A segment's keys are of another kind than its table's.
-    #[error("a segment's keys do not fit its table")]
+    #[error(
+        "the table has an INTEGER PRIMARY KEY on one side and a primary key of another kind on the other"
+    )]
     WrongKey,
 }
 

@@ -101,6 +101,41 @@ pub enum Affinity {
     Numeric,
 }
 
+/// How a column of a key stores values, and which of them it calls equal: keys of two tables fit each other only if both
+/// are alike in this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyKind {
+    affinity: Affinity,
+    collation: Collation,
+}
+
+impl KeyKind {
+    pub(crate) fn new(affinity: Affinity, collation: Collation) -> Self {
+        // The two store values alike (SQLite's documentation, "Datatypes", 3).
+        let affinity = if affinity == Affinity::Numeric { Affinity::Integer } else { affinity };
+        Self { affinity, collation }
+    }
+
+    pub(crate) fn of(column: &Column) -> Self {
+        Self::new(column.affinity(), column.collation)
+    }
+}
+
+impl std::fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let affinity = match self.affinity {
+            Affinity::Integer | Affinity::Numeric => "INTEGER",
+            Affinity::Text => "TEXT",
+            Affinity::Blob => "without a type",
+            Affinity::Real => "REAL",
+        };
+        match self.collation {
+            Collation::Binary => f.write_str(affinity),
+            collation => write!(f, "{affinity} COLLATE {}", collation.name()),
+        }
+    }
+}
+
 /// A UNIQUE index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unique {

@@ -439,9 +439,96 @@ fn a_key_that_compares_otherwise_than_that_of_others_stops_its_table_and_takes_n
     sql(&it.files[0], "INSERT INTO todos VALUES ('k', 'a3', 'b3')");
     it.sync(0);
     let said = it.devices[1].run(["sync", it.path(1)]);
-    assert!(said.code == 1 && format!("{said}").contains("id COLLATE NOCASE"), "{said}");
+    assert!(said.code == 1 && format!("{said}").contains("id TEXT COLLATE NOCASE"), "{said}");
     assert_eq!(query(&it.files[1], "SELECT count(*) FROM todos"), ["Integer(2)"]);
     sql(&it.files[1], &rebuild(""));
     it.sync_both();
     assert_eq!(it.same("SELECT count(*) FROM todos"), ["Integer(3)"]);
+}
+
+#[test]
+fn a_column_that_two_devices_add_in_other_capitals_or_with_another_default_is_one() {
+    let it = Pair::cloned(TODOS);
+    sql(&it.files[0], ROWS);
+    it.sync_both();
+    sql(
+        &it.files[0],
+        "ALTER TABLE todos ADD COLUMN Note TEXT DEFAULT 'a'; UPDATE todos SET Note = 'one' WHERE id = '1'",
+    );
+    sql(
+        &it.files[1],
+        "ALTER TABLE todos ADD COLUMN note TEXT DEFAULT 'b'; UPDATE todos SET note = 'two' WHERE id = '2'",
+    );
+    for _ in 0..2 {
+        it.sync_both();
+    }
+    it.same("SELECT id, note FROM todos ORDER BY id");
+    sql(&it.files[1], "UPDATE todos SET note = 'three'");
+    it.sync_both();
+    it.sync_both();
+    assert_eq!(it.same("SELECT DISTINCT note FROM todos"), ["Text(\"three\")"]);
+}
+
+#[test]
+fn columns_of_two_files_that_meet_are_one_whatever_their_capitals() {
+    let it = Pair::new("WAL", "");
+    sql(
+        &it.files[0],
+        "CREATE TABLE t(Id TEXT PRIMARY KEY, Title TEXT, U TEXT UNIQUE); INSERT INTO t VALUES ('1', 'x', 'u')",
+    );
+    sql(
+        &it.files[1],
+        "CREATE TABLE t(id TEXT PRIMARY KEY, title TEXT, u TEXT UNIQUE); INSERT INTO t VALUES ('2', 'b', 'v')",
+    );
+    it.track(0);
+    it.sync(0);
+    it.track(1);
+    it.sync_both();
+    sql(&it.files[1], "UPDATE t SET title = 'y' WHERE id = '1'");
+    it.sync_both();
+    let all = "SELECT id, title, u FROM t ORDER BY id";
+    assert_eq!(it.same(all), ["Text(\"1\") Text(\"y\") Text(\"u\")", "Text(\"2\") Text(\"b\") Text(\"v\")"]);
+}
+
+#[test]
+fn keys_that_are_stored_otherwise_on_one_device_stop_the_table_there_and_name_both() {
+    for (ours, theirs) in
+        [("TEXT", "INT"), ("REAL", "INT"), ("BLOB", "TEXT"), ("TEXT COLLATE NOCASE", "TEXT")]
+    {
+        let it = Pair::new("WAL", "");
+        for (file, kind) in it.files.iter().zip([theirs, ours]) {
+            sql(file, &format!("CREATE TABLE t(id {kind} PRIMARY KEY, v TEXT)"));
+        }
+        sql(&it.files[0], "INSERT INTO t VALUES ('3', 'x')");
+        it.track(0);
+        it.sync(0);
+        it.track(1);
+        sql(&it.files[1], "INSERT INTO t VALUES ('7', 'mine')");
+        let said = it.devices[1].run(["sync", it.path(1)]);
+        assert_eq!(said.code, 1, "{ours} {theirs}: {said}");
+        assert!(format!("{said}").contains("primary key has changed from (id "), "{said}");
+        assert_eq!(query(&it.files[1], "SELECT v FROM t"), ["Text(\"mine\")"], "{ours} {theirs}");
+        it.sync(0);
+        assert_eq!(query(&it.files[0], "SELECT v FROM t"), ["Text(\"x\")"], "{ours} {theirs}");
+    }
+}
+
+#[test]
+fn a_column_of_few_values_is_known_by_them_and_its_loss_is_seen() {
+    let it = Pair::cloned("CREATE TABLE big(id INTEGER PRIMARY KEY, old TEXT, note TEXT);");
+    sql(
+        &it.files[0],
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) INSERT INTO big SELECT i, 'o', NULL FROM n;
+         UPDATE big SET note = 'kept' WHERE id IN (1013, 1777)",
+    );
+    it.sync_both();
+    sql(&it.files[0], "ALTER TABLE big RENAME COLUMN note TO remark; ALTER TABLE big DROP COLUMN old");
+    it.sync(0);
+    sql(&it.files[1], "UPDATE big SET note = 'edited' WHERE id = 1013");
+    it.sync_both();
+    assert_eq!(query(&it.files[0], "SELECT remark FROM big WHERE id = 1013"), ["Text(\"edited\")"]);
+    sql(&it.files[0], "ALTER TABLE big DROP COLUMN remark; ALTER TABLE big ADD COLUMN remark TEXT");
+    it.sync_both();
+    let left = |file, column: &str| query(file, &format!("SELECT count({column}) FROM big"));
+    assert_eq!(left(&it.files[0], "remark"), left(&it.files[1], "note"));
 }

@@ -86,6 +86,9 @@ impl Replica {
             return Ok(Some(RefusalReason::Malformed));
         }
         if let Some(after) = &after {
+            if after.has_other_capitals() {
+                return Ok(Some(RefusalReason::Malformed));
+            }
             if before.as_ref() != Some(after) && after.try_out(before.as_ref()).is_err() {
                 return Ok(Some(RefusalReason::Malformed));
             }

@@ -42,6 +42,10 @@ impl Replica {
     /// Gives tables that were made without them their foreign keys to tables that were made now.
     pub(super) fn add_foreign_keys(&mut self, made: &BTreeSet<i64>) -> Result<(), ReplicaError> {
         let all = self.without_foreign_keys()?;
+        if all.is_empty() {
+            return Ok(());
+        }
+        self.note_schema()?;
         let mut left = BTreeSet::new();
         for no in &all {
             let Some(table) = self.containers.get(no).map(|c| c.table.clone()) else { continue };

@@ -7,6 +7,7 @@
 
 use super::{Replica, ReplicaError, Scan};
 use crate::change::Merge;
+use crate::description::Description;
 use crate::row;
 use crate::store::schema::{self, TrackRefusal, literal, read_literal};
 use crate::store::user_table::{RowValues, UserTable};
@@ -21,6 +22,9 @@ const SAMPLE: usize = 64;
 const SAMPLE_ALL: usize = 512;
 /// The same where nothing but the text of the schema has changed.
 const SAMPLE_FEW: usize = 24;
+/// Rows of a larger table that have something else in a column than its default, and of how many columns.
+const SPARSE_ROWS: usize = 8;
+const SPARSE_COLUMNS: usize = 64;
 /// Longest name that is not cut before something is added to it, in bytes.
 const NAME_LEN_KEPT: usize = 112;
 
@@ -134,6 +138,20 @@ impl Sample {
         };
         let clean = self.rows.iter().filter(|row| !row.is_dirty);
         clean.into_iter().any(|row| user.columns.iter().any(|c| differs(row, c.index)))
+    }
+}
+
+impl Sample {
+    /// Whether of some column all rows have the value of those that do not have it, in the table and in documents.
+    fn tells_nothing_of_some(&self, user: &UserTable, columns: &[ColumnBinding]) -> bool {
+        let tells = |row: &SampledRow, index: usize| {
+            let binding = columns.iter().find(|b| b.name == user.table.columns[index].name);
+            let Some(absent) = binding.and_then(|b| b.absent.as_ref()) else { return true };
+            let shown = binding.and_then(|b| row.shown.get(&b.key));
+            let values = [row.values.get(&index), shown];
+            values.into_iter().flatten().any(|value| !value.as_ref().same(absent.as_ref()))
+        };
+        user.columns.iter().any(|c| !self.rows.iter().any(|row| tells(row, c.index)))
     }
 }
 
@@ -330,7 +348,43 @@ impl Replica {
         Ok(if only_went && is_like_documents { Decided::Same } else { Decided::ByRows })
     }
 
-    /// Whether rows that nobody has written since they were captured show other values than their documents.
+    /// Takes from a description what two devices that added a column may have said otherwise: the capitals of its name, which
+    /// to SQLite are all the same, and what rows show that do not have it. The table's rows are then compared with documents.
+    /// Call it in a transaction.
+    pub(super) fn align_columns(&mut self, no: i64, description: &Description) -> Result<(), ReplicaError> {
+        let Some(state) = self.containers.get(&no) else { return Ok(()) };
+        let (mut columns, scan) = (state.columns.clone(), state.scan());
+        let described: Vec<_> = description.columns().map(|(name, _)| name).collect();
+        for n in 0..columns.len() {
+            let key = &columns[n].key;
+            if !described.contains(&key.as_str())
+                && let Some(alike) = described.iter().find(|d| d.eq_ignore_ascii_case(key))
+                && columns.iter().all(|b| b.key != *alike)
+            {
+                columns[n].key = (*alike).to_owned();
+            }
+            if let (Some(default), Some(absent)) =
+                (description.default_of(&columns[n].key), &columns[n].absent)
+                && !default.as_ref().same(absent.as_ref())
+            {
+                columns[n].absent = Some(default.clone());
+            }
+        }
+        if columns == self.containers[&no].columns {
+            return Ok(());
+        }
+        store_columns(&self.conn, no, &columns)?;
+        self.containers.change(no, |state| state.columns = columns);
+        self.read_user_table(no)?;
+        match scan {
+            // These compare rows anyway.
+            Scan::Meet | Scan::Join | Scan::Adopt | Scan::Make => Ok(()),
+            Scan::Fill | Scan::CompareAndFill => self.set_scan(no, Scan::CompareAndFill),
+            _ => self.set_scan(no, Scan::Compare),
+        }
+    }
+
+    /// Whether rows that nobody has written since they were captured may show other values than their documents.
     fn is_unlike_documents(
         &mut self,
         no: i64,
@@ -338,7 +392,13 @@ impl Replica {
         bindings: &[ColumnBinding],
     ) -> Result<bool, ReplicaError> {
         let sample = self.sample(no, user, SAMPLE_FEW, SAMPLE_FEW / 4)?;
-        Ok(sample.contradicts(user, bindings))
+        // To drop a column and add it again takes two changes of the schema. If it has its default wherever one looks, few
+        // rows would tell.
+        let changes = schema::schema_version(&self.conn)?.wrapping_sub(self.schema_version);
+        let is_open = changes > 1
+            && sample.rows.len() >= SAMPLE_FEW / 2
+            && sample.tells_nothing_of_some(user, bindings);
+        Ok(is_open || sample.contradicts(user, bindings))
     }
 
     /// Rows of a table with what their documents show: all up to a number, or of more so many from each of its ends and
@@ -349,6 +409,10 @@ impl Replica {
             keys.truncate(some);
             keys.extend(user.last_keys(&self.conn, some)?);
             keys.extend(user.spread_keys(&self.conn, some)?);
+            // Few rows may have a value at all.
+            for column in user.columns.iter().take(SPARSE_COLUMNS) {
+                keys.extend(user.keys_besides(&self.conn, column, SPARSE_ROWS)?);
+            }
             keys.sort();
             keys.dedup();
         }

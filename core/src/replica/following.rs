@@ -87,6 +87,7 @@ impl Replica {
             None => Ok(vec![]),
             Some(user) => {
                 self.take_merges(no, &description)?;
+                self.align_columns(no, &description)?;
                 let rows = self.take_unkept(no, &description)?;
                 let state = &self.containers[&no];
                 let missing = description.columns_besides(state.columns.iter().map(|c| c.key.as_str()));

@@ -29,12 +29,14 @@ impl Replica {
                 reasons.insert(number, refusal);
             }
         }
-        let (mut rows, mut places) = (0, vec![]);
+        let (mut rows, mut places, mut described) = (0, vec![], false);
         for (number, refusal) in &reasons {
             places.push(segments::seq_of(&self.conn, *number)?);
             let decoded = self.history.segment(&self.conn, *number)?;
             for (index, key) in decoded.keys().enumerate() {
-                if *key != RowKey::Description {
+                if *key == RowKey::Description {
+                    described = true;
+                } else {
                     self.refuse_row(no, key, now, refusal.reason)?;
                     rows += 1;
                 }
@@ -46,6 +48,11 @@ impl Replica {
         if !reasons.is_empty() {
             self.history.clear();
             self.renumber(no)?;
+        }
+        if described {
+            // The table is described by others alone now.
+            let unsettled = self.follow_description(no)?;
+            self.settle_quietly(unsettled)?;
         }
         Ok((rows, places))
     }

@@ -16,7 +16,7 @@ use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
 use crate::store::triggers::{self, Mode};
 use crate::store::user_table::{Acts, UserTable};
 use crate::store::{StoreError, documents, holds, layout, schema};
-use crate::table::Collation;
+use crate::table::KeyKind;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -430,18 +430,16 @@ impl Replica {
         };
         let fits = described.len() == names.len()
             && names.iter().zip(described).all(|(name, key)| is_described(name, key));
-        // Under another collation other keys are equal.
-        let collations: Vec<_> = key.iter().map(|n| user.table.columns[*n].collation).collect();
+        // Under another collation other keys are equal, and another type stores them as others.
+        let kinds: Vec<_> = key.iter().map(|n| KeyKind::of(&user.table.columns[*n])).collect();
         let (was, is) = match fits {
-            true if user.has_integer_key() || collations == description.key_collations() => return Ok(None),
+            true if user.has_integer_key() || kinds == description.key_kinds() => return Ok(None),
             true => {
-                let spelled = |names: &[String], collations: &[Collation]| {
-                    let spell = |(name, collation): (&String, &Collation)| {
-                        format!("{name} COLLATE {}", collation.name())
-                    };
-                    names.iter().zip(collations).map(spell).collect::<Vec<_>>().join(", ")
+                let spelled = |names: &[String], kinds: &[KeyKind]| {
+                    let spell = |(name, kind): (&String, &KeyKind)| format!("{name} {kind}");
+                    names.iter().zip(kinds).map(spell).collect::<Vec<_>>().join(", ")
                 };
-                (spelled(described, &description.key_collations()), spelled(&names, &collations))
+                (spelled(described, &description.key_kinds()), spelled(&names, &kinds))
             }
             false => (described.join(", "), names.join(", ")),
         };

@@ -249,6 +249,27 @@ impl UserTable {
         Ok(found)
     }
 
+    /// Keys of the first rows that have something else in a column than those that do not have it.
+    pub(crate) fn keys_besides(
+        &self,
+        conn: &Connection,
+        column: &DocumentColumn,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, StoreError> {
+        let keys: Vec<_> = self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
+        let name = quote(&self.table.columns[column.index].name);
+        let sql =
+            format!("SELECT {} FROM {} WHERE {name} IS NOT ? LIMIT {limit}", keys.join(", "), self.name());
+        let mut stmt = conn.prepare(&sql)?;
+        stmt.raw_bind_parameter(1, column.absent.as_ref())?;
+        let mut rows = stmt.raw_query();
+        let mut found = vec![];
+        while let Some(row) = rows.next()? {
+            found.extend(self.row_key(row)?);
+        }
+        Ok(found)
+    }
+
     /// Keys at even distances between the first and the last, where they are integers.
     pub(crate) fn spread_keys(&self, conn: &Connection, count: usize) -> Result<Vec<RowKey>, StoreError> {
         if !self.has_integer_key() {
