@@ -6,6 +6,7 @@
 //! One call does at most a few segments, so that the write lock is never held for long.
 
 mod first_contact;
+mod known;
 mod pace;
 mod scan;
 
@@ -21,12 +22,12 @@ use crate::message::RefusalReason;
 use crate::replica::{Captured, Replica, ReplicaError, Scan, StopKind};
 use crate::row;
 use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, Segment};
-use crate::store::documents::Lines;
+use crate::store::documents::{At, Lines};
 use crate::store::extras::Extras;
 use crate::store::holds::{self, Refused};
 use crate::store::segments::Origin;
 use crate::store::triggers::APPLYING;
-use crate::store::user_table::{DocumentColumn, RowValues, UserTable, value};
+use crate::store::user_table::{RowValues, UserTable, value};
 use crate::store::{StoreError, documents, layout, log};
 use crate::value::{Value, ValueRef};
 use std::collections::{HashMap, HashSet};
@@ -340,7 +341,7 @@ impl Replica {
         if known.is_none() && now.is_none() && refused.is_none() {
             return Ok(());
         }
-        let Some((change, before)) = self.changed_row(pen.no, user, key, now.as_ref(), refused)? else {
+        let Some((change, before)) = self.changed_row(pen.no, user, (key, known), now.as_ref(), refused)? else {
             return Ok(());
         };
         if let Some(before) = &before {
@@ -370,12 +371,13 @@ impl Replica {
         &mut self,
         no: i64,
         user: &UserTable,
-        key: &RowKey,
+        (key, known): (&RowKey, Option<At>),
         now: Option<&RowValues>,
         refused: Option<Option<Vec<u8>>>,
     ) -> Result<Option<ChangedRow>, ReplicaError> {
         if refused.is_none()
-            && let Some(done) = self.changed_plain_row(no, user, key, now)?
+            && let Some(first) = known
+            && let Some(done) = self.changed_known_row(no, user, key, first, now)?
         {
             return Ok(done);
         }
@@ -410,45 +412,6 @@ impl Replica {
             document.add(self.history.hash(&self.conn, at)?, actor, &change);
         }
         Ok(Some(document.view().clone()))
-    }
-
-    /// The same for a row whose document is one plain insert into registers, and which is not held: nothing needs
-    /// to be evaluated, and only this row's values are taken from the segment. None: it is another one.
-    fn changed_plain_row(
-        &mut self,
-        no: i64,
-        user: &UserTable,
-        key: &RowKey,
-        now: Option<&RowValues>,
-    ) -> Result<Option<Option<ChangedRow>>, ReplicaError> {
-        let Some((changes, outline)) = self.history.plain(&self.conn, no, key)? else { return Ok(None) };
-        let registers = user.columns.iter().all(|c| c.merge == Merge::Register);
-        let came_unseen = |away: i64| changes[0].segment() > away;
-        if self.containers[&no].away.is_some_and(came_unseen) {
-            return Ok(None);
-        }
-        if !registers || changes.len() > 1 || holds::find(&self.conn, no, key)?.is_some() {
-            return Ok(None);
-        }
-        let place = |key: &str| outline.template.ops.iter().position(|(name, _)| name == key);
-        let before = self.history.plain_values(&self.conn, changes[0], |values| -> RowValues {
-            let value = |c: &DocumentColumn| place(&c.key).map_or(c.absent.clone(), |n| values[n].to_owned());
-            user.columns.iter().map(value).collect()
-        })?;
-        let before = self.without_new_columns(no, user, before, now);
-        if is_same(Some(&before), now) {
-            return Ok(Some(None));
-        }
-        let plain = outline.plain(self.history.hash(&self.conn, changes[0])?);
-        let change = match now {
-            None => plain.delete(),
-            Some(now) => {
-                let columns = user.columns.iter().zip(before.iter().zip(now));
-                let changed = columns.filter(|(_, (a, b))| !a.as_ref().same(b.as_ref()));
-                plain.edit(changed.map(|(c, (_, value))| (c.key.clone(), value.clone())).collect())
-            }
-        };
-        Ok(Some(Some((change, Some(before)))))
     }
 
     /// What was shown, as the table has it before new columns are filled from documents.
