@@ -341,7 +341,8 @@ impl Replica {
         if known.is_none() && now.is_none() && refused.is_none() {
             return Ok(());
         }
-        let Some((change, before)) = self.changed_row(pen.no, user, (key, known), now.as_ref(), refused)? else {
+        let Some((change, before)) = self.changed_row(pen.no, user, (key, known), now.as_ref(), refused)?
+        else {
             return Ok(());
         };
         if let Some(before) = &before {

@@ -98,7 +98,9 @@ impl Simulation {
         if self.net.rng.one_in(8) {
             let n = self.below(1 + CLIENTS as u64) as usize;
             let (one_in, rest) = (1 + self.below(3), self.below(3));
-            let sql = format!("DELETE FROM piecewise_baselines WHERE (length(baseline) + container) % {one_in} = {rest}");
+            let sql = format!(
+                "DELETE FROM piecewise_baselines WHERE (length(baseline) + container) % {one_in} = {rest}"
+            );
             let done = self.net.sql(n, &sql);
             self.log.push(format!("machine {n}: {sql} {done:?}"));
         }

@@ -227,8 +227,7 @@ impl Baseline {
 
     /// The cell under a key that shows in a row that lives under `incarnation`; by the rule of [`View::shown`].
     pub(crate) fn shown(&self, key: &str, incarnation: &Actor) -> Option<&BaseCell> {
-        let rank =
-            |cell: &&BaseCell| (cell.incarnation == *incarnation, cell.id.actor, cell.id.counter);
+        let rank = |cell: &&BaseCell| (cell.incarnation == *incarnation, cell.id.actor, cell.id.counter);
         self.under(key).iter().max_by_key(rank)
     }
 
@@ -329,7 +328,8 @@ impl Baseline {
 
     /// Fills in the values of a plain insert that were not read: `values` by the counters of its operations, from 2 on.
     pub(crate) fn fill_in(&mut self, at: At, values: &[ValueRef<'_>]) {
-        for cell in self.cells.iter_mut().filter(|cell| cell.at == at && cell.content == BaseContent::Unread) {
+        for cell in self.cells.iter_mut().filter(|cell| cell.at == at && cell.content == BaseContent::Unread)
+        {
             let place = cell.id.counter.checked_sub(2).and_then(|n| usize::try_from(n).ok());
             if let Some(value) = place.and_then(|n| values.get(n)) {
                 cell.content = BaseContent::Value((*value).to_owned());

@@ -128,12 +128,7 @@ impl History {
     }
 
     /// The baseline of a row, if it has one.
-    fn entry(
-        &mut self,
-        conn: &Connection,
-        container: i64,
-        key: &RowKey,
-    ) -> Result<&mut Entry, StoreError> {
+    fn entry(&mut self, conn: &Connection, container: i64, key: &RowKey) -> Result<&mut Entry, StoreError> {
         let row = (container, key.clone());
         if self.baselines.in_transaction && self.baselines.rows.contains_key(&row) {
             return Ok(self.baselines.rows.get_mut(&row).expect("it was found just now"));
@@ -335,9 +330,8 @@ impl History {
         let (at, counter) = cell.place();
         if self.outline_of(conn, at.segment())?.is_some() {
             let place = usize::try_from(counter).ok().and_then(|n| n.checked_sub(2));
-            let value = |values: &[ValueRef<'_>]| {
-                place.and_then(|n| values.get(n).copied()).map(ValueRef::to_owned)
-            };
+            let value =
+                |values: &[ValueRef<'_>]| place.and_then(|n| values.get(n).copied()).map(ValueRef::to_owned);
             let found = self.plain_values(conn, at, value)?;
             return found.ok_or(StoreError::Damaged { what: "a baseline" });
         }
