@@ -31,6 +31,8 @@ pub(crate) struct TakenIn {
     pub(crate) unsettled: Vec<(i64, RowKey)>,
     /// Whether it changed the table's description.
     pub(crate) description: bool,
+    /// Whether no other segment of the container has its actor.
+    has_new_actor: bool,
 }
 
 /// Where rows of a segment go at once, if anywhere.
@@ -68,6 +70,7 @@ impl Replica {
             return Err(StoreError::Damaged { what: "a container is missing" }.into());
         };
         let cursor = state.feed.append(&segment.id);
+        taken.has_new_actor = !segments::has_actor(&self.conn, no, &segment.actor)?;
         let number = segments::append(&self.conn, no, &cursor, origin, segment)?;
         self.touch(no);
         self.tell_log_of(no, segment, origin.peer)?;
@@ -181,7 +184,8 @@ impl Replica {
         let mut chunk = vec![];
         let hash = change_codec::encode(change, &segment.actor, &mut chunk)
             .map_err(|_| StoreError::BadChange { segment: segment.id })?;
-        history.note(&self.conn, no, &key, &Noted { at, hash, actor: segment.actor, change })?;
+        let noted = Noted { at, hash, actor: segment.actor, change, is_only: taken.has_new_actor };
+        history.note(&self.conn, no, &key, &noted)?;
         if target.is_some() && key != RowKey::Description {
             taken.unsettled.push((no, key));
         }

@@ -37,8 +37,6 @@ pub(crate) struct Baseline {
     count: u64,
     /// The greatest place of a change.
     last: At,
-    /// The greatest actor of a change.
-    newest: Actor,
     /// By key, then by id.
     cells: Vec<BaseCell>,
 }
@@ -141,7 +139,7 @@ impl Baseline {
         }
         cells.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         let max_op = template.ops.len() as u64 + 1;
-        Some(Self { heads: vec![hash], max_op, count: 1, last: at, newest: actor, cells })
+        Some(Self { heads: vec![hash], max_op, count: 1, last: at, cells })
     }
 
     /// The baseline of a document that was evaluated as a whole; None if it may have none. `place` gives the place of the
@@ -160,7 +158,6 @@ impl Baseline {
         {
             return Ok(None);
         }
-        let Some(newest) = view.actors.iter().max().copied() else { return Ok(None) };
         let mut cells = vec![];
         for (key, all) in &view.cells {
             for Cell { id, incarnation, content } in all {
@@ -177,17 +174,12 @@ impl Baseline {
             }
         }
         let count = view.actors.len() as u64;
-        Ok(Some(Self { heads: view.heads.clone(), max_op: view.max_op, count, last, newest, cells }))
+        Ok(Some(Self { heads: view.heads.clone(), max_op: view.max_op, count, last, cells }))
     }
 
     /// The greatest place of a change.
     pub(crate) fn last(&self) -> At {
         self.last
-    }
-
-    /// The greatest actor of a change.
-    pub(crate) fn newest(&self) -> &Actor {
-        &self.newest
     }
 
     /// About how many bytes it takes in memory.
@@ -231,8 +223,8 @@ impl Baseline {
         self.under(key).iter().max_by_key(rank)
     }
 
-    /// Takes in a change by an actor who has no other change of the row. False, and nothing is changed, if only all
-    /// changes together tell what it does.
+    /// Takes in a change by an actor who has no other change of the row. Returns false, and changes nothing, if only all changes
+    /// together tell what it does.
     pub(crate) fn take(&mut self, hash: ChangeHash, actor: Actor, change: &Change, at: At) -> bool {
         if !self.may_take(change) {
             return false;
@@ -250,7 +242,6 @@ impl Baseline {
         self.max_op = change.start_op + change.operations() - 1;
         self.count += 1;
         self.last = self.last.max(at);
-        self.newest = self.newest.max(actor);
         true
     }
 
@@ -396,8 +387,7 @@ impl Baseline {
                 && (!missing || full.at == At::default() || own.at == full.at)
         };
         self.heads == full.heads
-            && (self.max_op, self.count, self.last, self.newest)
-                == (full.max_op, full.count, full.last, full.newest)
+            && (self.max_op, self.count, self.last) == (full.max_op, full.count, full.last)
             && self.cells.len() == full.cells.len()
             && self.cells.iter().zip(&full.cells).all(same)
     }

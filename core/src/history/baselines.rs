@@ -42,6 +42,9 @@ pub(crate) struct Noted<'a> {
     pub(crate) hash: ChangeHash,
     pub(crate) actor: Actor,
     pub(crate) change: &'a Change,
+    /// Whether no other segment of the container has this actor. Two changes of a row by one actor are a forgery, or a copy;
+    /// then only all changes together tell which of them counts.
+    pub(crate) is_only: bool,
 }
 
 impl Entry {
@@ -55,7 +58,7 @@ impl Entry {
         let Some(baseline) = &mut self.baseline else { return false };
         let change = noted.change;
         let incarnation = baseline.incarnation();
-        if !baseline.take(noted.hash, noted.actor, change, noted.at) {
+        if !noted.is_only || !baseline.take(noted.hash, noted.actor, change, noted.at) {
             (self.baseline, self.edited) = (None, None);
             return false;
         }
@@ -214,11 +217,8 @@ impl History {
         if *key == RowKey::Description {
             return documents::add(conn, container, key, noted.at);
         }
-        if self.entry(conn, container, key)?.baseline.is_some() {
-            documents::add_later(conn, container, key, noted.at)?;
-        } else {
-            let first = documents::find(conn, container, key)?;
-            let Some(first) = first else {
+        if self.entry(conn, container, key)?.baseline.is_none() {
+            let Some(first) = documents::find(conn, container, key)? else {
                 return documents::add(conn, container, key, noted.at);
             };
             // The second change of a row that is a plain insert so far.
@@ -227,38 +227,18 @@ impl History {
             {
                 self.offer_baseline(container, key, start);
             }
-            documents::add_later(conn, container, key, noted.at)?;
         }
-        let entry = self.entry(conn, container, key)?;
-        let Some(baseline) = &entry.baseline else { return Ok(()) };
-        // Two changes of a row by one actor are a forgery; then only all changes together tell which of them counts.
-        let is_new = noted.actor > *baseline.newest() || self.is_new_actor(conn, container, key, noted)?;
-        let entry = self.entry(conn, container, key)?;
-        entry.dirty = true;
-        if !is_new {
-            (entry.baseline, entry.edited) = (None, None);
+        documents::add_later(conn, container, key, noted.at)?;
+        let entry = self.baselines.rows.get_mut(&(container, key.clone()));
+        if let Some(entry) = entry.filter(|entry| entry.baseline.is_some()) {
+            entry.dirty = true;
+            entry.take(noted);
         }
-        entry.take(noted);
         if self.baselines.bytes > BYTES_MAX {
             self.write_baselines(conn)?;
-            self.baselines = Baselines { in_transaction: true, ..Baselines::default() };
+            self.begin();
         }
         Ok(())
-    }
-
-    fn is_new_actor(
-        &self,
-        conn: &Connection,
-        container: i64,
-        key: &RowKey,
-        noted: &Noted<'_>,
-    ) -> Result<bool, StoreError> {
-        for at in documents::changes(conn, container, key)? {
-            if at != noted.at && segments::actor_of(conn, at.segment())? == Some(noted.actor) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// The baseline of a row whose only change is at a place, if that is a plain insert into a segment of such. Values of

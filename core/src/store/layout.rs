@@ -72,10 +72,12 @@ CREATE TABLE IF NOT EXISTS piecewise_accepted(
 CREATE INDEX IF NOT EXISTS piecewise_held_kind ON piecewise_held(container, kind, key);
 ";
 
-/// What format 5 did not have: the states of rows with several changes, which are made when they are needed.
+/// What format 5 did not have: the states of rows with several changes, which are made when they are needed; segments
+/// by their actors.
 const BASELINES: &str = "
 CREATE TABLE IF NOT EXISTS piecewise_baselines(
   container INTEGER NOT NULL, key BLOB NOT NULL, baseline BLOB NOT NULL, PRIMARY KEY (container, key)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS piecewise_segments_actor ON piecewise_segments(container, actor);
 ";
 
 /// Adds what earlier formats did not have, if it is missing.

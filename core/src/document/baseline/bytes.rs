@@ -1,6 +1,6 @@
 //! A baseline as bytes, for the file of its replica alone: it is never sent.
 //!
-//! version ‖ last ‖ count ‖ greatest counter ‖ heads ‖ actors ‖ newest ‖ cells. Actors and places stand once, and cells name
+//! version ‖ last ‖ count ‖ greatest counter ‖ heads ‖ actors ‖ cells. Actors and places stand once, and cells name
 //! them by number. What cannot be read is made anew, so a later version may change all of it.
 
 use super::{BaseCell, BaseContent, Baseline, HEADS_MAX, digest_of, is_large};
@@ -42,8 +42,6 @@ impl Baseline {
             put_actor(&mut body, &mut actors, &cell.incarnation);
             put_content(&mut body, &mut actors, cell);
         }
-        let mut newest = vec![];
-        put_actor(&mut newest, &mut actors, &self.newest);
         let mut out = Vec::with_capacity(body.len() + 32 + 32 * self.heads.len() + 22 * actors.len());
         out.push(VERSION);
         put_sleb(&mut out, self.last.number());
@@ -53,7 +51,6 @@ impl Baseline {
         self.heads.iter().for_each(|head| out.extend_from_slice(&head.0));
         put_uleb(&mut out, actors.len() as u64);
         actors.iter().for_each(|actor| out.extend_from_slice(&actor.0));
-        out.extend_from_slice(&newest);
         put_uleb(&mut out, self.cells.len() as u64);
         out.extend_from_slice(&body);
         out
@@ -75,7 +72,6 @@ impl Baseline {
         for _ in 0..r.uleb_max((LEN_MAX / Actor::LEN) as u64, "the number of actors")? {
             actors.push(Actor(r.array()?));
         }
-        let newest = read_actor(&mut r, &actors)?;
         let len = r.uleb_max(LEN_MAX as u64, "the number of cells")? as usize;
         let mut cells = Vec::with_capacity(len.min(r.rest().len() / 4));
         for _ in 0..len {
@@ -90,7 +86,7 @@ impl Baseline {
         if !cells.is_sorted_by(|a, b| (&a.key, a.id) < (&b.key, b.id)) {
             return Err(DecodeError::Invalid { what: "the order of cells" });
         }
-        Ok(Self { heads, max_op, count, last, newest, cells })
+        Ok(Self { heads, max_op, count, last, cells })
     }
 }
 
