@@ -53,6 +53,15 @@ pub(crate) struct Dirty {
     pub(crate) time: Timestamp,
 }
 
+/// What there is in a container besides rows that show: looked up once for a batch.
+#[derive(Debug, Clone, Copy)]
+struct Exceptions {
+    /// Rows held in it or in one that refers to it.
+    held: bool,
+    refused: bool,
+    conflicts: bool,
+}
+
 /// The change of a row, and what it showed before.
 type ChangedRow = (Change, Option<RowValues>);
 
@@ -231,20 +240,23 @@ impl Replica {
         batch: &[Dirty],
         pen: &mut Pen,
     ) -> Result<(), ReplicaError> {
-        let must_settle = self.any_held_around(pen.no)?;
-        let any_refused = holds::count_refused(&self.conn, pen.no)? > 0;
+        let any = Exceptions {
+            held: self.any_held_around(pen.no)?,
+            refused: holds::count_refused(&self.conn, pen.no)? > 0,
+            conflicts: documents::any_conflict(&self.conn, pen.no)?,
+        };
         let mut rest = batch;
         while let Some(row) = rest.first() {
-            let done = if any_refused { 0 } else { self.push_fresh_rows(user, rest, pen)? };
+            let done = if any.refused { 0 } else { self.push_fresh_rows(user, rest, pen)? };
             self.pace.new_rows(done);
             for row in &rest[..done] {
                 self.exempt_orphan(pen.no, user, &row.key)?;
-                if must_settle {
+                if any.held {
                     self.unsettled.push((pen.no, row.key.clone()));
                 }
             }
             if done == 0 {
-                self.capture_row(user, row, must_settle, pen)?;
+                self.capture_row(user, row, any, pen)?;
             }
             if pen.is_full() {
                 self.close(pen)?;
@@ -324,7 +336,7 @@ impl Replica {
         &mut self,
         user: &Arc<UserTable>,
         Dirty { key, time }: &Dirty,
-        must_settle: bool,
+        any: Exceptions,
         pen: &mut Pen,
     ) -> Result<(), ReplicaError> {
         self.pace.known_rows(1);
@@ -337,11 +349,12 @@ impl Replica {
             self.close(pen)?;
         }
         let known = documents::find(&self.conn, pen.no, key)?;
-        let refused = holds::refused_row(&self.conn, pen.no, key)?;
+        let refused = if any.refused { holds::refused_row(&self.conn, pen.no, key)? } else { None };
         if known.is_none() && now.is_none() && refused.is_none() {
             return Ok(());
         }
-        let Some((change, before)) = self.changed_row(pen.no, user, (key, known), now.as_ref(), refused)?
+        let Some((change, before)) =
+            self.changed_row(pen.no, user, (key, known), now.as_ref(), refused, any)?
         else {
             return Ok(());
         };
@@ -360,7 +373,7 @@ impl Replica {
         pen.captured.rows += 1;
         // An edit may end a conflict.
         self.exempt_orphan(pen.no, user, key)?;
-        if must_settle || documents::in_conflict(&self.conn, pen.no, key)? {
+        if any.held || (any.conflicts && documents::in_conflict(&self.conn, pen.no, key)?) {
             self.unsettled.push((pen.no, key.clone()));
         }
         Ok(())
@@ -375,10 +388,11 @@ impl Replica {
         (key, known): (&RowKey, Option<At>),
         now: Option<&RowValues>,
         refused: Option<Option<Vec<u8>>>,
+        any: Exceptions,
     ) -> Result<Option<ChangedRow>, ReplicaError> {
         if refused.is_none()
             && let Some(first) = known
-            && let Some(done) = self.changed_known_row(no, user, key, first, now)?
+            && let Some(done) = self.changed_known_row(no, user, (key, first), now, any.held)?
         {
             return Ok(done);
         }

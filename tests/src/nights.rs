@@ -132,7 +132,8 @@ impl Bench {
     fn clone_cost(&mut self) -> f64 {
         let mut new = replica(&self.folder.join("clone.db"), 4, Follow::All);
         let mut talk = Talk::default();
-        let (_, ()) = cost(|| Line::new(&mut self.server, &mut new).talk(&mut self.server, &mut new, &mut talk));
+        let (_, ()) =
+            cost(|| Line::new(&mut self.server, &mut new).talk(&mut self.server, &mut new, &mut talk));
         let sum = |conn: &Connection| {
             let sql = "SELECT total(amount) || ' ' || total(changed) || ' ' || count(*) FROM stock";
             conn.query_row(sql, [], |row| row.get::<_, String>(0)).expect("a sum")

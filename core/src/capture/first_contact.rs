@@ -67,7 +67,7 @@ impl Replica {
             let here = user.read(&self.conn, &key)?;
             let first = documents::find(&self.conn, no, &key)?.filter(|_| here.is_some());
             if let Some(first) = first
-                && self.changed_known_row(no, &user, &key, first, here.as_ref())? == Some(None)
+                && self.changed_known_row(no, &user, (&key, first), here.as_ref(), true)? == Some(None)
             {
                 self.exempt_orphan(no, &user, &key)?;
                 if watchful {

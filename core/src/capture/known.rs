@@ -13,17 +13,19 @@ use crate::store::user_table::{DocumentColumn, RowValues, UserTable};
 use crate::value::{Value, ValueRef};
 
 impl Replica {
-    /// The change of a row that is known, and what it showed before. None: only its whole document tells.
+    /// The change of a row whose first change is known, and what it showed before. None: only its whole document tells.
+    /// `any_held` says whether rows of the container are held.
     pub(super) fn changed_known_row(
         &mut self,
         no: i64,
         user: &UserTable,
-        key: &RowKey,
-        first: At,
+        (key, first): (&RowKey, At),
         now: Option<&RowValues>,
+        any_held: bool,
     ) -> Result<Option<Option<ChangedRow>>, ReplicaError> {
         // What came while the table was away is not in it yet.
-        if self.containers[&no].away.is_some() || holds::find(&self.conn, no, key)?.is_some() {
+        let held = any_held && holds::find(&self.conn, no, key)?.is_some();
+        if held || self.containers[&no].away.is_some() {
             return Ok(None);
         }
         if self.history.baseline(&self.conn, no, key)?.is_none() {

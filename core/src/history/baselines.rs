@@ -32,6 +32,8 @@ struct Entry {
     baseline: Option<Baseline>,
     /// Whether it is to be written.
     dirty: bool,
+    /// Whether one was found in the file.
+    is_there: bool,
     /// The columns that were written since the table showed what the baseline does. None: only the whole baseline tells.
     edited: Option<Vec<String>>,
 }
@@ -50,7 +52,7 @@ pub(crate) struct Noted<'a> {
 impl Entry {
     fn new(baseline: Option<Baseline>, dirty: bool) -> Self {
         let edited = baseline.as_ref().filter(|b| b.is_simple()).map(|_| vec![]);
-        Self { baseline, dirty, edited }
+        Self { baseline, dirty, edited, is_there: false }
     }
 
     /// Takes in a change. Returns whether the baseline did.
@@ -101,7 +103,7 @@ impl History {
         changed.sort_unstable_by(|a, b| a.0.cmp(b.0));
         for ((container, key), entry) in changed {
             match &entry.baseline {
-                Some(baseline) => baselines::put(conn, *container, key, &baseline.encode())?,
+                Some(baseline) => baselines::put(conn, *container, key, &baseline.encode(), entry.is_there)?,
                 None => baselines::remove(conn, *container, key)?,
             }
             entry.dirty = false;
@@ -147,7 +149,8 @@ impl History {
         if !self.baselines.in_transaction {
             self.baselines = Baselines::default();
         }
-        Ok(self.baselines.put(row, Entry::new(found, false)))
+        let is_there = found.is_some();
+        Ok(self.baselines.put(row, Entry { is_there, ..Entry::new(found, false) }))
     }
 
     /// The baseline of a row, if it has one.
@@ -177,7 +180,7 @@ impl History {
             return Ok(false);
         }
         let Some(baseline) = self.baseline_of(conn, container, key, view)? else { return Ok(false) };
-        let entry = Entry { baseline: Some(baseline), dirty: true, edited: None };
+        let entry = Entry { baseline: Some(baseline), dirty: true, ..Entry::default() };
         self.baselines.put((container, key.clone()), entry);
         Ok(true)
     }

@@ -19,8 +19,19 @@ pub(crate) fn read<T>(
     Ok(stmt.query_row(params![container, key_bytes(key)], bytes).optional()?.flatten())
 }
 
-/// Writes a row's baseline.
-pub(crate) fn put(conn: &Connection, container: i64, key: &RowKey, bytes: &[u8]) -> Result<(), StoreError> {
+/// Writes a row's baseline, in the place of the one that it has if `is_there`.
+pub(crate) fn put(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    bytes: &[u8],
+    is_there: bool,
+) -> Result<(), StoreError> {
+    // SQLite overwrites what is as long as before where it stands.
+    let sql = "UPDATE piecewise_baselines SET baseline = ? WHERE container = ? AND key = ?";
+    if is_there && conn.prepare_cached(sql)?.execute(params![bytes, container, key_bytes(key)])? > 0 {
+        return Ok(());
+    }
     let sql = "REPLACE INTO piecewise_baselines VALUES (?, ?, ?)";
     conn.prepare_cached(sql)?.execute(params![container, key_bytes(key), bytes])?;
     Ok(())

@@ -533,6 +533,12 @@ pub(crate) fn in_conflict(conn: &Connection, container: i64, key: &RowKey) -> Re
     Ok(conn.prepare_cached(sql)?.exists(params![container, key_bytes(key)])?)
 }
 
+/// Whether changes of any row were in conflict.
+pub(crate) fn any_conflict(conn: &Connection, container: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_conflicts WHERE container = ?";
+    Ok(conn.prepare_cached(sql)?.exists([container])?)
+}
+
 /// Keys of rows whose changes are in conflict, in key order.
 pub(crate) fn keys_in_conflict(
     conn: &Connection,

@@ -1,6 +1,7 @@
 //! Whole-process benchmarks: the real binaries on real files over loopback, next to plain SQLite doing
 //! the same inserts in the same run. `make bench` runs it and writes BENCHMARKS.md; with `--row-edits` and
-//! `--segments`, as `make bench-long` does, it measures long lives alone, of that length.
+//! `--segments`, as `make bench-long` does, it measures long lives alone, of that length; with `--nights`, and `--rows`, a
+//! nightly job alone.
 
 use piecewise_core::id::{ContainerId, PeerId, SegmentId, Timestamp};
 use piecewise_core::supervisor_log::entry::Place;
