@@ -7,6 +7,7 @@
 use crate::change::Change;
 use crate::change_codec::{self, FreshEncoder};
 use crate::frame::{KeyRef, OpKind, RowChange, Template};
+use crate::history::{History, Noted};
 use crate::id::ChangeHash;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError, Scan};
@@ -30,6 +31,8 @@ pub(crate) struct TakenIn {
     pub(crate) unsettled: Vec<(i64, RowKey)>,
     /// Whether it changed the table's description.
     pub(crate) description: bool,
+    /// Whether no other segment of the container has its actor.
+    has_new_actor: bool,
 }
 
 /// Where rows of a segment go at once, if anywhere.
@@ -67,11 +70,15 @@ impl Replica {
             return Err(StoreError::Damaged { what: "a container is missing" }.into());
         };
         let cursor = state.feed.append(&segment.id);
+        taken.has_new_actor = !segments::has_actor(&self.conn, no, &segment.actor)?;
         let number = segments::append(&self.conn, no, &cursor, origin, segment)?;
         self.touch(no);
         self.tell_log_of(no, segment, origin.peer)?;
         let target = if into_table { self.target(no)? } else { None };
-        self.note_changes(no, number, segment, target.as_ref(), &mut taken)?;
+        let mut history = std::mem::take(&mut self.history);
+        let noted = self.note_changes(no, number, segment, target.as_ref(), &mut history, &mut taken);
+        self.history = history;
+        noted?;
         taken.rows = u64::from(segment.header.count) - u64::from(taken.description);
         Ok(taken)
     }
@@ -92,6 +99,7 @@ impl Replica {
         number: i64,
         segment: &Segment,
         target: Option<&Target>,
+        history: &mut History,
         taken: &mut TakenIn,
     ) -> Result<(), ReplicaError> {
         let conn = &self.conn;
@@ -109,8 +117,8 @@ impl Replica {
             check_key(&row.key, integer_keys)?;
             if row.key == KeyRef::Description || !row.template.is_plain_insert() {
                 taken.description |= row.key == KeyRef::Description;
-                let key = row.key.into();
-                let hash = self.note_change(no, segment, at, key, &row.into_change(), target, taken)?;
+                let row = (row.key.into(), at, &row.into_change());
+                let hash = self.note_change(no, segment, row, target, history, taken)?;
                 hashes.extend_from_slice(&hash.0);
                 continue;
             }
@@ -120,7 +128,8 @@ impl Replica {
             hashes.extend_from_slice(&hash.0);
             let key = row.key;
             if !lines.note(&key, at)? {
-                self.note_change(no, segment, at, key.into(), &row.into_change(), target, taken)?;
+                let row = (key.into(), at, &row.into_change());
+                self.note_change(no, segment, row, target, history, taken)?;
                 continue;
             }
             let Some(target) = target else { continue };
@@ -163,21 +172,20 @@ impl Replica {
     }
 
     /// Notes a change that is not the plain first insert of its row.
-    #[allow(clippy::too_many_arguments)] // the whole place of one change, taken apart by its only caller
     fn note_change(
         &self,
         no: i64,
         segment: &Segment,
-        at: At,
-        key: RowKey,
-        change: &Change,
+        (key, at, change): (RowKey, At, &Change),
         target: Option<&Target>,
+        history: &mut History,
         taken: &mut TakenIn,
     ) -> Result<ChangeHash, ReplicaError> {
         let mut chunk = vec![];
         let hash = change_codec::encode(change, &segment.actor, &mut chunk)
             .map_err(|_| StoreError::BadChange { segment: segment.id })?;
-        documents::add(&self.conn, no, &key, at)?;
+        let noted = Noted { at, hash, actor: segment.actor, change, is_only: taken.has_new_actor };
+        history.note(&self.conn, no, &key, &noted)?;
         if target.is_some() && key != RowKey::Description {
             taken.unsettled.push((no, key));
         }

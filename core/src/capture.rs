@@ -6,6 +6,7 @@
 //! One call does at most a few segments, so that the write lock is never held for long.
 
 mod first_contact;
+mod known;
 mod pace;
 mod scan;
 
@@ -21,12 +22,12 @@ use crate::message::RefusalReason;
 use crate::replica::{Captured, Replica, ReplicaError, Scan, StopKind};
 use crate::row;
 use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, Segment};
-use crate::store::documents::Lines;
+use crate::store::documents::{At, Lines};
 use crate::store::extras::Extras;
 use crate::store::holds::{self, Refused};
 use crate::store::segments::Origin;
 use crate::store::triggers::APPLYING;
-use crate::store::user_table::{DocumentColumn, RowValues, UserTable, value};
+use crate::store::user_table::{RowValues, UserTable, value};
 use crate::store::{StoreError, documents, layout, log};
 use crate::value::{Value, ValueRef};
 use std::collections::{HashMap, HashSet};
@@ -50,6 +51,15 @@ const SEGMENT_SPAN_MS: u64 = 60_000;
 pub(crate) struct Dirty {
     pub(crate) key: RowKey,
     pub(crate) time: Timestamp,
+}
+
+/// What there is in a container besides rows that show: looked up once for a batch.
+#[derive(Debug, Clone, Copy)]
+struct Exceptions {
+    /// Rows held in it or in one that refers to it.
+    held: bool,
+    refused: bool,
+    conflicts: bool,
 }
 
 /// The change of a row, and what it showed before.
@@ -230,20 +240,23 @@ impl Replica {
         batch: &[Dirty],
         pen: &mut Pen,
     ) -> Result<(), ReplicaError> {
-        let must_settle = self.any_held_around(pen.no)?;
-        let any_refused = holds::count_refused(&self.conn, pen.no)? > 0;
+        let any = Exceptions {
+            held: self.any_held_around(pen.no)?,
+            refused: holds::count_refused(&self.conn, pen.no)? > 0,
+            conflicts: documents::any_conflict(&self.conn, pen.no)?,
+        };
         let mut rest = batch;
         while let Some(row) = rest.first() {
-            let done = if any_refused { 0 } else { self.push_fresh_rows(user, rest, pen)? };
+            let done = if any.refused { 0 } else { self.push_fresh_rows(user, rest, pen)? };
             self.pace.new_rows(done);
             for row in &rest[..done] {
                 self.exempt_orphan(pen.no, user, &row.key)?;
-                if must_settle {
+                if any.held {
                     self.unsettled.push((pen.no, row.key.clone()));
                 }
             }
             if done == 0 {
-                self.capture_row(user, row, must_settle, pen)?;
+                self.capture_row(user, row, any, pen)?;
             }
             if pen.is_full() {
                 self.close(pen)?;
@@ -323,7 +336,7 @@ impl Replica {
         &mut self,
         user: &Arc<UserTable>,
         Dirty { key, time }: &Dirty,
-        must_settle: bool,
+        any: Exceptions,
         pen: &mut Pen,
     ) -> Result<(), ReplicaError> {
         self.pace.known_rows(1);
@@ -336,11 +349,13 @@ impl Replica {
             self.close(pen)?;
         }
         let known = documents::find(&self.conn, pen.no, key)?;
-        let refused = holds::refused_row(&self.conn, pen.no, key)?;
+        let refused = if any.refused { holds::refused_row(&self.conn, pen.no, key)? } else { None };
         if known.is_none() && now.is_none() && refused.is_none() {
             return Ok(());
         }
-        let Some((change, before)) = self.changed_row(pen.no, user, key, now.as_ref(), refused)? else {
+        let Some((change, before)) =
+            self.changed_row(pen.no, user, (key, known), now.as_ref(), refused, any)?
+        else {
             return Ok(());
         };
         if let Some(before) = &before {
@@ -358,7 +373,7 @@ impl Replica {
         pen.captured.rows += 1;
         // An edit may end a conflict.
         self.exempt_orphan(pen.no, user, key)?;
-        if must_settle || documents::in_conflict(&self.conn, pen.no, key)? {
+        if any.held || (any.conflicts && documents::in_conflict(&self.conn, pen.no, key)?) {
             self.unsettled.push((pen.no, key.clone()));
         }
         Ok(())
@@ -370,12 +385,14 @@ impl Replica {
         &mut self,
         no: i64,
         user: &UserTable,
-        key: &RowKey,
+        (key, known): (&RowKey, Option<At>),
         now: Option<&RowValues>,
         refused: Option<Option<Vec<u8>>>,
+        any: Exceptions,
     ) -> Result<Option<ChangedRow>, ReplicaError> {
         if refused.is_none()
-            && let Some(done) = self.changed_plain_row(no, user, key, now)?
+            && let Some(first) = known
+            && let Some(done) = self.changed_known_row(no, user, (key, first), now, any.held)?
         {
             return Ok(done);
         }
@@ -410,45 +427,6 @@ impl Replica {
             document.add(self.history.hash(&self.conn, at)?, actor, &change);
         }
         Ok(Some(document.view().clone()))
-    }
-
-    /// The same for a row whose document is one plain insert into registers, and which is not held: nothing needs
-    /// to be evaluated, and only this row's values are taken from the segment. None: it is another one.
-    fn changed_plain_row(
-        &mut self,
-        no: i64,
-        user: &UserTable,
-        key: &RowKey,
-        now: Option<&RowValues>,
-    ) -> Result<Option<Option<ChangedRow>>, ReplicaError> {
-        let Some((changes, outline)) = self.history.plain(&self.conn, no, key)? else { return Ok(None) };
-        let registers = user.columns.iter().all(|c| c.merge == Merge::Register);
-        let came_unseen = |away: i64| changes[0].segment() > away;
-        if self.containers[&no].away.is_some_and(came_unseen) {
-            return Ok(None);
-        }
-        if !registers || changes.len() > 1 || holds::find(&self.conn, no, key)?.is_some() {
-            return Ok(None);
-        }
-        let place = |key: &str| outline.template.ops.iter().position(|(name, _)| name == key);
-        let before = self.history.plain_values(&self.conn, changes[0], |values| -> RowValues {
-            let value = |c: &DocumentColumn| place(&c.key).map_or(c.absent.clone(), |n| values[n].to_owned());
-            user.columns.iter().map(value).collect()
-        })?;
-        let before = self.without_new_columns(no, user, before, now);
-        if is_same(Some(&before), now) {
-            return Ok(Some(None));
-        }
-        let plain = outline.plain(self.history.hash(&self.conn, changes[0])?);
-        let change = match now {
-            None => plain.delete(),
-            Some(now) => {
-                let columns = user.columns.iter().zip(before.iter().zip(now));
-                let changed = columns.filter(|(_, (a, b))| !a.as_ref().same(b.as_ref()));
-                plain.edit(changed.map(|(c, (_, value))| (c.key.clone(), value.clone())).collect())
-            }
-        };
-        Ok(Some(Some((change, Some(before)))))
     }
 
     /// What was shown, as the table has it before new columns are filled from documents.

@@ -334,7 +334,7 @@ impl<'r> Container<'r> {
             r.capture_all(now)?;
             stored.clear();
             refusals.clear();
-            let mut received = Received::default();
+            let (mut received, mut unsettled) = (Received::default(), vec![]);
             for checked in &checked {
                 let judged = match checked {
                     Ok((segment, Some(access))) if segment.is_description() => {
@@ -358,12 +358,16 @@ impl<'r> Container<'r> {
                     }
                     Ok(segment) => {
                         let before = received.segments;
-                        r.apply(no, segment, origin, now, &mut received)?;
+                        unsettled = r.apply(no, segment, origin, now, unsettled, &mut received)?;
                         if received.segments > before {
                             stored.push((segment.header.author, stored_len(segment)));
                         }
                     }
                 }
+            }
+            // A row that many of them change is looked at once.
+            if !unsettled.is_empty() {
+                r.quietly(|r| r.settle_beside(unsettled))?;
             }
             r.retry_held()?;
             if moves {
@@ -549,15 +553,17 @@ fn stored_len(segment: &Segment) -> usize {
 }
 
 impl Replica {
-    /// Takes in a segment and brings the table in line. Call it in a transaction with nothing to capture.
+    /// Takes in a segment. Returns the rows with which the table is still to be brought in line, those of segments before it
+    /// included, which are `unsettled`. Call it in a transaction with nothing to capture.
     fn apply(
         &mut self,
         no: i64,
         segment: &Segment,
         origin: Origin,
         now: Timestamp,
+        mut unsettled: Vec<(i64, RowKey)>,
         received: &mut Received,
-    ) -> Result<(), ReplicaError> {
+    ) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
         let meets = self.containers[&no].scan() == Scan::Meet;
         // Until the description has come, nothing can go into the table: a repair may bring others first. Once something was
         // kept, all is, whatever becomes of the table.
@@ -580,11 +586,13 @@ impl Replica {
             if meets && !keeps && taken.is_new {
                 r.meet_nothing(no, now)?;
             }
+            unsettled.append(&mut taken.unsettled);
+            // What triggers of the application make of rows is put back with each segment, and a new description may change
+            // what the table shows of all.
             if with_triggers || taken.description {
-                r.settle(taken.unsettled)
-            } else {
-                r.settle_beside(taken.unsettled)
+                r.settle(std::mem::take(&mut unsettled))?;
             }
+            Ok(unsettled)
         })
     }
 }

@@ -6,11 +6,13 @@
 //! one that its causal history proves wrong is *void*, with all that builds on it.
 
 mod author;
+mod baseline;
 mod diff;
 mod evaluate;
 mod plain;
 mod text;
 
+pub(crate) use baseline::{BaseCell, BaseContent, Baseline, PlainStart, is_large};
 pub(crate) use evaluate::Evaluation;
 pub(crate) use plain::Plain;
 
@@ -221,7 +223,7 @@ impl View {
     }
 
     /// Whether any text or counter was replaced, so that there may be more to it than its cells.
-    pub(crate) fn has_replaced(&self) -> bool {
+    fn has_replaced(&self) -> bool {
         !self.replaced.is_empty()
     }
 

@@ -1,10 +1,14 @@
 //! History: the changes of a row, read back from the segments that hold them.
 //!
 //! A row's document is nowhere as a whole: its changes are looked up where they are. Recently used
-//! segments stay decoded in a small cache, so that rows near each other cost one decompression; and of rows with many
-//! changes or a text, what they show stays in memory, so that the next change costs what it costs by itself.
+//! segments stay decoded in a small cache, so that rows near each other cost one decompression. Rows with several changes have
+//! a baseline on disk (`baselines`), from which the next change is made, judged and shown without their segments; of those that
+//! may have none, such as rows with texts, the evaluation stays in memory if it was used lately.
 
+mod baselines;
 mod recent;
+
+pub(crate) use baselines::Noted;
 
 use crate::bytes::DecodeError;
 use crate::change::{Action, Change, OWN, Op};
@@ -15,7 +19,8 @@ use crate::key::RowKey;
 use crate::segment::Segment;
 use crate::store::documents::{self, At};
 use crate::store::{StoreError, segments};
-use crate::value::{Value, ValueRef};
+use crate::value::ValueRef;
+use baselines::Baselines;
 use recent::Recent;
 use rusqlite::Connection;
 use std::collections::HashMap;
@@ -37,9 +42,6 @@ const KEPT_CHANGES_MIN: usize = 8;
 /// Segments of which the outline is kept.
 const OUTLINES_MAX: usize = 4096;
 
-/// Changes of a row that are looked at without what its insert says.
-const OUTLINED_MAX: usize = 8;
-
 /// Segments of which the changes' hashes are kept: 32 KiB for each as a rule.
 const HASHES_MAX: usize = 32;
 
@@ -53,6 +55,7 @@ pub(crate) struct History {
     /// The segment whose values were looked up last, not decoded.
     opened: Option<Opened>,
     hashes: HashMap<i64, Arc<[u8]>>,
+    baselines: Baselines,
 }
 
 impl Default for History {
@@ -63,6 +66,7 @@ impl Default for History {
             outlines: HashMap::new(),
             opened: None,
             hashes: HashMap::new(),
+            baselines: Baselines::default(),
         }
     }
 }
@@ -87,9 +91,6 @@ impl Outline {
         Plain { template: &self.template, actor: self.actor, hash }
     }
 }
-
-/// Where the first changes of a row are, and the outline of the first.
-pub(crate) type PlainFirst = (Vec<At>, Arc<Outline>);
 
 /// A segment taken apart so that each change is found at once.
 #[derive(Debug)]
@@ -161,13 +162,19 @@ impl History {
         Ok(document)
     }
 
-    /// What a row shows: from what it showed when it was looked at last and what came since, if that is kept.
+    /// What a row shows: by its baseline if it has one, else from what it showed when it was looked at last and what came
+    /// since, or from all of its changes.
     pub(crate) fn view(
         &mut self,
         conn: &Connection,
         container: i64,
         key: &RowKey,
     ) -> Result<Arc<View>, StoreError> {
+        if *key != RowKey::Description
+            && let Some(view) = self.view_of_baseline(conn, container, key, |_, _| None)?
+        {
+            return Ok(Arc::new(view));
+        }
         let row = (container, key.clone());
         // While numbers of segments stay what they are, those that come are greater than all before.
         let known = self.documents.take(&row);
@@ -185,6 +192,9 @@ impl History {
             return Ok(Arc::new(self.document(conn, container, key)?.evaluate()));
         }
         let view = evaluation.view().clone();
+        if evaluation.len() > 1 && self.keep_baseline(conn, container, key, &view)? {
+            return Ok(view);
+        }
         if evaluation.len() >= KEPT_CHANGES_MIN || view.has_texts() {
             let size = evaluation.size();
             self.documents.put(row, Standing { evaluation, last }, size);
@@ -192,45 +202,30 @@ impl History {
         Ok(view)
     }
 
-    /// All changes of a row as a document in which plain inserts have no values, and the actors of those;
-    /// None if it has no such insert, or many changes. For a segment of plain inserts nothing needs to be decoded.
-    pub(crate) fn outline(
+    /// What a row shows by all of its changes, and whether its baseline, if it has one, says the same.
+    pub(crate) fn view_checked(
         &mut self,
         conn: &Connection,
         container: i64,
         key: &RowKey,
-    ) -> Result<Option<(Document, Vec<Actor>)>, StoreError> {
-        let (mut document, mut outlined) = (Document::default(), vec![]);
-        let changes = documents::first_changes(conn, container, key, OUTLINED_MAX + 1)?;
-        if changes.len() > OUTLINED_MAX {
-            return Ok(None);
-        }
-        for at in changes {
-            let (actor, change) = match self.outline_of(conn, at.segment())? {
-                Some(outline) => {
-                    outlined.push(outline.actor);
-                    (outline.actor, valueless(&outline.template))
-                }
-                None => self.change(conn, at)?,
-            };
-            if !change.text.is_empty() || change.ops.iter().any(|op| op.action == Action::MakeText) {
-                return Ok(None); // what a text shows takes every change as it was written
-            }
-            document.insert(self.hash(conn, at)?, actor, change);
-        }
-        Ok((!outlined.is_empty()).then_some((document, outlined)))
+    ) -> Result<(Arc<View>, bool), StoreError> {
+        let view = self.document(conn, container, key)?.evaluate();
+        let is_right = self.is_baseline_right(conn, container, key, &view)?;
+        Ok((Arc::new(view), is_right))
     }
 
-    /// Where a row's first changes are, two besides the insert at most, and the outline of that, if it is a plain one.
+    /// The outline of the only change of a row, if that is a plain insert.
     pub(crate) fn plain(
         &mut self,
         conn: &Connection,
         container: i64,
         key: &RowKey,
-    ) -> Result<Option<PlainFirst>, StoreError> {
-        let changes = documents::first_changes(conn, container, key, 3)?;
-        let Some(first) = changes.first() else { return Ok(None) };
-        Ok(self.outline_of(conn, first.segment())?.clone().map(|outline| (changes, outline)))
+        first: At,
+    ) -> Result<Option<Arc<Outline>>, StoreError> {
+        if documents::has_later(conn, container, key)? {
+            return Ok(None);
+        }
+        Ok(self.outline_of(conn, first.segment())?.clone())
     }
 
     /// The values of a plain insert in a segment that has an outline.
@@ -297,9 +292,9 @@ impl History {
         Ok(decoded)
     }
 
-    /// Forgets all, since numbers of segments may now mean others (a transaction was rolled back).
+    /// Forgets what was read, since numbers of segments may now mean others. Baselines of the transaction under way stay.
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { baselines: std::mem::take(&mut self.baselines), ..Self::default() };
     }
 
     /// Forgets what rows show, since changes were taken out.
@@ -357,14 +352,6 @@ impl Decoded {
         let ops = std::iter::once(life).chain(ops).collect();
         Some(Change { deps: vec![], start_op: 1, ops, text: vec![] })
     }
-}
-
-/// A plain insert by this template, with NULL for every value.
-fn valueless(template: &Template) -> Change {
-    let life = Op { key: String::new(), action: Action::Live(OWN), preds: vec![] };
-    let put = |key: &String| Op { key: key.clone(), action: Action::Put(Value::Null), preds: vec![] };
-    let ops = std::iter::once(life).chain(template.ops.iter().map(|(key, _)| put(key))).collect();
-    Change { deps: vec![], start_op: 1, ops, text: vec![] }
 }
 
 impl Compact {

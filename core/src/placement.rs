@@ -24,14 +24,13 @@ mod writing;
 pub(crate) use retries::Retries;
 pub(crate) use writing::Stumbles;
 
-use crate::change::Action;
 use crate::document::View;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError, Scan, StopKind};
 use crate::row;
 use crate::store::documents;
 use crate::store::holds::{self, HoldKind};
-use crate::store::user_table::{DocumentColumn, Fault, RowValues, UserTable};
+use crate::store::user_table::{Fault, RowValues, UserTable};
 use crate::table::ForeignKey;
 use crate::value::Value;
 use claims::{parent_claim, unique_claim, unique_claims, unique_values};
@@ -130,22 +129,19 @@ impl Replica {
         {
             return Ok(());
         }
-        if queue.table_is_true && self.put_plain_edit(no, &key, &user)? {
+        if queue.table_is_true && self.put_edits(no, &key, &user)? {
             return Ok(());
         }
         let now = user.read(&self.conn, &key)?;
         let beside = match &now {
-            Some(now) if queue.table_is_true => self.wanted_beside(no, &key, &user, now)?,
+            Some(now) if queue.table_is_true => self.view_beside(no, &key, &user, now)?,
             _ => None,
         };
-        let (view, wanted) = match beside {
-            Some((view, wanted)) => (view, Some(wanted)),
-            None => {
-                let view = self.history.view(&self.conn, no, &key)?;
-                let wanted = row::shown(&view, &user);
-                (view, wanted)
-            }
+        let view = match beside {
+            Some(view) => view,
+            None => self.history.view(&self.conn, no, &key)?,
         };
+        let wanted = row::shown(&view, &user);
         documents::note_conflict(&self.conn, no, &key, view.is_in_conflict())?;
         let Some(wanted) = wanted else {
             self.release(no, &user, &key, None, queue)?;
@@ -168,31 +164,34 @@ impl Replica {
         }
     }
 
-    /// Puts the first edit of a plain insert into a table whose rows do not depend on others; false if it is
-    /// anything else, or the table does not take it.
-    fn put_plain_edit(&mut self, no: i64, key: &RowKey, user: &UserTable) -> Result<bool, ReplicaError> {
+    /// Whether nothing but its own document says whether a row of a table shows.
+    pub(crate) fn stands_apart(&self, no: i64, user: &UserTable) -> bool {
         let state = &self.containers[&no];
-        let apart = user.acts.is_plain()
+        user.acts.is_plain()
             && user.table.unique.is_empty()
             && user.table.foreign_keys.is_empty()
-            && self.containers.children_of(&user.table.name).next().is_none();
-        if !apart || state.scan() != Scan::No || state.columns.iter().any(|c| c.is_new) {
+            && self.containers.children_of(&user.table.name).next().is_none()
+            && state.scan() == Scan::No
+            && !state.columns.iter().any(|c| c.is_new)
+    }
+
+    /// Puts the columns that changes wrote into a row of a table whose rows stand apart; false if more than that is to be
+    /// done, or the table does not take it.
+    fn put_edits(&mut self, no: i64, key: &RowKey, user: &UserTable) -> Result<bool, ReplicaError> {
+        if !self.stands_apart(no, user) {
             return Ok(false);
         }
-        let Some((changes, outline)) = self.history.plain(&self.conn, no, key)? else { return Ok(false) };
-        let [first, second] = changes[..] else { return Ok(false) };
-        let (actor, change) = self.history.change(&self.conn, second)?;
-        if !outline.plain(self.history.hash(&self.conn, first)?).is_edited_by(&actor, &change) {
-            return Ok(false);
+        let Some(edits) = self.history.take_edits(no, key) else { return Ok(false) };
+        let mut changed = Vec::with_capacity(edits.len());
+        for (key, value) in &edits {
+            if let Some(n) = user.columns.iter().position(|c| c.key == *key) {
+                if user.may_convert(n, value.as_ref()) {
+                    return Ok(false);
+                }
+                changed.push((n, value));
+            }
         }
-        let put = |(n, column): (usize, &DocumentColumn)| {
-            let op = change.ops[1..].iter().find(|op| op.key == column.key)?;
-            if let Action::Put(value) = &op.action { Some((n, value)) } else { None }
-        };
-        let changed: Vec<_> = user.columns.iter().enumerate().filter_map(put).collect();
-        if changed.iter().any(|(n, value)| user.may_convert(*n, value.as_ref())) {
-            return Ok(false);
-        }
+        changed.sort_unstable_by_key(|(n, _)| *n);
         match user.update_row(&self.conn, key, &changed) {
             Ok(found) => Ok(found),
             Err(Fault::Store(error)) => Err(error.into()),
@@ -200,37 +199,31 @@ impl Replica {
         }
     }
 
-    /// What a row shall show, from the changes beside its insert and from what it shows; None if only the whole
-    /// document can tell.
+    /// What a row shows whose table shows what its document did before the changes that came; None if its document has no
+    /// baseline. Values that the baseline lacks are taken from the table.
     ///
     /// A put never leaves fewer values under its key than itself. So a value of the insert that stands alone
     /// was never replaced, and is what the table shows.
-    fn wanted_beside(
+    fn view_beside(
         &mut self,
         no: i64,
         key: &RowKey,
         user: &UserTable,
         now: &RowValues,
-    ) -> Result<Option<(Arc<View>, RowValues)>, ReplicaError> {
+    ) -> Result<Option<Arc<View>>, ReplicaError> {
         let state = &self.containers[&no];
         if state.scan() != Scan::No || state.columns.iter().any(|c| c.is_new) {
             return Ok(None);
         }
-        let Some((document, outlined)) = self.history.outline(&self.conn, no, key)? else { return Ok(None) };
-        let view = document.evaluate();
-        let plain = view.waiting.is_empty() && view.void.is_empty() && !view.has_replaced();
-        if !plain || view.cells.values().any(|cells| cells.len() != 1) {
-            return Ok(None);
-        }
-        let Some(cells) = view.shown() else { return Ok(None) };
-        let value = |(n, column): (usize, &DocumentColumn)| match cells.get(column.key.as_str()) {
-            None => column.absent.clone(),
-            Some(cell) if outlined.contains(&cell.id.actor) => now[n].clone(),
-            Some(cell) => row::plain(cell),
-        };
-        let wanted = user.columns.iter().enumerate().map(value).collect();
-        drop(cells);
-        Ok(Some((Arc::new(view), wanted)))
+        let view = self.history.view_of_baseline(&self.conn, no, key, |baseline, cell| {
+            let n = user.columns.iter().position(|c| c.key == cell.key())?;
+            let same = match cell.is(now[n].as_ref()) {
+                Some(same) => same,
+                None => baseline.under(cell.key()).len() == 1,
+            };
+            same.then(|| now[n].clone())
+        })?;
+        Ok(view.map(Arc::new))
     }
 
     /// What keeps a row out of the table, if anything. Later rows with its values are taken out.

@@ -464,6 +464,7 @@ impl Replica {
         work: impl FnOnce(&mut Self) -> Result<T, ReplicaError>,
     ) -> Result<T, ReplicaError> {
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        self.history.begin();
         let due = self.retries.due();
         let ready = self.notice_others().and_then(|()| self.refresh_schema());
         let done = ready.and_then(|()| work(self)).and_then(|value| {
@@ -476,12 +477,14 @@ impl Replica {
                 crate::store::holds::keep_unsettled(&self.conn, &self.unsettled)?;
             }
             if self.binding.is_some() {
+                self.history.write_baselines(&self.conn)?;
                 self.generation += 1;
                 layout::set_meta(&self.conn, "generation", self.generation)?;
             }
             self.conn.execute_batch("COMMIT")?;
             Ok(value)
         });
+        self.history.end();
         let touched = std::mem::take(&mut self.touched);
         match done {
             Ok(value) => {

@@ -58,6 +58,8 @@ pub enum RowFault {
     HeldWithoutCause,
     /// A row that the server refused was changed, and no trigger saw it.
     RefusedChanged,
+    /// The baseline of the row was not what all of its changes say.
+    Baseline,
 }
 
 /// What was done about a row.
@@ -85,6 +87,7 @@ impl RowFault {
             Self::Unknown => "unknown",
             Self::HeldWithoutCause => "held_without_cause",
             Self::RefusedChanged => "refused_changed",
+            Self::Baseline => "baseline",
         }
     }
 }
@@ -97,6 +100,7 @@ impl std::fmt::Display for RowFault {
             Self::Unknown => "the table showed a row that no document has",
             Self::HeldWithoutCause => "it was held without a cause",
             Self::RefusedChanged => "it was refused, and changed unnoticed",
+            Self::Baseline => "its baseline was not what its changes say",
         })
     }
 }

@@ -1,9 +1,10 @@
 //! Store: all SQL. What it reads and writes in the user's file, and nothing else of the disk.
 //!
-//! `layout`, `upgrade`, `segments`, `documents`, `holds`, `log`, `checks` and `pieces` keep what is ours; `schema`, `extras`,
+//! `layout`, `upgrade`, `segments`, `documents`, `baselines`, `holds`, `log`, `checks` and `pieces` keep what is ours; `schema`, `extras`,
 //! `schema_rows`, `index_terms`, `triggers`, `key_text`, `clauses`, `guard` and `user_table` deal with what is the user's;
 //! `busy` waits for other programs' locks.
 
+pub(crate) mod baselines;
 pub(crate) mod busy;
 pub(crate) mod checks;
 pub(crate) mod clauses;

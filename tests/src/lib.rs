@@ -11,6 +11,7 @@ pub mod hot_rows;
 pub mod http;
 pub mod measure;
 pub mod network;
+pub mod nights;
 pub mod page;
 pub mod pair;
 pub mod process;

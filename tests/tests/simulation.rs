@@ -6,6 +6,7 @@
 use automerge::{Automerge, ROOT, ReadDoc, ScalarValue, Value};
 use piecewise_core::grant::Access;
 use piecewise_core::replica::TrackOptions;
+use piecewise_core::scrub::RowFault;
 use piecewise_tests::network::{Faults, Network};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,6 +58,7 @@ impl Simulation {
     fn step(&mut self) {
         let pause = self.below(3000);
         self.net.wait(pause);
+        self.drop_baselines();
         match self.below(27) {
             0..=11 => self.write(),
             12..=16 => self.talk(),
@@ -88,6 +90,19 @@ impl Simulation {
                     self.net.sync(n);
                 }
             }
+        }
+    }
+
+    /// Baselines are derived: nobody notices where some are gone.
+    fn drop_baselines(&mut self) {
+        if self.net.rng.one_in(8) {
+            let n = self.below(1 + CLIENTS as u64) as usize;
+            let (one_in, rest) = (1 + self.below(3), self.below(3));
+            let sql = format!(
+                "DELETE FROM piecewise_baselines WHERE (length(baseline) + container) % {one_in} = {rest}"
+            );
+            let done = self.net.sql(n, &sql);
+            self.log.push(format!("machine {n}: {sql} {done:?}"));
         }
     }
 
@@ -293,6 +308,8 @@ impl Simulation {
         assert!(lost.is_empty(), "writes are gone: {lost:?}");
         for n in 0..=CLIENTS {
             assert_eq!(self.net.query(n, "SELECT * FROM pragma_foreign_key_check"), [""; 0], "machine {n}");
+            let found = self.net.check(n);
+            assert!(found.iter().all(|f| f.fault != RowFault::Baseline), "machine {n}: {found:?}");
         }
     }
 

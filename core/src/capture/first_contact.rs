@@ -65,7 +65,10 @@ impl Replica {
         let (mut apart, mut unlike) = (HashMap::new(), vec![]);
         for key in keys {
             let here = user.read(&self.conn, &key)?;
-            if here.is_some() && self.changed_plain_row(no, &user, &key, here.as_ref())? == Some(None) {
+            let first = documents::find(&self.conn, no, &key)?.filter(|_| here.is_some());
+            if let Some(first) = first
+                && self.changed_known_row(no, &user, (&key, first), here.as_ref(), true)? == Some(None)
+            {
                 self.exempt_orphan(no, &user, &key)?;
                 if watchful {
                     unlike.push((no, key));

@@ -30,19 +30,6 @@ impl Plain<'_> {
         self.change(std::iter::once((String::new(), Action::Dead)))
     }
 
-    /// Whether a change by `actor` edits the row, and does it rightly: then what it puts shows, and beside it
-    /// what the insert put.
-    pub(crate) fn is_edited_by(&self, actor: &Actor, change: &Change) -> bool {
-        let Some((life, puts)) = change.ops.split_first() else { return false };
-        *actor != self.actor
-            && change.deps == [self.hash]
-            && change.start_op == self.next_counter()
-            && change.text.is_empty()
-            && life.action == Action::Live(self.actor)
-            && change.ops.iter().all(|op| op.preds == self.preds(&op.key))
-            && puts.iter().all(|op| !op.key.is_empty() && matches!(op.action, Action::Put(_)))
-    }
-
     fn change(&self, ops: impl Iterator<Item = (String, Action)>) -> Change {
         let ops = ops.map(|(key, action)| Op { preds: self.preds(&key), key, action }).collect();
         Change { deps: vec![self.hash], start_op: self.next_counter(), ops, text: vec![] }

@@ -40,6 +40,7 @@ impl Replica {
                     self.refuse_row(no, key, now, refusal.reason)?;
                     rows += 1;
                 }
+                self.history.forget_baseline(&self.conn, no, key)?;
                 documents::remove(&self.conn, no, key, At::new(*number, index))?;
             }
             segments::remove(&self.conn, *number)?;

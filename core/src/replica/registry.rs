@@ -614,6 +614,7 @@ impl Replica {
             self.touched.remove(no);
             self.scrubbing.forget(*no);
             documents::forget(&self.conn, *no)?;
+            self.history.forget_container(*no);
             for table in [
                 "roots",
                 "segments",

@@ -101,9 +101,15 @@ impl Replica {
             return Ok(Some((RowFault::RefusedChanged, self.capture_unseen(no, key, now)?)));
         }
         let held = holds::find(&self.conn, no, key)?.is_some();
-        let view = self.history.view(&self.conn, no, key)?;
+        let (view, is_right) = self.history.view_checked(&self.conn, no, key)?;
+        if !is_right {
+            self.history.forget_baseline(&self.conn, no, key)?;
+        }
         let wanted = row::shown(&view, user);
         let fault = match (&wanted, &table) {
+            _ if !is_right && is_shown(user, wanted.as_ref(), table.as_ref()) => {
+                return Ok(Some((RowFault::Baseline, Healing::PutRight)));
+            }
             _ if !held && is_shown(user, wanted.as_ref(), table.as_ref()) => return Ok(None),
             (_, None) if held => return Ok(None), // the next part of the check asks for its cause
             (Some(_), None) => RowFault::Missing,

@@ -2,17 +2,17 @@
 //!
 //! Documents are gone through by the segments that hold their first changes, in the feed's order: a segment is opened once, and
 //! its plain inserts are compared where they stand, while the table's rows with neighbouring keys are read in a row. Only
-//! documents with more changes are evaluated, and of those only the changes after the insert are looked up.
+//! documents with more changes are evaluated, by all of their changes.
 
 use super::{Looked, Stage};
 use crate::capture::decode_values;
-use crate::frame::{KeyRef, OpKind, Template};
-use crate::id::{Actor, Seq};
+use crate::frame::{KeyRef, Template};
+use crate::id::Seq;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
 use crate::row;
 use crate::store::documents::{self, At, ChangedRows, Finder};
-use crate::store::user_table::{DocumentColumn, RowValues, UserTable, value};
+use crate::store::user_table::{RowValues, UserTable, value};
 use crate::store::{StoreError, holds, log, segments};
 use crate::table::Affinity;
 use crate::value::ValueRef;
@@ -38,8 +38,6 @@ struct First<'a> {
 /// A row whose document is more than a plain insert.
 struct Changed {
     key: RowKey,
-    /// The values of its plain insert, if its first change is one into registers.
-    inserted: Option<RowValues>,
     /// What the table shows.
     now: Option<RowValues>,
 }
@@ -123,48 +121,21 @@ impl Replica {
                         suspects.push(first.key.into());
                     }
                 }
-                at => {
-                    let inserted = at.filter(|_| sources.are_registers);
-                    let inserted = inserted.map(|at| sources.values(user, &values[at..]));
+                _ => {
                     let now = found.map(|row| user.values(row, offset)).transpose()?;
-                    changed.push(Changed { key: first.key.into(), inserted, now });
+                    changed.push(Changed { key: first.key.into(), now });
                 }
             }
             Ok(())
         })?;
-        for row in changed {
-            let wanted = self.wanted(no, user, &row, &segment.actor)?;
-            if !is_shown(user, wanted.as_ref(), row.now.as_ref()) {
-                suspects.push(row.key);
+        for Changed { key, now } in changed {
+            // All of its changes are evaluated: what is kept of them is checked as well.
+            let (view, is_right) = self.history.view_checked(&self.conn, no, &key)?;
+            if !is_right || !is_shown(user, row::shown(&view, user).as_ref(), now.as_ref()) {
+                suspects.push(key);
             }
         }
         Ok(count)
-    }
-
-    /// What a document with several changes shows.
-    fn wanted(
-        &mut self,
-        no: i64,
-        user: &UserTable,
-        row: &Changed,
-        actor: &Actor,
-    ) -> Result<Option<RowValues>, ReplicaError> {
-        // Which cells show does not depend on their values: those of the insert are at hand.
-        if let Some(inserted) = &row.inserted
-            && let Some((document, outlined)) = self.history.outline(&self.conn, no, &row.key)?
-            && outlined == [*actor]
-        {
-            let view = document.evaluate();
-            let Some(cells) = view.shown() else { return Ok(None) };
-            let value = |(n, column): (usize, &DocumentColumn)| match cells.get(column.key.as_str()) {
-                None => column.absent.clone(),
-                Some(cell) if cell.id.actor == *actor => inserted[n].clone(),
-                Some(cell) => row::plain(cell),
-            };
-            return Ok(Some(user.columns.iter().enumerate().map(value).collect()));
-        }
-        let view = self.history.view(&self.conn, no, &row.key)?;
-        Ok(row::shown(&view, user))
     }
 
     /// Rows of the table that no document knows.
@@ -242,16 +213,12 @@ impl Replica {
 /// How the operations of a template fill the document columns.
 struct Sources {
     sources: Vec<Option<usize>>,
-    are_registers: bool,
 }
 
 impl Sources {
     fn new(template: &Template, user: &UserTable) -> Self {
         let place = |key: &str| template.ops.iter().position(|(name, _)| name == key);
-        Self {
-            sources: user.columns.iter().map(|c| place(&c.key)).collect(),
-            are_registers: template.ops.iter().all(|(_, kind)| *kind == OpKind::Put),
-        }
+        Self { sources: user.columns.iter().map(|c| place(&c.key)).collect() }
     }
 
     /// Whether a row of the table shows these values.
@@ -271,14 +238,6 @@ impl Sources {
             }
         }
         Ok(true)
-    }
-
-    fn values(&self, user: &UserTable, values: &[ValueRef<'_>]) -> RowValues {
-        let value = |(n, source): (usize, &Option<usize>)| match source {
-            Some(op) => values[*op].to_owned(),
-            None => user.columns[n].absent.clone(),
-        };
-        self.sources.iter().enumerate().map(value).collect()
     }
 }
 

@@ -34,6 +34,16 @@ impl At {
     pub(crate) fn index(self) -> usize {
         (self.0 & 0xffff) as usize
     }
+
+    /// The place as one number, such as for bytes.
+    pub(crate) fn number(self) -> i64 {
+        self.0
+    }
+
+    /// From the number that [`number`](Self::number) gave.
+    pub(crate) fn from_number(number: i64) -> Self {
+        Self(number)
+    }
 }
 
 impl ToSql for At {
@@ -54,7 +64,7 @@ pub(crate) fn forget(conn: &Connection, container: i64) -> Result<(), StoreError
         "DELETE FROM piecewise_hashes WHERE segment IN (SELECT no FROM piecewise_segments WHERE container = ?)",
     )?
     .execute([container])?;
-    for table in ["runs", "rows", "changes", "conflicts"] {
+    for table in ["runs", "rows", "changes", "conflicts", "baselines"] {
         let sql = format!("DELETE FROM piecewise_{table} WHERE container = ?");
         conn.prepare_cached(&sql)?.execute([container])?;
     }
@@ -334,6 +344,11 @@ pub(crate) fn add(conn: &Connection, container: i64, key: &RowKey, at: At) -> Re
     if lines.note(&KeyRef::from(key), at)? {
         return lines.finish();
     }
+    add_later(conn, container, key, at)
+}
+
+/// Adds a change to a row that has some.
+pub(crate) fn add_later(conn: &Connection, container: i64, key: &RowKey, at: At) -> Result<(), StoreError> {
     conn.prepare_cached("INSERT INTO piecewise_changes VALUES (?, ?, ?)")?.execute(params![
         container,
         key_bytes(key),
@@ -363,6 +378,18 @@ pub(crate) fn first_changes(
         changes.push(row.get(0)?);
     }
     Ok(changes)
+}
+
+/// Whether a row has more changes than the first.
+pub(crate) fn has_later(conn: &Connection, container: i64, key: &RowKey) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_changes WHERE container = ? AND key = ?";
+    Ok(conn.prepare_cached(sql)?.exists(params![container, key_bytes(key)])?)
+}
+
+/// The place of the last of a row's changes, if it has more than one.
+pub(crate) fn last_change(conn: &Connection, container: i64, key: &RowKey) -> Result<Option<At>, StoreError> {
+    let sql = "SELECT max(at) FROM piecewise_changes WHERE container = ? AND key = ?";
+    Ok(conn.prepare_cached(sql)?.query_row(params![container, key_bytes(key)], |row| row.get(0))?)
 }
 
 /// The places of a row's changes that came after the one at a place.
@@ -504,6 +531,12 @@ pub(crate) fn note_conflict(
 pub(crate) fn in_conflict(conn: &Connection, container: i64, key: &RowKey) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM piecewise_conflicts WHERE container = ? AND key = ?";
     Ok(conn.prepare_cached(sql)?.exists(params![container, key_bytes(key)])?)
+}
+
+/// Whether changes of any row were in conflict.
+pub(crate) fn any_conflict(conn: &Connection, container: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_conflicts WHERE container = ?";
+    Ok(conn.prepare_cached(sql)?.exists([container])?)
 }
 
 /// Keys of rows whose changes are in conflict, in key order.

@@ -72,9 +72,18 @@ CREATE TABLE IF NOT EXISTS piecewise_accepted(
 CREATE INDEX IF NOT EXISTS piecewise_held_kind ON piecewise_held(container, kind, key);
 ";
 
+/// What format 5 did not have: the states of rows with several changes, which are made when they are needed; segments
+/// by their actors.
+const BASELINES: &str = "
+CREATE TABLE IF NOT EXISTS piecewise_baselines(
+  container INTEGER NOT NULL, key BLOB NOT NULL, baseline BLOB NOT NULL, PRIMARY KEY (container, key)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS piecewise_segments_actor ON piecewise_segments(container, actor);
+";
+
 /// Adds what earlier formats did not have, if it is missing.
 pub(super) fn complete(conn: &Connection) -> Result<(), StoreError> {
     conn.execute_batch(SINCE_5)?;
+    conn.execute_batch(BASELINES)?;
     let has = "SELECT 1 FROM pragma_table_info('piecewise_claims') WHERE name = 'rank'";
     if !conn.prepare(has)?.exists([])? {
         conn.execute_batch("ALTER TABLE piecewise_claims ADD COLUMN rank BLOB")?;
@@ -100,7 +109,7 @@ DROP TABLE piecewise_cursors; DROP TABLE piecewise_acknowledged; DROP TABLE piec
 DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_refused;
 DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox; DROP TABLE piecewise_hashes;
 DROP TABLE IF EXISTS piecewise_pieces; DROP TABLE piecewise_unkept; DROP TABLE piecewise_exempt; DROP TABLE piecewise_accepted;
-DROP TABLE piecewise_checks; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
+DROP TABLE piecewise_checks; DROP TABLE piecewise_baselines; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
 ";
 
 /// Whether the file has our tables; an error if a later version wrote them.

@@ -236,6 +236,12 @@ pub(crate) fn unaccepted(
     Ok(ids)
 }
 
+/// Whether a segment of a container has this actor.
+pub(crate) fn has_actor(conn: &Connection, container: i64, actor: &Actor) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_segments WHERE container = ? AND actor = ?";
+    Ok(conn.prepare_cached(sql)?.exists(params![container, actor.0])?)
+}
+
 /// The actor of a segment.
 pub(crate) fn actor_of(conn: &Connection, no: i64) -> Result<Option<Actor>, StoreError> {
     let mut stmt = conn.prepare_cached("SELECT actor FROM piecewise_segments WHERE no = ?")?;

@@ -1,6 +1,7 @@
 //! Whole-process benchmarks: the real binaries on real files over loopback, next to plain SQLite doing
 //! the same inserts in the same run. `make bench` runs it and writes BENCHMARKS.md; with `--row-edits` and
-//! `--segments`, as `make bench-long` does, it measures long lives alone, of that length.
+//! `--segments`, as `make bench-long` does, it measures long lives alone, of that length; with `--nights`, and `--rows`, a
+//! nightly job alone.
 
 use piecewise_core::id::{ContainerId, PeerId, SegmentId, Timestamp};
 use piecewise_core::supervisor_log::entry::Place;
@@ -11,7 +12,7 @@ use piecewise_tests::application::{Vocabulary, checkpoint, count, len, open};
 use piecewise_tests::measure::{Cpu, Usage, argument, page_path};
 use piecewise_tests::page::{self, Page};
 use piecewise_tests::process::{Device, PATIENCE, Server, Watch, text};
-use piecewise_tests::{hot_feed, hot_paths, hot_rows};
+use piecewise_tests::{hot_feed, hot_paths, hot_rows, nights};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 use std::fmt::Write as _;
@@ -24,6 +25,8 @@ const BATCH: u64 = 1000;
 const WRITES: u64 = 200_000;
 /// Edits of the live benchmark.
 const EDITS: usize = 300;
+/// Rows and nights of the nightly job.
+const NIGHTLY: (u64, u64) = (20_000, 50);
 /// Rounds of everything short.
 const ROUNDS: usize = 5;
 
@@ -66,6 +69,10 @@ fn main() {
         page::tell(page_path().as_deref(), "Long lives", &body);
         return;
     }
+    if let Some(count) = argument("--nights") {
+        println!("{}", nights::table(folder.path(), argument("--rows").unwrap_or(NIGHTLY.0), count));
+        return;
+    }
     if let Some(rounds) = argument("--edits") {
         let mut bench = Bench::new(&folder.path().join("edits"), Key::Integer);
         bench.first_sync(rows);
@@ -100,6 +107,7 @@ fn main() {
     page.put("Application writes", &writes(folder.path()));
     page.put("Little things", &little_things(rows, nothing, percent, live));
     page.put("Where time goes", &hot_paths::table(&hot));
+    page.put("Nights", &nights::table(&hot, NIGHTLY.0, NIGHTLY.1));
     page.put("The supervisor's log", &log_cost(folder.path(), &integer));
     println!("{}", page.text());
     if let Some(path) = path {
