@@ -87,6 +87,7 @@ impl Replica {
             None => Ok(vec![]),
             Some(user) => {
                 self.take_merges(no, &description)?;
+                self.take_numbering(no, &description)?;
                 let rows = self.take_unkept(no, &description)?;
                 let state = &self.containers[&no];
                 let missing = description.columns_besides(state.columns.iter().map(|c| c.key.as_str()));
@@ -160,6 +161,7 @@ impl Replica {
                 state.columns = description.columns().map(binding).collect();
             }
             self.take_unkept(no, &description)?;
+            self.take_numbering(no, &description)?;
             made.insert(no);
             descriptions.push((no, table, description));
         }

@@ -9,6 +9,7 @@ use crate::description::Description;
 use crate::feed::Feed;
 use crate::id::{ContainerId, PeerId, RealmId, ReplicaId, Seq};
 use crate::key::RowKey;
+use crate::numbers::Settings;
 use crate::message::Cursor;
 use crate::root::{Root, RootDigest};
 use crate::store::clauses::Clauses;
@@ -75,6 +76,7 @@ impl ContainerState {
         kinds: &Kinds,
         clauses: &Clauses,
         unkept: &BTreeSet<String>,
+        settings: &Settings,
     ) -> Result<Option<Found>, StoreError> {
         if !self.has_table() {
             return Ok(None);
@@ -111,6 +113,7 @@ impl ContainerState {
                 column.absent.clone_from(absent);
             }
         }
+        user.references = settings.foreign_keys(&user.table, &columns);
         user.acts = Acts {
             triggers: !clauses.triggers_on(&user.table.name).is_empty(),
             clauses: clauses.has_conflict_clauses(&user.table.name),
@@ -208,6 +211,7 @@ impl Replica {
             self.containers.change(no, |state| state.stopped = Some(stopped));
         }
         self.unkept = super::kept::read(&self.conn)?;
+        self.read_numbers()?;
         let integer_keys = |no| self.containers.get(&no).map(|c| c.integer_keys);
         self.unsettled = holds::unsettled(&self.conn, integer_keys)?;
         let undescribed: Option<String> = layout::meta(&self.conn, UNDESCRIBED)?;
@@ -390,7 +394,7 @@ impl Replica {
         if state.is_halted() {
             return Ok(None);
         }
-        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?;
+        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no), self.settings_of(no))?;
         let user = found.and_then(Result::ok).map(|(user, _)| Arc::new(user));
         Ok(state.user.get_or_init(|| user).clone())
     }
@@ -398,7 +402,7 @@ impl Replica {
     /// What is wrong with a container's table itself: it is gone, does not fit, or cannot be written here.
     pub(crate) fn fault_of(&self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(None) };
-        match state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))? {
+        match state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no), self.settings_of(no))? {
             None => Ok(None),
             Some(Err(fault)) => Ok(Some(fault)),
             Some(Ok((user, _))) => match tracking::check_writable(&self.conn, &user.table) {
@@ -413,7 +417,7 @@ impl Replica {
     pub(super) fn fault_of_key(&mut self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let found = match self.containers.get(&no) {
             Some(state) => {
-                state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?
+                state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no), self.settings_of(no))?
             }
             None => None,
         };
@@ -440,12 +444,13 @@ impl Replica {
         if state.is_halted() {
             return Ok(());
         }
-        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?;
+        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no), self.settings_of(no))?;
         let (user, columns) = found.and_then(Result::ok).unzip();
         if let Some(columns) = &columns {
             store_columns(&self.conn, no, columns)?;
         }
-        let mut parents: Vec<_> = user.iter().flat_map(|u| &u.table.foreign_keys).collect();
+        let references = user.iter().flat_map(|u| u.table.foreign_keys.iter().chain(&u.references));
+        let mut parents: Vec<_> = references.collect();
         parents.dedup_by(|a, b| a.parent_table == b.parent_table);
         let parents: Vec<_> = parents.iter().map(|f| f.parent_table.to_ascii_lowercase()).collect();
         self.conn
@@ -613,6 +618,10 @@ impl Replica {
                 "exempt",
                 "accepted",
                 "refused",
+                "numbering",
+                "taken",
+                "returned",
+                "moves",
                 "unsettled",
                 "checks",
                 "log",

@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::{Connection, OptionalExtension, types::FromSql};
 
 /// The layout this version reads and writes.
-pub(crate) const FORMAT: i64 = 5;
+pub(crate) const FORMAT: i64 = 6;
 
 const TABLES: &str = "
 CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -72,9 +72,27 @@ CREATE TABLE IF NOT EXISTS piecewise_accepted(
 CREATE INDEX IF NOT EXISTS piecewise_held_kind ON piecewise_held(container, kind, key);
 ";
 
+/// What format 5 did not have, see `numbers`: how the rows of tables are numbered; rows written here whose number another
+/// row has; own segments that came back from the server; where rows went that moved; and the list of those moves that
+/// applications read.
+const SINCE_6: &str = "
+CREATE TABLE IF NOT EXISTS piecewise_numbering(
+  container INTEGER NOT NULL, entry TEXT NOT NULL, PRIMARY KEY (container, entry)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS piecewise_taken(
+  container INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (container, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS piecewise_returned(
+  container INTEGER NOT NULL, segment INTEGER NOT NULL, PRIMARY KEY (container, segment)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS piecewise_moves(
+  container INTEGER NOT NULL, actor BLOB NOT NULL, key BLOB NOT NULL, new BLOB NOT NULL,
+  PRIMARY KEY (container, actor, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS piecewise_renumbered(
+  table_name TEXT NOT NULL, old INTEGER NOT NULL, new INTEGER NOT NULL, time INTEGER NOT NULL);
+";
+
 /// Adds what earlier formats did not have, if it is missing.
 pub(super) fn complete(conn: &Connection) -> Result<(), StoreError> {
     conn.execute_batch(SINCE_5)?;
+    conn.execute_batch(SINCE_6)?;
     let has = "SELECT 1 FROM pragma_table_info('piecewise_held') WHERE name = 'rank'";
     if !conn.prepare(has)?.exists([])? {
         conn.execute_batch("ALTER TABLE piecewise_held ADD COLUMN rank BLOB")?;
@@ -100,7 +118,8 @@ DROP TABLE piecewise_cursors; DROP TABLE piecewise_acknowledged; DROP TABLE piec
 DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_refused;
 DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox; DROP TABLE piecewise_hashes;
 DROP TABLE IF EXISTS piecewise_pieces; DROP TABLE piecewise_unkept; DROP TABLE piecewise_exempt; DROP TABLE piecewise_accepted;
-DROP TABLE piecewise_checks; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
+DROP TABLE piecewise_numbering; DROP TABLE piecewise_taken; DROP TABLE piecewise_returned; DROP TABLE piecewise_moves;
+DROP TABLE piecewise_renumbered; DROP TABLE piecewise_checks; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
 ";
 
 /// Whether the file has our tables; an error if a later version wrote them.
