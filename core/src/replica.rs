@@ -30,7 +30,7 @@ pub use registry::{Binding, Follow};
 pub use standing::Standing;
 pub use stops::{StopKind, StopNews, Stopped};
 pub use talks::{Overview, OverviewOf, Talk, Waiting};
-pub use tracking::TrackOptions;
+pub use tracking::{Reference, TrackOptions};
 
 use crate::capture::Pace;
 use crate::container::Container;

@@ -17,7 +17,7 @@ impl Container<'_> {
     /// As the client: says that rows move whose numbers are taken.
     pub(super) fn say_that_rows_move(&self, session: &mut Session) -> Option<Message> {
         let is_due = session.numbers.are_known && !session.numbers.was_told;
-        if !is_due || !self.replica.may_renumber(self.no) {
+        if !is_due || self.replica.family(self.no).is_empty() {
             return None;
         }
         session.numbers.was_told = true;

@@ -4,6 +4,7 @@
 //! moved whose numbers are taken.
 
 use super::{Link, LinkError, sync_error};
+use crate::handshake;
 use crate::id::{Seq, Timestamp};
 use crate::replica::{Replica, Scan};
 use std::collections::BTreeSet;
@@ -12,6 +13,17 @@ use std::collections::BTreeSet;
 const ROUNDS_MAX: u32 = 64;
 
 impl Link {
+    /// As the initiator: makes use of what the server knows beyond the first version. Call it right after the link was made.
+    pub fn use_features(&mut self, replica: &Replica, features: u32) -> Result<(), LinkError> {
+        if features & handshake::PIECES != 0 {
+            self.ask_for_pieces(replica)?;
+        }
+        if features & handshake::NUMBERS != 0 {
+            self.move_rows(replica);
+        }
+        Ok(())
+    }
+
     /// As the initiator, with a server that knows of taken numbers: moves rows whose numbers other rows have. Call it right
     /// after the link was made.
     pub fn move_rows(&mut self, replica: &Replica) {

@@ -8,6 +8,7 @@ mod rewriting;
 
 use super::origin::{self, MOVED, Origin};
 use super::Renumbered;
+use crate::change::{Action, OWN};
 use crate::document::View;
 use crate::id::{Actor, Seq, Timestamp};
 use crate::key::{RowKey, encode_tuple};
@@ -22,6 +23,8 @@ use std::sync::Arc;
 
 /// How often a number is drawn where none above all others is left.
 const DRAWS: usize = 64;
+/// Between the times of two segments that captured one write.
+const CAPTURED_WITHIN_MS: u64 = 60_000;
 /// After so many refusals of numbers, the numbers that are taken next lie no further apart.
 const ROUNDS_APART: u32 = 16;
 
@@ -218,6 +221,9 @@ impl Replica {
         origins: &[Origin],
         own: &Own,
     ) -> Result<Option<RowKey>, ReplicaError> {
+        if self.is_captured_again(no, key, own)? {
+            return Ok(Some(key.clone()));
+        }
         for (old, actor) in origins {
             let place = numbers::moved_to(&self.conn, no, actor, old)?;
             for place in place.into_iter().chain([old.clone()]) {
@@ -227,7 +233,7 @@ impl Replica {
                     }
                     let (by, change) = self.history.change(&self.conn, at)?;
                     let names = |op: &crate::change::Op| match &op.action {
-                        crate::change::Action::Put(value) if op.key == MOVED => {
+                        Action::Put(value) if op.key == MOVED => {
                             let named = origin::decode(value.as_ref(), matches!(key, RowKey::Integer(_)));
                             named.contains(&(old.clone(), *actor))
                         }
@@ -240,6 +246,28 @@ impl Replica {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a row that came is the one that was written here: a file that was restored before its log was captured gives
+    /// the same row, by the same author, of the same time.
+    fn is_captured_again(&mut self, no: i64, key: &RowKey, own: &Own) -> Result<bool, ReplicaError> {
+        let (mut here, mut there) = (vec![], vec![]);
+        for at in documents::changes(&self.conn, no, key)? {
+            let decoded = self.history.segment(&self.conn, at.segment())?;
+            let header = &decoded.segment.header;
+            let Some(change) = decoded.change(at.index()) else { continue };
+            if header.author != self.author() || !matches!(change.ops.first(), Some(op) if op.action == Action::Live(OWN))
+            {
+                continue;
+            }
+            let values: Vec<_> = change.ops.into_iter().skip(1).map(|op| (op.key, op.action)).collect();
+            let list = if own.segments.contains(&at.segment()) { &mut here } else { &mut there };
+            list.push((header.time.0, values));
+        }
+        let is_same = |(a, values): &(u64, Vec<_>), (b, others): &(u64, Vec<_>)| {
+            a.abs_diff(*b) <= CAPTURED_WITHIN_MS && values == others
+        };
+        Ok(here.iter().any(|row| there.iter().any(|other| is_same(row, other))))
     }
 
     /// Whether a row lives by what others wrote.

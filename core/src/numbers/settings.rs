@@ -4,8 +4,8 @@ use crate::change::Merge;
 use crate::description::{self, Description};
 use crate::id::Timestamp;
 use crate::key::RowKey;
-use crate::replica::{ColumnBinding, Replica, ReplicaError};
-use crate::store::StoreError;
+use crate::replica::{ColumnBinding, Replica, ReplicaError, TrackOptions};
+use crate::store::{StoreError, layout};
 use crate::table::{ForeignKey, Table};
 use crate::value::Value;
 use rusqlite::Connection;
@@ -26,6 +26,25 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Those that are asked for when a table is tracked.
+    pub(crate) fn of(table: &Table, options: &TrackOptions) -> Result<Self, ReplicaError> {
+        let mut settings = Self { keeps: options.keep_numbers, references: BTreeSet::new() };
+        for reference in &options.references {
+            let named = |c: &&crate::table::Column| c.name.eq_ignore_ascii_case(&reference.column);
+            let Some(column) = table.columns.iter().find(named) else {
+                let what = format!("column {}.{}", table.name, reference.column);
+                return Err(ReplicaError::NotFound { what });
+            };
+            let text = description::reference_text(
+                std::slice::from_ref(&column.name),
+                &reference.parent,
+                std::slice::from_ref(&reference.parent_column),
+            );
+            settings.references.insert(text);
+        }
+        Ok(settings)
+    }
+
     /// The references, in the table as it is now. `name` gives a column's name from its key in documents.
     pub(crate) fn foreign_keys(&self, table: &Table, columns: &[ColumnBinding]) -> Vec<ForeignKey> {
         let place = |key: &String| {
@@ -101,6 +120,17 @@ impl Replica {
         }
         self.numbers.settings.insert(no, settings);
         Ok(true)
+    }
+
+    /// Notes whether rows that differ from the server's get other numbers at first contact. Call it in a transaction.
+    pub(crate) fn set_renumber_mine(&mut self, no: i64, renumbers: bool) -> Result<(), StoreError> {
+        let name = format!("renumber mine {no}");
+        if renumbers { layout::set_meta(&self.conn, &name, true) } else { layout::forget_meta(&self.conn, &name) }
+    }
+
+    /// Whether they do.
+    pub(crate) fn renumbers_mine(&self, no: i64) -> Result<bool, StoreError> {
+        Ok(layout::meta(&self.conn, &format!("renumber mine {no}"))?.unwrap_or(false))
     }
 
     /// Takes from a description how rows are numbered. Call it in a transaction.

@@ -7,6 +7,7 @@ use super::origin::{self, MOVED, Origin};
 use crate::change::{Action, OWN};
 use crate::document::Content;
 use crate::frame::{KeyRef, Life};
+use crate::id::Actor;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
 use crate::segment::Segment;
@@ -68,7 +69,7 @@ impl Replica {
         // A row that this device has moved is at the server under the number that it had.
         let integer_keys = self.containers[&no].integer_keys;
         for (key, new) in numbers::moves_of(&self.conn, no, &segment.actor, integer_keys)? {
-            if key != new && self.any_unsent(no, &new)? {
+            if self.any_unsent(no, &new)? {
                 self.note_taken(no, &new)?;
             }
         }
@@ -103,18 +104,21 @@ impl Replica {
     /// As the server: whether a segment inserts a row under a number that another row has, or one that is here already
     /// under another number.
     pub(crate) fn takes_number(&mut self, no: i64, segment: &Segment) -> Result<bool, ReplicaError> {
-        if !self.containers[&no].integer_keys || self.settings_of(no).keeps {
+        if self.settings_of(no).keeps {
             return Ok(false);
         }
+        let integer_keys = self.containers[&no].integer_keys;
         let reader = segment.changes().map_err(StoreError::from)?;
         let has_inserts = reader.templates().any(|t| t.life == Life::Opens);
         let has_moved = reader.templates().any(|t| t.ops.iter().any(|(key, _)| key == MOVED));
-        let keys = reader.into_keys().map_err(StoreError::from)?;
-        let (Some(KeyRef::Integer(first)), Some(KeyRef::Integer(last))) = (keys.first(), keys.last()) else {
-            return Ok(false);
+        let moves = numbers::moves_of(&self.conn, no, &segment.actor, integer_keys)?;
+        let keys = if has_inserts { reader.into_keys().map_err(StoreError::from)? } else { vec![] };
+        let is_new = match (keys.first(), keys.last()) {
+            (Some(KeyRef::Integer(first)), Some(KeyRef::Integer(last))) => {
+                !numbers::any_known(&self.conn, no, *first, *last)?
+            }
+            _ => true,
         };
-        let moves = numbers::moves_of(&self.conn, no, &segment.actor, true)?;
-        let is_new = !numbers::any_known(&self.conn, no, *first, *last)?;
         if !has_inserts || (is_new && moves.is_empty() && !has_moved) {
             return Ok(false);
         }
@@ -127,20 +131,21 @@ impl Replica {
             let change = row.into_change();
             let replaced = change.ops.first().map_or(&[][..], |op| &op.preds);
             let view = self.history.view(&self.conn, no, &key)?;
-            let mut lives = view.cells.get("").into_iter().flatten();
+            let mut lives = view.cells.get("").into_iter().flatten().filter(|_| integer_keys);
             if lives.any(|cell| matches!(cell.content, Content::Live(_)) && !replaced.contains(&cell.id)) {
                 return Ok(true);
             }
-            if let Some((_, new)) = moves.iter().find(|(old, new)| *old == key && *new != key)
+            if let Some((_, new)) = moves.iter().find(|(old, _)| *old == key)
                 && self.history.view(&self.conn, no, new)?.is_live()
             {
                 return Ok(true);
             }
             let moved = change.ops.iter().find(|op| op.key == MOVED);
             if let Some(Action::Put(value)) = moved.map(|op| &op.action) {
-                for (old, actor) in origin::decode(value.as_ref(), true) {
+                for (old, actor) in origin::decode(value.as_ref(), integer_keys) {
                     let place = numbers::moved_to(&self.conn, no, &actor, &old)?;
-                    if place.is_some_and(|place| place != key) || self.has_change(no, &old, &key, &actor)? {
+                    let is_elsewhere = place.is_some_and(|place| place != key || !integer_keys);
+                    if is_elsewhere || self.has_change(no, &old, &actor)? {
                         return Ok(true);
                     }
                 }
@@ -149,17 +154,8 @@ impl Replica {
         Ok(false)
     }
 
-    /// Whether a row under a key other than `except` has a change of this actor.
-    fn has_change(
-        &self,
-        no: i64,
-        key: &RowKey,
-        except: &RowKey,
-        actor: &crate::id::Actor,
-    ) -> Result<bool, ReplicaError> {
-        if key == except {
-            return Ok(false);
-        }
+    /// Whether a row has a change of this actor.
+    fn has_change(&self, no: i64, key: &RowKey, actor: &Actor) -> Result<bool, ReplicaError> {
         for at in documents::changes(&self.conn, no, key)? {
             if crate::store::segments::actor_of(&self.conn, at.segment())? == Some(*actor) {
                 return Ok(true);
