@@ -527,7 +527,8 @@ pub(crate) fn tell_of_renumbered(replica: &mut Replica, file: Option<&str>, as_e
     let moved = replica.take_renumbered();
     for Renumbered { table, old, new } in &moved {
         if as_events {
-            let event = json!({ "event": "renumbered", "file": file, "table": table, "old": old, "new": new });
+            let event =
+                json!({ "event": "renumbered", "file": file, "table": table, "old": old, "new": new });
             piecewise_server::say!("{event}");
         }
     }

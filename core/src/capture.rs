@@ -529,8 +529,8 @@ impl Replica {
         let nonce = self.nonce();
         let frame = writer.finish();
         self.pace.frame(frame.len());
-        let mut segment = Segment::seal(&self.identity, container, nonce, time, count, frame)
-            .map_err(StoreError::from)?;
+        let mut segment =
+            Segment::seal(&self.identity, container, nonce, time, count, frame).map_err(StoreError::from)?;
         if self.is_server {
             let time = self.acceptance_time(no, self.clock.max(time))?;
             segment = segment.accept(&self.identity, time);

@@ -535,7 +535,11 @@ impl<'r> Container<'r> {
     }
 
     /// A place in our feed, after the segments at `places` were taken out of it.
-    pub(super) fn moved_up(&self, cursor: Option<Cursor>, places: &[Seq]) -> Result<Option<Cursor>, SyncError> {
+    pub(super) fn moved_up(
+        &self,
+        cursor: Option<Cursor>,
+        places: &[Seq],
+    ) -> Result<Option<Cursor>, SyncError> {
         let Some(cursor) = cursor else { return Ok(None) };
         let gone = places.iter().filter(|seq| **seq <= cursor.seq).count() as u64;
         let seq = Seq(cursor.seq.0 - gone);

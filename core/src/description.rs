@@ -542,11 +542,6 @@ impl Description {
         &self.references
     }
 
-    /// Whether its key is AUTOINCREMENT.
-    pub(crate) fn is_autoincrement(&self) -> bool {
-        self.autoincrement
-    }
-
     /// How concurrent values of a column come together.
     pub fn merge(&self, column: &str) -> Option<Merge> {
         self.columns.iter().find(|c| c.name == column).map(|c| c.merge)

@@ -454,9 +454,8 @@ impl Link {
         // Those that refer to it may have waited for it.
         let children = replica.containers.get(&no).map(|c| replica.containers.children_of(&c.table));
         self.make_ready(replica, children.into_iter().flatten().collect());
-        if self.moves_rows {
-            self.make_ready(replica, replica.family(no));
-        }
+        let related = self.related(replica, &[no]);
+        self.make_ready(replica, related);
         received.map(Option::unwrap_or_default).map_err(|source| sync_error(replica, no, source))
     }
 
@@ -524,7 +523,10 @@ impl Link {
     fn look_for_changes(&mut self, replica: &Replica) {
         let end = replica.changed_end();
         if end != self.seen {
-            self.make_ready(replica, replica.changed_since(self.seen).collect());
+            let changed: Vec<_> = replica.changed_since(self.seen).collect();
+            let related = self.related(replica, &changed);
+            self.make_ready(replica, changed);
+            self.make_ready(replica, related);
             self.seen = end;
         }
     }

@@ -75,9 +75,8 @@ impl Replica {
         parent: &UserTable,
     ) -> Result<Vec<(i64, Arc<UserTable>, ForeignKey)>, ReplicaError> {
         let key = parent.key_columns();
-        let is_key = |name: &String| {
-            key.iter().any(|n| parent.table.columns[*n].name.eq_ignore_ascii_case(name))
-        };
+        let is_key =
+            |name: &String| key.iter().any(|n| parent.table.columns[*n].name.eq_ignore_ascii_case(name));
         let mut found = vec![];
         for no in self.containers.children_of(&parent.table.name) {
             let Some(user) = self.user_table(no)? else { continue };

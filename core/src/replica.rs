@@ -18,8 +18,8 @@ mod supervised;
 mod talks;
 mod tracking;
 
-use containers::Containers;
 pub(crate) use columns::ColumnBinding;
+use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
 pub use evict::Evicted;
 pub use reading::{

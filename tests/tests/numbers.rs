@@ -86,7 +86,9 @@ impl Model {
         self.named += 1;
         let (name, pick) = (format!("n{}", self.named), self.below(1 << 30));
         let any = |table: &str| {
-            format!("(SELECT * FROM {table} ORDER BY id LIMIT 1 OFFSET {pick} % max(1, (SELECT count(*) FROM {table})))")
+            format!(
+                "(SELECT * FROM {table} ORDER BY id LIMIT 1 OFFSET {pick} % max(1, (SELECT count(*) FROM {table})))"
+            )
         };
         let sql = match self.below(12) {
             0..=2 => format!("INSERT INTO customers(name) VALUES ('{name}')"),
@@ -98,18 +100,20 @@ impl Model {
                 "INSERT INTO invoices(customer_id, of, name) SELECT id, name, '{name}' FROM {}",
                 any("customers")
             ),
-            7 => format!(
-                "INSERT INTO lines SELECT id, (SELECT 1 + count(*) FROM lines WHERE invoice_id = i.id), name FROM {} i",
-                any("invoices")
-            ),
+            7 => format!("INSERT INTO lines SELECT id, {}, name FROM {}", self.named, any("invoices")),
             8 => format!("INSERT INTO people(name) VALUES ('{name}')"),
-            9 => format!("INSERT INTO people(name, boss, of) SELECT '{name}', id, name FROM {}", any("people")),
+            9 => {
+                format!("INSERT INTO people(name, boss, of) SELECT '{name}', id, name FROM {}", any("people"))
+            }
             10 => format!(
                 "UPDATE orders SET (customer_id, of) = (SELECT id, name FROM {}) WHERE id = (SELECT id FROM {})",
                 any("customers"),
                 any("orders")
             ),
-            _ => format!("UPDATE customers SET note = '{name}' WHERE id = (SELECT id FROM {})", any("customers")),
+            _ => format!(
+                "UPDATE customers SET note = '{name}' WHERE id = (SELECT id FROM {})",
+                any("customers")
+            ),
         };
         self.run(n, &sql);
     }
@@ -150,7 +154,10 @@ impl Model {
                 if self.net.rng.one_in(3) {
                     n = 1 + self.below(self.clients as u64) as usize;
                 }
-                self.log.push(format!("backup {place} of machine {} is put on machine {n}", self.backups[place].0));
+                self.log.push(format!(
+                    "backup {place} of machine {} is put on machine {n}",
+                    self.backups[place].0
+                ));
                 self.net.restore(n, &copy);
             }
         }
@@ -164,8 +171,16 @@ impl Model {
         for n in 0..=self.clients {
             assert_eq!(self.net.query(n, STRAY), [""; 0], "machine {n}");
             let conflicts = self.net.replica(n).conflicts(None).expect("a list");
-            let rows = conflicts.iter().filter(|c| matches!(c.kind, piecewise_core::replica::ConflictKind::Row { .. }));
-            assert_eq!(rows.count(), 0, "rows under one number on machine {n}: {conflicts:?}");
+            let rows = conflicts
+                .iter()
+                .filter(|c| matches!(c.kind, piecewise_core::replica::ConflictKind::Row { .. }));
+            let rows: Vec<_> = rows.cloned().collect();
+            for row in &rows {
+                for entry in self.net.replica(n).history(&row.table, &row.key).expect("its history") {
+                    self.log.push(format!("{} {}: {entry:?}", row.table, row.key));
+                }
+            }
+            assert_eq!(rows.len(), 0, "rows under one number on machine {n}: {conflicts:?}");
             let held = self.net.held(n);
             assert!(held.is_empty(), "held on machine {n}: {held:?}");
         }

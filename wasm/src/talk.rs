@@ -159,6 +159,10 @@ impl Talk {
                 frames.push(seal(&mut open.sealer, CHANNEL, &frame)?);
             }
         }
+        for moved in replica.take_renumbered() {
+            let (old, new) = (moved.old, moved.new);
+            self.events.push(json!({ "event": "renumbered", "table": moved.table, "old": old, "new": new }));
+        }
         Ok(frames)
     }
 

@@ -5,7 +5,7 @@ use crate::args::{Prefer, TablesArgs, TrackArgs};
 use crate::home::Home;
 use crate::output::{count, row, row_line};
 use crate::report::{Failure, code};
-use piecewise_core::replica::{Binding, Follow, HeldRow, Replica, Reference, ReplicaError, TrackOptions};
+use piecewise_core::replica::{Binding, Follow, HeldRow, Reference, Replica, ReplicaError, TrackOptions};
 use piecewise_core::store::schema::{NoteKind, TrackNote, TrackRefusal};
 use piecewise_server::{say, tell};
 use serde_json::{Value, json};

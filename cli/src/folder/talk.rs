@@ -6,7 +6,9 @@
 
 use super::known::{Known, Part};
 use crate::connection::Connection;
-use crate::drive::{FileIdentity, Gathering, Summary, identity, no_intake, tell_of_renumbered, tell_of_restored};
+use crate::drive::{
+    FileIdentity, Gathering, Summary, identity, no_intake, tell_of_renumbered, tell_of_restored,
+};
 use crate::report::Failure;
 use piecewise_core::link::{Link, Opened};
 use piecewise_core::replica::{self, Binding, Replica, Standing};

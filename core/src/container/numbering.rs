@@ -5,8 +5,8 @@
 //! client answers each refusal by one of its own: of segments that it keeps all the same, which enter beside the others.
 
 use super::{Container, Received, SyncError};
-use crate::message::{Cursor, Message, Refusal, RefusalReason};
 use crate::id::{SegmentId, Seq};
+use crate::message::{Cursor, Message, Refusal, RefusalReason};
 use crate::session::{Repair, Role, Session};
 use crate::store::{numbers, segments};
 

@@ -33,7 +33,13 @@ impl Container<'_> {
         session.repairs += 1;
         let ids = segments::ids(&self.replica.conn, self.no)?;
         let began_at = self.replica.containers[&self.no].feed.tip;
-        Ok(Repair { ids: SortedIds::new(ids), began_at, said_done: false, rounds: 0, lacking: HashSet::new() })
+        Ok(Repair {
+            ids: SortedIds::new(ids),
+            began_at,
+            said_done: false,
+            rounds: 0,
+            lacking: HashSet::new(),
+        })
     }
 
     pub(super) fn receive_ranges(

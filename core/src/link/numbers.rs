@@ -48,6 +48,20 @@ impl Link {
         replica.numbers.is_reading_log || family.iter().any(is_waiting)
     }
 
+    /// Containers that may wait for these, since their tables are related.
+    pub(super) fn related(&self, replica: &Replica, changed: &[i64]) -> Vec<i64> {
+        let mut found = BTreeSet::new();
+        if self.moves_rows {
+            for no in changed {
+                if !found.contains(no) {
+                    found.extend(replica.family(*no));
+                }
+            }
+        }
+        found.retain(|no| self.sessions.contains_key(no));
+        found.into_iter().collect()
+    }
+
     /// Whether all that the server has of a container is here, for the sake of segments of `asking`.
     fn has_all_of(&self, replica: &Replica, no: i64, asking: i64) -> bool {
         let Some(state) = replica.containers.get(&no) else { return true };

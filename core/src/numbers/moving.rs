@@ -6,8 +6,8 @@
 
 mod rewriting;
 
-use super::origin::{self, MOVED, Origin};
 use super::Renumbered;
+use super::origin::{self, MOVED, Origin};
 use crate::change::{Action, OWN};
 use crate::document::View;
 use crate::id::{Actor, Seq, Timestamp};
@@ -256,7 +256,8 @@ impl Replica {
             let decoded = self.history.segment(&self.conn, at.segment())?;
             let header = &decoded.segment.header;
             let Some(change) = decoded.change(at.index()) else { continue };
-            if header.author != self.author() || !matches!(change.ops.first(), Some(op) if op.action == Action::Live(OWN))
+            if header.author != self.author()
+                || !matches!(change.ops.first(), Some(op) if op.action == Action::Live(OWN))
             {
                 continue;
             }
@@ -402,9 +403,7 @@ impl Replica {
         own: &Own,
     ) -> Result<bool, ReplicaError> {
         let changes = documents::changes(&self.conn, no, key)?;
-        if changes.iter().all(|at| own.segments.contains(&at.segment()))
-            || self.is_number_taken(no, key)?
-        {
+        if changes.iter().all(|at| own.segments.contains(&at.segment())) || self.is_number_taken(no, key)? {
             return Ok(true);
         }
         let view = self.history.view(&self.conn, no, key)?;
@@ -420,12 +419,7 @@ impl Replica {
 
     // ---- carrying out
 
-    fn carry_out(
-        &mut self,
-        members: &[i64],
-        plan: Plan,
-        now: Timestamp,
-    ) -> Result<Settled, ReplicaError> {
+    fn carry_out(&mut self, members: &[i64], plan: Plan, now: Timestamp) -> Result<Settled, ReplicaError> {
         let mut settled = Settled::default();
         let numbers: BTreeSet<i64> = plan.fates.keys().chain(plan.values.keys()).copied().collect();
         for no in &numbers {
@@ -440,8 +434,10 @@ impl Replica {
         let mut mapped: Keyed<i64> = BTreeMap::new();
         for (no, fates) in &plan.fates {
             for (key, fate) in fates {
-                if let (RowKey::Integer(old), Fate::Moves(RowKey::Integer(new)) | Fate::Known(RowKey::Integer(new))) =
-                    (key, fate)
+                if let (
+                    RowKey::Integer(old),
+                    Fate::Moves(RowKey::Integer(new)) | Fate::Known(RowKey::Integer(new)),
+                ) = (key, fate)
                     && old != new
                 {
                     mapped.entry(*no).or_default().insert(key.clone(), *new);

@@ -125,7 +125,11 @@ impl Replica {
     /// Notes whether rows that differ from the server's get other numbers at first contact. Call it in a transaction.
     pub(crate) fn set_renumber_mine(&mut self, no: i64, renumbers: bool) -> Result<(), StoreError> {
         let name = format!("renumber mine {no}");
-        if renumbers { layout::set_meta(&self.conn, &name, true) } else { layout::forget_meta(&self.conn, &name) }
+        if renumbers {
+            layout::set_meta(&self.conn, &name, true)
+        } else {
+            layout::forget_meta(&self.conn, &name)
+        }
     }
 
     /// Whether they do.

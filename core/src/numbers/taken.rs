@@ -68,7 +68,7 @@ impl Replica {
         }
         // A row that this device has moved is at the server under the number that it had.
         let integer_keys = self.containers[&no].integer_keys;
-        for (key, new) in numbers::moves_of(&self.conn, no, &segment.actor, integer_keys)? {
+        for (_, new) in numbers::moves_of(&self.conn, no, &segment.actor, integer_keys)? {
             if self.any_unsent(no, &new)? {
                 self.note_taken(no, &new)?;
             }
@@ -92,7 +92,8 @@ impl Replica {
             if numbers::is_unsent(&self.conn, no, at.segment())? {
                 let (actor, change) = self.history.change(&self.conn, at)?;
                 // Rows from before tracking may be the same as the server's: they stay in conflict.
-                if actor.time().0 > 0 && matches!(change.ops.first().map(|op| &op.action), Some(Action::Live(OWN)))
+                if actor.time().0 > 0
+                    && matches!(change.ops.first().map(|op| &op.action), Some(Action::Live(OWN)))
                 {
                     return Ok(true);
                 }

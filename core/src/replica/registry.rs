@@ -9,8 +9,8 @@ use crate::description::Description;
 use crate::feed::Feed;
 use crate::id::{ContainerId, PeerId, RealmId, ReplicaId, Seq};
 use crate::key::RowKey;
-use crate::numbers::Settings;
 use crate::message::Cursor;
+use crate::numbers::Settings;
 use crate::root::{Root, RootDigest};
 use crate::store::clauses::Clauses;
 use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
@@ -394,7 +394,13 @@ impl Replica {
         if state.is_halted() {
             return Ok(None);
         }
-        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no), self.settings_of(no))?;
+        let found = state.look_at_table(
+            &self.conn,
+            self.kinds()?,
+            self.clauses()?,
+            self.unkept_of(no),
+            self.settings_of(no),
+        )?;
         let user = found.and_then(Result::ok).map(|(user, _)| Arc::new(user));
         Ok(state.user.get_or_init(|| user).clone())
     }
@@ -402,7 +408,13 @@ impl Replica {
     /// What is wrong with a container's table itself: it is gone, does not fit, or cannot be written here.
     pub(crate) fn fault_of(&self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(None) };
-        match state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no), self.settings_of(no))? {
+        match state.look_at_table(
+            &self.conn,
+            self.kinds()?,
+            self.clauses()?,
+            self.unkept_of(no),
+            self.settings_of(no),
+        )? {
             None => Ok(None),
             Some(Err(fault)) => Ok(Some(fault)),
             Some(Ok((user, _))) => match tracking::check_writable(&self.conn, &user.table) {
@@ -416,9 +428,13 @@ impl Replica {
     /// Whether a table's key is not the one that its container is described with. Call it in a transaction.
     pub(super) fn fault_of_key(&mut self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let found = match self.containers.get(&no) {
-            Some(state) => {
-                state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no), self.settings_of(no))?
-            }
+            Some(state) => state.look_at_table(
+                &self.conn,
+                self.kinds()?,
+                self.clauses()?,
+                self.unkept_of(no),
+                self.settings_of(no),
+            )?,
             None => None,
         };
         let Some(Ok((user, columns))) = found else { return Ok(None) };
@@ -444,7 +460,13 @@ impl Replica {
         if state.is_halted() {
             return Ok(());
         }
-        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no), self.settings_of(no))?;
+        let found = state.look_at_table(
+            &self.conn,
+            self.kinds()?,
+            self.clauses()?,
+            self.unkept_of(no),
+            self.settings_of(no),
+        )?;
         let (user, columns) = found.and_then(Result::ok).unzip();
         if let Some(columns) = &columns {
             store_columns(&self.conn, no, columns)?;

@@ -16,7 +16,8 @@ pub(crate) struct Unsent {
     pub(crate) actor: Actor,
 }
 
-const IS_UNSENT: &str = "peer = 0 AND seq > (SELECT coalesce(max(seq), 0) FROM piecewise_acknowledged WHERE container = ?1)
+const IS_UNSENT: &str =
+    "peer = 0 AND seq > (SELECT coalesce(max(seq), 0) FROM piecewise_acknowledged WHERE container = ?1)
   AND NOT EXISTS (SELECT 1 FROM piecewise_returned r WHERE r.container = ?1 AND r.segment = no)";
 
 /// The own segments of a container that the server does not have, in the order of the feed.
@@ -154,8 +155,7 @@ pub(crate) fn any_known(
     last: i64,
 ) -> Result<bool, StoreError> {
     // Lines do not overlap: the last one that begins in or before the range reaches furthest into it.
-    let sql =
-        "SELECT key + (count - 1) FROM piecewise_runs WHERE container = ? AND key <= ? ORDER BY key DESC LIMIT 1";
+    let sql = "SELECT key + (count - 1) FROM piecewise_runs WHERE container = ? AND key <= ? ORDER BY key DESC LIMIT 1";
     let end: Option<i64> =
         conn.prepare_cached(sql)?.query_row([container, last], |row| row.get(0)).optional()?;
     Ok(end.is_some_and(|end| end >= first))
@@ -163,8 +163,7 @@ pub(crate) fn any_known(
 
 /// The greatest INTEGER key that is known, also of deleted rows.
 pub(crate) fn greatest(conn: &Connection, container: i64) -> Result<Option<i64>, StoreError> {
-    let sql =
-        "SELECT key + (count - 1) FROM piecewise_runs WHERE container = ? ORDER BY key DESC LIMIT 1";
+    let sql = "SELECT key + (count - 1) FROM piecewise_runs WHERE container = ? ORDER BY key DESC LIMIT 1";
     Ok(conn.prepare_cached(sql)?.query_row([container], |row| row.get(0)).optional()?)
 }
 

@@ -65,7 +65,8 @@ impl Replica {
         values: Option<&BTreeMap<RowKey, BTreeMap<usize, Value>>>,
     ) -> Result<Vec<Seq>, ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(vec![]) };
-        let touched = fates.into_iter().flat_map(|f| f.keys()).chain(values.into_iter().flat_map(|v| v.keys()));
+        let touched =
+            fates.into_iter().flat_map(|f| f.keys()).chain(values.into_iter().flat_map(|v| v.keys()));
         let withdrawn = self.to_withdraw(no, touched.cloned().collect())?;
         let mut rows: BTreeMap<RowKey, Vec<(usize, usize)>> = BTreeMap::new();
         for (n, segment) in withdrawn.iter().enumerate() {
@@ -100,7 +101,8 @@ impl Replica {
                 Some(Fate::Gone) => continue,
                 _ => {}
             }
-            let Some(change) = insert(key, &user, &view, values, places.iter().map(|(n, _)| &withdrawn[*n])) else {
+            let Some(change) = insert(key, &user, &view, values, places.iter().map(|(n, _)| &withdrawn[*n]))
+            else {
                 continue; // it was deleted before anybody else saw it
             };
             let key = if let Some(Fate::Moves(new)) = fate { new } else { key };
@@ -138,7 +140,11 @@ impl Replica {
         Ok(found)
     }
 
-    fn view_of(&mut self, withdrawn: &[Withdrawn], places: &[(usize, usize)]) -> Result<Arc<View>, ReplicaError> {
+    fn view_of(
+        &mut self,
+        withdrawn: &[Withdrawn],
+        places: &[(usize, usize)],
+    ) -> Result<Arc<View>, ReplicaError> {
         let mut document = Evaluation::default();
         for (n, index) in places {
             let segment = &withdrawn[*n];
@@ -236,7 +242,8 @@ impl Replica {
         let mut writer = FrameWriter::default();
         let mut named = vec![];
         for (key, written) in rows {
-            if writer.len() >= SEGMENT_ROWS || writer.byte_len() >= SEGMENT_BYTES || writer.work().is_plenty() {
+            if writer.len() >= SEGMENT_ROWS || writer.byte_len() >= SEGMENT_BYTES || writer.work().is_plenty()
+            {
                 self.seal(no, std::mem::take(&mut writer), time, std::mem::take(&mut named), names)?;
             }
             match written {
@@ -342,4 +349,3 @@ fn with_values(mut change: Change, user: &UserTable, values: Option<&BTreeMap<us
     }
     change
 }
-
