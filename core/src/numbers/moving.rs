@@ -420,11 +420,12 @@ impl Replica {
     // ---- carrying out
 
     fn carry_out(&mut self, members: &[i64], plan: Plan, now: Timestamp) -> Result<Settled, ReplicaError> {
-        let mut settled = Settled::default();
+        let (mut settled, mut again) = (Settled::default(), vec![]);
         let numbers: BTreeSet<i64> = plan.fates.keys().chain(plan.values.keys()).copied().collect();
         for no in &numbers {
             let (fates, values) = (plan.fates.get(no), plan.values.get(no));
-            let places = self.rewrite(*no, fates, values)?;
+            let (places, rewritten) = self.rewrite(*no, fates, values)?;
+            again.extend(rewritten.into_iter().map(|key| (*no, key)));
             if !places.is_empty() {
                 settled.places.insert(*no, places);
             }
@@ -462,6 +463,7 @@ impl Replica {
             let keys = plan.values.get(no).into_iter().flat_map(|values| values.keys());
             rows.extend(keys.map(|key| (*no, key.clone())));
         }
+        rows.append(&mut again);
         self.settle_quietly(rows)?;
         self.tell_application(&mapped, &settled.renumbered)?;
         Ok(settled)

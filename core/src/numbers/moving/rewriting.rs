@@ -57,14 +57,16 @@ struct Names {
 }
 
 impl Replica {
-    /// Writes own segments anew with rows moved and values replaced. Returns the places of those that were withdrawn.
+    /// Writes own segments anew with rows moved and values replaced. Returns the places of those that were withdrawn, and
+    /// the rows whose changes were written again: of two concurrent values of one time another may show now.
     pub(super) fn rewrite(
         &mut self,
         no: i64,
         fates: Option<&BTreeMap<RowKey, Fate>>,
         values: Option<&BTreeMap<RowKey, BTreeMap<usize, Value>>>,
-    ) -> Result<Vec<Seq>, ReplicaError> {
-        let Some(user) = self.user_table(no)? else { return Ok(vec![]) };
+    ) -> Result<(Vec<Seq>, Vec<RowKey>), ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(Default::default()) };
+        let mut again = vec![];
         let touched =
             fates.into_iter().flat_map(|f| f.keys()).chain(values.into_iter().flat_map(|v| v.keys()));
         let withdrawn = self.to_withdraw(no, touched.cloned().collect())?;
@@ -82,13 +84,14 @@ impl Replica {
             let is_alone = documents::changes(&self.conn, no, key)?.len() == places.len();
             let (last, _) = places[places.len() - 1];
             if fate.is_none() && !is_alone {
+                again.push(key.clone());
                 for (n, index) in places {
                     let at = At::new(withdrawn[*n].unsent.no, *index);
                     let (actor, change) = self.history.change(&self.conn, at)?;
                     let hash = self.history.hash(&self.conn, at)?;
                     let change = if *n == last { with_values(change, &user, values) } else { change };
-                    let again = Written::Again { change, hash, actor };
-                    written.entry(*n).or_default().insert(key.clone(), again);
+                    let rewritten = Written::Again { change, hash, actor };
+                    written.entry(*n).or_default().insert(key.clone(), rewritten);
                 }
                 continue;
             }
@@ -123,7 +126,7 @@ impl Replica {
             };
             self.write_change(no, &edit.key, &change, edit.time)?;
         }
-        Ok(places)
+        Ok((places, again))
     }
 
     /// The own segments with changes of these rows, and those with changes that build on what is in them.
