@@ -152,6 +152,16 @@ pub(crate) struct TrackArgs {
     /// A column whose concurrent changes add up.
     #[arg(long, value_name = "TABLE.COLUMN")]
     pub(crate) counter: Vec<String>,
+    /// Rows keep their numbers although rows of other devices have them: both are kept, in conflict.
+    #[arg(long)]
+    pub(crate) keep_numbers: bool,
+    /// A column that names rows of another table by their key, and that the schema does not declare.
+    #[arg(long = "ref", value_name = "TABLE.COLUMN=PARENT.COLUMN")]
+    pub(crate) references: Vec<String>,
+    /// Where a row of this file differs from the server's under the same number, give this file's another number, with all
+    /// that refers to it.
+    #[arg(long, conflicts_with = "keep_numbers")]
+    pub(crate) renumber_mine: bool,
     /// Whose rows show where both sides have one with the same key that differs.
     #[arg(long, value_enum, default_value_t = Prefer::Server)]
     pub(crate) prefer: Prefer,

@@ -7,7 +7,7 @@ use crate::report::{Failure, code};
 use crate::witness::{self, LogTalk};
 use futures_util::{SinkExt, Stream, StreamExt};
 use piecewise_core::channel::{Channel, LOG_CHANNEL, Opener, Sealer, on_channel, split_channel};
-use piecewise_core::handshake::{Initiator, PIECES};
+use piecewise_core::handshake::Initiator;
 use piecewise_core::id::Timestamp;
 use piecewise_core::identity::Identity;
 use piecewise_core::link::Opened;
@@ -49,8 +49,8 @@ type Source = Pin<Box<dyn Stream<Item = Result<Message, WsError>> + Send>>;
 pub(crate) struct Connection {
     /// The server's clock at the handshake.
     pub(crate) server_time: Timestamp,
-    /// Whether the server knows frames in pieces.
-    pub(crate) knows_pieces: bool,
+    /// What the server knows beyond the first version.
+    pub(crate) features: u32,
     /// Frames that came; an error is the last.
     pub(crate) incoming: mpsc::Receiver<Result<Arrived, Failure>>,
     /// Frames to send.
@@ -158,8 +158,7 @@ pub(crate) async fn connect(
     };
     let witness = Some(tokio::spawn(talk.meet()));
     let address = server.address.clone();
-    let knows_pieces = features & PIECES != 0;
-    Ok(Connection { server_time, knows_pieces, incoming, outgoing, witness, address, bytes, writer })
+    Ok(Connection { server_time, features, incoming, outgoing, witness, address, bytes, writer })
 }
 
 async fn open(

@@ -7,11 +7,13 @@ use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Link, Stop};
+use piecewise_core::numbers::Renumbered;
 use piecewise_core::replica::{Replica, StopKind, Stopped, Talk};
 use piecewise_server::checkpoints::Checkpoints;
 use piecewise_server::commits::{Commits, Lookout};
 use piecewise_server::now;
 use piecewise_server::turns::Turns;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +36,7 @@ pub(crate) struct Summary {
     pub(crate) rows_received: u64,
     pub(crate) segments_received: u64,
     pub(crate) rows_refused: u64,
+    pub(crate) rows_renumbered: u64,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     pub(crate) milliseconds: u64,
@@ -48,6 +51,7 @@ impl Summary {
         self.rows_received += other.rows_received;
         self.segments_received += other.segments_received;
         self.rows_refused += other.rows_refused;
+        self.rows_renumbered += other.rows_renumbered;
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.milliseconds = self.milliseconds.max(other.milliseconds);
@@ -151,6 +155,9 @@ pub(crate) fn identity(file: &Path) -> Option<FileIdentity> {
     return metadata.created().ok().map(|_| (0, 0));
 }
 
+/// Rows that are named when they have another number.
+const RENUMBERED_SHOWN: usize = 8;
+
 /// A replica that talks with its server.
 pub(crate) struct Drive<'a> {
     replica: &'a mut Replica,
@@ -174,6 +181,8 @@ pub(crate) struct Drive<'a> {
     /// A frame that waits until all is captured.
     waiting: Option<Arrived>,
     checkpoints: Checkpoints,
+    /// Whether what happens is told as JSON, an event on a line.
+    as_events: bool,
 }
 
 /// What a talk that ended with both sides level has left to tell.
@@ -216,9 +225,7 @@ impl<'a> Drive<'a> {
     ) -> Result<Self, Failure> {
         replica.set_clock_offset(connection.server_time, now())?;
         let mut link = Link::initiator(replica, server)?;
-        if connection.knows_pieces {
-            link.ask_for_pieces(replica)?;
-        }
+        link.use_features(replica, connection.features)?;
         let checkpoints = Checkpoints::beside(replica)?;
         Ok(Self {
             replica,
@@ -236,7 +243,14 @@ impl<'a> Drive<'a> {
             turns: Turns::with_application(),
             waiting: None,
             checkpoints,
+            as_events: false,
         })
+    }
+
+    /// Tells what happens as JSON, an event on a line, instead of in words.
+    pub(crate) fn with_events(mut self, as_events: bool) -> Self {
+        self.as_events = as_events;
+        self
     }
 
     /// Lets writes gather for so long before they are captured, while the connection stays.
@@ -459,6 +473,7 @@ impl<'a> Drive<'a> {
             room.send(CHANNEL, frame.to_vec());
             sent = true;
         };
+        self.summary.rows_renumbered += tell_of_renumbered(self.replica, None, self.as_events);
         Ok(sent)
     }
 
@@ -507,6 +522,33 @@ pub(crate) fn tell_of_restored(replica: &mut Replica, file: Option<&str>) {
     }
 }
 
+/// Tells of rows whose numbers other rows have, and that have another now. Returns how many.
+pub(crate) fn tell_of_renumbered(replica: &mut Replica, file: Option<&str>, as_events: bool) -> u64 {
+    let moved = replica.take_renumbered();
+    for Renumbered { table, old, new } in &moved {
+        if as_events {
+            let event =
+                json!({ "event": "renumbered", "file": file, "table": table, "old": old, "new": new });
+            piecewise_server::say!("{event}");
+        }
+    }
+    if !as_events && !moved.is_empty() {
+        let of = file.map_or(String::new(), |file| format!("{file}: "));
+        let name = |m: &Renumbered| format!("{} {} is {} now", m.table, m.old, m.new);
+        let shown: Vec<_> = moved.iter().take(RENUMBERED_SHOWN).map(name).collect();
+        let more = match moved.len().saturating_sub(RENUMBERED_SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        piecewise_server::tell!(
+            "note: {of}{} another number, since another device was faster: {}{more}; see the table piecewise_renumbered",
+            count(moved.len() as u64, "row has", "rows have"),
+            shown.join(", ")
+        );
+    }
+    moved.len() as u64
+}
+
 pub(crate) fn since(summary: &Summary, before: &Summary) -> Summary {
     Summary {
         rows_captured: summary.rows_captured - before.rows_captured,
@@ -515,6 +557,7 @@ pub(crate) fn since(summary: &Summary, before: &Summary) -> Summary {
         rows_received: summary.rows_received - before.rows_received,
         segments_received: summary.segments_received - before.segments_received,
         rows_refused: summary.rows_refused - before.rows_refused,
+        rows_renumbered: summary.rows_renumbered - before.rows_renumbered,
         bytes_sent: summary.bytes_sent - before.bytes_sent,
         bytes_received: summary.bytes_received - before.bytes_received,
         milliseconds: summary.milliseconds,

@@ -4,16 +4,18 @@
 //! rows arrive as a first insert: those go into the table at once. Whatever else changed is handed to
 //! `placement`, which looks at the whole document.
 
-use crate::change::Change;
+use crate::change::{Action, Change};
 use crate::change_codec::{self, FreshEncoder};
-use crate::frame::{KeyRef, OpKind, RowChange, Template};
+use crate::frame::{KeyRef, Life, OpKind, RowChange, Template};
 use crate::history::{History, Noted};
 use crate::id::ChangeHash;
 use crate::key::RowKey;
+use crate::numbers::{Arrived, MOVED};
 use crate::replica::{Replica, ReplicaError, Scan};
 use crate::segment::Segment;
 use crate::store::StoreError;
 use crate::store::documents::{self, At, Lines};
+use crate::store::numbers;
 use crate::store::segments::{self, Origin};
 use crate::store::user_table::{Fault, UserTable};
 use crate::value::Value;
@@ -33,6 +35,8 @@ pub(crate) struct TakenIn {
     pub(crate) description: bool,
     /// Whether no other segment of the container has its actor.
     has_new_actor: bool,
+    /// What of it concerns numbers.
+    arrived: Arrived,
 }
 
 /// Where rows of a segment go at once, if anywhere.
@@ -47,6 +51,8 @@ struct Filling {
     encoder: FreshEncoder,
     /// For each document column the operation that fills it, or none.
     sources: Vec<Option<usize>>,
+    /// The operation that says for which changes the row stands.
+    moved: Option<usize>,
 }
 
 impl Replica {
@@ -61,7 +67,10 @@ impl Replica {
         into_table: bool,
     ) -> Result<TakenIn, ReplicaError> {
         let mut taken = TakenIn::default();
-        if segments::find(&self.conn, no, &segment.id)?.is_some() {
+        if let Some(number) = segments::find(&self.conn, no, &segment.id)? {
+            if origin != Origin::HERE && !self.is_server && segments::is_own(&self.conn, number)? {
+                numbers::put_returned(&self.conn, no, number)?;
+            }
             return Ok(taken);
         }
         taken.is_new = true;
@@ -80,6 +89,8 @@ impl Replica {
         self.history = history;
         noted?;
         taken.rows = u64::from(segment.header.count) - u64::from(taken.description);
+        let arrived = std::mem::take(&mut taken.arrived);
+        self.note_arrived(no, segment, origin == Origin::HERE, arrived)?;
         Ok(taken)
     }
 
@@ -117,8 +128,17 @@ impl Replica {
             check_key(&row.key, integer_keys)?;
             if row.key == KeyRef::Description || !row.template.is_plain_insert() {
                 taken.description |= row.key == KeyRef::Description;
-                let row = (row.key.into(), at, &row.into_change());
-                let hash = self.note_change(no, segment, row, target, history, taken)?;
+                let (key, opens) = (RowKey::from(row.key), row.template.life == Life::Opens);
+                let change = row.into_change();
+                if opens && key != RowKey::Description && documents::find(conn, no, &key)?.is_some() {
+                    taken.arrived.met.push(key.clone());
+                }
+                if let Some(Action::Put(value)) =
+                    change.ops.iter().find(|op| op.key == MOVED).map(|op| &op.action)
+                {
+                    taken.arrived.add_moved(key.clone(), value.as_ref());
+                }
+                let hash = self.note_change(no, segment, (key, at, &change), target, history, taken)?;
                 hashes.extend_from_slice(&hash.0);
                 continue;
             }
@@ -127,7 +147,11 @@ impl Replica {
             let hash = filling.encoder.hash(&segment.actor, row.values);
             hashes.extend_from_slice(&hash.0);
             let key = row.key;
+            if let Some(moved) = filling.moved {
+                taken.arrived.add_moved(key.into(), row.values[moved]);
+            }
             if !lines.note(&key, at)? {
+                taken.arrived.met.push(key.into());
                 let row = (key.into(), at, &row.into_change());
                 self.note_change(no, segment, row, target, history, taken)?;
                 continue;
@@ -207,7 +231,7 @@ impl Filling {
             template.ops.iter().map(|(name, kind)| (name.as_str(), *kind == OpKind::Counter)).collect();
         let source = |key: &str| template.ops.iter().position(|(name, _)| name == key);
         let sources = user.map_or(vec![], |u| u.columns.iter().map(|c| source(&c.key)).collect());
-        Self { encoder: FreshEncoder::new(&ops), sources }
+        Self { encoder: FreshEncoder::new(&ops), sources, moved: source(MOVED) }
     }
 
     /// What a row will have in a column of the table.

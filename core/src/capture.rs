@@ -16,7 +16,7 @@ use crate::bytes::{Reader, put_bytes};
 use crate::change::{Change, Merge};
 use crate::document::{Evaluation, View};
 use crate::frame::{FrameWriter, KeyRef, OpKind, Template};
-use crate::id::Timestamp;
+use crate::id::{Actor, Timestamp};
 use crate::key::{KEY_LEN_MAX, RowKey, decode_tuple, encode_tuple};
 use crate::message::RefusalReason;
 use crate::replica::{Captured, Replica, ReplicaError, Scan, StopKind};
@@ -187,9 +187,11 @@ impl Replica {
         let entries = log::read(&self.conn, self.log_from, skip_waiting, limit)?;
         let Some(last) = entries.last().map(|e| e.seq) else {
             self.log_from = log::last(&self.conn)?;
+            self.note_log_is_read(true);
             return Ok(Captured::default());
         };
         let more = entries.len() == limit;
+        self.note_log_is_read(!more);
         let mut by_container: std::collections::BTreeMap<i64, Vec<Dirty>> = Default::default();
         for entry in &entries {
             let Some(user) = self.user_table(entry.container)? else {
@@ -217,6 +219,15 @@ impl Replica {
             self.log_from = log::last(&self.conn)?;
         }
         Ok(captured)
+    }
+
+    /// Notes whether the log has more. What waited for that may go on.
+    fn note_log_is_read(&mut self, is_read: bool) {
+        if std::mem::replace(&mut self.numbers.is_reading_log, !is_read) && is_read {
+            for no in self.containers.numbers().collect::<Vec<_>>() {
+                self.note_changed(no);
+            }
+        }
     }
 
     /// Captures these rows of a container if they differ from what was shown.
@@ -390,19 +401,31 @@ impl Replica {
         refused: Option<Option<Vec<u8>>>,
         any: Exceptions,
     ) -> Result<Option<ChangedRow>, ReplicaError> {
+        // While its number is taken, the row knows only of what was written here.
+        let is_taken = self.is_number_taken(no, key)?;
         if refused.is_none()
+            && !is_taken
             && let Some(first) = known
             && let Some(done) = self.changed_known_row(no, user, (key, first), now, any.held)?
         {
             return Ok(done);
         }
         let view = match self.view_when_seen(no, key)? {
+            _ if is_taken => self.own_view(no, key)?,
             Some(view) => view,
             None => self.history.view(&self.conn, no, key)?,
         };
+        let is_held = refused.is_none() && holds::find(&self.conn, no, key)?.is_some();
+        if is_held && now.is_some() && view.is_live() && self.may_renumber(no) {
+            // SQLite gave the number of a row that the table does not show to another one.
+            self.note_taken(no, key)?;
+            let values = user.columns.iter().zip(now.into_iter().flatten());
+            let all: Vec<_> = values.map(|(c, value)| (c.key.clone(), c.merge, value.clone())).collect();
+            return Ok(Some((View::default().insert(&all), None)));
+        }
         let before = match refused {
             Some(shown) => shown.map(|bytes| decode_values(&bytes, user)).transpose()?,
-            None if holds::find(&self.conn, no, key)?.is_some() => None,
+            None if is_held && !is_taken => None,
             None => row::shown(&view, user),
         };
         let before = before.map(|before| self.without_new_columns(no, user, before, now));
@@ -466,22 +489,32 @@ impl Replica {
         if pen.writer.is_empty() {
             return Ok(());
         }
-        let writer = std::mem::take(&mut pen.writer);
-        let count = writer.len();
-        let container = self.containers[&pen.no].id;
-        let nonce = self.nonce();
-        let frame = writer.finish();
-        self.pace.frame(frame.len());
-        let mut segment = Segment::seal(&self.identity, container, nonce, pen.time, count, frame)
-            .map_err(StoreError::from)?;
-        if self.is_server {
-            let time = self.acceptance_time(pen.no, self.clock.max(pen.time))?;
-            segment = segment.accept(&self.identity, time);
-        }
-        self.take_in(pen.no, &segment, Origin::HERE, false)?;
+        self.write_frame(pen.no, std::mem::take(&mut pen.writer), pen.time)?;
         pen.captured.segments += 1;
         pen.time = Timestamp(0);
         Ok(())
+    }
+
+    /// Seals a frame as an own segment and takes it in. Returns the actor of its changes. Call it in a transaction.
+    pub(crate) fn write_frame(
+        &mut self,
+        no: i64,
+        writer: FrameWriter,
+        time: Timestamp,
+    ) -> Result<Actor, ReplicaError> {
+        let count = writer.len();
+        let container = self.containers[&no].id;
+        let nonce = self.nonce();
+        let frame = writer.finish();
+        self.pace.frame(frame.len());
+        let mut segment =
+            Segment::seal(&self.identity, container, nonce, time, count, frame).map_err(StoreError::from)?;
+        if self.is_server {
+            let time = self.acceptance_time(no, self.clock.max(time))?;
+            segment = segment.accept(&self.identity, time);
+        }
+        self.take_in(no, &segment, Origin::HERE, false)?;
+        Ok(segment.actor)
     }
 
     /// Lists a row as written here but not taken. Of a held row, which the table cannot show, it keeps what
@@ -523,7 +556,8 @@ impl Replica {
         let extras = Extras::read(&self.conn, self.kinds()?, &user.table)?;
         let view = self.history.view(&self.conn, no, &RowKey::Description)?;
         let known = row::description_entries(&view);
-        let wanted = crate::description::entries(&table, &extras);
+        let mut wanted = crate::description::entries(&table, &extras);
+        wanted.extend(self.settings_of(no).entries());
         let missing: Vec<_> = wanted
             .into_iter()
             .filter(|(key, _)| !known.iter().any(|(k, _)| k == key))

@@ -7,6 +7,7 @@
 
 mod accepting;
 mod judging;
+mod numbering;
 mod repair;
 mod sending;
 
@@ -118,6 +119,14 @@ impl<'r> Container<'r> {
         if let Some(message) = session.outbox.pop_front() {
             return Ok(Some(message));
         }
+        if let Some(message) = self.say_that_rows_move(session) {
+            return Ok(Some(message));
+        }
+        // What stands in the way of a refused number comes before the refusal.
+        let any_taken = session.refusals.iter().any(|refusal| refusal.reason == RefusalReason::Taken);
+        if any_taken && self.has_news(session) {
+            return self.say_have(session).map(Some);
+        }
         if !session.refusals.is_empty() {
             return Ok(Some(Message::Refused(std::mem::take(&mut session.refusals))));
         }
@@ -148,6 +157,9 @@ impl<'r> Container<'r> {
             Message::Segments(segments) => self.receive_segments(session, segments)?,
             Message::Ranges(ranges) => self.receive_ranges(session, &ranges)?,
             Message::Want(ids) => {
+                if let Some(repair) = &mut session.repair {
+                    repair.lacking.extend(&ids);
+                }
                 session.wanted.extend(ids);
                 Received::default()
             }
@@ -244,6 +256,7 @@ impl<'r> Container<'r> {
         let known = session.heard.take().map_or(vec![], |before| before.cursors);
         session.heard = Some(have.with_known(known));
         let common = self.common(session)?;
+        self.note_acknowledged(session, common)?;
         if first {
             self.begin(session, common);
         }
@@ -300,6 +313,9 @@ impl<'r> Container<'r> {
         let Some(peer) = session.peer_no else {
             return Err(SyncError::Protocol { what: "segments before a first word" });
         };
+        if session.numbers.waits {
+            return Ok(Received::default());
+        }
         let moves = message.reach != Cursor::START;
         if moves && message.from.seq > session.reached().seq {
             return Err(SyncError::Gap);
@@ -319,6 +335,9 @@ impl<'r> Container<'r> {
         let origin = Origin { peer, seq: if moves { message.reach.seq } else { Seq(0) } };
         let now = session.now;
         while self.replica.capture(now)?.more {}
+        self.replica.numbers.gives_way = session.numbers.are_known;
+        let refuses_taken = session.numbers.refuses;
+        let beside = &session.numbers.beside;
         let (no, from) = (self.no, session.peer);
         let role = &session.role;
         let log_refusals = |from: &PeerId| match role {
@@ -329,11 +348,12 @@ impl<'r> Container<'r> {
             Role::Responder(authority) => authority.access(author, container).is_some(),
             Role::Initiator => true,
         };
-        let (mut stored, mut refusals) = (vec![], vec![]);
+        let (mut stored, mut refusals, mut any_taken) = (vec![], vec![], false);
         let received = self.replica.transaction_apart(|r| {
             r.capture_all(now)?;
             stored.clear();
             refusals.clear();
+            any_taken = false;
             let (mut received, mut unsettled) = (Received::default(), vec![]);
             for checked in &checked {
                 let judged = match checked {
@@ -342,6 +362,14 @@ impl<'r> Container<'r> {
                             Some(reason) => Err(refused(segment, reason)),
                             None => Ok(segment),
                         }
+                    }
+                    Ok((segment, Some(_)))
+                        if refuses_taken
+                            && !beside.contains(&segment.id)
+                            && r.takes_number(no, segment)? =>
+                    {
+                        any_taken = true;
+                        Err(refused(segment, RefusalReason::Taken))
                     }
                     Ok((segment, _)) => Ok(segment),
                     Err(refused) => Err(*refused),
@@ -355,6 +383,9 @@ impl<'r> Container<'r> {
                             r.tell_log(now, || Event::Refused { container, segment, author, from, reason })?;
                         }
                         refusals.push(refusal);
+                        if any_taken {
+                            break; // what follows may refer to a row that moves
+                        }
                     }
                     Ok(segment) => {
                         let before = received.segments;
@@ -370,7 +401,7 @@ impl<'r> Container<'r> {
                 r.quietly(|r| r.settle_beside(unsettled))?;
             }
             r.retry_held()?;
-            if moves {
+            if moves && !any_taken {
                 segments::set_cursor(&r.conn, no, peer, &message.reach)?;
             }
             Ok(received)
@@ -383,7 +414,8 @@ impl<'r> Container<'r> {
         if let Role::Responder(authority) = &session.role {
             stored.iter().for_each(|(author, bytes)| authority.stored(author, *bytes));
         }
-        if moves {
+        session.numbers.waits = any_taken;
+        if moves && !any_taken {
             session.note_cursor(message.reach);
             session.kept = message.reach;
             session.prove(message.reach);
@@ -442,9 +474,21 @@ impl<'r> Container<'r> {
         refusals: &[Refusal],
     ) -> Result<Received, SyncError> {
         if matches!(session.role, Role::Responder(_)) {
-            return Err(SyncError::Protocol { what: "a client refused a segment" });
+            return self.receive_numbering(session, refusals);
         }
-        let no = self.no;
+        let taken = |refusal: &&Refusal| refusal.reason == RefusalReason::Taken;
+        if session.numbers.are_known && refusals.iter().any(|refusal| taken(&refusal)) {
+            let ids: Vec<_> = refusals.iter().filter(taken).map(|refusal| refusal.segment).collect();
+            self.receive_taken(session, ids)?;
+        }
+        let refusals: Vec<_> = match session.numbers.are_known {
+            true => refusals.iter().filter(|refusal| !taken(refusal)).copied().collect(),
+            false => refusals.to_vec(),
+        };
+        if refusals.is_empty() {
+            return Ok(Received::default());
+        }
+        let (no, refusals) = (self.no, &refusals[..]);
         let (refused, places) = self.replica.transaction_apart(|r| {
             r.capture_all(session.now)?;
             r.withdraw(no, refusals, session.now)
@@ -494,7 +538,11 @@ impl<'r> Container<'r> {
     }
 
     /// A place in our feed, after the segments at `places` were taken out of it.
-    fn moved_up(&self, cursor: Option<Cursor>, places: &[Seq]) -> Result<Option<Cursor>, SyncError> {
+    pub(super) fn moved_up(
+        &self,
+        cursor: Option<Cursor>,
+        places: &[Seq],
+    ) -> Result<Option<Cursor>, SyncError> {
         let Some(cursor) = cursor else { return Ok(None) };
         let gone = places.iter().filter(|seq| **seq <= cursor.seq).count() as u64;
         let seq = Seq(cursor.seq.0 - gone);

@@ -23,6 +23,8 @@
 //! default NAME                             CURRENT_TIME, CURRENT_DATE or CURRENT_TIMESTAMP
 //! index NAME                               for each column: its name · collation · "desc" or ""
 //! autoincrement                            nothing
+//! keep-numbers                             nothing, or "no": rows keep numbers that other rows have, see `numbers`
+//! ref A␟B␟PARENT␟C␟D                       nothing: a reference that the schema does not declare
 //! user-version N, application-id N         nothing: of several the greatest counts
 //! local KIND␟NAME                          nothing: what stays on the device that has it
 //! ```
@@ -68,6 +70,9 @@ pub struct Description {
     foreign: Vec<DescribedForeign>,
     unkept: BTreeSet<String>,
     autoincrement: bool,
+    keeps_numbers: bool,
+    /// Keys of the entries of references that the schema does not declare.
+    references: BTreeSet<String>,
     indexes: BTreeMap<String, Vec<DescribedIndexColumn>>,
     /// Defaults that are no literals; None: one that is not known here.
     defaults: BTreeMap<String, Option<Now>>,
@@ -289,7 +294,26 @@ fn type_that_travels(table: &Table, column: &Column) -> String {
 /// must keep is said once.
 pub(crate) fn may_be_added(key: &str) -> bool {
     let kind = key.split_once(' ').map_or(key, |(kind, _)| kind);
-    matches!(kind, "column" | "orphans" | "default" | "index" | "user-version" | "application-id" | "local")
+    matches!(
+        kind,
+        "column" | "orphans" | "default" | "index" | "user-version" | "application-id" | "local" | "ref"
+    )
+}
+
+/// The columns of a reference that the schema does not declare, its parent and the parent's columns, from its entry's key
+/// behind the kind.
+pub(crate) fn read_reference(text: &str) -> Option<(Vec<String>, String, Vec<String>)> {
+    let parts = split(text);
+    if parts.len() < 3 || parts.len().is_multiple_of(2) || parts.iter().any(|part| name(part).is_err()) {
+        return None;
+    }
+    let (columns, parent) = parts.split_at(parts.len() / 2);
+    Some((columns.to_vec(), parent[0].clone(), parent[1..].to_vec()))
+}
+
+/// What [`read_reference`] reads.
+pub(crate) fn reference_text(columns: &[String], parent: &str, parent_columns: &[String]) -> String {
+    join(&[columns, &[parent.to_owned()], parent_columns].concat())
 }
 
 /// The entry that says of a foreign key that it is not kept.
@@ -326,6 +350,8 @@ impl Description {
             foreign: vec![],
             unkept: BTreeSet::new(),
             autoincrement: false,
+            keeps_numbers: false,
+            references: BTreeSet::new(),
             indexes: BTreeMap::new(),
             defaults: BTreeMap::new(),
             deferred: vec![],
@@ -400,6 +426,8 @@ impl Description {
         let parts = split(rest);
         match (kind, fields) {
             ("autoincrement", _) => self.autoincrement = true,
+            ("keep-numbers", [says]) => self.keeps_numbers = says.is_empty(),
+            ("ref", _) if read_reference(rest).is_some() => drop(self.references.insert(rest.to_owned())),
             ("default", [text]) => {
                 self.defaults.insert(rest.to_owned(), Now::from_name(text));
             }
@@ -530,6 +558,16 @@ impl Description {
     /// The columns of foreign keys that are not kept, each joined by U+001F.
     pub(crate) fn unkept(&self) -> &BTreeSet<String> {
         &self.unkept
+    }
+
+    /// Whether rows keep their numbers although other rows have them.
+    pub(crate) fn keeps_numbers(&self) -> bool {
+        self.keeps_numbers
+    }
+
+    /// References that the schema does not declare, as [`read_reference`] reads them.
+    pub(crate) fn references(&self) -> &BTreeSet<String> {
+        &self.references
     }
 
     /// How concurrent values of a column come together.

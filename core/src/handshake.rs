@@ -25,6 +25,10 @@ use snow::{Builder, HandshakeState};
 
 /// A feature of a server: frames may come in pieces, see `link`.
 pub const PIECES: u32 = 1;
+/// The server refuses rows whose numbers other rows have, to clients that move them, see [`crate::numbers`].
+pub const NUMBERS: u32 = 2;
+/// All that this version knows.
+const FEATURES: u32 = PIECES | NUMBERS;
 
 const PATTERN: &str = "Noise_NN_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE: &[u8] = b"piecewise/1";
@@ -252,7 +256,7 @@ impl Responder {
         let mut hello = own.0.to_vec();
         hello.extend_from_slice(&self.realm.0);
         hello.extend_from_slice(&now.0.to_be_bytes());
-        hello.extend_from_slice(&PIECES.to_be_bytes());
+        hello.extend_from_slice(&FEATURES.to_be_bytes());
         let signature = self.identity.sign(LABEL_SERVER, &[&hash, &hello[..]].concat());
         hello.extend_from_slice(&signature);
         answer.extend_from_slice(&sealer.seal(&hello)?);
@@ -286,7 +290,7 @@ impl Claim {
     /// Lets the client in: the channel and the frame that tells it so.
     pub fn accept(mut self) -> Result<(Channel, Vec<u8>), HandshakeError> {
         let frame = self.sealer.seal(&[0])?;
-        Ok((Channel { peer: self.peer, features: PIECES, sealer: self.sealer, opener: self.opener }, frame))
+        Ok((Channel { peer: self.peer, features: FEATURES, sealer: self.sealer, opener: self.opener }, frame))
     }
 
     /// Turns the client away: the frame that tells it so.

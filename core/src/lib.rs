@@ -10,7 +10,7 @@
 //!   a container has. [`ranges`]: how two sets of them are reconciled. [`message`]: what is said.
 //!   [`compare`]: a look at the tables themselves.
 //! * `capture`: rows become segments. `apply` and `placement`: segments become rows, or are held.
-//!   [`scrub`]: tables are checked against their documents.
+//!   [`scrub`]: tables are checked against their documents. [`numbers`]: rows move whose INTEGER keys two devices gave out.
 //! * [`document`]: one row as a set of changes; [`change`] and [`change_codec`] one of them; `history` finds them.
 //! * [`work`]: what a segment expands to, and how much of it is taken in.
 //! * [`table`], [`description`]: what a table is like. [`key`], [`value`], [`id`], [`bytes`]: the small parts.
@@ -40,6 +40,7 @@ pub mod invite;
 pub mod key;
 pub mod link;
 pub mod message;
+pub mod numbers;
 mod placement;
 pub mod ranges;
 pub mod replica;

@@ -34,6 +34,7 @@ mod intake;
 mod known;
 mod leaving;
 mod making;
+mod numbers;
 mod pieces;
 mod receipts;
 mod rest;
@@ -187,6 +188,8 @@ pub struct Link {
     /// Tables to compare, and how far the first of them is; None: this link syncs.
     comparing: Option<Comparing>,
     intake: intake::Intake,
+    /// Whether rows move whose numbers other rows have.
+    moves_rows: bool,
     /// Whether the responder has forgotten this talk until somebody has something to say.
     at_rest: bool,
     pieces: pieces::Pieces,
@@ -263,6 +266,7 @@ impl Link {
             receipts_given: None,
             comparing: None,
             intake: intake::Intake::default(),
+            moves_rows: false,
             sent: (0, 0),
             at_rest: false,
             pieces: pieces::Pieces::default(),
@@ -362,6 +366,7 @@ impl Link {
         if let Some(frame) = self.outbox.pop_front() {
             return Ok(Some(frame.into()));
         }
+        self.settle_numbers(replica, now)?;
         if let Some(frame) = self.next_ready(replica, now)? {
             return Ok(Some(frame));
         }
@@ -449,14 +454,18 @@ impl Link {
         // Those that refer to it may have waited for it.
         let children = replica.containers.get(&no).map(|c| replica.containers.children_of(&c.table));
         self.make_ready(replica, children.into_iter().flatten().collect());
+        let related = self.related(replica, &[no]);
+        self.make_ready(replica, related);
         received.map(Option::unwrap_or_default).map_err(|source| sync_error(replica, no, source))
     }
 
     fn session(&mut self, no: i64, now: Timestamp) -> &mut Session {
         let (peer, role, tells_acceptances) = (self.peer, self.role.clone(), self.tells_acceptances);
+        let moves_rows = self.moves_rows;
         let session = self.sessions.entry(no).or_insert_with(|| Session::new(peer, role));
         session.set_now(now);
         session.tells_acceptances = tells_acceptances;
+        session.numbers.are_known = moves_rows;
         session
     }
 
@@ -481,10 +490,12 @@ impl Link {
             let is_sending = self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip));
             is_sending && !replica.is_circle(no, parent)
         });
+        let waits_for_numbers = self.waits_for_numbers(replica, no);
         let stopped = self.intake.stop.is_some() && !self.is_responder();
         let message_max = self.pieces.message_max();
         let session = self.session(no, now);
-        (session.holds_back, session.stopped) = (waits, stopped);
+        (session.holds_back, session.stopped) = (waits || waits_for_numbers, stopped);
+        session.numbers.holds_back = session.numbers.are_known && session.holds_back;
         session.message_max = message_max;
         let before = (session.sent_rows, session.sent_segments);
         let message = replica.container(&id).map(|mut c| c.next_message(session)).transpose();
@@ -512,7 +523,10 @@ impl Link {
     fn look_for_changes(&mut self, replica: &Replica) {
         let end = replica.changed_end();
         if end != self.seen {
-            self.make_ready(replica, replica.changed_since(self.seen).collect());
+            let changed: Vec<_> = replica.changed_since(self.seen).collect();
+            let related = self.related(replica, &changed);
+            self.make_ready(replica, changed);
+            self.make_ready(replica, related);
             self.seen = end;
         }
     }

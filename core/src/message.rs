@@ -144,13 +144,16 @@ pub enum RefusalReason {
     Quota = 5,
     /// It changes the table's description, which needs `admin`.
     NeedsAdmin = 6,
+    /// It inserts a row under a number that another row has. Sent only to peers that move such rows, see `numbers`.
+    Taken = 9,
 }
 
 impl RefusalReason {
     /// From its code.
     pub fn from_code(code: u8) -> Option<Self> {
         use RefusalReason::*;
-        [NoGrant, Revoked, FromFuture, TooLarge, Malformed, Quota, NeedsAdmin].get(usize::from(code)).copied()
+        let known = [NoGrant, Revoked, FromFuture, TooLarge, Malformed, Quota, NeedsAdmin, Taken];
+        known.into_iter().find(|reason| *reason as u8 == code)
     }
 }
 
@@ -164,6 +167,7 @@ impl std::fmt::Display for RefusalReason {
             Self::Malformed => "its bytes are not what they should be",
             Self::Quota => "a limit of the server is reached",
             Self::NeedsAdmin => "it changes the table's description, which needs `admin`",
+            Self::Taken => "another row has its number",
         })
     }
 }

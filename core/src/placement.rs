@@ -125,6 +125,7 @@ impl Replica {
         let Some(user) = self.user_table(no)? else { return Ok(()) };
         if key == RowKey::Description
             || !self.is_joined(no, &key)
+            || self.is_number_taken(no, &key)?
             || holds::refused_row(&self.conn, no, &key)?.is_some()
         {
             return Ok(());

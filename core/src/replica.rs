@@ -19,6 +19,7 @@ mod supervised;
 mod talks;
 mod tracking;
 
+pub(crate) use columns::ColumnBinding;
 use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
 pub use evict::Evicted;
@@ -30,7 +31,7 @@ pub use registry::{Binding, Follow};
 pub use standing::Standing;
 pub use stops::{StopKind, StopNews, Stopped};
 pub use talks::{Overview, OverviewOf, Talk, Waiting};
-pub use tracking::TrackOptions;
+pub use tracking::{Reference, TrackOptions};
 
 use crate::capture::Pace;
 use crate::container::Container;
@@ -38,6 +39,7 @@ use crate::fan_out::FanOut;
 use crate::history::History;
 use crate::id::{ContainerId, PeerId, ReplicaId, Timestamp};
 use crate::identity::Identity;
+use crate::numbers::Numbers;
 use crate::placement::{Retries, Stumbles};
 use crate::scrub::Scrubbing;
 use crate::store::clauses::Clauses;
@@ -266,6 +268,8 @@ pub struct Replica {
     pub(crate) generation: i64,
     /// The check of tables against their documents that is under way.
     pub(crate) scrubbing: Scrubbing,
+    /// What is known of rows whose numbers are taken, and how tables are numbered.
+    pub(crate) numbers: Numbers,
     /// When the file was looked at last for commits of other connections.
     data_version: Option<i64>,
 }
@@ -357,6 +361,7 @@ impl Replica {
             fan_out: FanOut::default(),
             generation: 0,
             scrubbing: Scrubbing::default(),
+            numbers: Numbers::default(),
             data_version: None,
         };
         upgrade::upgrade(&replica.conn)?;

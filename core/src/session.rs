@@ -6,7 +6,7 @@ use crate::grant::{Access, Grant, access};
 use crate::id::{PeerId, SegmentId, Timestamp};
 use crate::message::{Accepted, CURSORS_MAX, Cursor, Have, Message, Refusal};
 use crate::ranges::SortedIds;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -120,6 +120,32 @@ pub struct Session {
     pub(crate) tells_acceptances: bool,
     /// Whether to ask when own segments were accepted, of which it is not known.
     pub(crate) asks_acceptances: bool,
+    pub(crate) numbers: NumbersOfSession,
+}
+
+/// What a session knows of rows whose numbers are taken.
+#[derive(Debug, Default)]
+pub(crate) struct NumbersOfSession {
+    /// As the initiator: whether the responder knows of them.
+    pub(crate) are_known: bool,
+    /// Whether own segments wait until all of related tables is here.
+    pub(crate) holds_back: bool,
+    /// Whether the responder was told that rows move.
+    pub(crate) was_told: bool,
+    /// Segments that were refused, until their rows have moved.
+    pub(crate) refused: Vec<SegmentId>,
+    /// How often any were.
+    pub(crate) rounds: u32,
+    /// Where what was sent begins that was not acknowledged, or before.
+    pub(crate) sent_from: Option<Cursor>,
+    /// Segments that were asked for and sent.
+    pub(crate) wanted: Vec<SegmentId>,
+    /// As the responder: whether a segment with such a row is refused.
+    pub(crate) refuses: bool,
+    /// Whether nothing more is taken in until the initiator has heard of a refusal.
+    pub(crate) waits: bool,
+    /// Segments that are taken in beside rows with their numbers.
+    pub(crate) beside: HashSet<SegmentId>,
 }
 
 /// A set reconciliation in progress.
@@ -130,6 +156,8 @@ pub(crate) struct Repair {
     pub(crate) began_at: Cursor,
     pub(crate) said_done: bool,
     pub(crate) rounds: u32,
+    /// Segments that the peer lacks.
+    pub(crate) lacking: HashSet<SegmentId>,
 }
 
 impl Session {
@@ -167,6 +195,7 @@ impl Session {
             receipted: 0,
             tells_acceptances: true,
             asks_acceptances: true,
+            numbers: NumbersOfSession::default(),
         }
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod index_terms;
 pub(crate) mod key_text;
 pub(crate) mod layout;
 pub(crate) mod log;
+pub(crate) mod numbers;
 pub(crate) mod outbox;
 pub(crate) mod pieces;
 pub mod schema;

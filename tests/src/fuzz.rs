@@ -192,7 +192,7 @@ fn network() -> Network {
     let options = TrackOptions {
         text: vec!["notes.body".into()],
         counter: vec!["notes.votes".into()],
-        prefer_local: false,
+        ..TrackOptions::default()
     };
     let mut net = Network::new(5, 1, SCHEMA, &options);
     net.run(1, "INSERT INTO notes VALUES (1, 'one', 'some words', 1), (2, 'two', '', 2)");

@@ -148,7 +148,8 @@ impl Network {
             let options = TrackOptions {
                 text: of(&options.text),
                 counter: of(&options.counter),
-                prefer_local: options.prefer_local,
+                references: vec![],
+                ..options.clone()
             };
             self.replica(n).track(&table, &options).expect("it can be tracked");
         }
@@ -273,6 +274,7 @@ impl Network {
             let authority: Arc<dyn Authority> = self.grants.clone();
             let peer = self.machines[*client].identity.peer_id();
             let mut near = Link::initiator(self.replica(*client), server)?;
+            near.move_rows(self.replica(*client));
             let first = near.next_frame(self.replica(*client), now)?.expect("an initiator speaks first");
             talk.count(&first);
             let far = Link::responder(self.replica(0), peer, authority, Attach::decode(&first)?)?;

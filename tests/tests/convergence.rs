@@ -10,7 +10,7 @@ fn notes(clients: usize) -> Network {
     let options = TrackOptions {
         text: vec!["notes.body".into()],
         counter: vec!["notes.votes".into()],
-        prefer_local: false,
+        ..TrackOptions::default()
     };
     Network::new(7, clients, NOTES, &options)
 }

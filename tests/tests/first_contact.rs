@@ -13,7 +13,7 @@ fn lived_in(rows: i64) -> Network {
     let options = TrackOptions {
         text: vec!["notes.body".into()],
         counter: vec!["notes.votes".into()],
-        prefer_local: false,
+        ..TrackOptions::default()
     };
     let mut net = Network::new(3, 1, NOTES, &options);
     net.run(

@@ -16,7 +16,7 @@ fn network(seed: u64) -> Network {
     let options = TrackOptions {
         text: vec!["notes.body".into()],
         counter: vec!["notes.votes".into()],
-        prefer_local: false,
+        ..TrackOptions::default()
     };
     Network::new(seed, 2, SCHEMA, &options)
 }

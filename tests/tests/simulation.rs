@@ -41,7 +41,7 @@ impl Simulation {
         let options = TrackOptions {
             text: vec!["items.note".into()],
             counter: vec!["items.votes".into()],
-            prefer_local: false,
+            ..TrackOptions::default()
         };
         let net = Network::new(seed, CLIENTS, SCHEMA, &options);
         Self { net, writes: 0, backups: vec![], written: BTreeSet::new(), log: vec![] }

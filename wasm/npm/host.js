@@ -434,6 +434,8 @@ export class Host {
         this.#save();
         if (event.verdict !== 'verified') this.#tell({ type: 'log', verdict: event.verdict });
         this.#tellStatus();
+      } else if (event.event === 'renumbered') {
+        this.#tell({ type: 'renumbered', table: event.table, old: event.old, new: event.new });
       } else if (event.event === 'refused') this.#tell({ type: 'refused', rows: event.rows });
       else this.#tellStatus();
     }

@@ -225,7 +225,7 @@ impl Engine {
         text: Vec<String>,
         counter: Vec<String>,
     ) -> Result<Vec<String>, JsValue> {
-        let options = TrackOptions { text, counter, prefer_local: false };
+        let options = TrackOptions { text, counter, ..TrackOptions::default() };
         let notes = self.replica.track(table, &options).map_err(Fault::from)?;
         Ok(notes.into_iter().map(|note| note.text).collect())
     }

@@ -2,7 +2,7 @@
 
 use crate::fault::{Fault, fault};
 use piecewise_core::channel::{LOG_CHANNEL, Opener, Sealer, on_channel, split_channel};
-use piecewise_core::handshake::{AwaitingWelcome, Initiator, PIECES};
+use piecewise_core::handshake::{AwaitingWelcome, Initiator};
 use piecewise_core::id::{PeerId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
 use piecewise_core::link::{Incoming, Link, Traffic};
@@ -115,8 +115,8 @@ impl Talk {
                 }
                 let bound = replica.binding().is_some_and(|b| b.server == self.server);
                 let mut link = bound.then(|| Link::initiator(replica, self.server)).transpose()?;
-                if let Some(link) = link.as_mut().filter(|_| channel.features & PIECES != 0) {
-                    link.ask_for_pieces(replica)?;
+                if let Some(link) = &mut link {
+                    link.use_features(replica, channel.features)?;
                 }
                 let (sealer, opener) = (channel.sealer, channel.opener);
                 self.stage = Stage::Open(Box::new(Open { sealer, opener, link }));
@@ -158,6 +158,10 @@ impl Talk {
                 let Some(frame) = link.next_frame(replica, now)? else { break };
                 frames.push(seal(&mut open.sealer, CHANNEL, &frame)?);
             }
+        }
+        for moved in replica.take_renumbered() {
+            let (old, new) = (moved.old, moved.new);
+            self.events.push(json!({ "event": "renumbered", "table": moved.table, "old": old, "new": new }));
         }
         Ok(frames)
     }

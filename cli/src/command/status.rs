@@ -94,7 +94,7 @@ fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
             json!({
                 "table": t.table, "container": t.container, "rows": t.rows, "segments": t.segments,
                 "segments_waiting": t.waiting_segments, "held": t.held, "refused": t.refused,
-                "root": t.root, "read_only": t.read_only, "met": t.met, "null_keys": t.null_keys, "stopped": t.stopped.as_ref().map(|s| stopped_json(&t.table, s)),
+                "renumbered": t.renumbered, "root": t.root, "read_only": t.read_only, "met": t.met, "null_keys": t.null_keys, "stopped": t.stopped.as_ref().map(|s| stopped_json(&t.table, s)),
             })
         })
         .collect();
@@ -204,6 +204,9 @@ fn print_tables(status: &Status) {
         };
         if t.stopped.is_some() {
             notes.insert(0, "stopped".to_owned());
+        }
+        if t.renumbered > 0 {
+            notes.push(format!("{} renumbered", t.renumbered));
         }
         if t.null_keys > 0 {
             notes.push(format!("{} with NULL in the key: not synced", count(t.null_keys, "row", "rows")));

@@ -222,7 +222,9 @@ async fn watch_once(
     let (mut connection, server) = connect_for(home, replica).await?;
     *captured = None;
     let progress = Progress::new(!args.quiet && !args.output.json);
-    let drive = Drive::new(replica, &mut connection, server, progress)?.gather_for(*every);
+    let drive = Drive::new(replica, &mut connection, server, progress)?
+        .gather_for(*every)
+        .with_events(args.output.json);
     let on_level = |summary: &Summary, _: &Replica| {
         patience.all_is_well();
         if !args.quiet {
@@ -286,8 +288,14 @@ pub(super) fn line(database: &str, s: &Summary) -> String {
         0 => String::new(),
         n => format!(" · {} refused", count(n, "row", "rows")),
     };
+    let renumbered = match s.rows_renumbered {
+        0 => String::new(),
+        n => format!(" · {} renumbered", count(n, "row", "rows")),
+    };
     let (sent, received) = (part(s.rows_sent, s.segments_sent), part(s.rows_received, s.segments_received));
-    format!("{database}: level with the server · sent {sent} · received {received}{refused} · {wire}")
+    format!(
+        "{database}: level with the server · sent {sent} · received {received}{refused}{renumbered} · {wire}"
+    )
 }
 
 /// A table that is stopped, for programs.

@@ -5,7 +5,7 @@ use crate::args::{Prefer, TablesArgs, TrackArgs};
 use crate::home::Home;
 use crate::output::{count, row, row_line};
 use crate::report::{Failure, code};
-use piecewise_core::replica::{Binding, Follow, HeldRow, Replica, ReplicaError, TrackOptions};
+use piecewise_core::replica::{Binding, Follow, HeldRow, Reference, Replica, ReplicaError, TrackOptions};
 use piecewise_core::store::schema::{NoteKind, TrackNote, TrackRefusal};
 use piecewise_server::{say, tell};
 use serde_json::{Value, json};
@@ -35,6 +35,9 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
         text: columns_of(table, &args.text),
         counter: columns_of(table, &args.counter),
         prefer_local: args.prefer == Prefer::Local,
+        keep_numbers: args.keep_numbers,
+        references: references_of(table, &args.references),
+        renumber_mine: args.renumber_mine,
     };
     let tables: Vec<_> = tables.iter().map(|table| (table.clone(), options(table))).collect();
     let (mut tracked, mut notes, mut left) = (vec![], vec![], vec![]);
@@ -67,8 +70,8 @@ fn tell_notes(notes: &[(String, TrackNote)]) {
     }
     if tables.len() > 1 {
         tell!(
-            "note: {} tables have an INTEGER PRIMARY KEY ({}): two machines that insert offline may give out the same number. \
-             Neither row is lost (see `piecewise conflicts`), but a TEXT key of random bytes avoids it",
+            "note: {} tables have an INTEGER PRIMARY KEY ({}): where two machines give out one number offline, the later row gets \
+             another, and declared references to it follow. `--ref` names others; numbers in JSON or URLs do not follow",
             tables.len(),
             some_of(&tables)
         );
@@ -134,7 +137,24 @@ fn columns_of(table: &str, list: &[String]) -> Vec<String> {
     list.iter().filter_map(of_table).collect()
 }
 
+/// The references of a table in a list of `table.column=parent.column`.
+fn references_of(table: &str, list: &[String]) -> Vec<Reference> {
+    let of_table = |entry: &String| {
+        let (child, parent) = entry.split_once('=')?;
+        let column = columns_of(table, &[child.to_owned()]).pop()?;
+        let (parent, parent_column) = parent.rsplit_once('.')?;
+        Some(Reference { column, parent: parent.to_owned(), parent_column: parent_column.to_owned() })
+    };
+    list.iter().filter_map(of_table).collect()
+}
+
 fn check_columns(tables: &[String], args: &TrackArgs) -> Result<(), Failure> {
+    for entry in &args.references {
+        if tables.iter().all(|table| references_of(table, std::slice::from_ref(entry)).is_empty()) {
+            return Err(Failure::new(format!("{entry} is not a reference of a table that is being tracked"))
+                .hint("write it as TABLE.COLUMN=PARENT.COLUMN, with TABLE among the tables named"));
+        }
+    }
     for entry in args.text.iter().chain(&args.counter) {
         if tables.iter().all(|t| columns_of(t, std::slice::from_ref(entry)).is_empty()) {
             return Err(Failure::new(format!("{entry} is not a column of a table that is being tracked"))

@@ -156,7 +156,7 @@ impl Voyage<'_, '_> {
                 if part.is_in_step(theirs) {
                     talk.close_soon()?;
                 } else {
-                    talk.begin(self.next_channel, theirs, self.connection.knows_pieces)?;
+                    talk.begin(self.next_channel, theirs, self.connection.features)?;
                     self.channels.insert(self.next_channel, file.to_owned());
                     self.next_channel += 1;
                 }

@@ -6,7 +6,9 @@
 
 use super::known::{Known, Part};
 use crate::connection::Connection;
-use crate::drive::{FileIdentity, Gathering, Summary, identity, no_intake, tell_of_restored};
+use crate::drive::{
+    FileIdentity, Gathering, Summary, identity, no_intake, tell_of_renumbered, tell_of_restored,
+};
 use crate::report::Failure;
 use piecewise_core::link::{Link, Opened};
 use piecewise_core::replica::{self, Binding, Replica, Standing};
@@ -121,12 +123,10 @@ impl Talk {
         &mut self,
         channel: u64,
         theirs: Option<Brief>,
-        knows_pieces: bool,
+        features: u32,
     ) -> Result<(), Failure> {
         let mut link = Link::initiator(&mut self.replica, self.binding.server)?;
-        if knows_pieces {
-            link.ask_for_pieces(&self.replica)?;
-        }
+        link.use_features(&self.replica, features)?;
         self.link = Some(link);
         (self.channel, self.cause, self.moved) = (channel, theirs, false);
         (self.sent_before, self.to_note) = ((0, 0), true);
@@ -194,6 +194,8 @@ impl Talk {
         if self.dirty {
             let captured = self.turns.take(&mut self.replica, |replica| replica.capture(now()))?;
             tell_of_restored(&mut self.replica, Some(&self.path.display().to_string()));
+            let path = self.path.display().to_string();
+            self.summary.rows_renumbered += tell_of_renumbered(&mut self.replica, Some(&path), false);
             self.summary.rows_captured += captured.rows;
             self.dirty = captured.more;
             moved = captured.rows > 0 || captured.more;

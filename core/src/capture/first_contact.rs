@@ -132,6 +132,11 @@ impl Replica {
         }
         let mut dirty: Vec<_> = rows.keys().map(|key| Dirty { key: key.clone(), time: time(key) }).collect();
         dirty.sort_by_key(|d| d.time);
+        if self.renumbers_mine(no)? && self.may_renumber(no) {
+            for key in rows.keys() {
+                self.note_taken(no, key)?;
+            }
+        }
         self.capture_inserts(no, user, dirty, rows)
     }
 }

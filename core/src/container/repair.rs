@@ -8,6 +8,7 @@ use crate::ranges::{self, SortedIds};
 use crate::session::{Repair, Role, Session};
 use crate::store::segments;
 use crate::supervisor_log::Event;
+use std::collections::HashSet;
 
 /// Rounds of one repair; more means that the peer does not play by the rules.
 const ROUNDS_MAX: u32 = 64;
@@ -32,7 +33,13 @@ impl Container<'_> {
         session.repairs += 1;
         let ids = segments::ids(&self.replica.conn, self.no)?;
         let began_at = self.replica.containers[&self.no].feed.tip;
-        Ok(Repair { ids: SortedIds::new(ids), began_at, said_done: false, rounds: 0 })
+        Ok(Repair {
+            ids: SortedIds::new(ids),
+            began_at,
+            said_done: false,
+            rounds: 0,
+            lacking: HashSet::new(),
+        })
     }
 
     pub(super) fn receive_ranges(
@@ -55,7 +62,7 @@ impl Container<'_> {
             if !repair.said_done {
                 session.outbox.push_back(Message::Ranges(vec![]));
             }
-            self.end_repair(session, &repair);
+            self.end_repair(session, &repair)?;
             return Ok(Received::default());
         }
         repair.rounds += 1;
@@ -64,6 +71,7 @@ impl Container<'_> {
         }
         let answer = ranges::answer(&repair.ids, received)
             .map_err(|_| SyncError::Protocol { what: "ranges that make no sense" })?;
+        repair.lacking.extend(&answer.ours_only);
         session.wanted.extend(answer.ours_only);
         if !answer.theirs_only.is_empty() {
             session.outbox.push_back(Message::Want(answer.theirs_only));
@@ -75,13 +83,20 @@ impl Container<'_> {
     }
 
     /// Both know what differs, and the peer's wishes are all in: behind them, tell how far it has come.
-    fn end_repair(&self, session: &mut Session, repair: &Repair) {
+    fn end_repair(&mut self, session: &mut Session, repair: &Repair) -> Result<(), SyncError> {
         session.in_flight.clear();
         session.after_repair = Some(repair.began_at);
+        if session.numbers.are_known {
+            self.note_held_by_server(repair)?;
+        }
+        Ok(())
     }
 
     /// Segments that the peer asked for in a repair; they move no cursor.
     pub(super) fn next_wanted(&mut self, session: &mut Session) -> Result<Option<Message>, SyncError> {
+        if session.numbers.holds_back {
+            return Ok(None);
+        }
         let (mut bytes, mut parts, most) = (0, vec![], session.message_bytes(MESSAGE_BYTES));
         while let Some(id) = session.wanted.front() {
             if let Some(no) = segments::find(&self.replica.conn, self.no, id)? {
@@ -91,6 +106,9 @@ impl Container<'_> {
                 }
                 bytes += weight(&segment);
                 parts.push(segment);
+                if session.numbers.are_known {
+                    session.numbers.wanted.push(*id);
+                }
             }
             session.wanted.pop_front();
         }

@@ -95,6 +95,9 @@ impl Container<'_> {
 
     /// Takes note of a part of the feed that goes to the peer.
     fn sending(session: &mut Session, part: Segments) -> Message {
+        if session.in_flight.is_empty() {
+            session.numbers.sent_from = Some(part.from);
+        }
         let bytes = part.segments.iter().map(|segment| segment.len()).sum::<usize>();
         session.sent = Some(part.reach);
         session.in_flight.push_back((part.reach, bytes + EMPTY_BYTES));

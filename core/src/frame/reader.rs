@@ -157,6 +157,11 @@ impl<'a> FrameReader<'a> {
         (places.unwrap_or_default(), self.count)
     }
 
+    /// The keys of all changes, in order. Call it before the first change was read.
+    pub(crate) fn into_keys(mut self) -> Result<Vec<KeyRef<'a>>, DecodeError> {
+        (0..self.count).map(|_| self.keys.next_key()).collect()
+    }
+
     fn finish(&self) -> Result<(), DecodeError> {
         let empty = self.keys.r.is_empty() && self.templates.iter().all(TemplateStreams::is_finished);
         if empty && self.runs.len() == 0 { Ok(()) } else { Err(DecodeError::TrailingBytes) }

@@ -88,6 +88,7 @@ impl Replica {
             Some(user) => {
                 self.take_merges(no, &description)?;
                 self.align_columns(no, &description)?;
+                self.take_numbering(no, &description)?;
                 let rows = self.take_unkept(no, &description)?;
                 let state = &self.containers[&no];
                 let missing = description.columns_besides(state.columns.iter().map(|c| c.key.as_str()));
@@ -161,6 +162,7 @@ impl Replica {
                 state.columns = description.columns().map(binding).collect();
             }
             self.take_unkept(no, &description)?;
+            self.take_numbering(no, &description)?;
             made.insert(no);
             descriptions.push((no, table, description));
         }

@@ -6,9 +6,10 @@ use crate::document::{Cell, View};
 use crate::id::{PeerId, SegmentId, Timestamp};
 use crate::key::RowKey;
 use crate::message::RefusalReason;
+use crate::numbers::MOVED;
 use crate::row;
 use crate::store::user_table::UserTable;
-use crate::store::{StoreError, documents, holds, layout, log, schema, segments};
+use crate::store::{StoreError, documents, holds, layout, log, numbers, schema, segments};
 use crate::value::Value;
 use std::sync::Arc;
 
@@ -66,6 +67,8 @@ pub struct TableStatus {
     pub held: u64,
     /// Rows refused.
     pub refused: u64,
+    /// Rows that moved to other numbers, ever.
+    pub renumbered: u64,
     /// The fingerprint of its segments.
     pub root: String,
     /// Whether it may only be read here.
@@ -227,6 +230,7 @@ impl Replica {
                 waiting_changes,
                 held: holds::count(&self.conn, state.no)?,
                 refused: holds::count_refused(&self.conn, state.no)?,
+                renumbered: numbers::count_renumbered(&self.conn, &state.table)?,
                 root: state.feed.digest().to_string(),
                 read_only: state.is_read_only(),
                 met: state.scan() != Scan::Meet,
@@ -476,6 +480,7 @@ impl Replica {
                 .ops
                 .iter()
                 .skip(1)
+                .filter(|op| op.key != MOVED)
                 .map(|op| (column_name(&user, &op.key).unwrap_or(op.key.clone()), action_text(&op.action)))
                 .collect();
             if !change.text.is_empty() {

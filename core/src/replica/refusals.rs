@@ -11,7 +11,7 @@ use crate::key::RowKey;
 use crate::message::Refusal;
 use crate::row;
 use crate::store::documents::{self, At};
-use crate::store::{holds, segments};
+use crate::store::{holds, numbers, segments};
 use std::collections::BTreeMap;
 
 impl Replica {
@@ -44,11 +44,18 @@ impl Replica {
                 documents::remove(&self.conn, no, key, At::new(*number, index))?;
             }
             segments::remove(&self.conn, *number)?;
+            numbers::forget_segment(&self.conn, no, *number)?;
             self.history.forget_documents();
         }
         if !reasons.is_empty() {
             self.history.clear();
-            self.renumber(no)?;
+            self.order_feed(no)?;
+            // What the server has of ours is counted by places.
+            let acknowledged = numbers::acknowledged(&self.conn, no)?;
+            let gone = places.iter().filter(|seq: &&Seq| **seq <= acknowledged).count() as u64;
+            if gone > 0 {
+                segments::acknowledge(&self.conn, no, Seq(acknowledged.0 - gone))?;
+            }
         }
         if described {
             // The table is described by others alone now.
@@ -60,7 +67,7 @@ impl Replica {
 
     /// Gives every segment its place anew. The running hash differs from the first gap on, which is how
     /// peers notice.
-    fn renumber(&mut self, no: i64) -> Result<(), ReplicaError> {
+    pub(crate) fn order_feed(&mut self, no: i64) -> Result<(), ReplicaError> {
         let mut feed = feed::Feed::default();
         let mut after = Seq(0);
         loop {

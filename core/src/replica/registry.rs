@@ -10,6 +10,7 @@ use crate::feed::Feed;
 use crate::id::{ContainerId, PeerId, RealmId, ReplicaId, Seq};
 use crate::key::RowKey;
 use crate::message::Cursor;
+use crate::numbers::Settings;
 use crate::root::{Root, RootDigest};
 use crate::store::clauses::Clauses;
 use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
@@ -76,6 +77,7 @@ impl ContainerState {
         kinds: &Kinds,
         clauses: &Clauses,
         unkept: &BTreeSet<String>,
+        settings: &Settings,
     ) -> Result<Option<Found>, StoreError> {
         if !self.has_table() {
             return Ok(None);
@@ -112,6 +114,7 @@ impl ContainerState {
                 column.absent.clone_from(absent);
             }
         }
+        user.references = settings.foreign_keys(&user.table, &columns);
         user.acts = Acts {
             triggers: !clauses.triggers_on(&user.table.name).is_empty(),
             clauses: clauses.has_conflict_clauses(&user.table.name),
@@ -209,6 +212,7 @@ impl Replica {
             self.containers.change(no, |state| state.stopped = Some(stopped));
         }
         self.unkept = super::kept::read(&self.conn)?;
+        self.read_numbers()?;
         let integer_keys = |no| self.containers.get(&no).map(|c| c.integer_keys);
         self.unsettled = holds::unsettled(&self.conn, integer_keys)?;
         let undescribed: Option<String> = layout::meta(&self.conn, UNDESCRIBED)?;
@@ -391,7 +395,13 @@ impl Replica {
         if state.is_halted() {
             return Ok(None);
         }
-        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?;
+        let found = state.look_at_table(
+            &self.conn,
+            self.kinds()?,
+            self.clauses()?,
+            self.unkept_of(no),
+            self.settings_of(no),
+        )?;
         let user = found.and_then(Result::ok).map(|(user, _)| Arc::new(user));
         Ok(state.user.get_or_init(|| user).clone())
     }
@@ -399,7 +409,13 @@ impl Replica {
     /// What is wrong with a container's table itself: it is gone, does not fit, or cannot be written here.
     pub(crate) fn fault_of(&self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(None) };
-        match state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))? {
+        match state.look_at_table(
+            &self.conn,
+            self.kinds()?,
+            self.clauses()?,
+            self.unkept_of(no),
+            self.settings_of(no),
+        )? {
             None => Ok(None),
             Some(Err(fault)) => Ok(Some(fault)),
             Some(Ok((user, _))) => match tracking::check_writable(&self.conn, &user.table) {
@@ -413,9 +429,13 @@ impl Replica {
     /// Whether a table's key is not the one that its container is described with. Call it in a transaction.
     pub(super) fn fault_of_key(&mut self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let found = match self.containers.get(&no) {
-            Some(state) => {
-                state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?
-            }
+            Some(state) => state.look_at_table(
+                &self.conn,
+                self.kinds()?,
+                self.clauses()?,
+                self.unkept_of(no),
+                self.settings_of(no),
+            )?,
             None => None,
         };
         let Some(Ok((user, columns))) = found else { return Ok(None) };
@@ -452,12 +472,19 @@ impl Replica {
         if state.is_halted() {
             return Ok(());
         }
-        let found = state.look_at_table(&self.conn, self.kinds()?, self.clauses()?, self.unkept_of(no))?;
+        let found = state.look_at_table(
+            &self.conn,
+            self.kinds()?,
+            self.clauses()?,
+            self.unkept_of(no),
+            self.settings_of(no),
+        )?;
         let (user, columns) = found.and_then(Result::ok).unzip();
         if let Some(columns) = &columns {
             store_columns(&self.conn, no, columns)?;
         }
-        let mut parents: Vec<_> = user.iter().flat_map(|u| &u.table.foreign_keys).collect();
+        let references = user.iter().flat_map(|u| u.table.foreign_keys.iter().chain(&u.references));
+        let mut parents: Vec<_> = references.collect();
         parents.dedup_by(|a, b| a.parent_table == b.parent_table);
         let parents: Vec<_> = parents.iter().map(|f| f.parent_table.to_ascii_lowercase()).collect();
         self.conn
@@ -626,6 +653,10 @@ impl Replica {
                 "exempt",
                 "accepted",
                 "refused",
+                "numbering",
+                "taken",
+                "returned",
+                "moves",
                 "unsettled",
                 "checks",
                 "log",

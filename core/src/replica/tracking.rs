@@ -6,6 +6,7 @@ use crate::capture::decode_values;
 use crate::change::Merge;
 use crate::container_name::ContainerName;
 use crate::key::RowKey;
+use crate::numbers::Settings;
 use crate::row;
 use crate::store::schema::{TrackNote, TrackRefusal};
 use crate::store::user_table::{RowValues, UserTable, quote};
@@ -23,6 +24,23 @@ pub struct TrackOptions {
     pub counter: Vec<String>,
     /// Where rows here and at the server differ at first contact, show those from here.
     pub prefer_local: bool,
+    /// Rows keep their numbers although other rows have them.
+    pub keep_numbers: bool,
+    /// References that the schema does not declare.
+    pub references: Vec<Reference>,
+    /// Where rows here and at the server differ at first contact, give those from here other numbers.
+    pub renumber_mine: bool,
+}
+
+/// A column that names rows of another table by their key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The column.
+    pub column: String,
+    /// The other table.
+    pub parent: String,
+    /// The column there.
+    pub parent_column: String,
 }
 
 impl Replica {
@@ -63,7 +81,7 @@ impl Replica {
 
     /// Its triggers are still to be made.
     fn begin_to_track(&mut self, plan: Plan) -> Result<(i64, Vec<TrackNote>), ReplicaError> {
-        let Plan { table, name, columns, prefer_local } = plan;
+        let Plan { table, name, columns, prefer_local, settings, renumber_mine } = plan;
         // What came for it before it had a table comes again, and meets the rows that are here.
         if let Some(no) = self.containers.of_table(&table.name).map(|c| c.no) {
             self.forget_containers(&[no].into())?;
@@ -71,6 +89,8 @@ impl Replica {
         let integer_keys = matches!(table.key, TableKey::Rowid(_));
         let no = self.add_container(&name, integer_keys, columns, Scan::Meet)?;
         self.set_prefer_local(no, prefer_local)?;
+        self.set_numbering(no, settings)?;
+        self.set_renumber_mine(no, renumber_mine)?;
         self.read_user_table(no)?;
         let mut notes = schema::notes(&self.conn, &table)?;
         notes.extend(self.find_unkept(no)?);
@@ -203,6 +223,8 @@ struct Plan {
     name: ContainerName,
     columns: Vec<ColumnBinding>,
     prefer_local: bool,
+    settings: Settings,
+    renumber_mine: bool,
 }
 
 impl Plan {
@@ -221,7 +243,9 @@ impl Plan {
         let name = format!("{database}/{}", table.name);
         let bad = || TrackRefusal::BadName { table: table.name.clone() };
         let name = ContainerName::parse(&name).map_err(|_| bad())?;
-        Ok(Self { table, name, columns, prefer_local: options.prefer_local })
+        let settings = Settings::of(&table, options)?;
+        let (prefer_local, renumber_mine) = (options.prefer_local, options.renumber_mine);
+        Ok(Self { table, name, columns, prefer_local, settings, renumber_mine })
     }
 }
 

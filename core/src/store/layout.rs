@@ -80,10 +80,28 @@ CREATE TABLE IF NOT EXISTS piecewise_baselines(
 CREATE INDEX IF NOT EXISTS piecewise_segments_actor ON piecewise_segments(container, actor);
 ";
 
+/// What format 5 did not have, see `numbers`: how the rows of tables are numbered; rows written here whose number another
+/// row has; own segments that came back from the server; where rows went that moved; and the list of those moves that
+/// applications read.
+const SINCE_6: &str = "
+CREATE TABLE IF NOT EXISTS piecewise_numbering(
+  container INTEGER NOT NULL, entry TEXT NOT NULL, PRIMARY KEY (container, entry)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS piecewise_taken(
+  container INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (container, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS piecewise_returned(
+  container INTEGER NOT NULL, segment INTEGER NOT NULL, PRIMARY KEY (container, segment)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS piecewise_moves(
+  container INTEGER NOT NULL, actor BLOB NOT NULL, key BLOB NOT NULL, new BLOB NOT NULL,
+  PRIMARY KEY (container, actor, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS piecewise_renumbered(
+  table_name TEXT NOT NULL, old INTEGER NOT NULL, new INTEGER NOT NULL, time INTEGER NOT NULL);
+";
+
 /// Adds what earlier formats did not have, if it is missing.
 pub(super) fn complete(conn: &Connection) -> Result<(), StoreError> {
     conn.execute_batch(SINCE_5)?;
     conn.execute_batch(BASELINES)?;
+    conn.execute_batch(SINCE_6)?;
     let has = "SELECT 1 FROM pragma_table_info('piecewise_claims') WHERE name = 'rank'";
     if !conn.prepare(has)?.exists([])? {
         conn.execute_batch("ALTER TABLE piecewise_claims ADD COLUMN rank BLOB")?;
@@ -107,9 +125,10 @@ const DROP: &str = "
 DROP TABLE piecewise_meta; DROP TABLE piecewise_containers; DROP TABLE piecewise_roots; DROP TABLE piecewise_peers;
 DROP TABLE piecewise_cursors; DROP TABLE piecewise_acknowledged; DROP TABLE piecewise_segments; DROP TABLE piecewise_changes;
 DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_refused;
-DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox; DROP TABLE piecewise_hashes;
+DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox; DROP TABLE piecewise_hashes; DROP TABLE piecewise_baselines;
 DROP TABLE IF EXISTS piecewise_pieces; DROP TABLE piecewise_unkept; DROP TABLE piecewise_exempt; DROP TABLE piecewise_accepted;
-DROP TABLE piecewise_checks; DROP TABLE piecewise_baselines; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
+DROP TABLE piecewise_numbering; DROP TABLE piecewise_taken; DROP TABLE piecewise_returned; DROP TABLE piecewise_moves;
+DROP TABLE piecewise_renumbered; DROP TABLE piecewise_checks; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
 ";
 
 /// Whether the file has our tables; an error if a later version wrote them.

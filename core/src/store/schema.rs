@@ -394,8 +394,8 @@ pub(crate) fn notes(conn: &Connection, table: &Table) -> Result<Vec<TrackNote>, 
     let mut note = |kind, text| notes.push(TrackNote { kind, text });
     if let TableKey::Rowid(n) = table.key {
         let text = format!(
-            "{}.{} is an INTEGER PRIMARY KEY: two machines that insert offline may give out the same number. \
-             Neither row is lost (see `piecewise conflicts`), but a TEXT key of random bytes avoids it",
+            "{}.{} is an INTEGER PRIMARY KEY: where two machines give out one number offline, the later row gets another, \
+             and declared references to it follow. `--ref` names others; numbers in JSON or URLs do not follow",
             table.name, table.columns[n].name
         );
         note(NoteKind::IntegerKey, text);

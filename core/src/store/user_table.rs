@@ -7,7 +7,7 @@ use super::StoreError;
 use super::documents::SqlKey;
 use crate::change::Merge;
 use crate::key::RowKey;
-use crate::table::{Affinity, Collation, Table, TableKey};
+use crate::table::{Affinity, Collation, ForeignKey, Table, TableKey};
 use crate::value::{Value, ValueRef};
 use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
 use rusqlite::{CachedStatement, Connection, Row, ToSql, ffi};
@@ -36,6 +36,8 @@ pub(crate) struct DocumentColumn {
 pub(crate) struct UserTable {
     pub(crate) table: Table,
     pub(crate) columns: Vec<DocumentColumn>,
+    /// References to other tables that its schema does not declare.
+    pub(crate) references: Vec<ForeignKey>,
     /// What acts on its rows as they are written.
     pub(crate) acts: Acts,
     key_only: Vec<usize>,
@@ -159,7 +161,8 @@ impl UserTable {
         let affinity = |c: &DocumentColumn| table.columns[c.index].affinity();
         let affinities = columns.iter().map(affinity).collect();
         let acts = Acts::default();
-        Self { key_filter: terms.join(" AND "), columns, acts, key_only, affinities, table }
+        let references = vec![];
+        Self { key_filter: terms.join(" AND "), columns, references, acts, key_only, affinities, table }
     }
 
     /// Whether the table may store a value of a document column (by its place among them) as one that is not equal.

@@ -1,0 +1,122 @@
+//! Numbers: rows move whose numbers other rows have, see `numbers`.
+//!
+//! Of tables that are related, own segments wait until all that the server has of them is here, and until the rows have
+//! moved whose numbers are taken.
+
+use super::{Link, LinkError, sync_error};
+use crate::handshake;
+use crate::id::{Seq, Timestamp};
+use crate::replica::{Replica, Scan};
+use std::collections::BTreeSet;
+
+/// How often numbers may be refused on one connection before the rows are left in conflict.
+const ROUNDS_MAX: u32 = 64;
+
+impl Link {
+    /// As the initiator: makes use of what the server knows beyond the first version. Call it right after the link was made.
+    pub fn use_features(&mut self, replica: &Replica, features: u32) -> Result<(), LinkError> {
+        if features & handshake::PIECES != 0 {
+            self.ask_for_pieces(replica)?;
+        }
+        if features & handshake::NUMBERS != 0 {
+            self.move_rows(replica);
+        }
+        Ok(())
+    }
+
+    /// As the initiator, with a server that knows of taken numbers: moves rows whose numbers other rows have. Call it right
+    /// after the link was made.
+    pub fn move_rows(&mut self, replica: &Replica) {
+        self.moves_rows = !self.is_responder() && !replica.is_server;
+    }
+
+    /// Whether own segments of a container wait for what the server has of related tables.
+    pub(super) fn waits_for_numbers(&self, replica: &Replica, no: i64) -> bool {
+        if !self.moves_rows {
+            return false;
+        }
+        let family = replica.family(no);
+        if family.is_empty() {
+            return false;
+        }
+        let is_waiting = |member: &i64| {
+            !self.has_all_of(replica, *member, no)
+                || replica.numbers.taken.contains(member)
+                || self.sessions.get(member).is_some_and(|s| !s.numbers.refused.is_empty())
+        };
+        // A row that is not captured yet may be the parent of one that is.
+        replica.numbers.is_reading_log || family.iter().any(is_waiting)
+    }
+
+    /// Containers that may wait for these, since their tables are related.
+    pub(super) fn related(&self, replica: &Replica, changed: &[i64]) -> Vec<i64> {
+        let mut found = BTreeSet::new();
+        if self.moves_rows {
+            for no in changed {
+                if !found.contains(no) {
+                    found.extend(replica.family(*no));
+                }
+            }
+        }
+        found.retain(|no| self.sessions.contains_key(no));
+        found.into_iter().collect()
+    }
+
+    /// Whether all that the server has of a container is here, for the sake of segments of `asking`.
+    fn has_all_of(&self, replica: &Replica, no: i64, asking: i64) -> bool {
+        let Some(state) = replica.containers.get(&no) else { return true };
+        if self.denied.contains_key(&no) || state.is_halted() {
+            return true;
+        }
+        match state.scan() {
+            Scan::Meet | Scan::Join => return false,
+            Scan::Adopt if no != asking => return false,
+            _ => {}
+        }
+        match self.sessions.get(&no) {
+            Some(session) => session.heard.is_some() && !session.behind && !session.is_in_repair(),
+            None => !self.ready.contains(&(replica.depth(no), no)),
+        }
+    }
+
+    /// Moves rows whose numbers are taken, where all that it takes is here.
+    pub(super) fn settle_numbers(&mut self, replica: &mut Replica, now: Timestamp) -> Result<(), LinkError> {
+        if !self.moves_rows {
+            return Ok(());
+        }
+        let refused = self.sessions.iter().filter(|(_, session)| !session.numbers.refused.is_empty());
+        let mut open: BTreeSet<i64> = refused.map(|(no, _)| *no).collect();
+        open.extend(&replica.numbers.taken);
+        while let Some(no) = open.pop_first() {
+            let mut family = replica.family(no);
+            if family.is_empty() {
+                family.push(no);
+            }
+            open.retain(|no| !family.contains(no));
+            let is_ready = |member: &i64| {
+                self.has_all_of(replica, *member, no)
+                    && self.sessions.get(member).is_none_or(|session| session.in_flight.is_empty())
+            };
+            if replica.numbers.is_reading_log || !family.iter().all(is_ready) {
+                continue;
+            }
+            let rounds = family.iter().filter_map(|no| self.sessions.get(no)).map(|s| s.numbers.rounds);
+            let rounds = rounds.max().unwrap_or(0);
+            let settled = if rounds > ROUNDS_MAX {
+                replica.leave_numbers(&family, now)?;
+                Default::default()
+            } else {
+                replica.settle_numbers(&family, rounds, now)?
+            };
+            for member in &family {
+                let Some(session) = self.sessions.get_mut(member) else { continue };
+                let Some(id) = replica.containers.get(member).map(|c| c.id) else { continue };
+                let places: &[Seq] = settled.places.get(member).map_or(&[], |places| places);
+                let answered = replica.container(&id).map(|mut c| c.answer_taken(session, places));
+                answered.transpose().map_err(|source| sync_error(replica, *member, source))?;
+            }
+            self.make_ready(replica, family);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! Numbers: rows move whose INTEGER keys two devices gave out, and references follow.
+//!
+//! Applications let SQLite number their rows, so two devices that insert offline give one number twice. A row that was
+//! inserted here and that the server does not have yet gives way to one that came from there: it *moves* to a free number,
+//! in one transaction with every reference to it that was written here and that the server does not have either. The
+//! segments that hold such changes are withdrawn and written anew, so no document of another replica ever has them.
+//!
+//! * `taken`: notices that a number has two rows, on a device when the server's row comes and on the server before a row
+//!   enters. Until the device moves its row, the table shows that row and the server's stays in its document.
+//! * `moving`: decides about all such rows of related tables at once, when all that the server has of them is here.
+//! * `origin`: what a row that was written anew says in its document of where it was, so that a restored or copied file
+//!   knows it again.
+//! * `settings`: tables that keep their numbers, and references that no schema declares.
+//! * [`link`](crate::link) holds own segments back until all that the server has of related tables is here.
+//!
+//! Rows that the server has, or ever had, do not move: of two such rows under one number, one is a conflict.
+
+mod moving;
+mod origin;
+mod settings;
+mod taken;
+
+pub(crate) use origin::MOVED;
+pub(crate) use settings::Settings;
+pub(crate) use taken::Arrived;
+
+use crate::document::{Evaluation, View};
+use crate::key::RowKey;
+use crate::replica::{Replica, ReplicaError};
+use crate::store::user_table::UserTable;
+use crate::store::{documents, numbers};
+use crate::table::ForeignKey;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A row that moved to another number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renumbered {
+    /// The table.
+    pub table: String,
+    /// The number under which it was inserted.
+    pub old: i64,
+    /// The number that it has.
+    pub new: i64,
+}
+
+impl Replica {
+    /// Whether rows of a container that were inserted here may move to other numbers.
+    ///
+    /// Of tables that refer to each other in a circle none is sent after the others, so their rows keep their numbers.
+    pub(crate) fn may_renumber(&self, no: i64) -> bool {
+        let Some(state) = self.containers.get(&no) else { return false };
+        state.integer_keys
+            && !self.is_server
+            && !state.is_read_only()
+            && !self.settings_of(no).keeps
+            && self.containers.parents_of(no).all(|parent| !self.is_circle(no, parent))
+    }
+
+    /// The containers whose tables are related to this one, itself among them, if rows of any may move; else none.
+    pub(crate) fn family(&self, no: i64) -> Vec<i64> {
+        let (mut found, mut rest) = (BTreeSet::from([no]), vec![no]);
+        while let Some(next) = rest.pop() {
+            let Some(state) = self.containers.get(&next) else { continue };
+            let related = self.containers.children_of(&state.table).chain(self.containers.parents_of(next));
+            rest.extend(related.filter(|no| found.insert(*no)).collect::<Vec<_>>());
+        }
+        if found.iter().any(|no| self.may_renumber(*no)) { found.into_iter().collect() } else { vec![] }
+    }
+
+    /// References to the rows of a table by their key: the containers of the children, with how. Also by foreign keys
+    /// that the application does not keep.
+    pub(crate) fn key_references(
+        &self,
+        parent: &UserTable,
+    ) -> Result<Vec<(i64, Arc<UserTable>, ForeignKey)>, ReplicaError> {
+        let key = parent.key_columns();
+        let is_key =
+            |name: &String| key.iter().any(|n| parent.table.columns[*n].name.eq_ignore_ascii_case(name));
+        let mut found = vec![];
+        for no in self.containers.children_of(&parent.table.name) {
+            let Some(user) = self.user_table(no)? else { continue };
+            for foreign in user.table.foreign_keys.iter().chain(&user.references) {
+                let refers = foreign.parent_table.eq_ignore_ascii_case(&parent.table.name)
+                    && foreign.columns.len() == foreign.parent_columns.len()
+                    && foreign.parent_columns.iter().all(is_key);
+                if refers {
+                    found.push((no, user.clone(), foreign.clone()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether it is noted that a row written here has a number that another row has.
+    pub(crate) fn is_number_taken(&self, no: i64, key: &RowKey) -> Result<bool, ReplicaError> {
+        Ok(self.numbers.taken.contains(&no) && numbers::is_taken(&self.conn, no, key)?)
+    }
+
+    /// What a row shows by the changes alone that were made here and that the server does not have.
+    pub(crate) fn own_view(&mut self, no: i64, key: &RowKey) -> Result<Arc<View>, ReplicaError> {
+        let mut document = Evaluation::default();
+        for at in documents::changes(&self.conn, no, key)? {
+            if numbers::is_unsent(&self.conn, no, at.segment())? {
+                let (actor, change) = self.history.change(&self.conn, at)?;
+                document.add(self.history.hash(&self.conn, at)?, actor, &change);
+            }
+        }
+        Ok(document.view().clone())
+    }
+
+    /// Rows that moved since this was asked last. Each is told once.
+    pub fn take_renumbered(&mut self) -> Vec<Renumbered> {
+        std::mem::take(&mut self.numbers.news)
+    }
+
+    /// Notes that a container has rows whose numbers are taken. Call it in a transaction.
+    pub(crate) fn note_taken(&mut self, no: i64, key: &RowKey) -> Result<(), ReplicaError> {
+        numbers::put_taken(&self.conn, no, key)?;
+        self.numbers.taken.insert(no);
+        Ok(())
+    }
+}
+
+/// What a replica knows of numbers, in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    /// The settings of tables that have any.
+    pub(crate) settings: std::collections::BTreeMap<i64, Settings>,
+    /// Containers with rows whose numbers are taken.
+    pub(crate) taken: BTreeSet<i64>,
+    /// Whether the log of writes has more than the last capture took.
+    pub(crate) is_reading_log: bool,
+    /// Whether rows written here give way to those that come now.
+    pub(crate) gives_way: bool,
+    /// Rows that moved, until they are told of; and those of this transaction.
+    pub(crate) news: Vec<Renumbered>,
+}

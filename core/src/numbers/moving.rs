@@ -1,0 +1,527 @@
+//! Moving: decides about all rows of related tables whose numbers are taken, and carries it out in one transaction.
+//!
+//! All moves of one decision are one mapping: references are read as they were before any of them. Own segments with a
+//! change that moves, or that builds on one, are withdrawn; what they say is written anew, at the times at which it was
+//! written first.
+
+mod rewriting;
+
+use super::Renumbered;
+use super::origin::{self, MOVED, Origin};
+use crate::change::{Action, OWN};
+use crate::document::View;
+use crate::id::{Actor, Seq, Timestamp};
+use crate::key::{RowKey, encode_tuple};
+use crate::replica::{Replica, ReplicaError};
+use crate::row;
+use crate::store::user_table::{RowValues, UserTable, quote};
+use crate::store::{documents, holds, numbers, segments};
+use crate::table::ForeignKey;
+use crate::value::{Value, ValueRef};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+/// How often a number is drawn where none above all others is left.
+const DRAWS: usize = 64;
+/// Between the times of two segments that captured one write.
+const CAPTURED_WITHIN_MS: u64 = 60_000;
+/// After so many refusals of numbers, the numbers that are taken next lie no further apart.
+const ROUNDS_APART: u32 = 16;
+
+/// What became of rows whose numbers are taken.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// For each container the places of the segments that were taken out of its feed.
+    pub(crate) places: BTreeMap<i64, Vec<Seq>>,
+    renumbered: Vec<(Renumbered, Timestamp)>,
+}
+
+/// What becomes of a row that was written here.
+#[derive(Debug, Clone, PartialEq)]
+enum Fate {
+    /// It gets this key.
+    Moves(RowKey),
+    /// It is this row, which came from the server.
+    Known(RowKey),
+    /// It was deleted before anybody else saw it.
+    Gone,
+}
+
+type Keyed<T> = BTreeMap<i64, BTreeMap<RowKey, T>>;
+
+#[derive(Debug, Default)]
+struct Plan {
+    fates: Keyed<Fate>,
+    /// Values that follow, by the column's place in its table.
+    values: Keyed<BTreeMap<usize, Value>>,
+    /// Rows that were looked at.
+    seen: Vec<(i64, RowKey)>,
+}
+
+/// The own segments of a container that the server does not have.
+struct Own {
+    segments: HashSet<i64>,
+    actors: HashSet<Actor>,
+    keys: BTreeSet<RowKey>,
+}
+
+impl Replica {
+    /// Moves the rows of related tables that were written here and whose numbers are taken, with what refers to them.
+    ///
+    /// Call it once all that the server has of these tables is here and nothing that was sent is under way. `rounds`:
+    /// how often numbers were refused on this connection.
+    pub(crate) fn settle_numbers(
+        &mut self,
+        members: &[i64],
+        rounds: u32,
+        now: Timestamp,
+    ) -> Result<Settled, ReplicaError> {
+        let mut settled = self.transaction_again(|r| {
+            r.capture_all(now)?;
+            let plan = r.plan(members, rounds)?;
+            r.carry_out(members, plan, now)
+        })?;
+        self.numbers.news.extend(settled.renumbered.drain(..).map(|(moved, _)| moved));
+        Ok(settled)
+    }
+
+    /// Lets rows whose numbers are taken be in conflict with those that have them.
+    pub(crate) fn leave_numbers(&mut self, members: &[i64], now: Timestamp) -> Result<(), ReplicaError> {
+        self.transaction_again(|r| {
+            r.capture_all(now)?;
+            let mut rows = vec![];
+            for no in members.iter().filter(|no| r.numbers.taken.contains(no)) {
+                let keys = numbers::taken(&r.conn, *no, r.containers[no].integer_keys)?;
+                rows.extend(keys.into_iter().map(|key| (*no, key)));
+            }
+            r.forget_taken(members)?;
+            r.settle_quietly(rows)
+        })
+    }
+
+    fn forget_taken(&mut self, members: &[i64]) -> Result<(), ReplicaError> {
+        for no in members {
+            if self.numbers.taken.remove(no) {
+                numbers::forget_taken(&self.conn, *no)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn own(&mut self, no: i64) -> Result<Own, ReplicaError> {
+        let mut own = Own { segments: HashSet::new(), actors: HashSet::new(), keys: BTreeSet::new() };
+        for unsent in numbers::unsent(&self.conn, no)? {
+            own.segments.insert(unsent.no);
+            own.actors.insert(unsent.actor);
+            own.keys.extend(self.history.segment(&self.conn, unsent.no)?.keys().cloned());
+        }
+        own.keys.remove(&RowKey::Description);
+        Ok(own)
+    }
+
+    // ---- deciding
+
+    fn plan(&mut self, members: &[i64], rounds: u32) -> Result<Plan, ReplicaError> {
+        let mut plan = Plan::default();
+        let mut own = BTreeMap::new();
+        let mut work = VecDeque::new();
+        for no in members {
+            if !self.numbers.taken.contains(no) {
+                continue;
+            }
+            let Some(user) = self.user_table(*no)? else { continue };
+            let of_table = self.own(*no)?;
+            let mut last = None;
+            let mut moved = vec![];
+            for key in numbers::taken(&self.conn, *no, user.has_integer_key())? {
+                plan.seen.push((*no, key.clone()));
+                let Some(fate) = self.fate(*no, &user, &key, &of_table, &mut last, rounds)? else { continue };
+                if let Fate::Moves(new) | Fate::Known(new) = &fate
+                    && *new != key
+                {
+                    moved.push((key.clone(), new.clone()));
+                }
+                plan.fates.entry(*no).or_default().insert(key, fate);
+            }
+            own.insert(*no, of_table);
+            work.push_back((*no, moved));
+        }
+        while let Some((no, moved)) = work.pop_front() {
+            let Some(user) = self.user_table(no)?.filter(|_| !moved.is_empty()) else { continue };
+            for (child_no, child, foreign) in self.key_references(&user)? {
+                if !members.contains(&child_no) {
+                    continue;
+                }
+                if !own.contains_key(&child_no) {
+                    own.insert(child_no, self.own(child_no)?);
+                }
+                let of_child = &own[&child_no];
+                let moved = self.follow(&user, &moved, child_no, &child, &foreign, of_child, &mut plan)?;
+                work.push_back((child_no, moved));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// What becomes of a row whose number is taken; None: it stays as it is.
+    fn fate(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        key: &RowKey,
+        own: &Own,
+        last: &mut Option<i64>,
+        rounds: u32,
+    ) -> Result<Option<Fate>, ReplicaError> {
+        let view = self.own_view(no, key)?;
+        if view.heads.is_empty() {
+            return Ok(None);
+        }
+        let origins = self.origins(no, key, &view, own)?;
+        if let Some(place) = self.known_place(no, key, &origins, own)? {
+            return Ok(Some(Fate::Known(place)));
+        }
+        if !self.may_renumber(no) || !self.others_live(no, key, own)? {
+            return Ok(None);
+        }
+        if !view.is_live() {
+            return Ok(Some(Fate::Gone));
+        }
+        let new = self.free_number(no, user, last, rounds)?;
+        Ok(new.map(|new| Fate::Moves(RowKey::Integer(new))))
+    }
+
+    /// The changes for which a row that was written here stands: the insert first.
+    fn origins(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        view: &View,
+        own: &Own,
+    ) -> Result<Vec<Origin>, ReplicaError> {
+        let integer_keys = matches!(key, RowKey::Integer(_));
+        let cells = view.cells.get(MOVED).into_iter().flatten();
+        let mut origins: Vec<Origin> =
+            cells.flat_map(|cell| origin::decode(row::plain(cell).as_ref(), integer_keys)).collect();
+        for at in documents::changes(&self.conn, no, key)? {
+            if own.segments.contains(&at.segment())
+                && let Some(actor) = segments::actor_of(&self.conn, at.segment())?
+            {
+                origins.push((key.clone(), actor));
+            }
+        }
+        Ok(origins)
+    }
+
+    /// Where a row that was written here is at the server.
+    fn known_place(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        origins: &[Origin],
+        own: &Own,
+    ) -> Result<Option<RowKey>, ReplicaError> {
+        if self.is_captured_again(no, key, own)? {
+            return Ok(Some(key.clone()));
+        }
+        for (old, actor) in origins {
+            let place = numbers::moved_to(&self.conn, no, actor, old)?;
+            for place in place.into_iter().chain([old.clone()]) {
+                for at in documents::changes(&self.conn, no, &place)? {
+                    if own.segments.contains(&at.segment()) {
+                        continue;
+                    }
+                    let (by, change) = self.history.change(&self.conn, at)?;
+                    let names = |op: &crate::change::Op| match &op.action {
+                        Action::Put(value) if op.key == MOVED => {
+                            let named = origin::decode(value.as_ref(), matches!(key, RowKey::Integer(_)));
+                            named.contains(&(old.clone(), *actor))
+                        }
+                        _ => false,
+                    };
+                    if (by == *actor && place == *old) || change.ops.iter().any(names) {
+                        return Ok(Some(place));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a row that came is the one that was written here: a file that was restored before its log was captured gives
+    /// the same row, by the same author, of the same time.
+    fn is_captured_again(&mut self, no: i64, key: &RowKey, own: &Own) -> Result<bool, ReplicaError> {
+        let (mut here, mut there) = (vec![], vec![]);
+        for at in documents::changes(&self.conn, no, key)? {
+            let decoded = self.history.segment(&self.conn, at.segment())?;
+            let header = &decoded.segment.header;
+            let Some(change) = decoded.change(at.index()) else { continue };
+            if header.author != self.author()
+                || !matches!(change.ops.first(), Some(op) if op.action == Action::Live(OWN))
+            {
+                continue;
+            }
+            let values: Vec<_> = change.ops.into_iter().skip(1).map(|op| (op.key, op.action)).collect();
+            let list = if own.segments.contains(&at.segment()) { &mut here } else { &mut there };
+            list.push((header.time.0, values));
+        }
+        let is_same = |(a, values): &(u64, Vec<_>), (b, others): &(u64, Vec<_>)| {
+            a.abs_diff(*b) <= CAPTURED_WITHIN_MS && values == others
+        };
+        Ok(here.iter().any(|row| there.iter().any(|other| is_same(row, other))))
+    }
+
+    /// Whether a row lives by what others wrote.
+    fn others_live(&mut self, no: i64, key: &RowKey, own: &Own) -> Result<bool, ReplicaError> {
+        let mut document = crate::document::Evaluation::default();
+        for at in documents::changes(&self.conn, no, key)? {
+            if !own.segments.contains(&at.segment()) {
+                let (actor, change) = self.history.change(&self.conn, at)?;
+                document.add(self.history.hash(&self.conn, at)?, actor, &change);
+            }
+        }
+        Ok(document.view().is_live())
+    }
+
+    /// A number that no row has: the next above all that are known or were given out. None: there is none.
+    fn free_number(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        last: &mut Option<i64>,
+        rounds: u32,
+    ) -> Result<Option<i64>, ReplicaError> {
+        let top = match *last {
+            Some(last) => last,
+            None => {
+                let known = numbers::greatest(&self.conn, no)?.unwrap_or(0);
+                let given = numbers::sequence(&self.conn, &user.table.name)?.unwrap_or(0);
+                known.max(given).max(user.next_integer(&self.conn)?.saturating_sub(1)).max(0)
+            }
+        };
+        // Devices that were refused at once do not meet again at the next number.
+        let apart = 1_u64 << rounds.min(ROUNDS_APART);
+        let gap = 1 + (u64::from_be_bytes(self.nonce()) % apart) as i64;
+        if let Some(new) = top.checked_add(gap) {
+            *last = Some(new);
+            return Ok(Some(new));
+        }
+        // As SQLite does when the greatest number is given out.
+        for _ in 0..DRAWS {
+            let new = (u64::from_be_bytes(self.nonce()) >> 2) as i64 + 1;
+            let key = RowKey::Integer(new);
+            if documents::find(&self.conn, no, &key)?.is_none() && user.read(&self.conn, &key)?.is_none() {
+                return Ok(Some(new));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Has references to rows that move follow, where they were written here. Returns the rows whose keys change with it.
+    #[allow(clippy::too_many_arguments)] // one reference between two tables, and what is known of each
+    fn follow(
+        &mut self,
+        user: &UserTable,
+        moved: &[(RowKey, RowKey)],
+        child_no: i64,
+        child: &Arc<UserTable>,
+        foreign: &ForeignKey,
+        own: &Own,
+        plan: &mut Plan,
+    ) -> Result<Vec<(RowKey, RowKey)>, ReplicaError> {
+        let named = |key: &RowKey| -> Result<Vec<Value>, ReplicaError> {
+            let values = user.key_values(key)?;
+            let columns = user.key_columns();
+            let place = |name: &String| {
+                let named = |n: &usize| user.table.columns[*n].name.eq_ignore_ascii_case(name);
+                columns.iter().position(named)
+            };
+            let found = foreign.parent_columns.iter().filter_map(place);
+            Ok(found.map(|n| values[n].clone()).collect())
+        };
+        let mut follows = HashMap::new();
+        for (old, new) in moved {
+            follows.extend(tuple(&named(old)?).map(|old| (old, new)));
+        }
+        let mut changed = vec![];
+        for key in &own.keys {
+            let Some(values) = self.values_here(child_no, child, key)? else { continue };
+            let key_values = child.key_values(key)?;
+            let refers: Vec<_> =
+                foreign.columns.iter().map(|n| child.value_at(*n, &key_values, &values)).collect();
+            let Some(new) = tuple(&refers).and_then(|refers| follows.get(&refers)) else { continue };
+            if !self.wrote(child_no, child, key, &foreign.columns, own)? {
+                continue;
+            }
+            let new = named(new)?;
+            let followed = plan.values.entry(child_no).or_default().entry(key.clone()).or_default();
+            followed.extend(foreign.columns.iter().copied().zip(new));
+            let columns = child.key_columns();
+            if !foreign.columns.iter().any(|n| columns.contains(n)) {
+                continue;
+            }
+            let wanted: Vec<Value> = columns
+                .iter()
+                .zip(&key_values)
+                .map(|(n, old)| followed.get(n).unwrap_or(old).clone())
+                .collect();
+            let wanted: Vec<_> = wanted.iter().map(Value::as_ref).collect();
+            let Ok(new) = child.table.row_key(&wanted) else { continue };
+            let fates = plan.fates.entry(child_no).or_default();
+            if new != *key && !matches!(fates.get(key), Some(Fate::Known(_) | Fate::Gone)) {
+                fates.insert(key.clone(), Fate::Moves(new.clone()));
+                changed.push((key.clone(), new));
+            }
+        }
+        Ok(changed)
+    }
+
+    /// What a row is here: as its table shows it, or as its document does where the table cannot.
+    fn values_here(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        key: &RowKey,
+    ) -> Result<Option<RowValues>, ReplicaError> {
+        if let Some(values) = user.read(&self.conn, key)? {
+            return Ok(Some(values));
+        }
+        if holds::find(&self.conn, no, key)?.is_none() {
+            return Ok(None);
+        }
+        let view = self.history.view(&self.conn, no, key)?;
+        Ok(row::shown(&view, user))
+    }
+
+    /// Whether what a row has in these columns was written here and is not at the server.
+    fn wrote(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        key: &RowKey,
+        columns: &[usize],
+        own: &Own,
+    ) -> Result<bool, ReplicaError> {
+        let changes = documents::changes(&self.conn, no, key)?;
+        if changes.iter().all(|at| own.segments.contains(&at.segment())) || self.is_number_taken(no, key)? {
+            return Ok(true);
+        }
+        let view = self.history.view(&self.conn, no, key)?;
+        let (Some(cells), Some(incarnation)) = (view.shown(), view.incarnation()) else { return Ok(false) };
+        let is_own = |n: &usize| match user.columns.iter().find(|c| c.index == *n) {
+            Some(column) => {
+                cells.get(column.key.as_str()).is_some_and(|cell| own.actors.contains(&cell.id.actor))
+            }
+            None => own.actors.contains(&incarnation),
+        };
+        Ok(columns.iter().all(is_own))
+    }
+
+    // ---- carrying out
+
+    fn carry_out(&mut self, members: &[i64], plan: Plan, now: Timestamp) -> Result<Settled, ReplicaError> {
+        let (mut settled, mut again) = (Settled::default(), vec![]);
+        let numbers: BTreeSet<i64> = plan.fates.keys().chain(plan.values.keys()).copied().collect();
+        for no in &numbers {
+            let (fates, values) = (plan.fates.get(no), plan.values.get(no));
+            let (places, rewritten) = self.rewrite(*no, fates, values)?;
+            again.extend(rewritten.into_iter().map(|key| (*no, key)));
+            if !places.is_empty() {
+                settled.places.insert(*no, places);
+            }
+        }
+        self.forget_taken(members)?;
+        let time = self.corrected(now);
+        let mut mapped: Keyed<i64> = BTreeMap::new();
+        for (no, fates) in &plan.fates {
+            for (key, fate) in fates {
+                if let (
+                    RowKey::Integer(old),
+                    Fate::Moves(RowKey::Integer(new)) | Fate::Known(RowKey::Integer(new)),
+                ) = (key, fate)
+                    && old != new
+                {
+                    mapped.entry(*no).or_default().insert(key.clone(), *new);
+                    let table = self.containers[no].table.clone();
+                    settled.renumbered.push((Renumbered { table, old: *old, new: *new }, time));
+                }
+            }
+        }
+        // First the rows that came, so that no value is in two rows; then those that moved, parents before children.
+        let mut rows = plan.seen;
+        let mut ordered: Vec<_> = numbers.iter().map(|no| (self.depth(*no), *no)).collect();
+        ordered.sort_unstable();
+        for fates in &plan.fates {
+            rows.extend(fates.1.keys().map(|key| (*fates.0, key.clone())));
+        }
+        for (_, no) in &ordered {
+            let fates = plan.fates.get(no).into_iter().flatten();
+            rows.extend(fates.filter_map(|(_, fate)| match fate {
+                Fate::Moves(new) | Fate::Known(new) => Some((*no, new.clone())),
+                Fate::Gone => None,
+            }));
+            let keys = plan.values.get(no).into_iter().flat_map(|values| values.keys());
+            rows.extend(keys.map(|key| (*no, key.clone())));
+        }
+        rows.append(&mut again);
+        self.settle_quietly(rows)?;
+        self.tell_application(&mapped, &settled.renumbered)?;
+        Ok(settled)
+    }
+
+    /// Lists what moved where applications read it, and has tables follow that are not tracked: all of their rows were
+    /// written here.
+    fn tell_application(
+        &mut self,
+        mapped: &Keyed<i64>,
+        renumbered: &[(Renumbered, Timestamp)],
+    ) -> Result<(), ReplicaError> {
+        if renumbered.is_empty() {
+            return Ok(());
+        }
+        self.set_triggers(true)?;
+        for (no, moved) in mapped {
+            let table = self.containers[no].table.clone();
+            for (child, column) in self.untracked_references(&table)? {
+                let pairs: Vec<String> = moved
+                    .iter()
+                    .filter_map(|(key, new)| match key {
+                        RowKey::Integer(old) => Some(format!("({old}, {new})")),
+                        _ => None,
+                    })
+                    .collect();
+                let (child, column) = (quote(&child), quote(&column));
+                let sql = format!(
+                    "WITH piecewise_moved(old, new) AS (VALUES {})
+                     UPDATE {child} SET {column} = (SELECT new FROM piecewise_moved WHERE old = {column})
+                     WHERE {column} IN (SELECT old FROM piecewise_moved)",
+                    pairs.join(", ")
+                );
+                self.conn.execute(&sql, [])?;
+            }
+        }
+        for (moved, time) in renumbered {
+            numbers::put_renumbered(&self.conn, &moved.table, moved.old, moved.new, *time)?;
+        }
+        Ok(())
+    }
+
+    /// Columns of tables that are not tracked which refer to a table's key.
+    fn untracked_references(&self, parent: &str) -> Result<Vec<(String, String)>, ReplicaError> {
+        let sql = "SELECT m.name, f.\"from\" FROM sqlite_master m, pragma_foreign_key_list(m.name) f
+                   WHERE m.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE
+                   AND (f.\"to\" IS NULL OR EXISTS
+                     (SELECT 1 FROM pragma_table_info(?1) WHERE pk > 0 AND name = f.\"to\" COLLATE NOCASE))";
+        let mut stmt = self.conn.prepare(sql)?;
+        let found = stmt.query_map([parent], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let found: Vec<(String, String)> = found.collect::<Result<_, _>>()?;
+        let is_tracked = |table: &str| self.containers.of_table(table).is_some_and(|c| c.has_table());
+        Ok(found.into_iter().filter(|(table, _)| !is_tracked(table)).collect())
+    }
+}
+
+/// Values as one that can be looked up; None if one is NULL.
+fn tuple(values: &[Value]) -> Option<Vec<u8>> {
+    let values: Vec<ValueRef<'_>> = values.iter().map(Value::as_ref).collect();
+    encode_tuple(&values)
+}

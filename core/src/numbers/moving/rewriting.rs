@@ -1,0 +1,354 @@
+//! Rewriting: own segments are withdrawn, and what they say is written anew with rows under other keys.
+//!
+//! A row of which all changes are withdrawn becomes one insert that names the changes for which it stands. Changes of
+//! other rows are written again as they were, with what they build on.
+
+use super::Fate;
+use crate::change::{Action, Change, Merge, OWN, OpId, TextRun};
+use crate::document::{Evaluation, View};
+use crate::frame::{FrameWriter, KeyRef};
+use crate::history::Decoded;
+use crate::id::{Actor, ChangeHash, Seq, Timestamp};
+use crate::key::RowKey;
+use crate::numbers::origin::{self, MOVED, Origin};
+use crate::replica::{Replica, ReplicaError};
+use crate::row;
+use crate::segment::PLAIN_LEN_MAX;
+use crate::store::documents::{self, At};
+use crate::store::numbers::{self, Unsent};
+use crate::store::segments;
+use crate::store::user_table::UserTable;
+use crate::value::Value;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// Bytes of a plain frame at which a segment is closed.
+const SEGMENT_BYTES: usize = PLAIN_LEN_MAX / 2;
+/// Rows in one segment.
+const SEGMENT_ROWS: usize = 1024;
+
+/// A segment that is withdrawn.
+struct Withdrawn {
+    unsent: Unsent,
+    decoded: Arc<Decoded>,
+}
+
+/// What is written in the place of a change.
+enum Written {
+    /// A row as one insert.
+    Insert(Change),
+    /// The change as it was, and what it was called.
+    Again { change: Change, hash: ChangeHash, actor: Actor },
+}
+
+/// Edits of a row that the server has under another key, made here after it was moved.
+struct Edits {
+    key: RowKey,
+    /// None: it was deleted.
+    columns: Option<Vec<(String, Merge, Value)>>,
+    time: Timestamp,
+}
+
+/// What changes are called that were written anew.
+#[derive(Default)]
+struct Names {
+    hashes: HashMap<ChangeHash, ChangeHash>,
+    actors: HashMap<(RowKey, Actor), Actor>,
+}
+
+impl Replica {
+    /// Writes own segments anew with rows moved and values replaced. Returns the places of those that were withdrawn, and
+    /// the rows whose changes were written again: of two concurrent values of one time another may show now.
+    pub(super) fn rewrite(
+        &mut self,
+        no: i64,
+        fates: Option<&BTreeMap<RowKey, Fate>>,
+        values: Option<&BTreeMap<RowKey, BTreeMap<usize, Value>>>,
+    ) -> Result<(Vec<Seq>, Vec<RowKey>), ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(Default::default()) };
+        let mut again = vec![];
+        let touched =
+            fates.into_iter().flat_map(|f| f.keys()).chain(values.into_iter().flat_map(|v| v.keys()));
+        let withdrawn = self.to_withdraw(no, touched.cloned().collect())?;
+        let mut rows: BTreeMap<RowKey, Vec<(usize, usize)>> = BTreeMap::new();
+        for (n, segment) in withdrawn.iter().enumerate() {
+            for (index, key) in segment.decoded.keys().enumerate() {
+                rows.entry(key.clone()).or_default().push((n, index));
+            }
+        }
+        let mut written: BTreeMap<usize, BTreeMap<RowKey, Written>> = BTreeMap::new();
+        let mut edits = vec![];
+        for (key, places) in &rows {
+            let fate = fates.and_then(|fates| fates.get(key));
+            let values = values.and_then(|values| values.get(key));
+            let is_alone = documents::changes(&self.conn, no, key)?.len() == places.len();
+            let (last, _) = places[places.len() - 1];
+            if fate.is_none() && !is_alone {
+                again.push(key.clone());
+                for (n, index) in places {
+                    let at = At::new(withdrawn[*n].unsent.no, *index);
+                    let (actor, change) = self.history.change(&self.conn, at)?;
+                    let hash = self.history.hash(&self.conn, at)?;
+                    let change = if *n == last { with_values(change, &user, values) } else { change };
+                    let rewritten = Written::Again { change, hash, actor };
+                    written.entry(*n).or_default().insert(key.clone(), rewritten);
+                }
+                continue;
+            }
+            let view = self.view_of(&withdrawn, places)?;
+            match fate {
+                Some(Fate::Known(place)) => {
+                    edits.extend(self.edits_since(no, key, place, &user, &withdrawn, places, &view)?);
+                    continue;
+                }
+                Some(Fate::Gone) => continue,
+                _ => {}
+            }
+            let Some(change) = insert(key, &user, &view, values, places.iter().map(|(n, _)| &withdrawn[*n]))
+            else {
+                continue; // it was deleted before anybody else saw it
+            };
+            let key = if let Some(Fate::Moves(new)) = fate { new } else { key };
+            written.entry(last).or_default().insert(key.clone(), Written::Insert(change));
+        }
+        let places = self.take_back(no, &withdrawn, &rows)?;
+        let mut names = Names::default();
+        for (n, segment) in withdrawn.iter().enumerate() {
+            let Some(rows) = written.remove(&n) else { continue };
+            self.write_anew(no, rows, segment.decoded.segment.header.time, &mut names)?;
+        }
+        for edit in edits {
+            let view = self.history.view(&self.conn, no, &edit.key)?;
+            let change = match edit.columns {
+                Some(columns) if view.is_live() => view.edit(&columns),
+                None if view.is_live() => view.delete(),
+                _ => continue,
+            };
+            self.write_change(no, &edit.key, &change, edit.time)?;
+        }
+        Ok((places, again))
+    }
+
+    /// The own segments with changes of these rows, and those with changes that build on what is in them.
+    fn to_withdraw(&mut self, no: i64, mut touched: HashSet<RowKey>) -> Result<Vec<Withdrawn>, ReplicaError> {
+        let mut found = vec![];
+        for unsent in numbers::unsent(&self.conn, no)? {
+            let decoded = self.history.segment(&self.conn, unsent.no)?;
+            let is_touched = decoded.keys().any(|key| touched.contains(key));
+            if is_touched && !decoded.segment.is_description() {
+                touched.extend(decoded.keys().cloned());
+                found.push(Withdrawn { unsent, decoded });
+            }
+        }
+        Ok(found)
+    }
+
+    fn view_of(
+        &mut self,
+        withdrawn: &[Withdrawn],
+        places: &[(usize, usize)],
+    ) -> Result<Arc<View>, ReplicaError> {
+        let mut document = Evaluation::default();
+        for (n, index) in places {
+            let segment = &withdrawn[*n];
+            let Some(change) = segment.decoded.change(*index) else { continue };
+            let hash = self.history.hash(&self.conn, At::new(segment.unsent.no, *index))?;
+            document.add(hash, segment.unsent.actor, &change);
+        }
+        Ok(document.view().clone())
+    }
+
+    /// What was written here to a row after the copy was made of which the server has it.
+    #[allow(clippy::too_many_arguments)] // one row, here and there
+    fn edits_since(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        place: &RowKey,
+        user: &UserTable,
+        withdrawn: &[Withdrawn],
+        places: &[(usize, usize)],
+        view: &View,
+    ) -> Result<Option<Edits>, ReplicaError> {
+        let mut known: HashSet<Origin> = HashSet::new();
+        for at in documents::changes(&self.conn, no, place)? {
+            let (actor, change) = self.history.change(&self.conn, at)?;
+            known.insert((place.clone(), actor));
+            for op in change.ops.iter().filter(|op| op.key == MOVED) {
+                if let Action::Put(value) = &op.action {
+                    known.extend(origin::decode(value.as_ref(), matches!(key, RowKey::Integer(_))));
+                }
+            }
+        }
+        let own_places: HashSet<_> = places.iter().map(|(n, _)| withdrawn[*n].unsent.actor).collect();
+        let is_new = |actor: &Actor| {
+            own_places.contains(actor)
+                && (key == place || !known.contains(&(key.clone(), *actor)))
+                && !known.contains(&(key.clone(), *actor))
+        };
+        let (last, index) = places[places.len() - 1];
+        let actor = withdrawn[last].unsent.actor;
+        let time = withdrawn[last].decoded.segment.header.time;
+        let is_insert = withdrawn[last]
+            .decoded
+            .change(index)
+            .is_some_and(|c| matches!(c.ops.first().map(|op| &op.action), Some(Action::Live(OWN))));
+        if is_insert || !is_new(&actor) {
+            return Ok(None);
+        }
+        let Some(cells) = view.shown() else {
+            return Ok(Some(Edits { key: place.clone(), columns: None, time }));
+        };
+        let mut columns = vec![];
+        for column in &user.columns {
+            if let Some(cell) = cells.get(column.key.as_str())
+                && view.incarnation() != Some(cell.id.actor)
+                && is_new(&cell.id.actor)
+            {
+                columns.push((column.key.clone(), column.merge, row::plain(cell)));
+            }
+        }
+        Ok((!columns.is_empty()).then(|| Edits { key: place.clone(), columns: Some(columns), time }))
+    }
+
+    /// Takes own segments out of the feed with all their changes.
+    fn take_back(
+        &mut self,
+        no: i64,
+        withdrawn: &[Withdrawn],
+        rows: &BTreeMap<RowKey, Vec<(usize, usize)>>,
+    ) -> Result<Vec<Seq>, ReplicaError> {
+        if withdrawn.is_empty() {
+            return Ok(vec![]);
+        }
+        for (key, places) in rows {
+            for (n, index) in places {
+                documents::remove(&self.conn, no, key, At::new(withdrawn[*n].unsent.no, *index))?;
+            }
+        }
+        for segment in withdrawn {
+            segments::remove(&self.conn, segment.unsent.no)?;
+            numbers::forget_segment(&self.conn, no, segment.unsent.no)?;
+        }
+        self.history.clear();
+        self.order_feed(no)?;
+        Ok(withdrawn.iter().map(|segment| segment.unsent.seq).collect())
+    }
+
+    fn write_anew(
+        &mut self,
+        no: i64,
+        rows: BTreeMap<RowKey, Written>,
+        time: Timestamp,
+        names: &mut Names,
+    ) -> Result<(), ReplicaError> {
+        let mut writer = FrameWriter::default();
+        let mut named = vec![];
+        for (key, written) in rows {
+            if writer.len() >= SEGMENT_ROWS || writer.byte_len() >= SEGMENT_BYTES || writer.work().is_plenty()
+            {
+                self.seal(no, std::mem::take(&mut writer), time, std::mem::take(&mut named), names)?;
+            }
+            match written {
+                Written::Insert(change) => writer.push(KeyRef::from(&key), &change),
+                Written::Again { change, hash, actor } => {
+                    named.push((writer.len(), key.clone(), hash, actor));
+                    writer.push(KeyRef::from(&key), &names.of(change, &key));
+                }
+            }
+        }
+        self.seal(no, writer, time, named, names)
+    }
+
+    fn seal(
+        &mut self,
+        no: i64,
+        writer: FrameWriter,
+        time: Timestamp,
+        named: Vec<(usize, RowKey, ChangeHash, Actor)>,
+        names: &mut Names,
+    ) -> Result<(), ReplicaError> {
+        if writer.is_empty() {
+            return Ok(());
+        }
+        let actor = self.write_frame(no, writer, time)?;
+        let number = segments::last(&self.conn)?;
+        for (index, key, hash, old) in named {
+            names.hashes.insert(hash, self.history.hash(&self.conn, At::new(number, index))?);
+            names.actors.insert((key, old), actor);
+        }
+        Ok(())
+    }
+}
+
+impl Names {
+    /// A change that builds on others as they are called now.
+    fn of(&self, mut change: Change, key: &RowKey) -> Change {
+        let actor = |actor: &mut Actor| {
+            if let Some(new) = self.actors.get(&(key.clone(), *actor)) {
+                *actor = *new;
+            }
+        };
+        let id = |id: &mut OpId| actor(&mut id.actor);
+        for dep in &mut change.deps {
+            *dep = self.hashes.get(dep).copied().unwrap_or(*dep);
+        }
+        change.deps.sort_unstable();
+        for op in &mut change.ops {
+            op.preds.iter_mut().for_each(id);
+            op.preds.sort_unstable();
+            if let Action::Live(incarnation) = &mut op.action {
+                actor(incarnation);
+            }
+        }
+        for run in &mut change.text {
+            match run {
+                TextRun::Insert { object, after, .. } => {
+                    id(object);
+                    after.iter_mut().for_each(id);
+                }
+                TextRun::Delete { object, first, .. } => {
+                    id(object);
+                    id(first);
+                }
+            }
+        }
+        change
+    }
+}
+
+/// A row that was written here alone as one insert; None if it was deleted.
+fn insert<'w>(
+    key: &RowKey,
+    user: &UserTable,
+    view: &View,
+    values: Option<&BTreeMap<usize, Value>>,
+    segments: impl Iterator<Item = &'w Withdrawn>,
+) -> Option<Change> {
+    let shown = row::shown(view, user)?;
+    let column = |(column, value): (&crate::store::user_table::DocumentColumn, Value)| {
+        let value = values.and_then(|values| values.get(&column.index)).cloned().unwrap_or(value);
+        (column.key.clone(), column.merge, value)
+    };
+    let mut columns: Vec<_> = user.columns.iter().zip(shown).map(column).collect();
+    let cells = view.cells.get(MOVED).into_iter().flatten();
+    let integer_keys = matches!(key, RowKey::Integer(_));
+    let mut origins: Vec<Origin> =
+        cells.flat_map(|cell| origin::decode(row::plain(cell).as_ref(), integer_keys)).collect();
+    origins.extend(segments.map(|segment| (key.clone(), segment.unsent.actor)));
+    columns.push((MOVED.to_owned(), Merge::Register, origin::encode(&origins)));
+    Some(View::default().insert(&columns))
+}
+
+/// A change with the values that follow in the columns that it writes.
+fn with_values(mut change: Change, user: &UserTable, values: Option<&BTreeMap<usize, Value>>) -> Change {
+    for (index, value) in values.into_iter().flatten() {
+        let Some(column) = user.columns.iter().find(|c| c.index == *index) else { continue };
+        for op in change.ops.iter_mut().filter(|op| op.key == column.key) {
+            if let Action::Put(old) = &mut op.action {
+                old.clone_from(value);
+            }
+        }
+    }
+    change
+}
