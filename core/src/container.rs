@@ -13,6 +13,7 @@ mod sending;
 
 use crate::grant::Access;
 use crate::id::{PeerId, SegmentId, Seq, Timestamp};
+use crate::key::RowKey;
 use crate::message::{Accepted, Cursor, Have, Heard, Message, Refusal, RefusalReason, Segments};
 use crate::replica::{Replica, ReplicaError, Scan, StopKind};
 use crate::segment::{Segment, SegmentError, claimed_len};
