@@ -444,6 +444,9 @@ mod signed {
             ("a column that is no text", "column n", Value::Integer(5), None),
             ("a column that was one", "column title", Value::Null, None),
             ("a key that names nothing", "key", text(&["nothing"]), None),
+            ("a type that SQLite does not read", "column x", column("9", "SELECT", "0"), None),
+            ("a column that SQLite does not add", "column rowid", column("9", "TEXT", "0"), None),
+            ("a column in other capitals", "column Title", column("9", "TEXT", "0"), None),
             ("a type that is SQL", "column x", column("9", "TEXT); DROP TABLE notes; --", "0"), None),
         ];
         let everybody = [None, Some(Access::Read), Some(Access::Write), Some(Access::Admin)];

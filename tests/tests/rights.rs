@@ -150,3 +150,23 @@ fn a_device_that_may_only_read_makes_nothing_on_the_server() {
         assert_eq!(mode & 0o777, 0o600);
     }
 }
+
+#[test]
+fn a_description_refers_to_no_table_that_its_author_may_not_see() {
+    let it = Setting::new();
+    let spy = Device::joined(&it.folder.path().join("spy"), &it.server, &["app/mine=write"]);
+    let file = it.folder.path().join("spy.db");
+    sql(
+        &file,
+        "PRAGMA foreign_keys = OFF; CREATE TABLE mine(id TEXT PRIMARY KEY, guess TEXT REFERENCES a(v) ON DELETE CASCADE ON UPDATE CASCADE);
+         INSERT INTO mine VALUES ('1', 'x')",
+    );
+    spy.must(["track", text(&file), "mine", "--as", "app"]);
+    let said = spy.run(["sync", text(&file)]);
+    assert!(said.code != 0 && format!("{said}").contains("mine"), "{said}");
+    let made = "SELECT count(*) FROM sqlite_master WHERE name = 'mine'";
+    assert_eq!(query(&it.server.file("app"), made), ["Integer(0)"]);
+    it.write("UPDATE a SET v = 'secret'");
+    let _ = spy.run(["sync", text(&file)]);
+    assert_eq!(query(&file, "SELECT guess FROM mine"), ["Text(\"x\")"]);
+}
