@@ -511,8 +511,13 @@ impl<'a> Drive<'a> {
     }
 }
 
-/// Prints how many rows of each table a scan put back because no trigger had recorded their deletion.
+/// Prints how many rows of each table a scan put back because no trigger had recorded their deletion, and which full-text
+/// indexes could not be rebuilt.
 pub(crate) fn tell_of_restored(replica: &mut Replica, file: Option<&str>) {
+    for (index, why) in replica.take_unsearchable() {
+        let of = file.map_or(String::new(), |file| format!("{file}: "));
+        piecewise_server::tell!("error: {of}full-text index {index} has to be rebuilt, which failed: {why}");
+    }
     for (table, rows) in replica.take_restored() {
         let (of, rows) = (file.map_or(String::new(), |file| format!("{file}: ")), count(rows, "row", "rows"));
         piecewise_server::tell!(

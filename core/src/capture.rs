@@ -370,9 +370,11 @@ impl Replica {
             return Ok(());
         };
         if let Some(before) = &before {
-            // SQLite looks after children only where the application asked it to.
+            // SQLite looks after children only where the application asked it to. Here it did not, so they stay.
             for (child, orphan) in self.orphans(user, key, before, now.as_ref())? {
-                self.exempt_own(child, &orphan)?;
+                if let Some(user) = self.user_table(child)? {
+                    self.exempt_orphan(child, &user, &orphan)?;
+                }
                 self.unsettled.push((child, orphan));
             }
             let blocked = self.blocked_by(pen.no, key, user, before)?;
@@ -607,9 +609,11 @@ impl Replica {
             layout::set_meta(&self.conn, APPLYING, true)?;
         }
         self.guard.set_tracked(self.containers.tables());
+        (self.unheard.is_on, self.unheard.containers) = Default::default();
         self.guard.set_applying(true);
         let done = work(self).and_then(|value| self.put_back(last).map(|()| value));
         self.guard.set_applying(false);
+        let done = done.and_then(|value| self.rebuild_searches().map(|()| value));
         if is_read_only && done.is_ok() {
             layout::forget_meta(&self.conn, APPLYING)?;
         }
@@ -627,6 +631,7 @@ impl Replica {
             from = end;
             if round == PUT_BACK_ROUNDS {
                 self.set_triggers(false)?;
+                self.unheard.is_on = true;
             }
             let mut rows = vec![];
             for entry in &entries {
@@ -695,7 +700,7 @@ fn is_plain(user: &UserTable, values: &[ValueRef<'_>]) -> bool {
 const WITH_KEYS: u8 = 2;
 
 /// Values as bytes, each with its column's key in documents: the table may have other columns when they are read.
-fn encode_values(values: &RowValues, user: &UserTable) -> Vec<u8> {
+pub(crate) fn encode_values(values: &RowValues, user: &UserTable) -> Vec<u8> {
     let mut out = vec![WITH_KEYS];
     for (column, value) in user.columns.iter().zip(values) {
         put_bytes(&mut out, column.key.as_bytes());

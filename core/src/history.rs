@@ -14,7 +14,7 @@ use crate::bytes::DecodeError;
 use crate::change::{Action, Change, OWN, Op};
 use crate::document::{Document, Evaluation, Plain, View};
 use crate::frame::{Columns, OpKind, Template};
-use crate::id::{Actor, ChangeHash};
+use crate::id::{Actor, ChangeHash, Timestamp};
 use crate::key::RowKey;
 use crate::segment::Segment;
 use crate::store::documents::{self, At};
@@ -23,6 +23,7 @@ use crate::value::ValueRef;
 use baselines::Baselines;
 use recent::Recent;
 use rusqlite::Connection;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub(crate) struct History {
     opened: Option<Opened>,
     hashes: HashMap<i64, Arc<[u8]>>,
     baselines: Baselines,
+    /// By whom segments were written, and when they were accepted.
+    accepted: RefCell<HashMap<i64, (Actor, Timestamp)>>,
 }
 
 impl Default for History {
@@ -67,6 +70,7 @@ impl Default for History {
             opened: None,
             hashes: HashMap::new(),
             baselines: Baselines::default(),
+            accepted: RefCell::default(),
         }
     }
 }
@@ -279,6 +283,30 @@ impl History {
             .change(at.index())
             .ok_or(StoreError::Damaged { what: "a row refers to a change that its segment does not have" })?;
         Ok((decoded.segment.actor, change))
+    }
+
+    /// By whom a segment was written, and when it was accepted; None if that has not happened yet, as far as is known.
+    ///
+    /// SQLite reads a segment as a whole for a few of its bytes, and many rows ask for the same one.
+    pub(crate) fn accepted(
+        &self,
+        conn: &Connection,
+        container: i64,
+        no: i64,
+    ) -> Result<Option<(Actor, Option<Timestamp>)>, StoreError> {
+        if let Some((actor, time)) = self.accepted.borrow().get(&no) {
+            return Ok(Some((*actor, Some(*time))));
+        }
+        let Some(actor) = segments::actor_of(conn, no)? else { return Ok(None) };
+        let time = segments::acceptance(conn, container, no)?.map(|(accepted, _)| accepted.time);
+        if let Some(time) = time {
+            let mut known = self.accepted.borrow_mut();
+            if known.len() >= OUTLINES_MAX {
+                known.clear();
+            }
+            known.insert(no, (actor, time));
+        }
+        Ok(Some((actor, time)))
     }
 
     /// A segment, decoded.

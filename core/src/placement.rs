@@ -8,7 +8,7 @@
 //!   with one value the earlier shows and the later is *held*. A row held for a missing parent keeps its
 //!   claims, so who wins depends on this table's documents alone.
 //! * A live child of a parent that is not shown is held, where the application keeps that foreign key, and unless this
-//!   replica's own application wrote it so.
+//!   replica's own application wrote it so. A child in a net leans on a parent that is held for a missing parent itself.
 //! * What only this table refuses (CHECK, NOT NULL, a trigger that raises) holds the row here.
 //!
 //! When a row comes, goes or changes, the rows that it may free or block are looked at again.
@@ -17,24 +17,28 @@ mod circles;
 mod claims;
 mod deciding;
 mod held;
+mod nets;
 mod parents;
 mod retries;
+mod search;
 mod writing;
 
 pub(crate) use retries::Retries;
+pub(crate) use search::Unheard;
 pub(crate) use writing::Stumbles;
 
+use crate::capture::encode_values;
 use crate::document::View;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError, Scan, StopKind};
 use crate::row;
 use crate::store::documents;
-use crate::store::holds::{self, HoldKind};
+use crate::store::holds::{self, Claim, HoldKind};
 use crate::store::user_table::{Fault, RowValues, UserTable};
 use crate::table::ForeignKey;
 use crate::value::Value;
 use claims::{parent_claim, unique_claim, unique_claims, unique_values};
-use parents::parent_values;
+use parents::{Parent, parent_values};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use writing::Deed;
@@ -54,6 +58,8 @@ struct Queue {
     parentless: Vec<(i64, RowKey)>,
     /// Rows whose missing parents are among themselves, on their way into their tables.
     circle: HashSet<(i64, RowKey)>,
+    /// Of the row that is being looked at: its parents that are held, as claims, which are there for it all the same.
+    leans_on: Vec<Claim>,
 }
 
 impl Queue {
@@ -112,6 +118,9 @@ impl Replica {
         rows.into_iter().for_each(|(no, key)| queue.push(no, key));
         loop {
             while let Some((no, key)) = queue.pop() {
+                if self.unheard.is_on {
+                    self.unheard.containers.insert(no);
+                }
                 let settled = self.settle_row(no, key, &mut queue);
                 settled.map_err(|e| e.of_table(self, no, StopKind::NotApplied))?;
             }
@@ -233,10 +242,25 @@ impl Replica {
         candidate: &Candidate,
         queue: &mut Queue,
     ) -> Result<Option<(HoldKind, String)>, ReplicaError> {
-        let mut later = vec![];
+        queue.leans_on.clear();
+        let (mut later, mut refused) = (vec![], vec![]);
         for (rival, shared) in self.rivals(candidate)? {
             let Candidate { no, key, user, view, .. } = candidate;
             let rival_view = self.history.view(&self.conn, *no, &rival)?;
+            // What the server did not take has no place in the order.
+            if holds::refused_row(&self.conn, *no, &rival)?.is_some() {
+                if rival_view.is_live() {
+                    let columns = shared.first().map_or(&[][..], Vec::as_slice);
+                    let cause = format!(
+                        "UNIQUE ({}): row {}, whose edit the server refused, has the same",
+                        names(user, columns),
+                        user.key_text(&rival)
+                    );
+                    return Ok(Some((HoldKind::Unique, cause)));
+                }
+                refused.push(rival);
+                continue;
+            }
             let (gives_way, columns) =
                 self.gives_way(*no, user, (&rival, &rival_view), (key, view), &shared)?;
             if gives_way {
@@ -244,14 +268,22 @@ impl Replica {
             }
             later.push((rival, columns, rival_view));
         }
+        for rival in refused {
+            self.displace_refused(candidate, &rival, queue)?;
+        }
         for (rival, columns, view) in later {
             self.displace(candidate, rival, &columns, view, queue)?;
         }
         for foreign in &candidate.user.table.foreign_keys {
-            if let Some(values) = self.missing_parent(candidate, foreign)? {
-                if self.is_in_circle(candidate, foreign, &values, queue)? {
+            let values = match self.parent(candidate, foreign)? {
+                Parent::Shown => continue,
+                Parent::Held(claims) => {
+                    queue.leans_on.extend(claims);
                     continue;
                 }
+                Parent::Missing(values) => values,
+            };
+            if !self.is_in_circle(candidate, foreign, &values, queue)? {
                 let cause = format!(
                     "FOREIGN KEY ({}): no row of {} has {}",
                     foreign_names(&candidate.user, foreign),
@@ -268,18 +300,15 @@ impl Replica {
     fn rivals(&self, candidate: &Candidate) -> Result<BTreeMap<RowKey, Vec<Vec<usize>>>, ReplicaError> {
         let Candidate { no, key, user, wanted, .. } = candidate;
         let mut rivals = BTreeMap::<RowKey, Vec<Vec<usize>>>::new();
-        let any_held = holds::any(&self.conn, *no)?;
+        // Only what lacks a parent keeps others out while it is held.
+        let any_held = !user.table.foreign_keys.is_empty() && holds::any(&self.conn, *no)?;
         for unique in user.table.unique.iter() {
             let Some(values) = unique_values(user, unique, key, wanted)? else { continue };
             let columns: Vec<_> = values.iter().map(|v| v.index).collect();
             let mut keys = user.keys_where(&self.conn, &values)?;
             if any_held {
                 let claim = unique_claim(user, &values);
-                for held in holds::claimants(&self.conn, *no, &claim, user.has_integer_key())? {
-                    if holds::find(&self.conn, *no, &held)? == Some(HoldKind::Foreign) {
-                        keys.push(held);
-                    }
-                }
+                keys.extend(holds::parentless(&self.conn, *no, &claim, user.has_integer_key())?);
             }
             for rival in keys.into_iter().filter(|k| k != key) {
                 rivals.entry(rival).or_default().push(columns.clone());
@@ -308,6 +337,23 @@ impl Replica {
         self.hold(&loser, HoldKind::Unique, &cause, now, queue)
     }
 
+    /// Takes a row out of the table that the server refused: an accepted one has its value. It stays listed, with what was
+    /// written.
+    fn displace_refused(
+        &mut self,
+        winner: &Candidate,
+        rival: &RowKey,
+        queue: &mut Queue,
+    ) -> Result<(), ReplicaError> {
+        let Candidate { no, user, .. } = winner;
+        let Some(now) = user.read(&self.conn, rival)? else { return Ok(()) };
+        if self.remove(*no, rival, user)? {
+            holds::keep_refused(&self.conn, *no, rival, &encode_values(&now, user))?;
+            self.has_gone(*no, rival, user, &now, None, queue)?;
+        }
+        Ok(())
+    }
+
     /// Removes a row that the table shows, and looks at those that depended on it or were blocked by it.
     fn take_out(
         &mut self,
@@ -333,6 +379,7 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         let Candidate { no, key, user, wanted, .. } = candidate;
         self.release(*no, user, key, Some(wanted), queue)?;
+        holds::watch(&self.conn, *no, key, &queue.leans_on)?;
         match &before {
             Some(before) => self.has_gone(*no, key, user, before, Some(wanted), queue)?,
             None => self.retries.table_changed(&user.table.name, false),

@@ -40,7 +40,7 @@ use crate::history::History;
 use crate::id::{ContainerId, PeerId, ReplicaId, Timestamp};
 use crate::identity::Identity;
 use crate::numbers::Numbers;
-use crate::placement::{Retries, Stumbles};
+use crate::placement::{Retries, Stumbles, Unheard};
 use crate::scrub::Scrubbing;
 use crate::store::clauses::Clauses;
 use crate::store::guard::Guard;
@@ -231,6 +231,8 @@ pub struct Replica {
     pub(crate) stumbles: Stumbles,
     /// Held rows that are to be looked at again.
     pub(crate) retries: Retries,
+    /// Tables with rows that were changed without the application's triggers.
+    pub(crate) unheard: Unheard,
     /// Foreign keys that the application does not keep.
     unkept: kept::Unkept,
     pub(crate) is_server: bool,
@@ -340,6 +342,7 @@ impl Replica {
             guard,
             stumbles: Stumbles::default(),
             retries: Retries::default(),
+            unheard: Unheard::default(),
             unkept: kept::Unkept::default(),
             is_server: false,
             trusted: vec![],

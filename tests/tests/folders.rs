@@ -360,6 +360,22 @@ fn status_and_wait_know_folders() {
 }
 
 #[test]
+fn a_table_that_is_stopped_fails_the_status_of_its_folder_and_a_wait_for_it() {
+    let it = Setting::new(2);
+    sql(&it.file(0, 0), "ALTER TABLE notes RENAME TO other");
+    let folder = it.place(0);
+    assert_eq!(it.devices[0].run(["sync", text(&folder)]).code, 1);
+    let said = it.devices[0].run(["status", text(&folder)]);
+    assert!(said.code == 1 && said.out.contains("no: 1 table is stopped"), "{said}");
+    assert_eq!(it.devices[0].run(["status", text(&folder), "--json"]).code, 1);
+    let said = it.devices[0].run(["wait", text(&folder), "--until-level"]);
+    assert!(said.code == 1 && said.err.contains("d0.db: 1 table is stopped"), "{said}");
+    sql(&it.file(0, 0), "ALTER TABLE other RENAME TO notes");
+    it.devices[0].must(["wait", text(&folder), "--until-level"]);
+    it.devices[0].must(["status", text(&folder)]);
+}
+
+#[test]
 fn mistakes_about_folders_are_told() {
     let it = Setting::new(1);
     let said = it.devices[1].run(["sync", text(&it.place(1))]);

@@ -134,6 +134,8 @@ impl Pair {
         assert_eq!(status["caught_up"], false);
         let t = status["tables"].as_array().unwrap().iter().find(|t| t["table"] == "t").unwrap();
         assert_eq!(t["stopped"]["cause"], cause);
+        let said = self.it.device.run(["check", text(&self.ours)]);
+        assert!(said.code == 1 && said.err.contains("table t was not checked, it is stopped: "), "{said}");
         self.it.device.must(["sync", text(&self.theirs)]);
         let other = format!("SELECT v FROM fine WHERE id = {id}");
         assert_eq!(query(&self.theirs, &other), ["Text(\"from ours\")"]);

@@ -145,7 +145,12 @@ fn what_is_over_a_device_s_quota_is_refused_and_goes_in_once_there_is_room() {
     sql(&file, "INSERT INTO t VALUES ('small', 1)");
     it.device.must(["sync", text(&file)]);
     sql(&file, "INSERT INTO t VALUES ('large', randomblob(200000))");
-    it.device.must(["sync", text(&file)]);
+    let said = it.device.run(["sync", text(&file)]);
+    assert!(said.code == 1 && said.err.contains("the server did not take 1 row of this device"), "{said}");
+    let status = it.device.json(&["status", text(&file)]);
+    assert_eq!((&status["caught_up"], &status["refused"]), (&false.into(), &1.into()), "{status}");
+    let said = it.device.run(["status", text(&file)]);
+    assert!(said.out.contains("caught up   no: 1 row was refused"), "{said}");
     let refused = it.device.json(&["refused", text(&file)]);
     assert_eq!(refused[0]["key"], "large", "{refused}");
     assert!(refused[0]["reason"].as_str().unwrap().contains("limit"), "{refused}");
@@ -164,7 +169,7 @@ fn a_row_larger_than_the_server_takes_stays_with_its_writer_and_others_go() {
     let it = Setting::new(&["--row-bytes-max", "1M"]);
     let file = it.tracked("a.db", &["t"]);
     sql(&file, "INSERT INTO t VALUES ('large', randomblob(3000000)), ('small', 1)");
-    it.device.must(["sync", text(&file)]);
+    assert_eq!(it.device.run(["sync", text(&file)]).code, 1);
     let refused = it.device.json(&["refused", text(&file)]);
     assert_eq!((refused.as_array().unwrap().len(), &refused[0]["key"]), (1, &"large".into()), "{refused}");
     assert!(refused[0]["reason"].as_str().unwrap().contains("larger"), "{refused}");

@@ -1,6 +1,7 @@
 //! What tables show where schemas, triggers and foreign keys stand around the rows: what the documents say, or the row is
 //! held and says why.
 
+use piecewise_core::grant::Access;
 use piecewise_core::replica::{Choice, TrackOptions};
 use piecewise_tests::network::Network;
 use std::time::Instant;
@@ -448,6 +449,170 @@ fn orphans_that_an_application_had_or_wrote_stay_in_its_table() {
     net.run(2, "PRAGMA foreign_keys = OFF; DELETE FROM p");
     net.sync_all();
     assert!(net.query(1, "SELECT id FROM c").is_empty());
+}
+
+#[test]
+fn one_row_that_is_missing_from_a_net_takes_no_others_with_it() {
+    let mut net = network(
+        2,
+        "CREATE TABLE l(id INTEGER PRIMARY KEY, prev INTEGER REFERENCES l(id), next INTEGER REFERENCES l(id), v TEXT UNIQUE)",
+    );
+    net.sync_all();
+    net.run(1, "PRAGMA foreign_keys = OFF; WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 600)
+        INSERT INTO l SELECT i, nullif(i - 1, 0), nullif(i + 1, 601), i FROM s");
+    net.sync_all();
+    net.check_same("SELECT * FROM l ORDER BY id");
+    assert!(net.held(2).is_empty());
+    // The application that deletes it does not keep the key: its own rows stay, whoever wrote them.
+    net.run(2, "PRAGMA foreign_keys = OFF; DELETE FROM l WHERE id = 300");
+    net.sync_all();
+    assert_eq!(net.query(2, "SELECT count(*) FROM l"), integers(&[599]));
+    assert!(net.held(2).is_empty());
+    for n in 0..=1 {
+        assert_eq!(net.query(n, "SELECT count(*) FROM l"), integers(&[597]), "{n}");
+        let held = causes(&mut net, n);
+        assert_eq!(
+            held,
+            ["299 FOREIGN KEY (next): no row of l has 300", "301 FOREIGN KEY (prev): no row of l has 300"]
+        );
+    }
+    net.run(1, "PRAGMA foreign_keys = OFF; INSERT INTO l VALUES (300, 299, 301, 'again')");
+    net.sync_all();
+    net.check_same("SELECT * FROM l ORDER BY id");
+    assert_eq!(net.query(1, "SELECT count(*) FROM l"), integers(&[600]));
+    assert!(net.held(0).is_empty());
+}
+
+#[test]
+fn a_row_of_a_net_leans_on_a_parent_that_lacks_one_itself_and_on_no_other() {
+    let schema = "CREATE TABLE n(id INTEGER PRIMARY KEY, a INTEGER REFERENCES n(id), b TEXT REFERENCES n(name), name TEXT UNIQUE)";
+    let mut net = network(3, schema);
+    net.sync_all();
+    net.run(1, "PRAGMA foreign_keys = OFF; INSERT INTO n VALUES (9, NULL, NULL, 'taken')");
+    net.sync_all();
+    // 1 and 2 name 3 by its key and by its name; 3 lacks 4.
+    net.run(1, "PRAGMA foreign_keys = OFF; INSERT INTO n VALUES (1, 3, NULL, NULL)");
+    net.run(2, "PRAGMA foreign_keys = OFF; INSERT INTO n VALUES (3, 4, NULL, 'three')");
+    net.run(3, "PRAGMA foreign_keys = OFF; INSERT INTO n VALUES (2, NULL, 'three', NULL)");
+    net.sync_all();
+    assert_eq!(net.query(0, "SELECT id FROM n ORDER BY id"), integers(&[1, 2, 9]));
+    assert_eq!(causes(&mut net, 0), ["3 FOREIGN KEY (a): no row of n has 4"]);
+    // It has another name now: who named it by that lacks a parent.
+    net.run(2, "PRAGMA foreign_keys = OFF; UPDATE n SET name = 'Three' WHERE id = 3");
+    net.sync_all();
+    assert_eq!(net.query(0, "SELECT id FROM n ORDER BY id"), integers(&[1, 9]));
+    net.run(1, "PRAGMA foreign_keys = OFF; INSERT INTO n VALUES (5, NULL, NULL, 'three')");
+    net.sync_all();
+    assert_eq!(net.query(0, "SELECT id FROM n ORDER BY id"), integers(&[1, 2, 5, 9]));
+    net.run(2, "PRAGMA foreign_keys = OFF; DELETE FROM n WHERE id = 3");
+    net.sync_all();
+    assert_eq!(net.query(0, "SELECT id FROM n ORDER BY id"), integers(&[2, 5, 9]));
+    net.run(
+        3,
+        "PRAGMA foreign_keys = OFF; INSERT INTO n VALUES (3, NULL, NULL, NULL), (4, NULL, NULL, NULL)",
+    );
+    net.sync_all();
+    net.check_same("SELECT * FROM n ORDER BY id");
+    for n in 0..=3 {
+        assert!(net.held(n).is_empty(), "{n}");
+    }
+}
+
+#[test]
+fn a_held_row_returns_once_its_constraint_is_gone_from_the_schema() {
+    let mut net = network(
+        2,
+        "CREATE TABLE p(id TEXT PRIMARY KEY); CREATE TABLE t(id TEXT PRIMARY KEY, u TEXT, p TEXT REFERENCES p(id)); CREATE UNIQUE INDEX x ON t(u)",
+    );
+    net.sync_all();
+    net.run(1, "PRAGMA foreign_keys = OFF; INSERT INTO t VALUES ('1', 'x', NULL), ('orphan', NULL, 'none')");
+    net.sync(1);
+    net.run(2, "INSERT INTO t VALUES ('2', 'x', NULL)");
+    net.sync_all();
+    assert_eq!(net.held(2).len(), 2);
+    net.run(2, "DROP INDEX x");
+    net.sync_all();
+    assert_eq!(net.query(2, "SELECT id FROM t ORDER BY id"), ["Text(\"1\")", "Text(\"2\")"]);
+    // The same between two starts.
+    net.stop(2);
+    net.run(
+        2,
+        "PRAGMA foreign_keys = OFF; BEGIN; CREATE TABLE n(id TEXT PRIMARY KEY, u TEXT, p TEXT);
+        INSERT INTO n SELECT * FROM t; DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT",
+    );
+    net.sync_all();
+    assert_eq!(net.query(2, "SELECT count(*) FROM t"), integers(&[3]));
+    assert!(net.held(2).is_empty());
+    assert_eq!(net.held(0).len(), 2);
+}
+
+#[test]
+fn a_full_text_index_is_sound_where_triggers_had_to_be_left_out() {
+    const INDEX: &str = "CREATE VIRTUAL TABLE f USING fts5(v, content='t', content_rowid='id');
+        CREATE TRIGGER fi AFTER INSERT ON t BEGIN INSERT INTO f(rowid, v) VALUES (NEW.id, NEW.v); END;
+        CREATE TRIGGER fd AFTER DELETE ON t BEGIN INSERT INTO f(f, rowid, v) VALUES ('delete', OLD.id, OLD.v); END;
+        CREATE TRIGGER fu AFTER UPDATE ON t BEGIN
+          INSERT INTO f(f, rowid, v) VALUES ('delete', OLD.id, OLD.v); INSERT INTO f(rowid, v) VALUES (NEW.id, NEW.v); END;";
+    let cases = [
+        "AFTER INSERT ON t WHEN NEW.g = 1 BEGIN DELETE FROM t WHERE g = 1 AND id <> NEW.id; END",
+        "BEFORE INSERT ON t WHEN NEW.g = 1 BEGIN DELETE FROM t WHERE g = 1; END",
+        "AFTER INSERT ON t WHEN NEW.g = 1 BEGIN UPDATE OR IGNORE t SET id = id + 100 WHERE id <> NEW.id AND g = 1; END",
+        "BEFORE DELETE ON t WHEN OLD.g = 0 BEGIN SELECT RAISE(ABORT, 'no'); END",
+    ];
+    for trigger in cases {
+        let mut net = network(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT, g INT)");
+        net.sync_all();
+        net.run(1, "INSERT INTO t VALUES (9, 'nine', 0)");
+        net.sync_all();
+        for n in 1..=2 {
+            let on_both = if n == 1 && trigger.contains("RAISE") { "" } else { trigger };
+            let trigger =
+                if on_both.is_empty() { String::new() } else { format!("CREATE TRIGGER z {on_both}") };
+            net.run(n, &format!("{INDEX} INSERT INTO f(f) VALUES ('rebuild'); {trigger}"));
+        }
+        net.sync_all();
+        net.run(1, "INSERT INTO t VALUES (1, 'a', 1)");
+        net.run(2, "INSERT INTO t VALUES (2, 'b', 1)");
+        if trigger.contains("RAISE") {
+            net.run(1, "DELETE FROM t WHERE id = 9");
+        }
+        net.sync_all();
+        net.check_same("SELECT * FROM t ORDER BY id");
+        for n in 1..=2 {
+            net.run(n, "INSERT INTO f(f, rank) VALUES ('integrity-check', 1)");
+            assert!(net.replica(n).take_unsearchable().is_empty(), "{trigger}");
+        }
+    }
+}
+
+#[test]
+fn a_row_that_the_server_refused_keeps_no_accepted_one_out() {
+    let mut net = network(2, "CREATE TABLE t(id TEXT PRIMARY KEY, u TEXT UNIQUE, v TEXT)");
+    net.sync_all();
+    net.run(2, "INSERT INTO t VALUES ('stands', 's', 'accepted')");
+    net.sync_all();
+    net.run(2, "INSERT INTO t VALUES ('refused', 'x', 'mine'); UPDATE t SET u = 'y' WHERE id = 'stands'");
+    net.capture(2);
+    net.allow(2, Some(Access::Read));
+    net.sync(2);
+    assert_eq!(net.replica(2).refused().expect("a list").len(), 2);
+    net.run(1, "INSERT INTO t VALUES ('one', 'x', 'theirs'), ('two', 'y', 'theirs')");
+    net.sync_all();
+    assert_eq!(net.query(2, "SELECT id FROM t WHERE u = 'x'"), ["Text(\"one\")"]);
+    assert_eq!(
+        causes(&mut net, 2),
+        ["two UNIQUE (u): row stands, whose edit the server refused, has the same"]
+    );
+    assert_eq!(net.replica(2).refused().expect("a list").len(), 2);
+    // What was written to it is kept.
+    let now = net.now;
+    net.allow(2, Some(Access::Write));
+    net.sync(2);
+    net.replica(2).retry_refused(now).expect("they are written again");
+    net.sync_all();
+    net.check_same("SELECT * FROM t ORDER BY id");
+    let held = causes(&mut net, 1);
+    assert!(held.iter().any(|cause| cause.starts_with("refused UNIQUE (u): row one")), "{held:?}");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! `check`: the tables of a file against their documents, row by row; what differs is healed.
 
 use super::open_bound;
+use super::sync::stopped_json;
 use crate::args::ReadArgs;
 use crate::home::Home;
 use crate::output::print_json;
 use crate::report::{Failure, code};
-use piecewise_server::say;
 use piecewise_server::scrubber::check_all;
+use piecewise_server::{say, tell};
 use serde_json::json;
 
 pub(crate) fn run(args: &ReadArgs) -> Result<u8, Failure> {
@@ -14,12 +15,22 @@ pub(crate) fn run(args: &ReadArgs) -> Result<u8, Failure> {
     let mut replica = open_bound(&home, &args.file)?;
     let found = check_all(&mut replica, |_| {})?;
     let status = replica.check_status()?;
+    let stopped = replica.stopped();
     if args.output.json {
+        let stopped: Vec<_> = stopped.iter().map(|(table, s)| stopped_json(table, s)).collect();
         print_json(&json!({
-            "found": status.found, "unhealed": status.unhealed, "tables": found.as_json(&status),
+            "found": status.found, "unhealed": status.unhealed, "tables": found.as_json(&status), "stopped": stopped,
         }));
     } else {
         found.lines(&status).iter().for_each(|line| say!("{line}"));
     }
-    Ok(if status.unhealed == 0 { 0 } else { code::UNHEALED })
+    for (table, stopped) in &stopped {
+        tell!("error: table {table} was not checked, it is stopped: {stopped}");
+        tell!("hint: {}", stopped.hint(&args.file.display().to_string(), table));
+    }
+    Ok(match (status.unhealed, stopped.is_empty()) {
+        (0, true) => 0,
+        (0, false) => code::FAILED,
+        _ => code::UNHEALED,
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::block_on;
 use super::sync::{Patience, line, print_line, stop_signal};
-use super::wait::describe;
+use super::wait::{describe, needs_somebody, refused_words};
 use crate::args::{CloneArgs, ReadArgs, SyncArgs, WaitArgs, WatchArgs};
 use crate::connection::connect;
 use crate::drive::Summary;
@@ -70,7 +70,7 @@ pub(super) fn wait(home: &Home, args: &WaitArgs) -> Result<(), Failure> {
             let mut patience = Patience::default();
             loop {
                 match talk_once(home, &mut fleet, true, false).await {
-                    Ok(()) if fleet.code() == 0 => return Ok(()),
+                    Ok(()) if fleet.code() == 0 => return all_are_well(home, &folder),
                     Ok(()) => patience.wait(fleet.failure()).await?,
                     Err(failure) => patience.wait(failure).await?,
                 }
@@ -89,8 +89,23 @@ pub(super) fn wait(home: &Home, args: &WaitArgs) -> Result<(), Failure> {
     }
 }
 
+/// Looks for what no talk ends: tables that are stopped, rows that were refused, also in files that were not opened for it.
+fn all_are_well(home: &Home, folder: &Folder) -> Result<(), Failure> {
+    for file in folder.files()? {
+        let replica = super::open(home, &folder.path_of(&file))?;
+        if replica.binding().is_some() {
+            let needs = needs_somebody(&replica, &replica.waiting()?);
+            needs
+                .map_err(|failure| Failure { message: format!("{file}: {}", failure.message), ..failure })?;
+        }
+    }
+    Ok(())
+}
+
 /// A line for each file that takes part in sync.
-pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<(), Failure> {
+/// A table that is stopped makes the exit code 1, as in the status of its file alone.
+pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<u8, Failure> {
+    let mut exit = 0;
     let folder = Folder::open(&args.file)?;
     let (mut lines, mut told) =
         (vec![["file", "database", "tables", "caught up"].map(str::to_owned).to_vec()], vec![]);
@@ -98,12 +113,18 @@ pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<(), Failure> {
         let seen = super::open(home, &folder.path_of(&file)).and_then(|replica| {
             let Some(binding) = replica.binding() else { return Ok(None) };
             let tables = replica.overview(|_| true)?.containers.len();
-            Ok(Some((binding.database.clone(), tables, replica.waiting()?)))
+            let refused = replica.attention()?.refused;
+            Ok(Some((binding.database.clone(), tables, replica.waiting()?, refused)))
         });
         let (database, tables, caught_up, why) = match seen {
             Ok(None) => continue,
-            Ok(Some((database, tables, waiting))) => {
-                (database, tables, waiting.is_caught_up(), describe(&waiting).join(", "))
+            Ok(Some((database, tables, waiting, refused))) => {
+                let mut why = describe(&waiting);
+                why.extend((refused > 0).then(|| refused_words(refused)));
+                if waiting.stopped > 0 {
+                    exit = code::FAILED;
+                }
+                (database, tables, waiting.is_caught_up() && refused == 0, why.join(", "))
             }
             Err(failure) => (String::new(), 0, false, failure.message),
         };
@@ -116,14 +137,14 @@ pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<(), Failure> {
         print_json(
             &json!({ "folder": folder.path().display().to_string(), "follows": follow, "files": told }),
         );
-        return Ok(());
+        return Ok(exit);
     }
     match follow.is_empty() {
         true => say!("follows no pattern: these files alone sync"),
         false => say!("follows {}", follow.join(", ")),
     }
     print_columns(&lines);
-    Ok(())
+    Ok(exit)
 }
 
 pub(super) fn watch(home: &Home, WatchArgs { sync: args, every, .. }: &WatchArgs) -> Result<(), Failure> {

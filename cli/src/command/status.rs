@@ -1,7 +1,7 @@
 //! `status`: which tables sync, what waits on either side, whether the file is caught up.
 
 use super::sync::stopped_json;
-use super::wait::describe;
+use super::wait::{describe, refused_words};
 use super::{folder, open};
 use crate::args::ReadArgs;
 use crate::home::{Home, KnownServer};
@@ -39,7 +39,7 @@ struct Seen {
 pub(crate) fn run(args: &ReadArgs) -> Result<u8, Failure> {
     let home = Home::open()?;
     if args.file.is_dir() {
-        return folder::status(&home, args).map(|()| 0);
+        return folder::status(&home, args);
     }
     let replica = open(&home, &args.file)?;
     let server = replica.binding().and_then(|b| home.of_realm(&b.realm).ok());
@@ -134,7 +134,11 @@ fn print_lines(binding: &Binding, seen: &Seen) {
     say!("last talk   {}", seen.waiting.talk.map_or("never".into(), |talk| last(talk.time)));
     let caught_up = match is_caught_up(seen) {
         true => "yes, as far as is known here".to_owned(),
-        false => format!("no: {}", describe(&seen.waiting).join(", ")),
+        false => {
+            let refused = (seen.attention.refused > 0).then(|| refused_words(seen.attention.refused));
+            let why: Vec<_> = describe(&seen.waiting).into_iter().chain(refused).collect();
+            format!("no: {}", why.join(", "))
+        }
     };
     say!("caught up   {caught_up}");
     say!("checked     {}", check_line(&seen.check));
@@ -156,7 +160,7 @@ fn stopped(seen: &Seen) -> impl Iterator<Item = (&str, &Stopped)> {
 
 /// Whether every tracked table is in sync, as far as is known here.
 fn is_caught_up(seen: &Seen) -> bool {
-    seen.waiting.is_caught_up() && stopped(seen).next().is_none()
+    seen.waiting.is_caught_up() && seen.attention.refused == 0 && stopped(seen).next().is_none()
 }
 
 /// What the history of all rows takes.

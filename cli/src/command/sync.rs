@@ -32,7 +32,8 @@ pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
     let mut summary = done.summary;
     summary.milliseconds = started.elapsed().as_millis() as u64;
     if !args.quiet {
-        print_summary(&database, &summary, &done.left_out, args.output.json);
+        let refused = replica.attention()?.refused;
+        print_summary(&database, &summary, &done.left_out, refused, args.output.json);
     }
     tell_what_waits(args, &mut replica)?;
     Ok(tell_what_is_left_out(&done.left_out, &replica))
@@ -46,7 +47,7 @@ pub(super) async fn once(home: &Home, replica: &mut Replica, progress: Progress)
     done
 }
 
-/// Tells of tables that the server does not take; the exit code.
+/// Tells of tables and rows that the server does not take; the exit code.
 pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica) -> u8 {
     for table in &left.over_quota {
         tell!("error: the server makes no table {table}: this device has created as many there as it may");
@@ -68,6 +69,13 @@ pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica) -> u8 {
         tell!("error: table {table} is stopped: {stopped}");
         tell!("hint: {}", stopped.hint("FILE", table));
     }
+    let refused = replica.attention().map_or(0, |attention| attention.refused);
+    if refused > 0 {
+        tell!("error: the server did not take {} of this device", count(refused, "row", "rows"));
+        tell!(
+            "hint: `piecewise refused FILE` says which and why, `refused retry` and `refused revert` end it"
+        );
+    }
     for table in &left.not_granted {
         tell!("error: the server does not grant {table} to this device");
     }
@@ -76,7 +84,8 @@ pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica) -> u8 {
         tell!("hint: on the server, run `piecewise-server grant {device} '{table}=write'`");
         return code::NOT_GRANTED;
     }
-    match (left.over_quota.is_empty(), left.in_other_capitals.is_empty() && left.stopped.is_empty()) {
+    let all_else = left.in_other_capitals.is_empty() && left.stopped.is_empty() && refused == 0;
+    match (left.over_quota.is_empty(), all_else) {
         (false, _) => code::NO_INTAKE,
         (true, false) => code::FAILED,
         (true, true) => 0,
@@ -256,12 +265,12 @@ fn database(replica: &Replica) -> Result<String, Failure> {
 }
 
 /// What a finished sync brought.
-pub(crate) fn print_summary(database: &str, summary: &Summary, left: &LeftOut, as_json: bool) {
+pub(crate) fn print_summary(database: &str, summary: &Summary, left: &LeftOut, refused: u64, as_json: bool) {
     if as_json {
         let stopped: Vec<_> = left.stopped.iter().map(|(table, s)| stopped_json(table, s)).collect();
-        let all = *left == LeftOut::default();
+        let all = *left == LeftOut::default() && refused == 0;
         return print_json(&json!({
-            "database": database, "level": true, "caught_up": all, "moved": summary, "stopped": stopped,
+            "database": database, "level": true, "caught_up": all, "moved": summary, "stopped": stopped, "refused": refused,
             "not_granted": left.not_granted, "over_quota": left.over_quota,
         }));
     }
@@ -318,6 +327,5 @@ fn tell_what_waits(args: &SyncArgs, replica: &mut Replica) -> Result<(), Failure
     };
     tell(attention.conflicts, "with values in conflict", "conflicts");
     tell(attention.held, "held, which the table cannot show", "held");
-    tell(attention.refused, "not taken by the server", "refused");
     Ok(())
 }

@@ -49,7 +49,7 @@ async fn until_level(
         while Watching::is_on(home, replica)? {
             let waiting = replica.waiting()?;
             if waiting.is_over() {
-                return if waiting.stopped == 0 { Ok(()) } else { Err(stopped(&waiting)) };
+                return needs_somebody(replica, &waiting);
             }
             writes.wait().await;
         }
@@ -57,7 +57,7 @@ async fn until_level(
             Ok(done) => {
                 return match sync::tell_what_is_left_out(&done.left_out, replica) {
                     0 => Ok(()),
-                    code::FAILED => Err(stopped(&replica.waiting()?)),
+                    code::FAILED => needs_somebody(replica, &replica.waiting()?),
                     _ => Err(left_out()),
                 };
             }
@@ -69,12 +69,18 @@ async fn until_level(
     }
 }
 
-fn stopped(waiting: &Waiting) -> Failure {
-    Failure::new(format!(
-        "{} stopped, all others are level",
-        count(waiting.stopped, "table is", "tables are")
-    ))
-    .hint("`piecewise status FILE` says why")
+/// Both sides are level, as far as they can be without anybody's help; fails if a table is stopped or rows were refused.
+pub(super) fn needs_somebody(replica: &Replica, waiting: &Waiting) -> Result<(), Failure> {
+    if waiting.stopped > 0 {
+        let tables = count(waiting.stopped, "table is", "tables are");
+        return Err(Failure::new(format!("{tables} stopped, all others are level"))
+            .hint("`piecewise status FILE` says why"));
+    }
+    match replica.attention()?.refused {
+        0 => Ok(()),
+        rows => Err(Failure::new(format!("{}, all others are level", refused_words(rows)))
+            .hint("`piecewise refused FILE` says which and why")),
+    }
 }
 
 fn left_out() -> Failure {
@@ -88,6 +94,11 @@ fn time_is_up(waiting: &Waiting, last: Option<Failure>) -> Failure {
         None => format!("not level in time: {told}"),
     };
     Failure::new(message).hint("`piecewise status FILE` shows more").code(code::TIME_IS_UP)
+}
+
+/// That rows of this device were refused, in words.
+pub(super) fn refused_words(rows: u64) -> String {
+    format!("{} refused", count(rows, "row was", "rows were"))
 }
 
 /// What keeps the two sides apart, in words.

@@ -2,9 +2,10 @@
 //!
 //! Rows that came to be held for missing parents are looked at together with the held rows that would be those parents.
 //! Of all these, the greatest set is shown in which each row has its parents in the tables or in the set: the same set on
-//! all replicas, in whatever order the rows came.
+//! all replicas, in whatever order the rows came. Rows in a net (see `nets`) lean on their held parents and need no such set.
 
 use super::claims::unique_claim;
+use super::parents::Parent;
 use super::{Candidate, Queue};
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
@@ -100,7 +101,7 @@ impl Replica {
         let candidate = Candidate { no: *no, key: key.clone(), user: user.clone(), view, wanted };
         let mut parents = vec![];
         for foreign in &user.table.foreign_keys {
-            if let Some(values) = self.missing_parent(&candidate, foreign)? {
+            if let Parent::Missing(values) = self.parent(&candidate, foreign)? {
                 parents.push(self.held_as_parent(foreign, &values)?);
             }
         }
@@ -108,7 +109,11 @@ impl Replica {
     }
 
     /// The held rows that have the values by which a foreign key names its parent.
-    fn held_as_parent(&self, foreign: &ForeignKey, values: &[Value]) -> Result<Vec<Row>, ReplicaError> {
+    pub(super) fn held_as_parent(
+        &self,
+        foreign: &ForeignKey,
+        values: &[Value],
+    ) -> Result<Vec<Row>, ReplicaError> {
         let Some(state) = self.containers.of_table(&foreign.parent_table) else { return Ok(vec![]) };
         let Some(user) = self.user_table(state.no)? else { return Ok(vec![]) };
         let place = |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));

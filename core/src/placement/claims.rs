@@ -4,9 +4,9 @@ use crate::document::{Content, View};
 use crate::id::{Actor, Timestamp};
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
+use crate::store::documents;
 use crate::store::holds::Claim;
 use crate::store::user_table::{Compared, RowValues, UserTable};
-use crate::store::{documents, segments};
 use crate::table::{Collation, ForeignKey, Table, Unique};
 use crate::value::{Value, ValueRef};
 use sha2::{Digest, Sha256};
@@ -49,13 +49,10 @@ impl Replica {
         }
         for at in documents::changes(&self.conn, no, key)? {
             let segment = at.segment();
-            let Some(actor) =
-                segments::actor_of(&self.conn, segment)?.filter(|a| any_actor || actors.contains(a))
-            else {
-                continue;
-            };
-            let accepted = segments::acceptance(&self.conn, no, segment)?;
-            latest = latest.max((accepted.map_or(NOT_YET, |(a, _)| a.time), actor));
+            let Some((actor, accepted)) = self.history.accepted(&self.conn, no, segment)? else { continue };
+            if any_actor || actors.contains(&actor) {
+                latest = latest.max((accepted.unwrap_or(NOT_YET), actor));
+            }
         }
         Ok((latest.0, latest.1, key.clone()))
     }
@@ -172,6 +169,16 @@ pub(super) fn parent_claim(foreign: &ForeignKey, parent: Option<&Table>, values:
     };
     let folded: Vec<_> = foreign.parent_columns.iter().zip(values).map(fold).collect();
     claim("parent", &name.to_lowercase(), &folded)
+}
+
+/// The claim of rows that lean on this one, which is held.
+pub(super) fn row_claim(no: i64, key: &RowKey) -> Claim {
+    let key = match key {
+        RowKey::Integer(i) => Value::Integer(*i),
+        RowKey::Tuple(bytes) => Value::Blob(bytes.to_vec()),
+        RowKey::Description => Value::Null,
+    };
+    claim("row", &no.to_string(), &[key])
 }
 
 /// 16 bytes of SHA-256: values of one number in other storage classes count as the same.

@@ -42,6 +42,7 @@ impl Replica {
         if self.keeps_others_out(*no, user, key)? {
             self.wake_freed(*no, key, kept, queue)?;
         }
+        self.held_parent_changes(candidate, kind, &claims, queue)?;
         self.note_held(*no, key, kind, cause, &claims)?;
         if kind == HoldKind::Unique {
             for (claim, rank) in self.ranked_claims(*no, &candidate.view, user, key, wanted)? {
@@ -101,6 +102,7 @@ impl Replica {
             };
             self.wake_freed(no, key, &kept, queue)?;
         }
+        self.held_parent_goes(no, user, key, queue)?;
         holds::release(&self.conn, no, key)?;
         Ok(())
     }

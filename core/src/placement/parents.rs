@@ -1,7 +1,7 @@
 //! Parents: foreign keys, as far as documents and the application keep them.
 
 use super::Candidate;
-use super::claims::{column_values, parent_claim};
+use super::claims::{column_values, parent_claim, row_claim};
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
 use crate::store::holds::{self, Claim};
@@ -10,6 +10,16 @@ use crate::store::{documents, segments};
 use crate::table::{Collation, ForeignKey};
 use crate::value::Value;
 use std::sync::Arc;
+
+/// What became of the parent that a row names.
+pub(super) enum Parent {
+    /// It is shown, or does not matter.
+    Shown,
+    /// It is held for a missing parent of its own, and counts as there; the rows that may be it, as claims.
+    Held(Vec<Claim>),
+    /// It is missing; the values that name it.
+    Missing(Vec<Value>),
+}
 
 impl Replica {
     /// Whether a row names a parent that is not shown. `value` gives a column of the table by its index.
@@ -69,28 +79,33 @@ impl Replica {
         Ok(orphans)
     }
 
-    pub(super) fn missing_parent(
-        &self,
-        candidate: &Candidate,
-        foreign: &ForeignKey,
-    ) -> Result<Option<Vec<Value>>, ReplicaError> {
+    /// What became of the parent that a row names by a foreign key.
+    pub(super) fn parent(&self, candidate: &Candidate, foreign: &ForeignKey) -> Result<Parent, ReplicaError> {
         if !foreign.kept {
-            return Ok(None);
+            return Ok(Parent::Shown);
         }
         let Some(values) = foreign_values(&candidate.user, foreign, &candidate.key, &candidate.wanted)?
         else {
-            return Ok(None);
+            return Ok(Parent::Shown);
         };
         let own_table = foreign.parent_table.eq_ignore_ascii_case(&candidate.user.table.name);
         if own_table && self.is_own_parent(candidate, foreign, &values)? {
-            return Ok(None);
+            return Ok(Parent::Shown);
         }
         if parent_exists(self, foreign, &values)? {
-            return Ok(None);
+            return Ok(Parent::Shown);
         }
         let claim = self.parent_claim_of(foreign, &values)?;
-        let is_exempt = holds::is_exempt(&self.conn, candidate.no, &candidate.key, &claim)?;
-        Ok((!is_exempt).then_some(values))
+        if holds::is_exempt(&self.conn, candidate.no, &candidate.key, &claim)? {
+            return Ok(Parent::Shown);
+        }
+        if self.is_in_net(candidate.no, &candidate.user, foreign) {
+            let held = self.held_as_parent(foreign, &values)?;
+            if !held.is_empty() {
+                return Ok(Parent::Held(held.iter().map(|(no, key)| row_claim(*no, key)).collect()));
+            }
+        }
+        Ok(Parent::Missing(values))
     }
 
     /// The claim to a parent by the values of a foreign key.
@@ -127,7 +142,7 @@ impl Replica {
         Ok(())
     }
 
-    /// The same for a row of which a change was captured here; others are held as their document's children are.
+    /// The same for a row of which a change was captured here; others are held as all children of a missing parent are.
     pub(crate) fn exempt_own(&self, no: i64, key: &RowKey) -> Result<(), ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(()) };
         for at in documents::changes(&self.conn, no, key)? {

@@ -3,10 +3,15 @@
 //! What a trigger refuses may depend on any table that it mentions; what a CHECK refuses, on the schema. A change of those,
 //! and the start, make all rows of a table that are held for such a cause due. They are gone through in the order of their
 //! keys, a few in each transaction, so that ten thousand of them hold nothing up.
+//!
+//! What a UNIQUE constraint or a foreign key holds is looked at by values; all of it is due once the table's constraints
+//! are not those under which it was gone through last.
 
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
 use crate::store::holds::{self, HoldKind};
+use crate::store::layout;
+use crate::store::schema::fingerprint;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows looked at in one go, and where a row of the table ended a transaction before.
@@ -23,7 +28,7 @@ pub(crate) struct Retries {
     watched: BTreeMap<i64, BTreeSet<String>>,
     /// Of those, whether one of the tables is not tracked, so that nobody notes what is written there.
     unseen: BTreeSet<i64>,
-    sweeps: BTreeMap<(i64, bool), Sweep>,
+    sweeps: BTreeMap<(i64, HoldKind), Sweep>,
     /// Containers whose triggers did not end: only another schema gives them a chance.
     given_up: BTreeSet<i64>,
     data_version: Option<i64>,
@@ -31,7 +36,7 @@ pub(crate) struct Retries {
 
 /// The held rows that are due.
 #[derive(Debug)]
-pub(crate) struct Due(BTreeMap<(i64, bool), Sweep>);
+pub(crate) struct Due(BTreeMap<(i64, HoldKind), Sweep>);
 
 /// How far the rows of a container that are held for one kind of cause were gone through.
 #[derive(Debug, Default, Clone)]
@@ -62,7 +67,7 @@ impl Retries {
         if self.given_up.contains(&no) {
             return;
         }
-        let sweep = self.sweeps.entry((no, kind == HoldKind::Tables)).or_default();
+        let sweep = self.sweeps.entry((no, kind)).or_default();
         sweep.again |= sweep.after.is_some();
         if by_others {
             sweep.rounds = 0;
@@ -72,7 +77,7 @@ impl Retries {
     /// Forgets what is due of a container whose triggers do not end.
     pub(crate) fn give_up(&mut self, no: i64) {
         self.given_up.insert(no);
-        self.sweeps.remove(&(no, true));
+        self.sweeps.remove(&(no, HoldKind::Tables));
     }
 
     /// What is due, to be given back if the transaction fails.
@@ -99,7 +104,40 @@ impl Replica {
                 self.retries.mark(no, kind, true);
             }
         }
+        // Of these the rows tell by values when to look at them again, unless a constraint itself is another.
+        for kind in [HoldKind::Unique, HoldKind::Foreign] {
+            for no in holds::with_kind(&self.conn, kind)? {
+                let constraints = self.constraints(no, kind)?;
+                if constraints.is_some() && layout::meta(&self.conn, &looked_at(no, kind))? != constraints {
+                    self.retries.mark(no, kind, true);
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// A digest of a table's constraints that hold rows for this kind of cause; None while there is no such table.
+    fn constraints(&self, no: i64, kind: HoldKind) -> Result<Option<i64>, ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(None) };
+        let table = &user.table;
+        let text = match kind {
+            HoldKind::Unique => {
+                let name = |column: Option<usize>| column.map(|n| table.columns[n].name.as_str());
+                let terms = table.unique.iter().map(|u| {
+                    let terms = u.columns.iter().map(|t| (name(t.column), &t.collation));
+                    (terms.collect::<Vec<_>>(), &u.partial)
+                });
+                format!("{:?}", terms.collect::<Vec<_>>())
+            }
+            _ => {
+                let keys = table.foreign_keys.iter().filter(|f| f.kept).map(|f| {
+                    let own = f.columns.iter().map(|n| table.columns[*n].name.as_str());
+                    (own.collect::<Vec<_>>(), &f.parent_table, &f.parent_columns)
+                });
+                format!("{:?}", keys.collect::<Vec<_>>())
+            }
+        };
+        Ok(Some(fingerprint(&table.name, &text)))
     }
 
     /// Notes what may let the rows of a container in that are held for what is in tables.
@@ -139,12 +177,11 @@ impl Replica {
         if !self.any_retries()? {
             return Ok(());
         }
-        let Some((&(no, tables), sweep)) = self.retries.sweeps.iter().next() else { return Ok(()) };
+        let Some((&(no, kind), sweep)) = self.retries.sweeps.iter().next() else { return Ok(()) };
         let Some(state) = self.containers.get(&no) else {
-            self.retries.sweeps.remove(&(no, tables));
+            self.retries.sweeps.remove(&(no, kind));
             return Ok(());
         };
-        let kind = if tables { HoldKind::Tables } else { HoldKind::Local };
         let limit = if self.stumbles.ever(no) { ROWS_WITH_CARE } else { ROWS };
         let keys = holds::of_kind(&self.conn, no, kind, state.integer_keys, sweep.after.as_ref(), limit)?;
         let next = match keys.last().filter(|_| keys.len() == limit) {
@@ -155,9 +192,21 @@ impl Replica {
             None => None,
         };
         match next {
-            Some(next) => drop(self.retries.sweeps.insert((no, tables), next)),
-            None => drop(self.retries.sweeps.remove(&(no, tables))),
+            Some(next) => drop(self.retries.sweeps.insert((no, kind), next)),
+            None => {
+                self.retries.sweeps.remove(&(no, kind));
+                if matches!(kind, HoldKind::Unique | HoldKind::Foreign)
+                    && let Some(constraints) = self.constraints(no, kind)?
+                {
+                    layout::set_meta(&self.conn, &looked_at(no, kind), constraints)?;
+                }
+            }
         }
         self.settle_quietly(keys.into_iter().map(|key| (no, key)).collect())
     }
+}
+
+/// Where the file notes under which constraints the held rows of a container were gone through last.
+fn looked_at(no: i64, kind: HoldKind) -> String {
+    format!("held {no} {}", kind as i64)
 }

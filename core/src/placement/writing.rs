@@ -146,6 +146,7 @@ impl Replica {
             }
         }
         // What documents say comes first.
+        self.unheard.containers.insert(no);
         self.without_triggers(|r| match r.under_savepoint(no, |conn| user.delete_row(conn, key)) {
             Err(Fault::Store(error)) => Err(error.into()),
             done => Ok(done.is_ok()),

@@ -58,6 +58,26 @@ impl Clauses {
         self.triggers.get(&table.to_ascii_lowercase()).map_or(&[], Vec::as_slice)
     }
 
+    /// The full-text indexes whose content is a table, or a view of it: rebuilding them is all it takes to make them true.
+    pub(crate) fn searches_of(&self, conn: &Connection, table: &str) -> Result<Vec<String>, StoreError> {
+        let table = table.to_lowercase();
+        let mentions = |sql: &String| tokens(sql).filter_map(identifier).any(|name| name == table);
+        let sql =
+            "SELECT name, sql FROM main.sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL%'";
+        let mut stmt = conn.prepare(sql)?;
+        let mut rows = stmt.query([])?;
+        let mut found = vec![];
+        while let Some(row) = rows.next()? {
+            let (name, sql): (String, String) = (row.get(0)?, row.get(1)?);
+            let content = search_content(&sql);
+            let is_of = |content: &String| *content == table || self.views.get(content).is_some_and(mentions);
+            if content.as_ref().is_some_and(is_of) {
+                found.push(name);
+            }
+        }
+        Ok(found)
+    }
+
     /// The names that triggers on a table mention, in small letters, with those of views and of triggers on tables that they
     /// mention: the tables that may decide what the triggers do are among them.
     pub(crate) fn mentioned_on(&self, table: &str) -> BTreeSet<String> {
@@ -86,6 +106,18 @@ impl Clauses {
         let found: Vec<_> = found.collect();
         (!found.is_empty()).then(|| found.join(" or "))
     }
+}
+
+/// The table whose rows a full-text index is over, in small letters; None if it keeps its own, or is something else.
+fn search_content(sql: &str) -> Option<String> {
+    let all: Vec<_> = tokens(sql).collect();
+    let module =
+        all.windows(2).find(|w| w[0].eq_ignore_ascii_case("USING")).and_then(|w| identifier(w[1]))?;
+    if !["fts3", "fts4", "fts5"].contains(&module.as_str()) {
+        return None;
+    }
+    let content = all.windows(3).find(|w| w[0].eq_ignore_ascii_case("content") && w[1] == "=")?;
+    identifier(content[2]).filter(|name| !name.is_empty())
 }
 
 fn has_conflict_clause(sql: &str) -> bool {
@@ -132,6 +164,20 @@ mod tests {
         );
         assert!(clauses.has_conflict_clauses("A") && !clauses.has_conflict_clauses("b"));
         assert!(!clauses.has_conflict_clauses("c"));
+    }
+
+    #[test]
+    fn full_text_indexes_are_found_by_what_they_are_over() {
+        let schema =
+            "CREATE TABLE \"A b\"(id INTEGER PRIMARY KEY, x); CREATE VIEW v AS SELECT id, x FROM \"a B\";
+             CREATE VIRTUAL TABLE f5 USING fts5(x, content='A b', content_rowid=id);
+             CREATE VIRTUAL TABLE \"f of v\" USING fts5(x, content = \"v\", content_rowid=id);
+             CREATE VIRTUAL TABLE own USING fts5(x); CREATE VIRTUAL TABLE none USING fts5(x, content='')";
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(schema).unwrap();
+        let clauses = Clauses::read(&conn).unwrap();
+        assert_eq!(clauses.searches_of(&conn, "a b").unwrap(), ["f5", "f of v"]);
+        assert!(clauses.searches_of(&conn, "other").unwrap().is_empty());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
 /// What kind of cause holds a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum HoldKind {
     /// An earlier row has its value of a UNIQUE index.
     Unique = 1,
@@ -115,6 +115,29 @@ pub(crate) fn earlier_claimants(
     keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
 }
 
+/// Notes claims of a row that is shown, so that it is looked at again as a held one with them is.
+pub(crate) fn watch(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    claims: &[Claim],
+) -> Result<(), StoreError> {
+    for claim in claims {
+        conn.prepare_cached(
+            "INSERT OR IGNORE INTO piecewise_claims(container, claim, key) VALUES (?, ?, ?)",
+        )?
+        .execute(params![container, claim, key_bytes(key)])?;
+    }
+    Ok(())
+}
+
+/// Forgets the claims of a row.
+pub(crate) fn forget_claims(conn: &Connection, container: i64, key: &RowKey) -> Result<(), StoreError> {
+    conn.prepare_cached("DELETE FROM piecewise_claims WHERE container = ? AND key = ?")?
+        .execute(params![container, key_bytes(key)])?;
+    Ok(())
+}
+
 /// The claims of a held row.
 pub(crate) fn claims_of(conn: &Connection, container: i64, key: &RowKey) -> Result<Vec<Claim>, StoreError> {
     let mut stmt =
@@ -168,6 +191,21 @@ pub(crate) fn claimants(
 ) -> Result<Vec<RowKey>, StoreError> {
     let mut stmt =
         conn.prepare_cached("SELECT key FROM piecewise_claims WHERE container = ? AND claim = ?")?;
+    let keys = stmt.query_map(params![container, claim], |row| row.get::<_, Vec<u8>>(0))?;
+    keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
+}
+
+/// Rows with this claim that are held for a missing parent. Those that are held for a UNIQUE value have ranks, and may be many.
+pub(crate) fn parentless(
+    conn: &Connection,
+    container: i64,
+    claim: &Claim,
+    integer_keys: bool,
+) -> Result<Vec<RowKey>, StoreError> {
+    let mut stmt = conn.prepare_cached(
+        "SELECT key FROM piecewise_claims c WHERE container = ?1 AND claim = ?2 AND rank IS NULL
+           AND EXISTS (SELECT 1 FROM piecewise_held h WHERE h.container = ?1 AND h.key = c.key AND h.kind = 2)",
+    )?;
     let keys = stmt.query_map(params![container, claim], |row| row.get::<_, Vec<u8>>(0))?;
     keys.map(|key| key_from_bytes(&key?, integer_keys)).collect()
 }
@@ -285,6 +323,18 @@ pub(crate) fn refuse(conn: &Connection, container: i64, row: &Refused) -> Result
         row.shown,
         row.kept
     ])?;
+    Ok(())
+}
+
+/// Notes that the table shows a refused row no longer, and what was written to it.
+pub(crate) fn keep_refused(
+    conn: &Connection,
+    container: i64,
+    key: &RowKey,
+    kept: &[u8],
+) -> Result<(), StoreError> {
+    let sql = "UPDATE piecewise_refused SET shown = NULL, kept = ? WHERE container = ? AND key = ?";
+    conn.prepare_cached(sql)?.execute(params![kept, container, key_bytes(key)])?;
     Ok(())
 }
 

@@ -1,0 +1,56 @@
+//! Search: full-text indexes over tables whose rows were changed without the application's triggers.
+//!
+//! A full-text index with external content is kept by triggers alone. Where they had to be left out, because they chase each
+//! other without an end or do not let go what documents deleted, the index is rebuilt from its table: once for all rows of a
+//! transaction.
+
+use crate::replica::{Replica, ReplicaError};
+use crate::store::user_table::quote;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What happened without the application's triggers.
+#[derive(Debug, Default)]
+pub(crate) struct Unheard {
+    /// Whether triggers are left out for all rows at present.
+    pub(crate) is_on: bool,
+    /// Containers with rows that were changed so.
+    pub(crate) containers: BTreeSet<i64>,
+    /// Indexes that could not be rebuilt, and why, until they are told of.
+    pub(crate) failed: BTreeMap<String, String>,
+}
+
+impl Replica {
+    /// Rebuilds the full-text indexes over tables with rows that triggers did not hear of. Call it in the transaction
+    /// that changed them.
+    pub(crate) fn rebuild_searches(&mut self) -> Result<(), ReplicaError> {
+        self.unheard.is_on = false;
+        let mut rebuilt = BTreeSet::new();
+        for no in std::mem::take(&mut self.unheard.containers) {
+            let Some(state) = self.containers.get(&no) else { continue };
+            for name in self.clauses()?.searches_of(&self.conn, &state.table)? {
+                if !rebuilt.insert(name.clone()) {
+                    continue;
+                }
+                let index = quote(&name);
+                self.conn.execute_batch("SAVEPOINT piecewise_search")?;
+                let done =
+                    self.conn.execute_batch(&format!("INSERT INTO {index}({index}) VALUES ('rebuild')"));
+                if let Err(error) = done {
+                    if self.conn.is_autocommit() {
+                        return Err(error.into());
+                    }
+                    self.conn.execute_batch("ROLLBACK TO piecewise_search")?;
+                    self.unheard.failed.insert(name, error.to_string());
+                }
+                self.conn.execute_batch("RELEASE piecewise_search")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Full-text indexes that are not as their tables are, and could not be rebuilt, with the reasons, since this was
+    /// asked last.
+    pub fn take_unsearchable(&mut self) -> BTreeMap<String, String> {
+        std::mem::take(&mut self.unheard.failed)
+    }
+}
