@@ -60,6 +60,8 @@ struct Queue {
     circle: HashSet<(i64, RowKey)>,
     /// Of the row that is being looked at: its parents that are held, as claims, which are there for it all the same.
     leans_on: Vec<Claim>,
+    /// Rows that the present row took out of its table.
+    displaced: Vec<(i64, RowKey)>,
 }
 
 impl Queue {
@@ -80,6 +82,13 @@ impl Queue {
         }
         if kind == HoldKind::Foreign {
             self.parentless.push(row);
+        }
+    }
+
+    /// The table does not take the present row: those that it took out may show.
+    fn put_back_displaced(&mut self) {
+        for (no, key) in std::mem::take(&mut self.displaced) {
+            self.push(no, key);
         }
     }
 
@@ -158,18 +167,23 @@ impl Replica {
             return self.take_out(no, &key, &user, now, queue);
         };
         let candidate = Candidate { no, key, user, view, wanted };
+        queue.displaced.clear();
         if let Some((kind, cause)) = self.hindrance(&candidate, queue)? {
             return self.hold(&candidate, kind, &cause, now, queue);
         }
         if let Some(cause) = self.stumbles.cause(no, &candidate.key, Deed::Write) {
-            return self.hold(&candidate, HoldKind::Tables, &cause, now, queue);
+            self.hold(&candidate, HoldKind::Tables, &cause, now, queue)?;
+            queue.put_back_displaced();
+            return Ok(());
         }
         let Candidate { key, user, wanted, .. } = &candidate;
         match self.put(no, user, key, wanted, now.as_ref()) {
             Ok(()) => self.has_come(&candidate, now, queue),
             Err(fault) => {
                 let (kind, cause) = self.cause(no, user, key, wanted, fault)?;
-                self.hold(&candidate, kind, &cause, now, queue)
+                self.hold(&candidate, kind, &cause, now, queue)?;
+                queue.put_back_displaced();
+                Ok(())
             }
         }
     }
@@ -333,6 +347,7 @@ impl Replica {
             return Ok(());
         };
         let cause = clash(&user, unique, &winner.key);
+        queue.displaced.push((winner.no, rival.clone()));
         let loser = Candidate { no: winner.no, key: rival, user, view, wanted };
         self.hold(&loser, HoldKind::Unique, &cause, now, queue)
     }
