@@ -9,7 +9,12 @@ export class PiecewiseDialect {
   createDriver() { return new Driver(this.#database); }
   createQueryCompiler() { return new SqliteQueryCompiler(); }
   createAdapter() { return new SqliteAdapter(); }
-  createIntrospector(db) { return new SqliteIntrospector(db); }
+  createIntrospector(db) { return new Introspector(db); }
+}
+
+/** Without the tables that are the package's own. */
+class Introspector extends SqliteIntrospector {
+  async getTables(options) { return (await super.getTables(options)).filter(({ name }) => !name.startsWith('piecewise_')); }
 }
 
 class Driver {

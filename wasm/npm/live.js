@@ -8,8 +8,9 @@ import { yieldTo } from './turn.js';
 const PART_ROWS = 2000;
 /** Work in one go, before calls get their turn. */
 const TURN_MS = 8;
-/** A query that takes longer than a turn rests this many times as long before it runs again. */
+/** A query that takes longer than a turn rests this many times as long before it runs again, but not for longer than this. */
 const REST = 3;
+const REST_MAX_MS = 1000;
 
 export class Live {
   #engine; #isFree; #trapped;
@@ -85,7 +86,8 @@ export class Live {
       newcomer?.({ error: plain(error) });
     }
     const took = performance.now() - begun;
-    query.rested = took > TURN_MS ? performance.now() + took * REST : 0;
+    // What a newcomer costs says nothing of the next difference.
+    query.rested = took > TURN_MS && !newcomer ? performance.now() + Math.min(took * REST, REST_MAX_MS) : 0;
   }
 }
 

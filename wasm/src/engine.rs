@@ -222,7 +222,9 @@ impl Engine {
 
     /// What a statement is: `{ columns, parameters, readonly }`. It stays prepared.
     pub fn prepare(&self, sql: &str) -> Result<Object, JsValue> {
-        let statement = self.replica.connection().prepare_cached(sql).map_err(Fault::from)?;
+        let conn = self.replica.connection();
+        conn.prepare_cached(sql).map_err(Fault::from)?;
+        let statement = conn.prepare(sql).map_err(Fault::from)?;
         let columns: Array = statement.column_names().map(JsValue::from_str).collect();
         let name = |n| statement.parameter_name(n).map_or(JsValue::NULL, JsValue::from_str);
         let parameters: Array = (1..=statement.parameter_count()).map(name).collect();
@@ -582,14 +584,15 @@ impl Engine {
         let conn = self.replica.connection();
         let mut statement = conn.prepare_cached(sql)?;
         parameters.bind(&mut statement, 0)?;
-        let columns: Array = statement.column_names().map(JsValue::from_str).collect();
-        let width = statement.column_count();
         let rows = Array::new();
         let [changes, inserted] = self.counted(&mut statement, |row| {
+            let width = row.as_ref().column_count();
             let cells = (0..width).map(|n| row.get_ref(n).map(to_js)).collect::<Result<Array, _>>()?;
             rows.push(&cells);
             Ok(())
         })?;
+        // Only now: a kept statement is prepared anew for another schema when it is run.
+        let columns: Array = statement.column_names().map(JsValue::from_str).collect();
         Ok(object(&[
             ("columns", columns.into()),
             ("rows", rows.into()),

@@ -18,8 +18,6 @@ use wasm_bindgen::JsValue;
 
 /// Rows of the old result looked at for one that equals a row of the new one.
 const AHEAD: usize = 8;
-/// Rows told as new before all of the old result is searched for them.
-const MISSES_MAX: usize = 64;
 
 /// One row of the result as it was told.
 #[derive(Debug, Clone)]
@@ -181,7 +179,8 @@ impl Live {
         if self.is_prepared {
             return Ok(());
         }
-        let statement = conn.prepare_cached(&self.sql)?;
+        // Not a kept one: that would have the columns of the schema before.
+        let statement = conn.prepare(&self.sql)?;
         if !statement.readonly() || statement.column_count() == 0 {
             return Err(fault("VALUE", "a live query is a statement that gives rows and changes nothing")
                 .hint("write with run(…), and subscribe to a SELECT"));
@@ -267,7 +266,7 @@ impl Live {
         let width = self.columns.len();
         let mut patch = Patch::new();
         let mut entries = Vec::with_capacity(self.entries.len());
-        let mut comparing = Comparing { old: &self.entries, at: 0, misses: 0, places: None };
+        let mut comparing = Comparing { old: &self.entries, at: 0, places: None };
         let mut found = statement.raw_query();
         while let Some(row) = found.next()? {
             let entry = self.entry(row)?;
@@ -418,8 +417,7 @@ struct Comparing<'a> {
     old: &'a [Entry],
     /// The old row that is expected next.
     at: usize,
-    misses: usize,
-    /// Where each content was, once too many rows were not where they were expected.
+    /// Where each content was, once a row was not where it was expected.
     places: Option<HashMap<u64, usize>>,
 }
 
@@ -429,16 +427,11 @@ impl Comparing<'_> {
         let ahead = self.old.get(self.at..).unwrap_or_default();
         if let Some(skipped) = ahead.iter().take(AHEAD).position(|old| old.content == entry.content) {
             self.at += skipped + 1;
-            self.misses = 0;
             return Some(self.at - 1);
         }
         if ahead.first().is_some_and(|old| old.key == entry.key) {
             // The same row with other values.
             self.at += 1;
-            return None;
-        }
-        self.misses += 1;
-        if self.misses <= MISSES_MAX || self.old.is_empty() {
             return None;
         }
         let contents = self.old.iter().enumerate().map(|(n, old)| (old.content, n));
@@ -631,9 +624,12 @@ fn dependencies(conn: &Connection, sql: &str) -> Result<(BTreeSet<String>, Vec<S
     let is_virtual = "SELECT count(*) FROM bytecode(?1) WHERE opcode = 'VOpen'";
     let mut shadows = vec![];
     if conn.prepare_cached(is_virtual)?.query_row([sql], |row| row.get::<_, i64>(0))? > 0 {
-        let all = "SELECT name || '_' FROM sqlite_schema WHERE type = 'table' AND sql LIKE 'create virtual table%'";
-        let mut statement = conn.prepare_cached(all)?;
-        shadows = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<_>, _>>()?;
+        // Those that the query names, or any view does.
+        let named = "SELECT name || '_' FROM sqlite_schema v WHERE type = 'table' AND sql LIKE 'create virtual table%'
+            AND (instr(lower(?1), lower(name)) OR EXISTS
+              (SELECT 1 FROM sqlite_schema w WHERE w.type = 'view' AND instr(lower(w.sql), lower(v.name))))";
+        let mut statement = conn.prepare_cached(named)?;
+        shadows = statement.query_map([sql], |row| row.get(0))?.collect::<Result<Vec<_>, _>>()?;
     }
     Ok((names.into_iter().filter(|name| !is_internal(name)).collect(), shadows))
 }
