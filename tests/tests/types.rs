@@ -80,7 +80,17 @@ fn columns_of_tracked_tables_say_how_they_merge() {
     let device = Device::joined(&folder.path().join("home"), &server, &["app/*=write"]);
     let file = folder.path().join("app.db");
     sql(&file, SCHEMA);
-    device.must(["track", text(&file), "todos", "--as", "app", "--text", "todos.note", "--counter", "todos.votes"]);
+    device.must([
+        "track",
+        text(&file),
+        "todos",
+        "--as",
+        "app",
+        "--text",
+        "todos.note",
+        "--counter",
+        "todos.votes",
+    ]);
     let types = device.must(["types", text(&file)]);
     let note = "  /** Text: concurrent edits merge by character. */\n  note: string;\n";
     let votes = "  /** Counter: concurrent changes add up. */\n  votes: number;\n";
@@ -94,7 +104,8 @@ fn a_file_that_is_none_is_told() {
     let said = device.run(["types", text(&folder.path().join("nowhere.db"))]);
     assert_eq!(said.code, 5, "{said}");
     let file = folder.path().join("text.db");
-    std::fs::write(&file, "this is no database, and it is long enough to be read as one".repeat(20)).expect("a file");
+    std::fs::write(&file, "this is no database, and it is long enough to be read as one".repeat(20))
+        .expect("a file");
     let said = device.run(["types", text(&file)]);
     assert_eq!(said.code, 5, "{said}");
 }

@@ -2,9 +2,9 @@
 //!
 //! Everything is synchronous but opening. Times come from JavaScript in milliseconds; chance is given once, when opening.
 
+use crate::changes::Changes;
 use crate::describe;
 use crate::fault::{Fault, fault};
-use crate::changes::Changes;
 use crate::live::Live;
 use crate::talk::Talk;
 use crate::values::{Parameters, to_js};
@@ -16,10 +16,10 @@ use piecewise_core::invite::{Invite, InviteError};
 use piecewise_core::replica::{self, Binding, Choice, Follow, HeldRow, Replica, ReplicaError, TrackOptions};
 use piecewise_core::supervisor_log::{Alarm, Witness};
 use rsqlite_vfs::VfsFilesManager;
-use rusqlite::{Batch, Connection, Statement};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::types::ValueRef;
+use rusqlite::{Batch, Connection, Statement};
 use serde_json::{Value as Json, json};
 use sqlite_wasm_vfs::sahpool::{OpfsSAHPoolCfgBuilder, OpfsSAHPoolUtil, install};
 use std::collections::BTreeMap;
@@ -228,7 +228,11 @@ impl Engine {
         let columns: Array = statement.column_names().map(JsValue::from_str).collect();
         let name = |n| statement.parameter_name(n).map_or(JsValue::NULL, JsValue::from_str);
         let parameters: Array = (1..=statement.parameter_count()).map(name).collect();
-        let fields = [("columns", columns.into()), ("parameters", parameters.into()), ("readonly", statement.readonly().into())];
+        let fields = [
+            ("columns", columns.into()),
+            ("parameters", parameters.into()),
+            ("readonly", statement.readonly().into()),
+        ];
         Ok(object(&fields))
     }
 
@@ -282,7 +286,8 @@ impl Engine {
     /// then. With `all`, also all its rows.
     pub fn refresh(&mut self, number: u32, all: bool) -> Result<Option<Object>, JsValue> {
         let conn = self.replica.connection();
-        let live = self.lives.get_mut(&number).ok_or_else(|| fault("NOT_FOUND", "there is no such live query"))?;
+        let live =
+            self.lives.get_mut(&number).ok_or_else(|| fault("NOT_FOUND", "there is no such live query"))?;
         let known = live.key_column();
         let result = live.refresh(conn, all);
         if live.key_column() != known {
@@ -641,7 +646,10 @@ impl Engine {
     fn set_foreign_keys(&mut self, on: bool) {
         let conn = self.replica.connection();
         // Inside a transaction nothing changes.
-        if self.foreign_keys != on && conn.is_autocommit() && conn.pragma_update(None, "foreign_keys", on).is_ok() {
+        if self.foreign_keys != on
+            && conn.is_autocommit()
+            && conn.pragma_update(None, "foreign_keys", on).is_ok()
+        {
             self.foreign_keys = on;
         }
     }

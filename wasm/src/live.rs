@@ -202,7 +202,9 @@ impl Live {
         let source = keyed.map(|table| Source::read(conn, table)).transpose()?;
         self.key = source.as_ref().map_or(vec![], |source| source.key_in(&origins));
         self.lookup = match source {
-            Some(source) if self.key.len() == 1 => source.lookup(conn, &self.sql, &self.columns, &origins, self.key[0])?,
+            Some(source) if self.key.len() == 1 => {
+                source.lookup(conn, &self.sql, &self.columns, &origins, self.key[0])?
+            }
             _ => None,
         };
         self.stale = Stale::Whole;
@@ -511,12 +513,14 @@ struct Source {
 
 impl Source {
     fn read(conn: &Connection, table: &str) -> Result<Self, Fault> {
-        let mut statement = conn.prepare_cached("SELECT name, cid, pk FROM pragma_table_xinfo(?1, 'main')")?;
+        let mut statement =
+            conn.prepare_cached("SELECT name, cid, pk FROM pragma_table_xinfo(?1, 'main')")?;
         let columns = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let kind = "SELECT type <> 'table', wr OR NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')
             FROM pragma_table_list(?1) WHERE schema = 'main'";
-        let kind = conn.prepare_cached(kind)?.query_row([table], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let kind =
+            conn.prepare_cached(kind)?.query_row([table], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let (is_view, is_in_key_order) = kind.unwrap_or((true, false));
         Ok(Self { table: table.to_owned(), columns, is_view, is_in_key_order })
     }
@@ -524,7 +528,9 @@ impl Source {
     /// The columns of a result that show the primary key, if all of it is there.
     fn key_in(&self, origins: &[Option<(String, String)>]) -> Vec<usize> {
         let shown = |name: &str| {
-            let is_it = |origin: &Option<(String, String)>| origin.as_ref().is_some_and(|(t, c)| *t == self.table && c == name);
+            let is_it = |origin: &Option<(String, String)>| {
+                origin.as_ref().is_some_and(|(t, c)| *t == self.table && c == name)
+            };
             origins.iter().position(is_it)
         };
         let mut key: Vec<_> = self.columns.iter().filter(|(_, _, pk)| *pk > 0).collect();
@@ -556,7 +562,9 @@ impl Source {
         if self.is_view || !shape.table.eq_ignore_ascii_case(&self.table) || names.len() != columns.len() {
             return Ok(None);
         }
-        let Some((key_name, key_column, _)) = self.columns.iter().find(|(_, _, pk)| *pk == 1) else { return Ok(None) };
+        let Some((key_name, key_column, _)) = self.columns.iter().find(|(_, _, pk)| *pk == 1) else {
+            return Ok(None);
+        };
         if self.collation(conn, key_name)? != Some(Collation::Binary) {
             return Ok(None);
         }
@@ -564,7 +572,10 @@ impl Source {
         for term in &shape.order {
             let is_named = |column: &str| columns.iter().position(|name| name.eq_ignore_ascii_case(column));
             let of_table = |column: &str| {
-                self.columns.iter().find(|(name, _, _)| name.eq_ignore_ascii_case(column)).map(|(name, _, _)| name.clone())
+                self.columns
+                    .iter()
+                    .find(|(name, _, _)| name.eq_ignore_ascii_case(column))
+                    .map(|(name, _, _)| name.clone())
             };
             let of_result = |n: usize| origins.get(n)?.as_ref().map(|(_, column)| column.clone());
             let column = match &term.column {
@@ -589,8 +600,9 @@ impl Source {
         }
         let table = quoted(&self.table);
         let terms: Vec<_> = by.iter().map(|(column, _)| quoted(column)).collect();
-        let sort_values = (!by.is_empty())
-            .then(|| format!("SELECT {} FROM main.{table} WHERE {} = ?1", terms.join(", "), quoted(key_name)));
+        let sort_values = (!by.is_empty()).then(|| {
+            format!("SELECT {} FROM main.{table} WHERE {} = ?1", terms.join(", "), quoted(key_name))
+        });
         let sql = sql.trim_end().trim_end_matches(';');
         // The line break ends a comment at the end of the query.
         let by_key = format!("SELECT * FROM ({sql}\n) WHERE {} = :piecewise_key", quoted(&columns[key]));
@@ -612,7 +624,10 @@ fn is_search(conn: &Connection, sql: &str) -> bool {
         }
         Ok(steps)
     };
-    steps().is_ok_and(|steps| !steps.is_empty() && steps.iter().all(|step| step.starts_with("SEARCH") || step.starts_with("USE TEMP")))
+    steps().is_ok_and(|steps| {
+        !steps.is_empty()
+            && steps.iter().all(|step| step.starts_with("SEARCH") || step.starts_with("USE TEMP"))
+    })
 }
 
 /// The tables that a query reads, views resolved, and how the names of tables behind virtual ones begin.

@@ -99,7 +99,8 @@ impl Parameters {
         let named = match self {
             Self::List(list) if list.len() == wanted => return Ok(list.iter().collect()),
             Self::List(list) => {
-                let words = format!("the statement has {wanted} parameters, and {} values were given", list.len());
+                let words =
+                    format!("the statement has {wanted} parameters, and {} values were given", list.len());
                 return Err(fault("VALUE", words));
             }
             Self::Named(named) => named,

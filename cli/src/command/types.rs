@@ -44,7 +44,8 @@ struct Column {
 }
 
 fn tables(conn: &Connection) -> rusqlite::Result<Vec<Table>> {
-    let all = "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'virtual')
+    let all =
+        "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'virtual')
         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
     let mut statement = conn.prepare(all)?;
     let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -52,7 +53,8 @@ fn tables(conn: &Connection) -> rusqlite::Result<Vec<Table>> {
     for found in found {
         let (name, is_strict): (String, bool) = found?;
         // A row with NULL in its key takes no part in sync, though SQLite permits it.
-        let columns = r#"SELECT name, type, NOT ("notnull" OR pk > 0) FROM pragma_table_xinfo(?1) WHERE hidden <> 1"#;
+        let columns =
+            r#"SELECT name, type, NOT ("notnull" OR pk > 0) FROM pragma_table_xinfo(?1) WHERE hidden <> 1"#;
         let mut statement = conn.prepare(columns)?;
         let columns = statement.query_map([&name], |row| {
             Ok(Column { name: row.get(0)?, declared_type: row.get(1)?, is_nullable: row.get(2)? })
@@ -139,7 +141,9 @@ fn property(name: &str) -> String {
 /// A type's name for a table, which no other has.
 fn type_name(table: &str, taken: &mut HashSet<String>) -> String {
     let mut name = String::new();
-    for word in table.split(|c: char| !c.is_alphabetic() && !c.is_ascii_digit()).filter(|word| !word.is_empty()) {
+    for word in
+        table.split(|c: char| !c.is_alphabetic() && !c.is_ascii_digit()).filter(|word| !word.is_empty())
+    {
         let mut letters = word.chars();
         name.extend(letters.next().into_iter().flat_map(char::to_uppercase));
         name.extend(letters);

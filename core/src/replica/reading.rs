@@ -254,7 +254,8 @@ impl Replica {
 
     /// Columns of tracked tables that merge by character or add up: the table, the column and which.
     pub fn merge_kinds(&self) -> Vec<(String, String, Merge)> {
-        let columns = self.containers.values().flat_map(|state| state.columns.iter().map(move |c| (state, c)));
+        let columns =
+            self.containers.values().flat_map(|state| state.columns.iter().map(move |c| (state, c)));
         let merging = columns.filter(|(_, column)| column.merge != Merge::Register);
         merging.map(|(state, column)| (state.table.clone(), column.name.clone(), column.merge)).collect()
     }
