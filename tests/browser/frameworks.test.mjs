@@ -356,7 +356,8 @@ test('example: the plain page runs from a folder', async t => {
   const server = await new Server(t, join(folder(t), 'server')).start();
   const page = await (await browser(t, join(folder(t), 'profile'))).newPage();
   page.on('pageerror', error => assert.fail(error.message));
-  await page.goto(await files(t, dir));
+  await page.goto(await files(t, dir), { waitUntil: 'load' });
+  await until(() => page.evaluate(() => document.getElementById('add').onsubmit !== null), Boolean, 'the script');
   await page.getByLabel('Note').fill('A note');
   await page.getByRole('button', { name: 'Add' }).click();
   await page.getByText('A note').waitFor();
