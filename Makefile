@@ -1,5 +1,5 @@
 # Every command we type. `make demo` shows what Piecewise does; `make test` is the whole gate, here and in CI.
-.PHONY: demo book build test fmt clippy check-core wasm unit browser docs real sim bench bench-browser bench-long fuzz notices soak setup clean
+.PHONY: demo book build test fmt clippy check-core wasm unit browser docs real sim bench bench-browser bench-live bench-long fuzz notices soak setup clean
 
 CARGO ?= cargo
 
@@ -64,6 +64,9 @@ bench: setup wasm ## Whole-process figures; writes BENCHMARKS.md
 bench-browser: setup wasm ## Figures of the browser build; puts them into BENCHMARKS.md
 	$(CARGO) build -q --release --workspace
 	node tests/browser/bench.mjs write
+
+bench-live: setup wasm ## Figures of live queries in the browser; puts them into BENCHMARKS.md
+	node tests/browser/bench-live.mjs write
 
 bench-long: ## One row edited 50,000 times, a feed of a million segments; puts their figures into BENCHMARKS.md
 	$(CARGO) build -q --release -p piecewise-tests

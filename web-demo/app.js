@@ -9,7 +9,16 @@ if (invites.length) history.replaceState(null, '', location.pathname);
 const places = DEVICES.map(([name, title]) => place(name, title));
 const show = document.getElementById('show');
 let replicas = [];
-const mayShow = () => { show.disabled = show.hasAttribute('aria-busy') || !replicas.length || !replicas.every(one => one.joined()); };
+const why = document.getElementById('why');
+/** The story needs two devices and their server; what is missing is said. */
+const mayShow = () => {
+  const isTold = show.hasAttribute('aria-busy');
+  const words = isTold ? '' : !replicas.length ? 'Opening …'
+    : !replicas.every(one => one.joined()) ? 'It needs both devices: give each an invite first.'
+      : replicas.some(one => one.isGone()) ? 'The server does not answer. It goes on when the server is back.' : '';
+  show.disabled = isTold || words !== '';
+  if (why.textContent !== words) why.textContent = words;
+};
 replicas = await Promise.all(places.map((section, n) => replica(section, ...DEVICES[n], invites[n], mayShow)));
 window.boards = Object.fromEntries(replicas.map(({ name, db }) => [name, db]));
 mayShow();
@@ -35,6 +44,7 @@ function place(name, title) {
   button.dataset.name = name;
   button.onclick = () => bring(section);
   document.getElementById('pick').append(button);
-  new IntersectionObserver(([seen]) => button.setAttribute('aria-pressed', seen.intersectionRatio > 0.5), { threshold: [0.4, 0.6] }).observe(section);
+  // Within their row: a device that is longer than the screen is never half in sight.
+  new IntersectionObserver(([seen]) => button.setAttribute('aria-pressed', seen.intersectionRatio > 0.5), { root: document.getElementById('replicas'), threshold: [0.4, 0.6] }).observe(section);
   return section;
 }

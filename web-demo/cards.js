@@ -55,7 +55,7 @@ export function board(section, db, act) {
     };
     note.value = row.note;
     const takeNote = bind(note, row.note, {
-      write: (text, base) => db.run('UPDATE cards SET note = ? WHERE id = ? AND note = ?', [text, id, base]),
+      write: async (text, base) => (await db.run('UPDATE cards SET note = ? WHERE id = ? AND note = ?', [text, id, base])).changes > 0,
       read: async () => (await db.query('SELECT note FROM cards WHERE id = ?', [id]))[0]?.note,
       failed: act(error => { throw error; }),
     });

@@ -19,7 +19,7 @@ export async function replica(section, name, title, invite, told) {
 
   let db;
   try { db = await open(name, { device: `Board (${title})` }); } catch (error) {
-    if (error.code !== 'STORAGE') { problem(error); return { name, title, joined: () => false }; }
+    if (error.code !== 'STORAGE') { problem(error); return { name, title, joined: () => false, isGone: () => false }; }
     db = await open(name, { memory: true, device: `Board (${title})` });
     notice = NOTHING_KEPT;
   }
@@ -68,7 +68,7 @@ export async function replica(section, name, title, invite, told) {
   db.on('error', event => { if (event.error.code !== 'UNREACHABLE') problem(event.error); });
   problem();
   await show();
-  return { name, title, db, section, joined: () => Boolean(status.database) };
+  return { name, title, db, section, joined: () => Boolean(status.database), isGone: () => status.online && !status.open && status.problem?.code === 'UNREACHABLE' };
 }
 
 /** The state of sync, in words. */

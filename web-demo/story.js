@@ -9,7 +9,7 @@ export async function tell([phone, laptop]) {
   const say = text => { document.getElementById('told').textContent = text; };
   const devices = [phone, laptop];
   try {
-    for (const device of devices) { await device.db.connect(); await device.db.level(); }
+    for (const device of devices) { await device.db.connect(); await level(device); }
     const [{ n }] = await phone.db.query("SELECT count(*) AS n FROM cards WHERE title LIKE 'Picnic%'");
     const mark = n ? ` ${n + 1}` : '';
     const [picnic, lemonade] = [`Picnic${mark}`, `Lemonade${mark}`];
@@ -41,15 +41,36 @@ export async function tell([phone, laptop]) {
 
     say('The laptop comes back …');
     await laptop.db.connect();
-    for (const device of [laptop, phone, laptop]) await device.db.level();
+    for (const device of [laptop, phone, laptop]) await level(device);
     await rest();
     say('The note has both edits and the card both votes. The later title shows; the other, and the second card of one title, wait in the inbox for you. Nothing is lost.');
+    bring(phone.section);
+    see(phone.section.parentElement);
   } catch (error) { say(`The story ended early: ${error.message}`); }
 }
 
 const card = (device, id) => device.section.querySelector(`.card[data-id="${id}"]`);
 /** On a screen with room for one device: shows this one. */
 export const bring = section => section.parentElement.scrollTo({ left: section.offsetLeft - section.parentElement.offsetLeft });
+
+/** Brings what the story came to into sight, below what is said of it. */
+function see(place) {
+  place.style.scrollMarginTop = `${document.getElementById('stay').offsetHeight + 8}px`;
+  place.scrollIntoView({ block: 'start', behavior: still.matches ? 'auto' : 'smooth' });
+}
+
+/** Resolves once a device and the server hold the same; the story does not wait for a server that is gone. */
+function level({ db }) {
+  return new Promise((resolve, reject) => {
+    const look = async () => {
+      const { problem } = await db.status();
+      if (problem) { stop(); reject(new Error(problem.code === 'UNREACHABLE' ? 'the server does not answer. Start it, and press “Show me” again' : problem.message)); }
+    };
+    const stop = db.on('status', () => look().catch(reject));
+    db.level().then(() => { stop(); resolve(); }, error => { stop(); reject(error); });
+    look().catch(reject);
+  });
+}
 
 /** Resolves with the id of a card once the device shows it. */
 function appears(device, title) {

@@ -1,7 +1,7 @@
 // Service worker: after the first load the page works with the server gone. What is fresh comes from the server, else from here.
-const KEEP = 'board-3';
+const KEEP = 'board-4';
 const OWN = ['./', 'app.js', 'replica.js', 'cards.js', 'inbox.js', 'history.js', 'people.js', 'story.js', 'text.js', 'style.css', 'icon.svg', 'manifest.webmanifest'];
-const PACKAGE = ['index.js', 'database.js', 'host.js', 'line.js', 'fault.js', 'worker.js', 'memory.js', 'engine/piecewise_wasm.js', 'engine/piecewise_wasm_bg.wasm'];
+const PACKAGE = ['index.js', 'database.js', 'results.js', 'host.js', 'live.js', 'turn.js', 'line.js', 'fault.js', 'worker.js', 'memory.js', 'engine/piecewise_wasm.js', 'engine/piecewise_wasm_bg.wasm'];
 const FILES = [...OWN, ...PACKAGE.map(name => `piecewise/${name}`)];
 
 self.addEventListener('install', event => event.waitUntil(caches.open(KEEP).then(cache => cache.addAll(FILES)).then(() => self.skipWaiting())));

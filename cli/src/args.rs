@@ -70,6 +70,12 @@ pub(crate) enum Command {
     /// See what this device knows of its servers' signed logs, and check them.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Print TypeScript types of the tables in a file, for programs that use the npm package.
+    ///
+    /// A type for the rows of each table, and `Tables`, which has them by the tables' names. Columns of the primary key are not
+    /// null: rows with NULL in their key take no part in sync. In tables that are not STRICT a column's declared type says what it
+    /// is meant to hold.
+    Types(TypesArgs),
     /// Show this device's key and the servers it has joined.
     Identity(JsonArgs),
     /// Print a script that completes commands in a shell.
@@ -108,6 +114,15 @@ pub(crate) struct ReadTableArgs {
     pub(crate) table: Option<String>,
     #[command(flatten)]
     pub(crate) output: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TypesArgs {
+    /// The SQLite file; it need not take part in sync.
+    pub(crate) file: PathBuf,
+    /// Type integers as `number | bigint`: those beyond 2^53 come as bigint.
+    #[arg(long)]
+    pub(crate) bigint: bool,
 }
 
 #[derive(Debug, Args)]

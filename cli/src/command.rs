@@ -15,6 +15,7 @@ pub(crate) mod refused;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod track;
+pub(crate) mod types;
 pub(crate) mod wait;
 
 use crate::connection::{Connection, connect};

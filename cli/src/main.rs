@@ -53,6 +53,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::History(args) => command::history::run(&args),
         Command::Log(command) => return command::log::run(command),
         Command::Compare(args) => return command::compare::run(&args),
+        Command::Types(args) => command::types::run(&args),
         Command::Identity(args) => command::identity::run(&args),
         Command::Completions { shell } => {
             let mut script = vec![];

@@ -125,6 +125,50 @@ test('a story shows it all by itself', async t => {
   assert.deepEqual(errors, []);
 });
 
+test('“Show me” says why it waits: for invites, and for a server that is gone', async t => {
+  const { server, page, phone } = await board(t);
+  await level(phone);
+  const button = page.getByRole('button', { name: 'Show me' }), why = page.locator('#why');
+  await until(() => button.isEnabled(), enabled => enabled, 'it can be pressed');
+  assert.equal(await why.textContent(), '');
+  await server.stop();
+  await page.getByText('The server does not answer. It goes on when the server is back.').waitFor();
+  assert.equal(await button.isEnabled(), false);
+  await page.screenshot({ path: join(SCREENS, 'server-gone.png') });
+  await accessible(page);
+  await server.start();
+  await until(() => button.isEnabled(), enabled => enabled, 'the server is back');
+  await button.click();
+  await page.getByText('A card is made on the phone').waitFor();
+  await server.stop();
+  await page.getByText('The story ended early: the server does not answer').waitFor();
+});
+
+test('an opened log stays on its device, and the story ends where its outcome is seen', async t => {
+  for (const viewport of [{ width: 1180, height: 900 }, { width: 390, height: 844 }]) {
+    const { page, phone, laptop } = await board(t, { viewport, reducedMotion: 'reduce' });
+    await level(phone);
+    const isPhone = viewport.width < 400;
+    if (isPhone) {
+      const pressed = name => page.getByRole('button', { name, exact: true }).getAttribute('aria-pressed');
+      await until(async () => [await pressed('Phone'), await pressed('Laptop')].join(), found => found === 'true,false', 'which device shows is marked');
+    }
+    await page.getByRole('button', { name: 'Show me' }).click();
+    await page.getByText('Nothing is lost.').waitFor();
+    await phone.getByRole('heading', { name: 'Inbox: 2 to decide' }).waitFor();
+    const inView = locator => until(() => locator.evaluate(element => { const { top, bottom } = element.getBoundingClientRect(); return top >= 0 && bottom <= innerHeight; }), seen => seen, `${locator} is in view`);
+    for (const locator of [page.locator('#told'), phone.locator('.inbox > h3')]) await inView(locator);
+    await page.screenshot({ path: join(SCREENS, `story-ends-${viewport.width}.png`) });
+    await phone.locator('.log summary').click();
+    await phone.locator('.log pre').waitFor();
+    const [log, card, other] = await Promise.all([phone.locator('.log'), phone.locator('.card').first(), laptop].map(one => one.boundingBox()));
+    assert.ok(log.x + log.width <= other.x && card.x + card.width <= other.x, JSON.stringify([log, card, other]));
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0);
+    await page.screenshot({ path: join(SCREENS, `log-${viewport.width}.png`), fullPage: true });
+    await page.context().close();
+  }
+});
+
 test('two people type into one note at the same time and every character arrives, in both', async t => {
   const { server, context, phone } = await board(t);
   await level(phone);

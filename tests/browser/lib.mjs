@@ -1,6 +1,6 @@
 // What the browser tests share: a real server, real browsers, waiting for what shall become true.
 import { spawn, execFileSync } from 'node:child_process';
-import { createReadStream, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { createReadStream, mkdtempSync, rmSync, statSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
@@ -88,6 +88,14 @@ export async function files(t, root) {
   await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
   atEnd(t, () => { server.closeAllConnections(); server.close(); });
   return `http://127.0.0.1:${server.address().port}`;
+}
+
+/** Serves the package for pages that need no server: where `blank` finds it. */
+export async function packageAlone(t) {
+  const dir = folder(t);
+  symlinkSync(join(root, 'wasm/npm'), join(dir, 'piecewise'));
+  symlinkSync(join(root, 'web-demo/icon.svg'), join(dir, 'icon.svg'));
+  return { url: await files(t, dir) };
 }
 
 const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];

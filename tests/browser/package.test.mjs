@@ -14,7 +14,7 @@ test('SQL in Node: values, transactions, live queries and typed errors', async t
   t.after(() => db.close());
   await db.exec('CREATE TABLE t(id INTEGER PRIMARY KEY, a, b UNIQUE)');
   const values = [null, 7, 2n ** 62n, 1.5, 'ß', new Uint8Array([0, 255])];
-  for (const [n, value] of values.entries()) assert.equal(await db.run('INSERT INTO t(id, a) VALUES (?, ?)', [n, value]), 1);
+  for (const [n, value] of values.entries()) assert.equal((await db.run('INSERT INTO t(id, a) VALUES (?, ?)', [n, value])).changes, 1);
   assert.deepEqual((await db.query('SELECT a FROM t ORDER BY id')).map(row => row.a), values);
   const heard = [];
   db.subscribe('SELECT count(*) AS n FROM t', [], result => heard.push(result[0].n));

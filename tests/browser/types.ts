@@ -1,6 +1,6 @@
 // Compiled, never run: what a program in TypeScript may and may not write.
 import { open, PiecewiseError } from 'piecewise';
-import type { Conflict, ErrorCode, Row, SqlValue, Status } from 'piecewise';
+import type { Conflict, Done, ErrorCode, Row, SqlValue, Status } from 'piecewise';
 
 interface Todo { id: string; title: string; votes: number }
 
@@ -11,7 +11,7 @@ export async function use(invite: string, file: Uint8Array): Promise<void> {
   const rows: Row[] = await db.query('SELECT * FROM todos WHERE id = ?', ['a']);
   const todos = await db.query<Todo>('SELECT id, title, votes FROM todos');
   const votes: number = todos.map(todo => todo.votes).length + rows.length;
-  const changed: number = await db.run('UPDATE todos SET votes = ?', [votes, 2n, null, true, new Uint8Array(1)]);
+  const { changes: changed }: Done = await db.run('UPDATE todos SET votes = ?', [votes, 2n, null, true, new Uint8Array(1)]);
   const [first]: Row[][] = await db.transaction(['SELECT 1', ['SELECT ?', [changed]]]);
   const title: string = await db.transaction(async tx => (await tx.query<Todo>('SELECT * FROM todos'))[0]?.title ?? String(first));
   const stop: () => void = db.subscribe<Todo>('SELECT * FROM todos', [], found => found[0]?.title.trim(), error => error.code satisfies ErrorCode);

@@ -1,7 +1,9 @@
 // Database: what `open` gives: SQL, live queries, sync. Each call goes by name to a host, which runs in a worker or in this thread.
 import { fault, plain } from './fault.js';
+import { LiveResult, objects } from './results.js';
 
 const TRANSACTION_IDLE_MS = 5000;
+const EVENTS = ['status', 'change', 'refused', 'log', 'owner', 'error'];
 
 /** Errors have a `code`, a message and often a `hint`. */
 export class PiecewiseError extends Error {
@@ -14,15 +16,32 @@ export class PiecewiseError extends Error {
 }
 export const ours = error => (error instanceof PiecewiseError ? error : new PiecewiseError(plain(error)));
 
-const objects = ({ columns, rows }) => rows.map(row => Object.fromEntries(columns.map((column, n) => [column, row[n]])));
-const same = (a, b) => a === b || (a instanceof Uint8Array && b instanceof Uint8Array && a.length === b.length && a.every((byte, n) => byte === b[n]));
-/** Whether two results of one query have the same columns and cells. */
-const equal = (a, b) => a !== undefined && a.columns.length === b.columns.length && a.columns.every((column, n) => column === b.columns[n])
-  && a.rows.length === b.rows.length && a.rows.every((row, n) => row.every((cell, m) => same(cell, b.rows[n][m])));
+const OPTIONS = ['memory', 'file', 'device', 'persist', 'transactionIdleMs', 'seed', 'worker', 'wasmUrl', 'WebSocket'];
+
+const wrong = (message, hint) => new PiecewiseError(fault('VALUE', message, hint));
+/** An argument that has to be a text. */
+const text = (value, what, hint) => { if (typeof value !== 'string' || !value) throw wrong(`${what} is missing`, hint); return value; };
+const statement = sql => text(sql, 'the SQL statement', "give it as a text, as in query('SELECT * FROM todos')");
+const heard = (hear, what) => { if (typeof hear !== 'function') throw wrong(`${what} is missing`, 'give a function that is called back'); return hear; };
+/** Options, each of which is known. */
+const known = (options, names, call) => {
+  if (options === null || typeof options !== 'object') throw wrong(`the options of ${call} are an object`);
+  for (const name of Object.keys(options)) if (!names.includes(name)) throw wrong(`${call} has no option ${name}`, `it has: ${names.join(', ')}`);
+  return options;
+};
+const row = (table, key) => { text(table, 'the name of a table'); if (key === undefined || key === null) throw wrong('the key of a row is missing'); };
+const shape = (options, call) => {
+  const { rows = 'object' } = known(options, ['rows'], call);
+  if (rows !== 'object' && rows !== 'array') throw wrong(`rows is ${String(rows)}`, "say 'object' or 'array'");
+  return rows;
+};
+const done = ({ changes, lastInsertRowid }) => ({ changes, lastInsertRowid });
+const shaped = (result, rows) => (rows === 'array' ? { columns: result.columns, rows: result.rows, ...done(result) } : objects(result));
 
 /** Checks what every `open` is given. */
 export function checkOpen(name, options) {
   if (typeof name !== 'string' || !/^[A-Za-z0-9_-]{1,64}$/.test(name)) throw new PiecewiseError(fault('VALUE', 'a database is named with letters, digits, - and _'));
+  known(options, OPTIONS, 'open');
   if (options.WebSocket !== undefined && typeof options.WebSocket !== 'function') throw new PiecewiseError(fault('VALUE', 'the option WebSocket is a class', 'such as WebSocket of the package ws'));
 }
 
@@ -37,14 +56,42 @@ export async function openOn(connect, options) {
   } catch (error) { throw ours(error); }
 }
 
+/** The statements that a database and a transaction have. */
+class Statements {
+  /** How a call is made, and how the rows of a query come as an object or a list each. */
+  #call;
+  constructor(call) { this.#call = call; }
+
+  /** Runs one statement; its rows, as objects or, with `{ rows: 'array' }`, as lists beside the names of their columns. */
+  async query(sql, params = [], options = {}) {
+    const rows = shape(options, 'query');
+    return shaped(await this.#call('run', statement(sql), params), rows);
+  }
+  /** Runs one statement; how many rows it changed, and the rowid of the last that it inserted. */
+  async run(sql, params = []) { return done(await this.#call('run', statement(sql), params)); }
+  /** Runs statements whose rows nobody wants; the same of all together. */
+  async exec(sql) { return done(await this.#call('exec', statement(sql))); }
+}
+
+/** A statement that stays prepared where the database is. */
+class Prepared {
+  #database;
+  constructor(database, sql, { columns, parameters, readonly }) { this.#database = database; Object.assign(this, { sql, columns, parameters, readonly }); }
+  query(params, options) { return this.#database.query(this.sql, params, options); }
+  run(params) { return this.#database.run(this.sql, params); }
+  subscribe(params, hear, fail, options) { return this.#database.subscribe(this.sql, params, hear, fail, options); }
+}
+
 export class Database {
-  #line; #heard; #options; #closed = false; #queries = new Set();
+  #line; #heard; #options; #statements; #closed = false; #queries = new Map(); #made = 0;
 
   constructor(line, heard, options) {
     this.#line = line;
     this.#heard = heard;
     this.#options = options;
-    heard.addEventListener('change', () => this.#queries.forEach(query => query()));
+    this.#statements = new Statements((method, ...args) => this.#call(method, ...args));
+    heard.addEventListener('live', ({ detail }) => this.#queries.get(detail.id)?.take(detail.patch));
+    heard.addEventListener('reopened', () => this.#queries.forEach(query => query.begin()));
   }
 
   async #call(method, ...args) {
@@ -52,28 +99,22 @@ export class Database {
     try { return await this.#line.call(method, args); } catch (error) { throw ours(error); }
   }
 
-  /** Runs one statement; rows as objects. */
-  async query(sql, params = []) { return objects(await this.#call('run', sql, params)); }
-  /** Runs one statement; how many rows it changed. */
-  async run(sql, params = []) { return (await this.#call('run', sql, params)).changes; }
-  /** Runs statements that give no rows. */
-  async exec(sql) { await this.#call('exec', sql); }
+  query(sql, params, options) { return this.#statements.query(sql, params, options); }
+  run(sql, params) { return this.#statements.run(sql, params); }
+  exec(sql) { return this.#statements.exec(sql); }
+  /** Prepares a statement, which says what is wrong with it, what its columns and parameters are. */
+  async prepare(sql) { return new Prepared(this, sql, await this.#call('prepare', statement(sql))); }
   /** Runs statements in one transaction, or a function that gets `{ query, run, exec }` for one: all or none. */
   async transaction(work) {
     if (typeof work === 'function') return this.#during(work);
-    const list = work.map(s => (typeof s === 'string' ? [s, []] : [s[0], s[1] ?? []]));
+    if (!Array.isArray(work)) throw wrong('transaction needs statements, or a function');
+    const list = work.map(s => (typeof s === 'string' ? [s, []] : [statement(s?.[0]), s[1] ?? []]));
     return (await this.#call('batch', list)).map(objects);
   }
   async #during(work) {
     const token = await this.#call('begin', this.#options.transactionIdleMs ?? TRANSACTION_IDLE_MS);
-    const within = (method, ...args) => this.#call('within', token, method, args);
-    const inside = {
-      query: async (sql, params = []) => objects(await within('run', sql, params)),
-      run: async (sql, params = []) => (await within('run', sql, params)).changes,
-      exec: async sql => { await within('exec', sql); },
-    };
     let result;
-    try { result = await work(inside); } catch (error) {
+    try { result = await work(new Statements((method, ...args) => this.#call('within', token, method, args))); } catch (error) {
       await this.#call('end', token, false).catch(() => {});
       throw error;
     }
@@ -81,9 +122,19 @@ export class Database {
     return result;
   }
 
-  track(table, { text = [], counter = [] } = {}) { return this.#call('track', table, text, counter); }
-  untrack(table, { leaveHeld = false } = {}) { return this.#call('untrack', table, leaveHeld); }
-  join(invite, { database } = {}) { return this.#call('join', invite, database); }
+  async track(table, options = {}) {
+    const { text: texts = [], counter = [] } = known(options, ['text', 'counter'], 'track');
+    return this.#call('track', text(table, 'the name of a table'), texts, counter);
+  }
+  async untrack(table, options = {}) {
+    const { leaveHeld = false } = known(options, ['leaveHeld'], 'untrack');
+    return this.#call('untrack', text(table, 'the name of a table'), leaveHeld);
+  }
+  async join(invite, options = {}) {
+    const { database } = known(options, ['database'], 'join');
+    text(invite, 'the invite', 'give the line that `piecewise-server invite` printed');
+    return this.#call('join', invite, database);
+  }
   connect() { return this.#call('connect', true); }
   disconnect() { return this.#call('connect', false); }
   level() { return this.#call('level'); }
@@ -92,39 +143,52 @@ export class Database {
     return { ...status, persisted: persisted ?? false };
   }
   conflicts() { return this.#call('conflicts'); }
-  choose(table, key, number, { column, asNewRow = false } = {}) { return this.#call('choose', table, key, number, column, asNewRow); }
+  async choose(table, key, number, options = {}) {
+    const { column, asNewRow = false } = known(options, ['column', 'asNewRow'], 'choose');
+    row(table, key);
+    if (!Number.isInteger(number) || number < 0) throw wrong('the number of a choice is missing', 'see conflicts(): 0 keeps what shows, 1 and on take another');
+    return this.#call('choose', table, key, number, column, asNewRow);
+  }
   held() { return this.#call('held'); }
   check() { return this.#call('check'); }
   refused() { return this.#call('refused'); }
   retryRefused() { return this.#call('retryRefused'); }
   revertRefused() { return this.#call('revertRefused'); }
-  history(table, key, { log = false } = {}) { return this.#call('history', table, key, log); }
+  async history(table, key, options = {}) {
+    const { log = false } = known(options, ['log'], 'history');
+    row(table, key);
+    return this.#call('history', table, key, log);
+  }
   export() { return this.#call('export'); }
   /** Puts a SQLite file in the place of all there is. */
-  import(file) { return this.#call('import', file); }
+  async import(file) {
+    if (!(file instanceof Uint8Array)) throw wrong('the file is missing', 'give the bytes of a SQLite file as a Uint8Array');
+    return this.#call('import', file);
+  }
 
   /** Calls back with the rows now and whenever they have changed; returns a function that ends it. */
-  subscribe(sql, params, hear, fail = error => console.error(error)) {
-    let last, running = false, again = false, ended = false;
-    const look = async () => {
-      if (running) { again = true; return; }
-      running = true;
-      do {
-        again = false;
-        try {
-          const result = await this.#call('run', sql, params);
-          if (!ended && !equal(last, result)) { last = result; hear(objects(result)); }
-        } catch (error) { if (!ended && !this.#closed) fail(error); }
-      } while (again && !ended);
-      running = false;
+  subscribe(sql, params, hear, fail = error => console.error(error), options = {}) {
+    const rows = shape(options, 'subscribe');
+    statement(sql);
+    heard(hear, 'the function that gets the rows');
+    const id = ++this.#made;
+    const result = new LiveResult(rows === 'array');
+    const failed = error => { if (this.#queries.has(id)) fail(ours(error)); };
+    const take = patch => {
+      if (patch.error) return failed(patch.error);
+      if (!result.take(patch)) return;
+      try { hear(rows === 'array' ? { columns: result.columns, rows: result.rows } : result.rows); } catch (error) { failed(error); }
     };
-    this.#queries.add(look);
-    look();
-    return () => { ended = true; this.#queries.delete(look); };
+    const begin = () => this.#call('watch', id, sql, params ?? []).catch(error => { if (!this.#closed) failed(error); });
+    this.#queries.set(id, { take, begin });
+    begin();
+    return () => { if (this.#queries.delete(id) && !this.#closed) this.#call('unwatch', id).catch(() => {}); };
   }
 
   /** Hears of `status`, `change`, `refused`, `log`, `owner` and `error`; returns a function that ends it. */
   on(type, hear) {
+    if (!EVENTS.includes(type)) throw wrong(`there is no event ${String(type)}`, `there are: ${EVENTS.join(', ')}`);
+    heard(hear, 'the function that hears of it');
     const listener = event => hear(event.detail);
     this.#heard.addEventListener(type, listener);
     return () => this.#heard.removeEventListener(type, listener);

@@ -3,15 +3,17 @@
 // and ways to tell.
 import { fault, isTrap, plain, random, unique } from './fault.js';
 import { Line } from './line.js';
+import { Live } from './live.js';
+import { yieldTo } from './turn.js';
 
 /** Of writes in quick succession, such as typing, the first is captured at once, the next ones this long after it. */
 const CAPTURE_EVERY_MS = 20;
 /** Findings of a check that are described; all are counted. */
 const FINDINGS_MAX = 100;
 /** Calls that leave nothing to capture. */
-const READS = new Set(['status', 'conflicts', 'held', 'refused', 'history', 'export', 'level', 'connect', 'begin', 'close']);
+const READS = new Set(['status', 'conflicts', 'held', 'refused', 'history', 'export', 'level', 'connect', 'begin', 'close', 'prepare', 'watch', 'unwatch']);
 /** Calls that an open transaction does not keep waiting. */
-const ALWAYS = new Set(['within', 'end', 'close']);
+const ALWAYS = new Set(['within', 'end', 'close', 'unwatch']);
 /** Statements that begin or end a transaction, and those that cannot stand in one of ours. */
 const CONTROL = /^\s*(begin|commit|end|rollback|savepoint|release)\b/i;
 const NOT_INSIDE = /^\s*(vacuum|pragma|attach|detach|select|explain|values)\b/i;
@@ -24,13 +26,9 @@ const NOTE_EVERY_MS = 1000;
 const ASK_LOG_AFTER_MS = 1500;
 const QUEUED_MAX = 4 << 20;
 
-/** Gives others their turn; a timer would wait 4 ms. */
-const yieldTo = globalThis.setImmediate ?? (() => {
-  const { port1, port2 } = new MessageChannel();
-  const queue = [];
-  port1.onmessage = () => queue.shift()();
-  return work => { queue.push(work); port2.postMessage(null); };
-})();
+/** Results as text, with integers beyond 2^53. */
+const toText = value => JSON.stringify(value, (_, one) => (typeof one === 'bigint' ? { bigint: String(one) } : one));
+const fromText = text => JSON.parse(text, (_, one) => (typeof one?.bigint === 'string' ? BigInt(one.bigint) : one));
 
 export class Host {
   #engine; #settings; #save; #tell; #died; #line;
@@ -42,7 +40,9 @@ export class Host {
   #wasOpen = false; #told = null;
   /** The transaction that a page has open. */
   #open = null;
-  #changes; #dirty = true; #captured = 0; #noted = 0; #asking = null; #scheduled = false; #pumping = false; #closed = false;
+  /** Live queries, and how those of each tab end. */
+  #live; #watched = new Map();
+  #dirty = true; #captured = 0; #noted = 0; #asking = null; #scheduled = false; #pumping = false; #closed = false;
 
   /** `save(settings)` keeps settings; `tell(event)` hears `change`, `status`, `error`; `died(error)`, that the engine trapped. */
   constructor(engine, settings, { save, tell, died, WebSocket }) {
@@ -55,7 +55,7 @@ export class Host {
       lost: () => this.#failed(fault('UNREACHABLE', `the server at ${this.#server().address} cannot be reached`, 'changes made here wait, and go out when it is back')),
     }, WebSocket);
     if (settings.witness) engine.setWitness(settings.witness);
-    this.#changes = engine.totalChanges;
+    this.#live = new Live(engine, () => !this.#open && !this.#closed, error => this.#trapped(error));
     if (settings.server && settings.online !== false) this.#dial();
     this.#wrote();
   }
@@ -77,23 +77,39 @@ export class Host {
     return this.#engine.run(sql, params);
   }
   do_exec(sql) {
-    this.#engine.exec(sql);
-    if (this.#open || !this.#engine.inTransaction) return;
+    const result = this.#engine.exec(sql);
+    if (this.#open || !this.#engine.inTransaction) return result;
     this.#engine.exec('ROLLBACK');
     throw fault('VALUE', 'these statements left a transaction open, which was undone', 'end it in the same call, or use transaction(…)');
+  }
+  do_prepare(sql) { return this.#engine.prepare(sql); }
+  /** Begins a live query of a tab; `hear` gets its rows and then what changes. */
+  do_watch(tab, id, sql, params, hear) {
+    this.do_unwatch(tab, id);
+    if (!this.#watched.has(tab)) this.#watched.set(tab, new Map());
+    this.#watched.get(tab).set(id, this.#live.watch(sql, params, hear));
+  }
+  do_unwatch(tab, id) {
+    this.#watched.get(tab)?.get(id)?.();
+    this.#watched.get(tab)?.delete(id);
+  }
+  /** A tab is gone. */
+  leave(tab) {
+    if (!this.#closed) this.#watched.get(tab)?.forEach(end => end());
+    this.#watched.delete(tab);
   }
   do_batch(statements) { return this.#transaction(() => this.#batch(statements)); }
   /** A write of another tab, which may be asked again by its number after the owner changed: done once. */
   do_once(id, method, args) {
-    if (method !== 'batch' && (NOT_INSIDE.test(args[0]) || CONTROL.test(args[0]))) return this[`do_${method}`](...args);
+    if (method !== 'batch' && (NOT_INSIDE.test(args[0]) || CONTROL.test(args[0]) || (method === 'run' && this.#engine.prepare(args[0]).readonly))) return this[`do_${method}`](...args);
     this.#engine.exec('CREATE TABLE IF NOT EXISTS piecewise_calls(id TEXT PRIMARY KEY, no INTEGER, result TEXT)');
     const [known] = this.#engine.run('SELECT result FROM piecewise_calls WHERE id = ?', [id]).rows;
-    if (known) return JSON.parse(known[0]);
+    if (known) return fromText(known[0]);
     return this.#transaction(() => {
       const result = method === 'batch' ? this.#batch(args[0]) : method === 'run' ? this.#engine.run(...args) : this.#engine.exec(...args);
       // Rows of a statement that is asked again are not kept, only what it changed.
-      const kept = method === 'run' ? { columns: [], rows: [], changes: result.changes } : method === 'batch' ? result.map(r => ({ ...r, rows: [] })) : null;
-      this.#engine.run('INSERT INTO piecewise_calls SELECT ?, coalesce(max(no), 0) + 1, ? FROM piecewise_calls', [id, JSON.stringify(kept)]);
+      const kept = method === 'run' ? { ...result, rows: [] } : method === 'batch' ? result.map(r => ({ ...r, rows: [] })) : result;
+      this.#engine.run('INSERT INTO piecewise_calls SELECT ?, coalesce(max(no), 0) + 1, ? FROM piecewise_calls', [id, toText(kept)]);
       this.#engine.run('DELETE FROM piecewise_calls WHERE no <= (SELECT max(no) FROM piecewise_calls) - ?', [CALLS_KEPT]);
       return result;
     });
@@ -210,7 +226,6 @@ export class Host {
       this.#engine.setWitness('{}');
       await this.#save();
     }
-    this.#changes = -1;
     if (this.#settings.server && this.#settings.online !== false) this.#dial();
   }
 
@@ -400,18 +415,21 @@ export class Host {
   #noteLevel() {
     if (Date.now() - this.#noted < NOTE_EVERY_MS) return;
     this.#noted = Date.now();
-    this.#guard(() => {
-      this.#engine.noteLevel(this.#noted);
-      this.#changes = this.#engine.totalChanges;
-    });
+    this.#guard(() => this.#engine.noteLevel(this.#noted));
   }
 
+  /** Tells which tables were changed by what was committed, here or by the server's rows, and wakes the queries that read them. */
   #noticeChanges() {
-    if (this.#closed) return;
-    const changes = this.#engine.totalChanges;
-    if (changes === this.#changes) return;
-    this.#changes = changes;
-    this.#tell({ type: 'change' });
+    if (this.#closed || this.#open) return;
+    let found;
+    try { found = this.#engine.changed(); } catch (error) {
+      if (isTrap(error)) this.#trapped(error); else this.#complain(error);
+      return;
+    }
+    if (!found) return this.#live.go();
+    if (found.schema || found.tables.length) this.#tell({ type: 'change', tables: found.tables ?? null, schema: found.schema });
+    if (found.attention) this.#tellStatus();
+    this.#live.mark(found.stale);
   }
 
   /** After a call that may have written. */

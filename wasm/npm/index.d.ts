@@ -3,6 +3,19 @@
 /** A value in SQL: INTEGER beyond 2^53 is a bigint. */
 export type SqlValue = null | number | bigint | string | boolean | Uint8Array;
 export type Row = Record<string, SqlValue>;
+/** Parameters by position, or by name with or without the prefix that they have in the statement (`:id`, `@id`, `$id`). */
+export type Parameters = readonly SqlValue[] | { readonly [name: string]: SqlValue };
+/** How rows come: an object each, where of columns with one name the second is `name:1`, or a list each. */
+export interface RowsOption<Rows extends 'object' | 'array' = 'object' | 'array'> { rows?: Rows }
+/** Rows as lists: no column is lost, whatever their names. */
+export interface ArrayRows { columns: string[]; rows: SqlValue[][] }
+/** What a statement, or several, did. */
+export interface Done {
+  /** Rows changed, not counting what triggers changed. */
+  changes: number;
+  /** The rowid of the row inserted last; null: none was, or its table has no rowid. */
+  lastInsertRowid: number | bigint | null;
+}
 
 /**
  * Stable from version to version; messages are for people and may change.
@@ -182,8 +195,8 @@ export interface HistoryEntry {
 export interface Events {
   /** The connection, or what waits, has changed: ask `status()`. */
   status: { type: 'status' };
-  /** Rows may have changed. */
-  change: { type: 'change' };
+  /** Rows of these tables were changed, here, by another tab or by the server. null: any of them. `schema`: tables were made or altered. */
+  change: { type: 'change'; tables: string[] | null; schema: boolean };
   /** The server did not take rows: see `refused()`. */
   refused: { type: 'refused'; rows: number };
   /** The server's log is not what it was. */
@@ -195,9 +208,25 @@ export interface Events {
 
 /** What a function of `transaction` uses; every other call waits until it is over. */
 export interface Transaction {
-  query<R = Row>(sql: string, params?: readonly SqlValue[]): Promise<R[]>;
-  run(sql: string, params?: readonly SqlValue[]): Promise<number>;
-  exec(sql: string): Promise<void>;
+  query<R = Row>(sql: string, params?: Parameters, options?: RowsOption<'object'>): Promise<R[]>;
+  query(sql: string, params: Parameters | undefined, options: { rows: 'array' }): Promise<ArrayRows & Done>;
+  run(sql: string, params?: Parameters): Promise<Done>;
+  exec(sql: string): Promise<Done>;
+}
+
+/** A statement that stays prepared where the database is. */
+export interface Prepared<R = Row> {
+  readonly sql: string;
+  readonly columns: readonly string[];
+  /** Their names, with the prefix; null: it has none. */
+  readonly parameters: readonly (string | null)[];
+  /** Whether it writes nothing. */
+  readonly readonly: boolean;
+  query(params?: Parameters, options?: RowsOption<'object'>): Promise<R[]>;
+  query(params: Parameters | undefined, options: { rows: 'array' }): Promise<ArrayRows & Done>;
+  run(params?: Parameters): Promise<Done>;
+  subscribe(params: Parameters | undefined, hear: (rows: R[]) => void, fail?: (error: PiecewiseError) => void, options?: RowsOption<'object'>): () => void;
+  subscribe(params: Parameters | undefined, hear: (result: ArrayRows) => void, fail: ((error: PiecewiseError) => void) | undefined, options: { rows: 'array' }): () => void;
 }
 
 /** Opens a database of this origin by name. Several tabs share it. */
@@ -205,16 +234,23 @@ export function open(name?: string, options?: OpenOptions): Promise<Database>;
 
 export class Database {
   private constructor();
-  query<R = Row>(sql: string, params?: readonly SqlValue[]): Promise<R[]>;
-  /** How many rows it changed. */
-  run(sql: string, params?: readonly SqlValue[]): Promise<number>;
-  exec(sql: string): Promise<void>;
+  query<R = Row>(sql: string, params?: Parameters, options?: RowsOption<'object'>): Promise<R[]>;
+  query(sql: string, params: Parameters | undefined, options: { rows: 'array' }): Promise<ArrayRows & Done>;
+  run(sql: string, params?: Parameters): Promise<Done>;
+  /** Runs statements one after another; their rows are left out. */
+  exec(sql: string): Promise<Done>;
+  /** Prepares a statement: says what is wrong with it, and what its columns and parameters are. */
+  prepare<R = Row>(sql: string): Promise<Prepared<R>>;
   /** All statements or none; the rows of each. */
-  transaction(statements: readonly (string | readonly [sql: string, params?: readonly SqlValue[]])[]): Promise<Row[][]>;
+  transaction(statements: readonly (string | readonly [sql: string, params?: Parameters])[]): Promise<Row[][]>;
   /** All that the function does or, if it throws, none; what it returns. */
   transaction<T>(work: (tx: Transaction) => Promise<T> | T): Promise<T>;
-  /** Calls back with the rows now, and again only when they have changed; returns a function that ends it. */
-  subscribe<R = Row>(sql: string, params: readonly SqlValue[], hear: (rows: R[]) => void, fail?: (error: PiecewiseError) => void): () => void;
+  /**
+   * Calls back with the rows now, and again only when a commit has changed them; returns a function that ends it. Rows that did
+   * not change stay the same objects.
+   */
+  subscribe<R = Row>(sql: string, params: Parameters | undefined, hear: (rows: R[]) => void, fail?: (error: PiecewiseError) => void, options?: RowsOption<'object'>): () => void;
+  subscribe(sql: string, params: Parameters | undefined, hear: (result: ArrayRows) => void, fail: ((error: PiecewiseError) => void) | undefined, options: { rows: 'array' }): () => void;
   on<T extends keyof Events>(type: T, hear: (event: Events[T]) => void): () => void;
 
   /** Lets a table take part in sync; warnings. Join first. */

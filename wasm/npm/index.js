@@ -7,7 +7,7 @@ export { Database, PiecewiseError } from './database.js';
 /** A worker that traps again within this time is given up. */
 const TRAPS_APART_MS = 5000;
 /** Calls that are asked again of a new worker: the one that trapped was answered, these read or had not begun. */
-const REPEATABLE = new Set(['run', 'exec', 'batch', 'status', 'conflicts', 'held', 'check', 'refused', 'history', 'export', 'level', 'connect']);
+const REPEATABLE = new Set(['run', 'exec', 'batch', 'status', 'conflicts', 'held', 'check', 'refused', 'history', 'export', 'level', 'connect', 'prepare', 'watch', 'unwatch']);
 const NO_WORKER = { code: 'ASSET', message: "the package's worker could not be loaded", hint: 'a bundler other than Vite, webpack and Next, or a CDN: put worker.js and the WASM file where the page can load them, and open with { worker, wasmUrl }' };
 
 /** Opens a database of this origin by name; `{ memory: true }` keeps nothing. */
@@ -54,6 +54,7 @@ async function inWorker(name, { device, file, worker: given, wasmUrl }, hear) {
     worker = startWorker(given);
     worker.onmessage = ({ data }) => {
       if (data.event) return hear(data.event);
+      if (data.live !== undefined) return hear({ type: 'live', id: data.live, patch: data.patch });
       if (data.died) return startAgain(data.died);
       const one = waiting.get(data.id);
       waiting.delete(data.id);
@@ -74,7 +75,8 @@ async function inWorker(name, { device, file, worker: given, wasmUrl }, hear) {
     for (const [id, one] of asked) if (!REPEATABLE.has(one.method)) { asked.delete(id); one.reject(error); }
     try { await start(); } catch (error) { return stop(error); }
     for (const [id, one] of asked) { waiting.set(id, one); post(id, one); }
-    hear({ type: 'change' });
+    hear({ type: 'reopened' });
+    hear({ type: 'change', tables: null, schema: true });
     hear({ type: 'status' });
   };
   try { await start(file); } catch (error) { worker.terminate(); throw error; }

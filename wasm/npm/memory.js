@@ -12,5 +12,6 @@ export async function openHere({ seed, device, WebSocket, wasmUrl }, tell, sourc
   const engine = new Engine(undefined, seed ?? random(), random());
   const died = error => tell({ type: 'error', error: { code: 'INTERNAL', message: error.message } });
   const host = new Host(engine, { device }, { save: async () => {}, tell, died, WebSocket });
-  return { call: (method, args) => host.call(method, method === 'join' ? [...args, readInvite] : args), end() {} };
+  const whole = { join: args => [...args, readInvite], watch: ([id, ...args]) => ['', id, ...args, patch => tell({ type: 'live', id, patch })], unwatch: args => ['', ...args] };
+  return { call: (method, args) => host.call(method, whole[method]?.(args) ?? args), end() {} };
 }

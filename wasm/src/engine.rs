@@ -2,10 +2,12 @@
 //!
 //! Everything is synchronous but opening. Times come from JavaScript in milliseconds; chance is given once, when opening.
 
+use crate::changes::Changes;
 use crate::describe;
 use crate::fault::{Fault, fault};
+use crate::live::Live;
 use crate::talk::Talk;
-use crate::values::{list, to_js};
+use crate::values::{Parameters, to_js};
 use js_sys::{Array, Object, Reflect, Uint8Array};
 use piecewise_core::handshake::Initiator;
 use piecewise_core::id::{PeerId, RealmId, SegmentId, Timestamp};
@@ -14,10 +16,14 @@ use piecewise_core::invite::{Invite, InviteError};
 use piecewise_core::replica::{self, Binding, Choice, Follow, HeldRow, Replica, ReplicaError, TrackOptions};
 use piecewise_core::supervisor_log::{Alarm, Witness};
 use rsqlite_vfs::VfsFilesManager;
-use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::types::ValueRef;
+use rusqlite::{Batch, Connection, Statement};
 use serde_json::{Value as Json, json};
 use sqlite_wasm_vfs::sahpool::{OpfsSAHPoolCfgBuilder, OpfsSAHPoolUtil, install};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use wasm_bindgen::prelude::*;
 
@@ -118,6 +124,15 @@ pub struct Engine {
     talk: Option<Talk>,
     /// Whether the page is inside a transaction of its own.
     in_transaction: bool,
+    /// Whether SQLite looks after foreign keys.
+    foreign_keys: bool,
+    changes: Changes,
+    lives: BTreeMap<u32, Live>,
+    lives_made: u32,
+    /// The schema's version in the file, and the hash of what of it is the application's; None: all may be another.
+    schema: Option<(i64, u64)>,
+    /// Keys the hashes of results.
+    secret: [u8; 32],
 }
 
 impl std::fmt::Debug for Engine {
@@ -133,8 +148,25 @@ impl Engine {
     #[wasm_bindgen(constructor)]
     pub fn new(file: Option<String>, seed: &[u8], chance: &[u8]) -> Result<Self, JsValue> {
         let identity = Identity::from_seed(secret(seed)?);
-        let replica = open_replica(file.as_deref(), identity.clone(), secret(chance)?)?;
-        Ok(Self { replica, file, identity, witness: Witness::default(), talk: None, in_transaction: false })
+        let mut replica = open_replica(file.as_deref(), identity.clone(), secret(chance)?)?;
+        let changes = Changes::default();
+        changes.install(replica.connection_mut()).map_err(Fault::from)?;
+        let mut engine = Self {
+            replica,
+            file,
+            identity,
+            witness: Witness::default(),
+            talk: None,
+            in_transaction: false,
+            foreign_keys: false,
+            changes,
+            lives: BTreeMap::new(),
+            lives_made: 0,
+            schema: None,
+            secret: secret(chance)?,
+        };
+        engine.is_schema_new()?;
+        Ok(engine)
     }
 
     /// Puts a SQLite file in the place of all there is; after an error nothing has changed.
@@ -143,17 +175,20 @@ impl Engine {
         let chance = secret(chance)?;
         let copy = in_memory(bytes, self.identity.clone(), chance)?;
         self.talk = None;
-        let Some(file) = &self.file else {
+        if let Some(file) = &self.file {
+            self.replica.connection().flush_prepared_statement_cache();
+            let step = |to: &mut Connection| Backup::new(copy.connection(), to)?.step(-1);
+            if step(self.replica.connection_mut()).map_err(Fault::from)? != StepResult::Done {
+                return Err(fault("BUSY", "the database is in use").into());
+            }
             self.replica = copy;
-            return Ok(());
-        };
-        self.replica.connection().flush_prepared_statement_cache();
-        let step = |to: &mut Connection| Backup::new(copy.connection(), to)?.step(-1);
-        if step(self.replica.connection_mut()).map_err(Fault::from)? != StepResult::Done {
-            return Err(fault("BUSY", "the database is in use").into());
+            self.replica = open_replica(Some(file), self.identity.clone(), chance)?;
+        } else {
+            self.replica = copy;
         }
-        self.replica = copy;
-        self.replica = open_replica(Some(file), self.identity.clone(), chance)?;
+        self.foreign_keys = false;
+        self.schema = None;
+        self.changes.install(self.replica.connection_mut()).map_err(Fault::from)?;
         Ok(())
     }
 
@@ -169,41 +204,96 @@ impl Engine {
         self.identity.peer_id().to_string()
     }
 
-    /// Runs one statement: `{ columns, rows, changes }`, rows as arrays.
-    pub fn run(&mut self, sql: &str, parameters: &Array) -> Result<Object, JsValue> {
-        let parameters = list(parameters)?;
-        let conn = self.replica.connection();
-        let foreign = self.enforce_foreign_keys(true);
-        let result = (|| -> Result<Object, Fault> {
-            let mut stmt = conn.prepare_cached(sql)?;
-            let columns: Array = stmt.column_names().into_iter().map(JsValue::from_str).collect();
-            let (before, width) = (conn.total_changes(), stmt.column_count());
-            let rows = Array::new();
-            let mut found = stmt.query(rusqlite::params_from_iter(parameters))?;
-            while let Some(row) = found.next()? {
-                let cells = (0..width).map(|n| row.get_ref(n).map(to_js)).collect::<Result<Array, _>>()?;
-                rows.push(&cells);
-            }
-            // What triggers wrote is not counted.
-            let changes = if conn.total_changes() == before { 0.0 } else { conn.changes() as f64 };
-            Ok(object(&[("columns", columns.into()), ("rows", rows.into()), ("changes", changes.into())]))
-        })();
-        if foreign {
-            self.enforce_foreign_keys(false);
-        }
+    /// Runs one statement: `{ columns, rows, changes, lastInsertRowid }`, rows as arrays.
+    pub fn run(&mut self, sql: &str, parameters: &JsValue) -> Result<Object, JsValue> {
+        let parameters = Parameters::from_js(parameters)?;
+        let result = self.run_one(sql, &parameters);
         self.in_transaction = !self.replica.connection().is_autocommit();
         Ok(result?)
     }
 
-    /// Runs statements that give no rows, one after another.
-    pub fn exec(&mut self, sql: &str) -> Result<(), JsValue> {
-        let foreign = self.enforce_foreign_keys(true);
-        let done = self.replica.connection().execute_batch(sql);
-        if foreign {
-            self.enforce_foreign_keys(false);
-        }
+    /// Runs statements, one after another, whose rows nobody wants: `{ changes, lastInsertRowid }` of all together.
+    pub fn exec(&mut self, sql: &str) -> Result<Object, JsValue> {
+        self.set_foreign_keys(true);
+        let done = self.run_all(sql);
         self.in_transaction = !self.replica.connection().is_autocommit();
-        Ok(done.map_err(Fault::from)?)
+        Ok(done?)
+    }
+
+    /// What a statement is: `{ columns, parameters, readonly }`. It stays prepared.
+    pub fn prepare(&self, sql: &str) -> Result<Object, JsValue> {
+        let conn = self.replica.connection();
+        conn.prepare_cached(sql).map_err(Fault::from)?;
+        let statement = conn.prepare(sql).map_err(Fault::from)?;
+        let columns: Array = statement.column_names().map(JsValue::from_str).collect();
+        let name = |n| statement.parameter_name(n).map_or(JsValue::NULL, JsValue::from_str);
+        let parameters: Array = (1..=statement.parameter_count()).map(name).collect();
+        let fields = [
+            ("columns", columns.into()),
+            ("parameters", parameters.into()),
+            ("readonly", statement.readonly().into()),
+        ];
+        Ok(object(&fields))
+    }
+
+    // ---- live queries
+
+    /// Begins to keep the result of a query up to date; its number. `refresh` runs it.
+    pub fn watch(&mut self, sql: &str, parameters: &JsValue) -> Result<u32, JsValue> {
+        let live = Live::new(sql.to_owned(), Parameters::from_js(parameters)?, &self.secret);
+        self.lives_made += 1;
+        self.lives.insert(self.lives_made, live);
+        Ok(self.lives_made)
+    }
+
+    /// Ends that.
+    pub fn unwatch(&mut self, number: u32) {
+        self.lives.remove(&number);
+        self.want_keys();
+    }
+
+    /// What was committed since the last call: `{ tables, stale, schema, attention }`: tables with changed rows, live queries whose
+    /// results may be others, whether the schema changed, and whether conflicts, held or refused rows did. Undefined: nothing.
+    /// Without `tables`, any of them may have changed.
+    pub fn changed(&mut self) -> Result<Option<Object>, JsValue> {
+        if self.in_transaction {
+            return Ok(None);
+        }
+        let changes = self.changes.take();
+        let attention = self.changes.take_attention();
+        let replaced = self.schema.is_none();
+        let is_schema_new = self.is_schema_new()?;
+        if changes.is_empty() && !is_schema_new && !attention {
+            return Ok(None);
+        }
+        for live in self.lives.values_mut() {
+            live.note(Some(&changes).filter(|_| !is_schema_new));
+        }
+        let stale: Array =
+            self.lives.iter().filter(|(_, live)| live.is_stale()).map(|(n, _)| JsValue::from(*n)).collect();
+        let tables: Array = changes.keys().map(|table| JsValue::from_str(table)).collect();
+        let tables = if replaced { JsValue::UNDEFINED } else { tables.into() };
+        Ok(Some(object(&[
+            ("tables", tables),
+            ("stale", stale.into()),
+            ("schema", is_schema_new.into()),
+            ("attention", attention.into()),
+        ])))
+    }
+
+    /// Brings the result of a live query up to date: `{ columns, runs, rows }`, how it differs from what was told before, or
+    /// undefined if it does not. Each run is three numbers: from where and how many old rows stay, and how many of `rows` come
+    /// then. With `all`, also all its rows.
+    pub fn refresh(&mut self, number: u32, all: bool) -> Result<Option<Object>, JsValue> {
+        let conn = self.replica.connection();
+        let live =
+            self.lives.get_mut(&number).ok_or_else(|| fault("NOT_FOUND", "there is no such live query"))?;
+        let known = live.key_column();
+        let result = live.refresh(conn, all);
+        if live.key_column() != known {
+            self.want_keys();
+        }
+        Ok(result?)
     }
 
     /// Whether the page is inside a transaction; nothing is captured or received meanwhile.
@@ -225,6 +315,7 @@ impl Engine {
         text: Vec<String>,
         counter: Vec<String>,
     ) -> Result<Vec<String>, JsValue> {
+        self.set_foreign_keys(false);
         let options = TrackOptions { text, counter, ..TrackOptions::default() };
         let notes = self.replica.track(table, &options).map_err(Fault::from)?;
         Ok(notes.into_iter().map(|note| note.text).collect())
@@ -233,6 +324,7 @@ impl Engine {
     /// Ends that. Returns, as JSON, the rows that could not be put back into the table: with `leave_held` they are left to
     /// the caller, else an error tells of them and nothing is done.
     pub fn untrack(&mut self, table: &str, leave_held: bool) -> Result<String, JsValue> {
+        self.set_foreign_keys(false);
         let (tables, mut left) = ([table.to_owned()], vec![]);
         if leave_held {
             let leave = |rows: &[HeldRow]| {
@@ -251,6 +343,7 @@ impl Engine {
         if self.in_transaction {
             return Ok(false);
         }
+        self.set_foreign_keys(false);
         Ok(self.replica.capture(time(now)).map_err(Fault::from)?.more)
     }
 
@@ -283,6 +376,7 @@ impl Engine {
 
     /// Takes one message of the WebSocket; rows that came with it.
     pub fn receive(&mut self, message: &[u8], now: f64) -> Result<f64, JsValue> {
+        self.set_foreign_keys(false);
         let talk = self.talk.as_mut().ok_or_else(|| fault("OFFLINE", "there is no connection"))?;
         Ok(talk.receive(&mut self.replica, &mut self.witness, message, time(now))? as f64)
     }
@@ -292,6 +386,7 @@ impl Engine {
         if self.in_transaction {
             return Ok(vec![]);
         }
+        self.set_foreign_keys(false);
         let Some(talk) = &mut self.talk else { return Ok(vec![]) };
         let frames = talk.outgoing(&mut self.replica, time(now))?;
         Ok(frames.iter().map(|frame| Uint8Array::from(&frame[..])).collect())
@@ -356,6 +451,7 @@ impl Engine {
 
     /// Values and rows written at the same time as those that show, as JSON.
     pub fn conflicts(&mut self) -> Result<String, JsValue> {
+        self.set_foreign_keys(false);
         let found = self.replica.conflicts(None).map_err(Fault::from)?;
         Ok(Json::from(found.iter().map(describe::conflict).collect::<Vec<_>>()).to_string())
     }
@@ -372,6 +468,7 @@ impl Engine {
         new_key: Option<String>,
         now: f64,
     ) -> Result<Option<String>, JsValue> {
+        self.set_foreign_keys(false);
         let choice = match column {
             Some(column) => Choice::Cell { column, number },
             None if as_new_row => Choice::AsNewRow { number, key: new_key },
@@ -382,6 +479,7 @@ impl Engine {
 
     /// Rows that the table cannot show, as JSON.
     pub fn held(&mut self) -> Result<String, JsValue> {
+        self.set_foreign_keys(false);
         let found = self.replica.held(None).map_err(Fault::from)?;
         Ok(Json::from(found.iter().map(describe::held).collect::<Vec<_>>()).to_string())
     }
@@ -389,6 +487,7 @@ impl Engine {
     /// Begins to compare all tables with their documents.
     #[wasm_bindgen(js_name = beginCheck)]
     pub fn begin_check(&mut self, now: f64) -> Result<(), JsValue> {
+        self.set_foreign_keys(false);
         let now = time(now);
         while self.replica.capture(now).map_err(Fault::from)?.more {}
         Ok(self.replica.begin_check(now).map_err(Fault::from)?)
@@ -397,6 +496,7 @@ impl Engine {
     /// Compares the next rows and heals those that differ, as JSON; at the end with how each table was checked.
     #[wasm_bindgen(js_name = checkSome)]
     pub fn check_some(&mut self, now: f64) -> Result<String, JsValue> {
+        self.set_foreign_keys(false);
         let checked = self.replica.check_some(time(now), CHECK_ROWS).map_err(Fault::from)?;
         let status = match checked.is_over {
             true => Some(self.replica.check_status().map_err(Fault::from)?),
@@ -414,12 +514,14 @@ impl Engine {
     /// Writes refused rows again.
     #[wasm_bindgen(js_name = retryRefused)]
     pub fn retry_refused(&mut self, now: f64) -> Result<f64, JsValue> {
+        self.set_foreign_keys(false);
         Ok(self.replica.retry_refused(time(now)).map_err(Fault::from)? as f64)
     }
 
     /// Gives refused rows up.
     #[wasm_bindgen(js_name = revertRefused)]
     pub fn revert_refused(&mut self) -> Result<f64, JsValue> {
+        self.set_foreign_keys(false);
         Ok(self.replica.revert_refused().map_err(Fault::from)? as f64)
     }
 
@@ -480,11 +582,101 @@ impl Engine {
 }
 
 impl Engine {
-    /// SQLite's own foreign keys are for what the page writes; sync looks after them by itself. False inside a
-    /// transaction, where nothing changes.
-    fn enforce_foreign_keys(&self, on: bool) -> bool {
-        self.replica.connection().is_autocommit()
-            && self.replica.connection().pragma_update(None, "foreign_keys", on).is_ok()
+    fn run_one(&mut self, sql: &str, parameters: &Parameters) -> Result<Object, Fault> {
+        if !self.replica.connection().prepare_cached(sql)?.readonly() {
+            self.set_foreign_keys(true);
+        }
+        let conn = self.replica.connection();
+        let mut statement = conn.prepare_cached(sql)?;
+        parameters.bind(&mut statement, 0)?;
+        let rows = Array::new();
+        let [changes, inserted] = self.counted(&mut statement, |row| {
+            let width = row.as_ref().column_count();
+            let cells = (0..width).map(|n| row.get_ref(n).map(to_js)).collect::<Result<Array, _>>()?;
+            rows.push(&cells);
+            Ok(())
+        })?;
+        // Only now: a kept statement is prepared anew for another schema when it is run.
+        let columns: Array = statement.column_names().map(JsValue::from_str).collect();
+        Ok(object(&[
+            ("columns", columns.into()),
+            ("rows", rows.into()),
+            ("changes", changes),
+            ("lastInsertRowid", inserted),
+        ]))
+    }
+
+    fn run_all(&self, sql: &str) -> Result<Object, Fault> {
+        let mut batch = Batch::new(self.replica.connection(), sql);
+        let mut all = 0.0;
+        let mut last = JsValue::NULL;
+        while let Some(mut statement) = batch.next()? {
+            let [changes, inserted] = self.counted(&mut statement, |_| Ok(()))?;
+            all += changes.as_f64().unwrap_or_default();
+            if !inserted.is_null() {
+                last = inserted;
+            }
+        }
+        Ok(object(&[("changes", all.into()), ("lastInsertRowid", last)]))
+    }
+
+    /// Steps through a statement: how many rows it changed, not counting what triggers wrote, and the rowid of the last row
+    /// that it inserted or null.
+    fn counted(
+        &self,
+        statement: &mut Statement<'_>,
+        mut hear: impl FnMut(&rusqlite::Row<'_>) -> Result<(), Fault>,
+    ) -> Result<[JsValue; 2], Fault> {
+        let conn = self.replica.connection();
+        let before = conn.total_changes();
+        self.changes.take_inserted();
+        let mut found = statement.raw_query();
+        while let Some(row) = found.next()? {
+            hear(row)?;
+        }
+        drop(found);
+        let changes = if conn.total_changes() == before { 0.0 } else { conn.changes() as f64 };
+        // A table without rowid has none to tell.
+        let inserted = self.changes.take_inserted().filter(|id| *id == conn.last_insert_rowid());
+        Ok([changes.into(), inserted.map_or(JsValue::NULL, |id| to_js(ValueRef::Integer(id)))])
+    }
+
+    /// SQLite's own foreign keys are for what the page writes; sync looks after them by itself. Each switch makes SQLite
+    /// prepare all statements anew, so it is left as it is until the other has its turn.
+    fn set_foreign_keys(&mut self, on: bool) {
+        let conn = self.replica.connection();
+        // Inside a transaction nothing changes.
+        if self.foreign_keys != on
+            && conn.is_autocommit()
+            && conn.pragma_update(None, "foreign_keys", on).is_ok()
+        {
+            self.foreign_keys = on;
+        }
+    }
+
+    /// Whether the application's part of the schema is another than at the last call.
+    fn is_schema_new(&mut self) -> Result<bool, Fault> {
+        let conn = self.replica.connection();
+        let version = conn.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?;
+        if self.schema.is_some_and(|(known, _)| known == version) {
+            return Ok(false);
+        }
+        let mut hasher = DefaultHasher::new();
+        let own = "SELECT name, sql FROM sqlite_schema WHERE name NOT GLOB 'piecewise_*' AND name NOT GLOB 'sqlite_*'";
+        let mut statement = conn.prepare_cached(own)?;
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            (row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?).hash(&mut hasher);
+        }
+        let hash = hasher.finish();
+        let is_new = self.schema.is_none_or(|(_, known)| known != hash);
+        self.schema = Some((version, hash));
+        Ok(is_new)
+    }
+
+    /// Tells which tables' changed keys live queries need.
+    fn want_keys(&self) {
+        self.changes.set_key_columns(self.lives.values().filter_map(Live::key_column).collect());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading: what people want to know of a replica: its state, conflicts, held and refused rows, history.
 
 use super::{Replica, ReplicaError, Scan, Stopped};
-use crate::change::{Action, TextRun};
+use crate::change::{Action, Merge, TextRun};
 use crate::document::{Cell, View};
 use crate::id::{PeerId, SegmentId, Timestamp};
 use crate::key::RowKey;
@@ -254,6 +254,14 @@ impl Replica {
             refused: holds::count_all_refused(&self.conn)?,
             conflicts: documents::count_in_conflict(&self.conn)?,
         })
+    }
+
+    /// Columns of tracked tables that merge by character or add up: the table, the column and which.
+    pub fn merge_kinds(&self) -> Vec<(String, String, Merge)> {
+        let columns =
+            self.containers.values().flat_map(|state| state.columns.iter().map(move |c| (state, c)));
+        let merging = columns.filter(|(_, column)| column.merge != Merge::Register);
+        merging.map(|(state, column)| (state.table.clone(), column.name.clone(), column.merge)).collect()
     }
 
     /// The user's tables that could be tracked and are not.
