@@ -18,6 +18,7 @@ use crate::store::user_table::{RowValues, UserTable, quote};
 use crate::store::{documents, holds, numbers, segments};
 use crate::table::ForeignKey;
 use crate::value::{Value, ValueRef};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -152,10 +153,10 @@ impl Replica {
                 if !members.contains(&child_no) {
                     continue;
                 }
-                if !own.contains_key(&child_no) {
-                    own.insert(child_no, self.own(child_no)?);
-                }
-                let of_child = &own[&child_no];
+                let of_child = match own.entry(child_no) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => new.insert(self.own(child_no)?),
+                };
                 let moved = self.follow(&user, &moved, child_no, &child, &foreign, of_child, &mut plan)?;
                 work.push_back((child_no, moved));
             }

@@ -69,7 +69,7 @@ impl Replica {
         let mut again = vec![];
         let touched =
             fates.into_iter().flat_map(|f| f.keys()).chain(values.into_iter().flat_map(|v| v.keys()));
-        let withdrawn = self.to_withdraw(no, touched.cloned().collect())?;
+        let withdrawn = self.withdrawable(no, touched.cloned().collect())?;
         let mut rows: BTreeMap<RowKey, Vec<(usize, usize)>> = BTreeMap::new();
         for (n, segment) in withdrawn.iter().enumerate() {
             for (index, key) in segment.decoded.keys().enumerate() {
@@ -130,7 +130,11 @@ impl Replica {
     }
 
     /// The own segments with changes of these rows, and those with changes that build on what is in them.
-    fn to_withdraw(&mut self, no: i64, mut touched: HashSet<RowKey>) -> Result<Vec<Withdrawn>, ReplicaError> {
+    fn withdrawable(
+        &mut self,
+        no: i64,
+        mut touched: HashSet<RowKey>,
+    ) -> Result<Vec<Withdrawn>, ReplicaError> {
         let mut found = vec![];
         for unsent in numbers::unsent(&self.conn, no)? {
             let decoded = self.history.segment(&self.conn, unsent.no)?;
