@@ -414,23 +414,20 @@ fn at_first_contact_rows_that_differ_stay_in_conflict_unless_those_from_here_are
 }
 
 #[test]
-#[ignore = "a figure: run it with --release"]
-fn ten_thousand_rows_with_thirty_thousand_references_move_in_two_seconds() {
+fn many_rows_with_many_references_move_at_once() {
     let mut net = network(9, 2);
     let rows = |who: &str| {
         format!(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
                INSERT INTO customers(name) SELECT '{who} ' || i FROM n;
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)
-               INSERT INTO orders(id, customer_id, of) SELECT '{who} ' || i, 1 + i % 10000, '{who} ' || (1 + i % 10000) FROM n"
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6000)
+               INSERT INTO orders(id, customer_id, of) SELECT '{who} ' || i, 1 + i % 2000, '{who} ' || (1 + i % 2000) FROM n"
         )
     };
     net.run(1, &rows("a"));
     net.sync(1);
     net.run(2, &rows("b"));
     net.capture(2);
-    let began = std::time::Instant::now();
     net.sync(2);
-    eprintln!("the whole talk: {} ms", began.elapsed().as_millis());
     assert_eq!(net.query(2, STRAY), [""; 0]);
 }
