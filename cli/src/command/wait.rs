@@ -70,7 +70,7 @@ async fn until_level(
 }
 
 /// Both sides are level, as far as they can be without anybody's help; fails if a table is stopped or rows were refused.
-pub(super) fn needs_somebody(replica: &Replica, waiting: &Waiting) -> Result<(), Failure> {
+pub(crate) fn needs_somebody(replica: &Replica, waiting: &Waiting) -> Result<(), Failure> {
     if waiting.stopped > 0 {
         let tables = count(waiting.stopped, "table is", "tables are");
         return Err(Failure::new(format!("{tables} stopped, all others are level"))

@@ -123,7 +123,7 @@ impl Voyage<'_, '_> {
                 && talk.is_quiet()
                 && !talk.is_closing()
             {
-                self.fleet.failed.remove(&file);
+                let needs = talk.needs_somebody();
                 let noted = talk.note_level();
                 let summary = std::mem::take(&mut talk.summary);
                 if summary.moved() {
@@ -132,8 +132,10 @@ impl Voyage<'_, '_> {
                         told(Told::Database(&talk.binding.database, &summary));
                     }
                 }
-                if let Err(failure) = noted {
-                    self.give_up(&file, failure);
+                match (noted, needs) {
+                    (Err(failure), _) => self.give_up(&file, failure),
+                    (Ok(()), Err(failure)) => self.fleet.fail(&file, failure, None),
+                    (Ok(()), Ok(())) => drop(self.fleet.failed.remove(&file)),
                 }
             }
         }

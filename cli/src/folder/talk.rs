@@ -5,6 +5,7 @@
 //! whatever is written to it next, see `FileState`.
 
 use super::known::{Known, Part};
+use crate::command::wait::needs_somebody;
 use crate::connection::Connection;
 use crate::drive::{
     FileIdentity, Gathering, Summary, identity, no_intake, tell_of_renumbered, tell_of_restored,
@@ -252,6 +253,11 @@ impl Talk {
         Ok(())
     }
 
+    /// Fails if a table of the file is stopped: all else is level.
+    pub(super) fn needs_somebody(&self) -> Result<(), Failure> {
+        if self.replica.any_stopped() { needs_somebody(&self.replica, &self.replica.waiting()?) } else { Ok(()) }
+    }
+
     /// Notes in the file that both sides are level, unless that was done a moment ago.
     pub(super) fn note_level(&mut self) -> Result<(), Failure> {
         let recent = self.noted.is_some_and(|at| at.elapsed() < NOTE_EVERY);
@@ -329,7 +335,8 @@ impl Talk {
         let standing = Standing::of(&self.replica);
         let held = standing.digest(|_| true).map(|digest| Brief::of(&digest).0);
         let met = self.cause.map(|brief| brief.0).filter(|met| !self.moved && Some(*met) != held);
-        let level = self.replica.waiting()?.is_over() && standing.is_settled();
+        let waiting = self.replica.waiting()?;
+        let level = waiting.is_over() && waiting.stopped == 0 && standing.is_settled();
         let (database, realm) = (self.binding.database.clone(), self.binding.realm.0);
         Ok(Part { database, realm, held, level, met })
     }

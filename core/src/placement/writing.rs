@@ -10,8 +10,9 @@ use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
 use crate::store::StoreError;
 use crate::store::holds::HoldKind;
-use crate::store::index_terms;
+use crate::store::index_terms::{self, IndexText};
 use crate::store::user_table::{Fault, RowValues, UserTable, quote};
+use crate::table::UniqueTerm;
 use crate::value::{Value, ValueRef};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -293,7 +294,18 @@ impl Replica {
         stmt.raw_execute().ok()?;
         let keys: Vec<_> = user.key_columns().iter().map(|n| quote(&columns[*n].name)).collect();
         for unique in &user.table.unique {
-            let Some(text) = unique.partial.as_deref().and_then(index_terms::index) else { continue };
+            let text = match unique.partial.as_deref().and_then(index_terms::index) {
+                Some(text) => text,
+                // A constraint over generated columns has no text of its own.
+                None => {
+                    let name = |term: &UniqueTerm| Some(quote(&columns[term.column?].name));
+                    let Some(terms) = unique.columns.iter().map(name).collect() else { continue };
+                    IndexText { terms, condition: None }
+                }
+            };
+            if unique.partial.is_none() {
+                continue; // a claim, which documents decide
+            }
             let same = |term: &String| format!("({term}) = (SELECT {term} FROM temp.{table})");
             let is_held = text
                 .condition

@@ -3,6 +3,7 @@
 //! The refused segment leaves feed and root; its rows stay as the user wrote them and are listed, until
 //! the user tries again or takes the server's state.
 
+use super::stops::StopKind;
 use super::{Replica, ReplicaError};
 use crate::capture::{Dirty, decode_values};
 use crate::feed;
@@ -57,7 +58,10 @@ impl Replica {
                 segments::acknowledge(&self.conn, no, Seq(acknowledged.0 - gone))?;
             }
         }
-        if described {
+        if described && self.description(no)?.is_none() {
+            let why = "the server does not take its description: this device may not write it, or not see a table that it refers to";
+            self.stop(no, StopKind::Description, why)?;
+        } else if described {
             // The table is described by others alone now.
             let unsettled = self.follow_description(no)?;
             self.settle_quietly(unsettled)?;

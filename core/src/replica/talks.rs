@@ -80,6 +80,11 @@ pub struct OverviewOf {
 }
 
 impl Replica {
+    /// Whether a table is stopped.
+    pub fn any_stopped(&self) -> bool {
+        !self.containers.stopped().is_empty()
+    }
+
     /// Notes how a talk with the server stands; writes only what differs.
     pub fn note_talk(&mut self, talk: &Talk) -> Result<(), ReplicaError> {
         self.clock = talk.time;

@@ -226,6 +226,7 @@ impl Replica {
             return Ok(vec![]);
         }
         for (key, places) in rows {
+            self.history.forget_baseline(&self.conn, no, key)?;
             for (n, index) in places {
                 documents::remove(&self.conn, no, key, At::new(withdrawn[*n].unsent.no, *index))?;
             }
