@@ -138,6 +138,8 @@ pub(crate) struct NumbersOfSession {
     pub(crate) rounds: u32,
     /// Where what was sent begins that was not acknowledged, or before.
     pub(crate) sent_from: Option<Cursor>,
+    /// Up to where the peer was told, after a repair, that it has all of our feed.
+    pub(crate) repaired: Option<Cursor>,
     /// Segments that were asked for and sent.
     pub(crate) wanted: Vec<SegmentId>,
     /// As the responder: whether a segment with such a row is refused.

@@ -54,6 +54,9 @@ impl Container<'_> {
         };
         session.sent = if known(from)? { from } else { common.or(Some(Cursor::START)) };
         session.in_flight.clear();
+        // What was said behind the refused segment was let pass.
+        let unheard = session.numbers.repaired.filter(|reach| common.is_none_or(|common| common.seq < reach.seq));
+        session.after_repair = session.after_repair.or(unheard);
         let wanted = std::mem::take(&mut session.numbers.wanted);
         for id in wanted.into_iter().rev().filter(|id| !ids.contains(id)) {
             session.wanted.push_front(id);

@@ -33,6 +33,7 @@ impl Container<'_> {
         }
         if let Some(reach) = session.after_repair.take() {
             session.sent = Some(reach);
+            session.numbers.repaired = Some(reach);
             return Ok(Some(Message::Segments(Segments { from: Cursor::START, reach, segments: vec![] })));
         }
         if sent == self.replica.containers[&self.no].feed.tip {

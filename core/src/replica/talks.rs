@@ -82,7 +82,7 @@ pub struct OverviewOf {
 impl Replica {
     /// Whether a table is stopped.
     pub fn any_stopped(&self) -> bool {
-        !self.containers.stopped().is_empty()
+        self.containers.stopped().next().is_some()
     }
 
     /// Notes how a talk with the server stands; writes only what differs.
