@@ -652,7 +652,7 @@ fn a_conflict_clause_over_a_generated_column_takes_no_row_away_beside_triggers()
     net.run(1, "INSERT INTO t VALUES ('1', 'x', 'first'), ('2', 'X', 'second'), ('3', 'y', 'third')");
     net.sync_all();
     assert_eq!(net.query(2, "SELECT id FROM t ORDER BY id"), ["Text(\"1\")", "Text(\"3\")"]);
-    assert!(causes(&mut net, 2)[0].ends_with("row 1 has the same"), "{:?}", causes(&mut net, 2));
+    assert!(causes(&mut net, 2)[0].contains("row 1 has the same"), "{:?}", causes(&mut net, 2));
     net.run(1, "UPDATE t SET u = 'Y' WHERE id = '1'");
     net.sync_all();
     assert_eq!(net.query(2, "SELECT count(*) FROM t"), integers(&[2]));

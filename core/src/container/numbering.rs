@@ -55,8 +55,11 @@ impl Container<'_> {
         session.sent = if known(from)? { from } else { common.or(Some(Cursor::START)) };
         session.in_flight.clear();
         // What was said behind the refused segment was let pass.
-        let unheard = session.numbers.repaired.filter(|reach| common.is_none_or(|common| common.seq < reach.seq));
-        session.after_repair = session.after_repair.or(unheard);
+        let unheard = session.numbers.repaired.take();
+        let unheard = unheard.filter(|reach| common.is_none_or(|common| common.seq < reach.seq));
+        if session.after_repair.is_none() && known(unheard)? {
+            session.after_repair = unheard;
+        }
         let wanted = std::mem::take(&mut session.numbers.wanted);
         for id in wanted.into_iter().rev().filter(|id| !ids.contains(id)) {
             session.wanted.push_front(id);
@@ -69,6 +72,7 @@ impl Container<'_> {
     /// As the client: all that could move has. Answers refusals, and goes on after segments at `places` were withdrawn.
     pub(crate) fn answer_taken(&mut self, session: &mut Session, places: &[Seq]) -> Result<(), SyncError> {
         session.after_repair = self.moved_up(session.after_repair, places)?;
+        session.numbers.repaired = self.moved_up(session.numbers.repaired, places)?;
         if let Some(repair) = &mut session.repair {
             repair.began_at = self.moved_up(Some(repair.began_at), places)?.unwrap_or(Cursor::START);
         }
