@@ -255,7 +255,11 @@ impl Talk {
 
     /// Fails if a table of the file is stopped: all else is level.
     pub(super) fn needs_somebody(&self) -> Result<(), Failure> {
-        if self.replica.any_stopped() { needs_somebody(&self.replica, &self.replica.waiting()?) } else { Ok(()) }
+        if self.replica.any_stopped() {
+            needs_somebody(&self.replica, &self.replica.waiting()?)
+        } else {
+            Ok(())
+        }
     }
 
     /// Notes in the file that both sides are level, unless that was done a moment ago.

@@ -48,18 +48,16 @@ impl Container<'_> {
         ids: Vec<SegmentId>,
     ) -> Result<(), SyncError> {
         let common = self.common(session)?;
-        let from = session.numbers.sent_from.filter(|from| common.is_none_or(|common| common.seq < from.seq));
-        let known = |cursor: Option<Cursor>| -> Result<bool, SyncError> {
-            cursor.map_or(Ok(false), |cursor| self.is_in_feed(&cursor))
+        let is_behind = |cursor: &Cursor| common.is_none_or(|common| common.seq < cursor.seq);
+        // What was said behind a refused segment was let pass, also that a repair is over: then only a cursor that the server
+        // told counts.
+        let from = match session.numbers.repaired.take().filter(is_behind) {
+            Some(_) => None,
+            None => session.numbers.sent_from.filter(is_behind),
         };
-        session.sent = if known(from)? { from } else { common.or(Some(Cursor::START)) };
+        let is_known = from.map_or(Ok(false), |from| self.is_in_feed(&from))?;
+        session.sent = if is_known { from } else { common.or(Some(Cursor::START)) };
         session.in_flight.clear();
-        // What was said behind the refused segment was let pass.
-        let unheard = session.numbers.repaired.take();
-        let unheard = unheard.filter(|reach| common.is_none_or(|common| common.seq < reach.seq));
-        if session.after_repair.is_none() && known(unheard)? {
-            session.after_repair = unheard;
-        }
         let wanted = std::mem::take(&mut session.numbers.wanted);
         for id in wanted.into_iter().rev().filter(|id| !ids.contains(id)) {
             session.wanted.push_front(id);
@@ -72,7 +70,6 @@ impl Container<'_> {
     /// As the client: all that could move has. Answers refusals, and goes on after segments at `places` were withdrawn.
     pub(crate) fn answer_taken(&mut self, session: &mut Session, places: &[Seq]) -> Result<(), SyncError> {
         session.after_repair = self.moved_up(session.after_repair, places)?;
-        session.numbers.repaired = self.moved_up(session.numbers.repaired, places)?;
         if let Some(repair) = &mut session.repair {
             repair.began_at = self.moved_up(Some(repair.began_at), places)?.unwrap_or(Cursor::START);
         }
