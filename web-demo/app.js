@@ -45,6 +45,6 @@ function place(name, title) {
   button.onclick = () => bring(section);
   document.getElementById('pick').append(button);
   // Within their row: a device that is longer than the screen is never half in sight.
-  new IntersectionObserver(([seen]) => button.setAttribute('aria-pressed', seen.intersectionRatio > 0.5), { root: document.getElementById('replicas'), threshold: [0.4, 0.6] }).observe(section);
+  new IntersectionObserver(seen => button.setAttribute('aria-pressed', seen.at(-1).intersectionRatio > 0.5), { root: document.getElementById('replicas'), threshold: [0.4, 0.6] }).observe(section);
   return section;
 }

@@ -59,27 +59,35 @@ function see(place) {
   place.scrollIntoView({ block: 'start', behavior: still.matches ? 'auto' : 'smooth' });
 }
 
-/** Resolves once a device and the server hold the same; the story does not wait for a server that is gone. */
-function level({ db }) {
+/** Calls back once a device that shall be connected cannot be: the story does not wait for a server that is gone. Returns what ends that. */
+function unless({ db }, failed) {
+  const look = async () => {
+    const { problem } = await db.status();
+    if (problem) failed(new Error(problem.code === 'UNREACHABLE' ? 'the server does not answer. Start it, and press “Show me” again' : problem.message));
+  };
+  const stop = db.on('status', () => look().catch(failed));
+  look().catch(failed);
+  return stop;
+}
+
+/** Resolves once a device and the server hold the same. */
+function level(device) {
   return new Promise((resolve, reject) => {
-    const look = async () => {
-      const { problem } = await db.status();
-      if (problem) { stop(); reject(new Error(problem.code === 'UNREACHABLE' ? 'the server does not answer. Start it, and press “Show me” again' : problem.message)); }
-    };
-    const stop = db.on('status', () => look().catch(reject));
-    db.level().then(() => { stop(); resolve(); }, error => { stop(); reject(error); });
-    look().catch(reject);
+    const stop = unless(device, error => { stop(); reject(error); });
+    device.db.level().then(() => { stop(); resolve(); }, error => { stop(); reject(error); });
   });
 }
 
 /** Resolves with the id of a card once the device shows it. */
 function appears(device, title) {
-  return new Promise(resolve => {
+  return new Promise((resolve, reject) => {
     const look = () => {
       const found = [...device.section.querySelectorAll('.card')].find(card => card.querySelector('.title').value === title);
-      if (found) { seen.disconnect(); resolve(found.dataset.id); }
+      if (found) { end(); resolve(found.dataset.id); }
     };
     const seen = new MutationObserver(look);
+    const stop = unless(device, error => { end(); reject(error); });
+    const end = () => { seen.disconnect(); stop(); };
     seen.observe(device.section.querySelector('.groups'), { childList: true, subtree: true });
     look();
   });

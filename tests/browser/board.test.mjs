@@ -21,7 +21,7 @@ async function board(t, options) {
   page.on('pageerror', error => errors.push(error.message));
   await page.goto(`${server.url}/#invites=${invites}`);
   await page.waitForSelector('body[data-ready]');
-  const side = name => page.locator(`[data-name=${name}]`);
+  const side = name => page.locator(`section[data-name=${name}]`);
   return { server, context, page, errors, phone: side('board'), laptop: side('board-laptop') };
 }
 
@@ -176,7 +176,7 @@ test('two people type into one note at the same time and every character arrives
   // The other has a page of its own: a page has one keyboard.
   const other = await context.newPage();
   await other.goto(server.url);
-  const laptop = other.locator('[data-name=board-laptop]');
+  const laptop = other.locator('section[data-name=board-laptop]');
   await has(laptop, ['Shared']);
   const [here, there] = [phone, laptop].map(side => side.getByLabel('Note'));
   await here.fill('middle');
@@ -215,7 +215,7 @@ test('a second tab shows the same board and goes on when the first is closed', a
   const second = await context.newPage();
   await second.goto(server.url);
   await second.waitForSelector('body[data-ready]');
-  const side = second.locator('[data-name=board]');
+  const side = second.locator('section[data-name=board]');
   await has(side, ['From the first tab']);
   await add(side, 'From the second tab');
   await has(phone, ['From the first tab', 'From the second tab']);
@@ -232,7 +232,7 @@ test('without an invite the page explains how to join; a wrong one is told', asy
   const page = await context.newPage();
   await page.goto(server.url);
   await page.waitForSelector('body[data-ready]');
-  const phone = page.locator('[data-name=board]');
+  const phone = page.locator('section[data-name=board]');
   await accessible(page);
   await add(phone, 'Before joining');
   await has(phone, ['Before joining']);
