@@ -343,6 +343,8 @@ test('example: the React to-do list, built by Vite, works offline and syncs', as
   await two.getByText('offline, 2 waiting').waitFor();
   await two.getByLabel('online').click();
   for (const page of pages) {
+    await page.getByText('Written offline').waitFor();
+    await page.locator('li.done').waitFor();
     await page.getByRole('heading', { name: 'To do: 2' }).waitFor();
     assert.deepEqual(await page.locator('li').allTextContents(), ['Written offline✕', 'Written online✕', 'Before joining✕']);
     assert.equal(await page.locator('li.done').textContent(), 'Before joining✕');
