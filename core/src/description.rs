@@ -784,6 +784,7 @@ fn name(name: &str) -> Result<(), DescriptionError> {
 
 /// A type is words and numbers in parentheses; anything else could be more than a type.
 fn declared_type(text: &str) -> Result<String, DescriptionError> {
+    let text = text.trim(); // as SQLite reads it: `INTEGER ` is the rowid's type
     let plain = |c: char| c.is_ascii_alphanumeric() || " _,()".contains(c);
     let mut depth = 0;
     let balanced = text.chars().all(|c| {
