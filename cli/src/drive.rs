@@ -2,7 +2,6 @@
 
 use crate::checking::Checking;
 use crate::connection::{Arrived, CHANNEL, Connection};
-use crate::output::count;
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
@@ -12,6 +11,7 @@ use piecewise_core::replica::{Replica, StopKind, Stopped, Talk};
 use piecewise_server::checkpoints::Checkpoints;
 use piecewise_server::commits::{Commits, Lookout};
 use piecewise_server::now;
+use piecewise_server::terminal::{self, count};
 use piecewise_server::turns::Turns;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -247,9 +247,9 @@ impl<'a> Drive<'a> {
         })
     }
 
-    /// Tells what happens as JSON, an event on a line, instead of in words.
-    pub(crate) fn with_events(mut self, as_events: bool) -> Self {
-        self.as_events = as_events;
+    /// Tells what happens as JSON, an event on a line, where JSON is written.
+    pub(crate) fn with_events(mut self) -> Self {
+        self.as_events = terminal::is_json();
         self
     }
 
@@ -336,7 +336,7 @@ impl<'a> Drive<'a> {
             let stepped = self.step()?;
             for news in self.replica.take_stop_news() {
                 if news.stopped.is_none() {
-                    piecewise_server::tell!("table {} goes on", news.table);
+                    terminal::news(&format!("table {} goes on", news.table));
                 }
             }
             self.note_live()?;
@@ -390,8 +390,8 @@ impl<'a> Drive<'a> {
         };
         if stopped != was_stopped {
             match stopped {
-                Some(stop) => piecewise_server::tell!("{}; changes made here wait", no_intake(stop).message),
-                None => piecewise_server::tell!("the server takes changes in again"),
+                Some(stop) => terminal::news(&format!("{}; changes made here wait", no_intake(stop).message)),
+                None => terminal::news("the server takes changes in again"),
             }
             return self.note();
         }
@@ -459,7 +459,8 @@ impl<'a> Drive<'a> {
         if moved {
             let (received, sent) = self.connection.bytes();
             let traffic = || self.link.traffic(self.replica);
-            self.progress.show(traffic, &self.summary, received + sent);
+            let is_whole = !capturing && !self.replica.is_scanning();
+            self.progress.show(traffic, is_whole, &self.summary, received + sent);
         }
         Ok(moved)
     }
@@ -516,14 +517,14 @@ impl<'a> Drive<'a> {
 pub(crate) fn tell_of_restored(replica: &mut Replica, file: Option<&str>) {
     for (index, why) in replica.take_unsearchable() {
         let of = file.map_or(String::new(), |file| format!("{file}: "));
-        piecewise_server::tell!("error: {of}full-text index {index} has to be rebuilt, which failed: {why}");
+        Failure::new(format!("{of}full-text index {index} has to be rebuilt, which failed: {why}")).tell();
     }
     for (table, rows) in replica.take_restored() {
         let (of, rows) = (file.map_or(String::new(), |file| format!("{file}: ")), count(rows, "row", "rows"));
-        piecewise_server::tell!(
-            "note: {of}{rows} that were missing from table {table} were put back: more than a program deletes by itself \
+        terminal::note(&format!(
+            "{of}{rows} that were missing from table {table} were put back: more than a program deletes by itself \
             while its writes are not noted, as when a table is built anew. To delete them everywhere, delete them again now"
-        );
+        ));
     }
 }
 
@@ -545,11 +546,11 @@ pub(crate) fn tell_of_renumbered(replica: &mut Replica, file: Option<&str>, as_e
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        piecewise_server::tell!(
-            "note: {of}{} another number, since another device was faster: {}{more}; see the table piecewise_renumbered",
+        terminal::note(&format!(
+            "{of}{} another number, since another device was faster: {}{more}; see the table piecewise_renumbered",
             count(moved.len() as u64, "row has", "rows have"),
             shown.join(", ")
-        );
+        ));
     }
     moved.len() as u64
 }
