@@ -179,7 +179,7 @@ fn intro() -> String {
     format!(
         "# Benchmarks
 
-`make bench` makes this page: release builds, whole processes, real files and sockets on loopback,
+Each section names its command; those that name none are by `make bench`. All are release builds, whole processes, real files and sockets on loopback,
 encrypted, beside plain SQLite doing the same inserts in the same run. Machines are noisy, and all three
 processes share the cores of one: ratios say more than figures.
 
@@ -392,13 +392,7 @@ last row is committed there.
             sync.synced_file as f64 / sync.plain_file as f64,
         );
     }
-    let _ = writeln!(
-        page,
-        "| aim | | 100,000 (INTEGER), 60,000 (TEXT) | | 0.6 | 2.2 | 150 MiB each |
-
-Other ways to sync SQLite, on the same work and kind of machine: Turso sync 4,100 rows/s, cr-sqlite 3,600,
-SQLite Sync 1,800, PouchDB 2,000; SQLite's session extension, in one process and without a network, 55,000."
-    );
+    let _ = writeln!(page, "| aim | | 100,000 (INTEGER), 60,000 (TEXT) | | 0.6 | 2.2 | 150 MiB each |");
     page
 }
 
