@@ -24,7 +24,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 const FRAMES_AT_ONCE: usize = 4;
 /// How often at most a connection that stays notes in the file that both are level.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
-/// For how long the file may say that both are level while they are not.
+/// How long a stale "in sync" note may stay in the file.
 const APART_MAX: Duration = Duration::from_millis(100);
 
 /// What a talk brought.

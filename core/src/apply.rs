@@ -42,7 +42,7 @@ pub(crate) struct TakenIn {
 /// Where rows of a segment go at once, if anywhere.
 struct Target {
     user: Arc<UserTable>,
-    /// Whether rows are held, so that each row that comes may free or lose to one of them.
+    /// True if any row is held here or in a child table: every incoming row may release one or conflict with one.
     watchful: bool,
 }
 

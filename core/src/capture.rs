@@ -33,7 +33,8 @@ use crate::value::{Value, ValueRef};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Rows brought into a table from documents in one call; once a scan has looked at so many, no other is gone on with.
+/// Rows written to a table from documents per call. Once scans have visited this many rows, no further scan is started in the
+/// same call.
 const FILL_ROWS: usize = 512;
 /// Tables scanned in one call.
 const SCANS_MAX: usize = 64;

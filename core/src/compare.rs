@@ -159,7 +159,7 @@ impl Replica {
         Ok(Rows { container, last, rows })
     }
 
-    /// Compares what the server has after a key with what is here; how far that goes, None at the end.
+    /// Compares one page of the server's row digests with the table. Returns the last key compared, `None` at the end.
     pub(crate) fn compare(
         &self,
         no: i64,

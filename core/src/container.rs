@@ -26,10 +26,10 @@ use crate::work::Work;
 
 /// Segments are put into one message up to about this many bytes.
 const MESSAGE_BYTES: usize = 512 << 10;
-/// A word that only moves the cursor is written down at first, and then once it has moved so far. A session that begins
-/// from an earlier one costs the peer a look at as many lines of its feed, none of which it has to send again.
+/// A message that only advances the cursor is persisted the first time and then every `KEEP_EVERY` positions. Resuming from an
+/// older cursor makes the peer scan up to that many feed entries, but resend none.
 const KEEP_EVERY: u64 = 64;
-/// A segment counts in a message as its bytes or as this part of what it opens to, whichever is more.
+/// Weight of a segment in a message: the larger of its size and 1/`PLAIN_PART` of its decompressed size.
 const PLAIN_PART: usize = 4;
 /// How far a segment's time may be ahead of the server's clock.
 const AHEAD_MS_MAX: u64 = 10 * 60 * 1000;
@@ -41,8 +41,8 @@ pub enum SyncError {
     /// The file.
     #[error(transparent)]
     Replica(#[from] ReplicaError),
-    /// The peer sent a segment that is none.
-    #[error("the peer sent a segment that cannot be believed")]
+    /// The peer sent an invalid segment.
+    #[error("the peer sent an invalid segment")]
     Segment(#[from] SegmentError),
     /// The peer sent a segment of another container.
     #[error("the peer sent segment {id} of another container")]

@@ -30,8 +30,8 @@ struct Part {
 pub(crate) struct FanOut(VecDeque<Part>);
 
 impl FanOut {
-    /// What a peer lacks that has come to `from`, if it went out lately. Whether it is still in the feed is for the
-    /// caller to see.
+    /// The cached feed slice starting at `from`, if one was sent recently. The caller must check that it is still part of the
+    /// feed.
     pub(crate) fn find(&self, container: i64, from: &Cursor, peer: Option<i64>) -> Option<&Segments> {
         let lacks = |part: &&Part| peer.is_none_or(|peer| !part.origins.contains(&peer));
         let is_it = |part: &&Part| part.container == container && part.message.from == *from;

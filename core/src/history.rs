@@ -75,7 +75,7 @@ impl Default for History {
     }
 }
 
-/// A document as far as it has come: with all changes up to a place.
+/// A cached evaluation that includes every change up to `last`.
 #[derive(Debug, Default)]
 struct Standing {
     evaluation: Evaluation,

@@ -119,7 +119,7 @@ pub enum LinkError {
         database: String,
     },
     /// The server cannot go on with this talk.
-    #[error("the server ended the talk about database {database}; its log says more")]
+    #[error("the server ended the session for database {database}; its log says more")]
     Ended {
         /// The database.
         database: String,
@@ -160,14 +160,14 @@ pub struct Link {
     behind: BTreeSet<i64>,
     /// Containers whose tables are to be made together.
     unmade: BTreeSet<i64>,
-    /// Whether anything came since this side had nothing to say.
+    /// Whether a frame arrived since `next_frame` last returned `None`.
     heard: bool,
     /// What sessions have sent in all.
     sent: (u64, u64),
     /// Containers that the peer knows of: those up to a number, and more.
     known_to: i64,
     known: BTreeSet<i64>,
-    /// Of those up to that number, some that it may not know of.
+    /// Exceptions below `known_to`: containers that the peer may not know.
     unsure: BTreeSet<i64>,
     /// Containers that the peer does not open.
     denied: BTreeMap<i64, Denial>,

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cursor    seq u64 · hash 32                                             (big-endian)
-//! 0 have      replica 8 · tip cursor · count u64 · root 32 · accepted · n u8 · n cursors
+//! 0 have      replica 8 · tip cursor · count u64 · root digest 32 · accepted · n u8 · n cursors
 //!             accepted: 0 not yet · 1 then a cursor · 2 none
 //! 1 segments  from cursor · reach cursor · n LEB128 · n times (length LEB128 · segment)
 //! 2 ranges    see `ranges`
@@ -65,7 +65,8 @@ pub enum Message<S = Arc<[u8]>> {
     Unaccepted(Vec<SegmentId>),
 }
 
-/// A message as it is heard. The first of its segments that is none is the last of them: nothing behind it counts.
+/// A received message. Decoding stops at the first invalid segment: that error is the last element, and everything after it was
+/// not read.
 pub type Heard = Message<Result<Segment, SegmentError>>;
 
 /// What a container has.

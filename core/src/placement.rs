@@ -49,7 +49,8 @@ const LOOKS_MAX: u32 = 64;
 /// Rows still to be looked at.
 #[derive(Default)]
 struct Queue {
-    /// Whether the table shows what documents did before the changes that are being settled.
+    /// True if the table still equals the documents as they were before this batch, so unchanged values may be read from the
+    /// table.
     table_is_true: bool,
     rows: VecDeque<(i64, RowKey)>,
     waiting: HashSet<(i64, RowKey)>,

@@ -102,7 +102,7 @@ pub enum ReplicaError {
         /// The table.
         table: String,
     },
-    /// A merge kind was asked for a column that there is not, or that cannot have it.
+    /// A merge kind was requested for a column that does not exist or does not support it.
     #[error("column {column} of table {table} cannot be a {kind} column: {why}")]
     BadMerge {
         /// The table.
@@ -614,7 +614,7 @@ impl Replica {
         changes.end += 1;
     }
 
-    /// All links have been asked for what they have to say: what is large and was kept for several of them is let go.
+    /// Call after every link has been polled: drops large messages that were cached for several of them.
     pub fn let_go(&mut self) {
         self.fan_out.let_go();
     }

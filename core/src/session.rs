@@ -20,8 +20,8 @@ pub trait Authority: Send + Sync {
         access(&self.grants(peer), container)
     }
 
-    /// Whether a segment of so many plain bytes is taken in; at least those of up to
-    /// [`crate::segment::PLAIN_LEN_MAX`] are. A larger one is a single row.
+    /// Whether to accept a segment of `bytes` uncompressed bytes. Must be true up to
+    /// [`crate::segment::PLAIN_LEN_MAX`]; anything larger is a single row.
     fn may_be_so_large(&self, _bytes: usize) -> bool {
         true
     }

@@ -57,7 +57,7 @@ pub enum StoreError {
     #[error(transparent)]
     Segment(#[from] SegmentError),
     /// A change in a segment cannot be one of Automerge's.
-    #[error("segment {segment} holds a change that is none")]
+    #[error("segment {segment} holds an invalid change")]
     BadChange {
         /// The segment.
         segment: SegmentId,

@@ -18,7 +18,7 @@ const UNIT: usize = 1 << 10;
 /// What opens to no more is opened at once. Something larger may take milliseconds: other tasks go on elsewhere meanwhile, and
 /// no more are opened at a time than there are cores.
 const SMALL: usize = 4 << 10;
-/// Why there is room some time.
+/// `expect` message: the semaphores are never closed.
 const OPEN: &str = "nobody closes a backlog";
 
 /// Room for what came in.

@@ -120,7 +120,7 @@ impl FileState {
         Self { file: Look::at(file), wal: Look::at(&wal).filter(|wal| wal.len > 0) }
     }
 
-    /// After how long a look will tell every further write apart from those before it.
+    /// Time until the file's timestamps can distinguish any later write from the last one.
     pub fn settles_in(&self, now: SystemTime) -> Duration {
         let now = nanos_since_epoch(now);
         let of = |look: &Look| {

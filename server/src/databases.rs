@@ -26,7 +26,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
-/// How long to wait for a database to rest before one more is opened all the same.
+/// How long to wait for another database to close before exceeding `open_max`.
 const REST_TIME: Duration = Duration::from_secs(1);
 /// How long to wait at first before a database that could not be opened is tried again, and at most.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
@@ -388,8 +388,7 @@ impl Databases {
         }
     }
 
-    /// A database wants to rest, with what it holds and these links: it may unless somebody has told it something meanwhile,
-    /// which it is given.
+    /// Called by a database's thread before it closes. Returns `None` if it may close, or a command that arrived meanwhile.
     pub(crate) fn rest(
         &self,
         name: &str,

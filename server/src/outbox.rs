@@ -29,7 +29,7 @@ pub(crate) struct Outbox {
     freed: Arc<Notify>,
 }
 
-/// Room for one more. It may be given back: who found none meanwhile is told, for nothing is sent then that would tell.
+/// A reserved slot. Dropping it unused wakes whoever found the queue full, because no send will.
 #[derive(Debug)]
 pub(crate) struct Place {
     permit: Option<OwnedPermit<Outgoing>>,

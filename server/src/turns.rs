@@ -42,7 +42,7 @@ impl Turns {
         Self { always, ended: Instant::now(), owed: Duration::ZERO, version: None, writers_until: None }
     }
 
-    /// Does work that may take the write lock, after what is left of the pause that the work before it owes to others.
+    /// Sleeps off the pause still owed from the previous call, then runs `work`, which may take the write lock.
     pub fn take<T>(&mut self, replica: &mut Replica, work: impl FnOnce(&mut Replica) -> T) -> T {
         self.owed = self.owed.saturating_sub(self.ended.elapsed());
         if self.owed >= PAUSE_MIN {

@@ -29,7 +29,7 @@ pub(super) struct Part {
     pub(super) held: Option<[u8; 16]>,
     /// Whether the server had everything of it, and it everything of the server, when they talked last.
     pub(super) level: bool,
-    /// What stood for the server's side then, if that was something else: the file may have some of its tables only.
+    /// The server's digest at that time, if it differed from ours because the file follows only some tables.
     pub(super) met: Option<[u8; 16]>,
 }
 

@@ -75,7 +75,7 @@ pub(super) enum Stepped {
 
 /// What came of closing a file.
 pub(super) enum Closing {
-    /// It is closed; what is known of it, if that can be noted, and the last frames of its talk.
+    /// Closed, with the note to keep about the file (if its timestamps are settled) and the link's closing frames.
     Closed { known: Option<Known>, frames: Vec<Vec<u8>> },
     /// It has to be tried again.
     Later(Box<Talk>),

@@ -33,7 +33,7 @@ pub(crate) enum Until {
     Lost,
 }
 
-/// What was told while both sides were level.
+/// Reported to the caller each time everything, or one database, is in sync.
 pub(crate) enum Told<'t> {
     /// All of them are, for the first time over this connection; how many, and the files that are left since they failed.
     Folder(usize, &'t Summary, Vec<&'t str>),

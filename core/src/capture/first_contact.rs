@@ -28,7 +28,7 @@ impl Replica {
         Ok(segment.is_description() || self.description(no)?.is_some())
     }
 
-    /// There was nothing to meet: what comes goes into the table at once. Call it in a transaction, once the
+    /// The table was empty here, so incoming rows are applied directly. Call it in a transaction, once the
     /// description has come.
     pub(crate) fn meet_nothing(&mut self, no: i64, now: Timestamp) -> Result<(), ReplicaError> {
         self.set_scan(no, Scan::No)?;

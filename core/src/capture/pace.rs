@@ -32,7 +32,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How many rows a call that begins now looks at; what was counted before tells.
+    /// The row budget for the next call, derived from what the last call's rows cost.
     pub(crate) fn next(&mut self) -> usize {
         if self.looked_at > 0 {
             self.rows = (self.looked_at * CALL / self.cost.max(1)).clamp(ROWS_MIN, ROWS_MAX);

@@ -1,6 +1,6 @@
 //! Sending: the parts of the feed that a peer lacks, a window full at a time.
 //!
-//! Those who are as far as each other lack the same. A server keeps what it made for one of them for the next, see `fan_out`.
+//! Peers at the same cursor need the same slice; a server caches it between them, see `fan_out`.
 
 use super::{Container, MESSAGE_BYTES, SyncError, weight};
 use crate::message::{Cursor, Message, Segments};

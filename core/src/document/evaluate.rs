@@ -86,7 +86,7 @@ pub(crate) struct Evaluation {
     followers: HashMap<ChangeHash, Vec<ChangeHash>>,
     /// Actors of changes that wait or are void.
     others: HashSet<Actor>,
-    /// Which of two changes by one actor counts depends on all there are.
+    /// An actor has two changes of this row: only a full re-evaluation in causal order decides which one counts.
     needs_all: bool,
     /// Changes and predecessors looked at so far: what evaluating took, apart from texts.
     work: u64,

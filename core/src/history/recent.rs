@@ -50,8 +50,8 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.values.insert(key, Used { at: self.clock, size, value });
     }
 
-    /// Drops the oldest, for one of this size and an eighth of all room at least: so each that comes costs the same, however
-    /// many there are.
+    /// Evicts least recently used entries until `size` fits, but at least an eighth of the capacity, so that eviction is
+    /// amortised O(1).
     fn make_room(&mut self, size: usize) {
         let wanted = (self.bytes + size).saturating_sub(self.bytes_max).max(self.bytes_max / 8);
         let mut ages: Vec<_> = self.values.values().map(|used| (used.at, used.size)).collect();

@@ -1,7 +1,8 @@
-//! Incoming: a frame that came in, before a link takes it. It is read, there is found room for what it opens to, it is opened.
+//! Incoming: a received frame before the link handles it: parsed, memory reserved for its decompressed size, then its segments
+//! verified and decompressed.
 //!
-//! All of that is done with the bytes alone: so it is done where they came in, while the thread that owns the replica is
-//! busy with what came before. What is wrong with a frame is told when the link takes it, in the order of what was said.
+//! All of that needs the bytes alone, so it runs where they were received, while the thread that owns the replica is busy with
+//! earlier frames. An error in a frame is reported when the link handles it, in the order of arrival.
 
 use super::MESSAGE;
 use crate::bytes::{DecodeError, Reader};

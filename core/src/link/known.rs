@@ -121,7 +121,7 @@ impl Link {
         Ok(())
     }
 
-    /// Tells the peer of those of these containers that it does not know; those that it must not hear of are left out.
+    /// Announces the containers in `numbers` that the peer does not know, and removes from `numbers` those it may not see.
     pub(super) fn introduce(&mut self, replica: &Replica, numbers: &mut Vec<i64>) {
         if numbers.iter().all(|no| self.knows(*no)) {
             return;

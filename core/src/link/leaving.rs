@@ -49,7 +49,7 @@ impl Link {
         self.is_level() || (self.at_rest && self.outbox.is_empty() && replica.changed_end() == self.seen)
     }
 
-    /// As the initiator: the last frames of a talk that is quiet. Whatever comes for it afterwards is to be let pass.
+    /// As the initiator: the closing frames of an idle link. Frames that still arrive for it must be ignored.
     pub fn leave(mut self, replica: &mut Replica) -> Result<Vec<Vec<u8>>, LinkError> {
         let mut frames = if self.at_rest { vec![] } else { self.receipts(replica)? };
         let shared = replica.containers.in_order().filter(|c| !self.denied.contains_key(&c.no));

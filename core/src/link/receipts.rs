@@ -12,7 +12,7 @@ use crate::replica::Replica;
 const RECEIPTS_EVERY_MS: u64 = 60_000;
 
 impl Link {
-    /// As the responder: segments that were delivered and not receipted, which the link after a rest has to know of.
+    /// As the responder: delivered segments without a receipt; pass them to `expect_receipts` when the link resumes after a rest.
     pub fn unreceipted(&self) -> Vec<(i64, u64)> {
         let open = self.sessions.iter().map(|(no, s)| (*no, s.sent_segments - s.receipted));
         open.filter(|(_, segments)| *segments > 0).collect()

@@ -28,7 +28,7 @@ pub(crate) enum Scan {
     Compare = 3,
     /// Every row was compared: count the documents that have none.
     Count = 7,
-    /// They are few enough to be believed: their rows were deleted.
+    /// The missing rows are few enough to be genuine deletes; capture them as deletes.
     Delete = 8,
     /// The same while documents are still to be brought into the table: none without a row is believed to be deleted.
     CompareAndFill = 9,

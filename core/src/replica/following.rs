@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 /// In a file with more containers, tables that others made are made together.
 const TABLES_ONE_BY_ONE: usize = 256;
-/// A table to which so many rows come at once, or so many segments in all, is made without waiting for others.
+/// Create a pending table immediately once this many rows arrive in one message or this many segments in total.
 const ROWS_THAT_WAIT: u64 = 1000;
 const SEGMENTS_THAT_WAIT: u64 = 64;
 /// Rows that are put at once into a table that is made after they came.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-/// What stands for what a container holds while its table is still being looked through.
+/// Digest used while a table scan is unfinished; never equal to a real root, so the sides compare as different.
 const LOOKING: [u8; 32] = [0xff; 32];
 
 /// The containers of a database that have something in them.
@@ -78,7 +78,8 @@ impl Standing {
     }
 }
 
-/// What stands for what a container holds, such as its root's digest. None: there is nothing in it, and one side may know of such a container while another does not.
+/// The digest of a container's contents (its root). `None` if empty: empty containers are left out, since the peer may not know
+/// them yet.
 pub(crate) fn holding(container: &ContainerState) -> Option<[u8; 32]> {
     match container.scan() {
         // What is not gone through now stands in nobody's way.

@@ -40,7 +40,7 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Whether nothing is: both hold the same, as far as the last talk and what was written since tell.
+    /// True if nothing is pending: as far as the last session and the local log show, both sides are in sync.
     pub fn is_over(&self) -> bool {
         self.rows == 0 && self.segments == 0 && self.talk.is_some_and(|talk| talk.level)
     }

@@ -143,7 +143,7 @@ impl Run {
     }
 }
 
-/// Goes through the keys of a container in ascending order: which are known, and notes those that are not.
+/// Looks up and records keys of a container in ascending order; remembers gaps between runs to save queries.
 pub(crate) struct Lines<'c> {
     conn: &'c Connection,
     container: i64,

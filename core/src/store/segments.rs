@@ -303,7 +303,7 @@ pub(crate) fn known_peer(
     Ok(stmt.query_row(params![key.0, replica.0], |row| row.get(0)).optional()?)
 }
 
-/// The number of a peer's replica here, given on first sight. Call it in a transaction.
+/// Returns the local number of a peer's replica, assigning one the first time. Call it in a transaction.
 pub(crate) fn meet_peer(conn: &Connection, key: &PeerId, replica: &ReplicaId) -> Result<i64, StoreError> {
     if let Some(no) = known_peer(conn, key, replica)? {
         return Ok(no);
