@@ -104,7 +104,9 @@ impl Writes {
             return Err(Failure::new("the file was replaced by another; it is opened anew").may_pass());
         }
         let version = Some(replica.data_version()?);
-        Ok(std::mem::replace(&mut self.version, version) != version)
+        let found = std::mem::replace(&mut self.version, version) != version;
+        self.lookout.looked(found, replica.connection().total_changes());
+        Ok(found)
     }
 }
 

@@ -610,7 +610,7 @@ impl Replica {
             layout::set_meta(&self.conn, APPLYING, true)?;
         }
         self.guard.set_tracked(self.containers.tables());
-        (self.unheard.is_on, self.unheard.containers) = Default::default();
+        self.unheard.begin();
         self.guard.set_applying(true);
         let done = work(self).and_then(|value| self.put_back(last).map(|()| value));
         self.guard.set_applying(false);

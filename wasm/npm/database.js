@@ -3,7 +3,8 @@ import { fault, plain } from './fault.js';
 import { LiveResult, objects } from './results.js';
 
 const TRANSACTION_IDLE_MS = 5000;
-const EVENTS = ['status', 'change', 'refused', 'log', 'owner', 'error'];
+const EVERY_MAX_MS = 3_600_000;
+const EVENTS = ['status', 'change', 'refused', 'renumbered', 'log', 'owner', 'error'];
 
 /** Errors have a `code`, a message and often a `hint`. */
 export class PiecewiseError extends Error {
@@ -16,7 +17,7 @@ export class PiecewiseError extends Error {
 }
 export const ours = error => (error instanceof PiecewiseError ? error : new PiecewiseError(plain(error)));
 
-const OPTIONS = ['memory', 'file', 'device', 'persist', 'transactionIdleMs', 'seed', 'worker', 'wasmUrl', 'WebSocket'];
+const OPTIONS = ['memory', 'file', 'device', 'persist', 'transactionIdleMs', 'every', 'seed', 'worker', 'wasmUrl', 'WebSocket'];
 
 const wrong = (message, hint) => new PiecewiseError(fault('VALUE', message, hint));
 /** An argument that has to be a text. */
@@ -42,6 +43,8 @@ const shaped = (result, rows) => (rows === 'array' ? { columns: result.columns, 
 export function checkOpen(name, options) {
   if (typeof name !== 'string' || !/^[A-Za-z0-9_-]{1,64}$/.test(name)) throw new PiecewiseError(fault('VALUE', 'a database is named with letters, digits, - and _'));
   known(options, OPTIONS, 'open');
+  const { every = 0 } = options;
+  if (typeof every !== 'number' || !(every >= 0 && every <= EVERY_MAX_MS)) throw new PiecewiseError(fault('VALUE', 'the option every is a number of milliseconds, at most an hour', 'such as 5000: writes gather for five seconds'));
   if (options.WebSocket !== undefined && typeof options.WebSocket !== 'function') throw new PiecewiseError(fault('VALUE', 'the option WebSocket is a class', 'such as WebSocket of the package ws'));
 }
 

@@ -89,6 +89,11 @@ export interface OpenOptions {
   persist?: boolean;
   /** How long a transaction may stand idle before it is undone. Default: 5000. */
   transactionIdleMs?: number;
+  /**
+   * How long writes gather while the server is there, in milliseconds: the edits of a row in between are one change, in its history and on the line. Default: 0.
+   * While it is not there they gather for up to a minute, whatever this says.
+   */
+  every?: number;
 }
 
 /** Why a table cannot take part now, and since when: milliseconds since 1970. */

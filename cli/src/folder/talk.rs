@@ -243,7 +243,9 @@ impl Talk {
     fn look(&mut self) -> Result<(), Failure> {
         if self.lookout.is_looking() || std::mem::take(&mut self.look_once) || self.version.is_none() {
             let version = Some(self.replica.data_version()?);
-            if std::mem::replace(&mut self.version, version) != version {
+            let found = std::mem::replace(&mut self.version, version) != version;
+            self.lookout.looked(found, self.replica.connection().total_changes());
+            if found {
                 // Not only rows: a table may have begun to take part.
                 self.gathering.begin();
                 self.closing = false;

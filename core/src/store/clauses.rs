@@ -12,6 +12,13 @@ pub(crate) struct AppTrigger {
     sql: String,
 }
 
+/// A full-text index over a table, or over a view of it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Search {
+    pub(crate) name: String,
+    pub(crate) is_of_view: bool,
+}
+
 /// What acts on rows, by table.
 #[derive(Debug, Default)]
 pub(crate) struct Clauses {
@@ -59,7 +66,7 @@ impl Clauses {
     }
 
     /// The full-text indexes whose content is a table, or a view of it: rebuilding them is all it takes to make them true.
-    pub(crate) fn searches_of(&self, conn: &Connection, table: &str) -> Result<Vec<String>, StoreError> {
+    pub(crate) fn searches_of(&self, conn: &Connection, table: &str) -> Result<Vec<Search>, StoreError> {
         let table = table.to_lowercase();
         let mentions = |sql: &String| tokens(sql).filter_map(identifier).any(|name| name == table);
         let sql =
@@ -69,10 +76,10 @@ impl Clauses {
         let mut found = vec![];
         while let Some(row) = rows.next()? {
             let (name, sql): (String, String) = (row.get(0)?, row.get(1)?);
-            let content = search_content(&sql);
-            let is_of = |content: &String| *content == table || self.views.get(content).is_some_and(mentions);
-            if content.as_ref().is_some_and(is_of) {
-                found.push(name);
+            let Some(content) = search_content(&sql) else { continue };
+            let is_of_view = self.views.get(&content).is_some_and(mentions);
+            if content == table || is_of_view {
+                found.push(Search { name, is_of_view });
             }
         }
         Ok(found)
@@ -176,7 +183,9 @@ mod tests {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(schema).unwrap();
         let clauses = Clauses::read(&conn).unwrap();
-        assert_eq!(clauses.searches_of(&conn, "a b").unwrap(), ["f5", "f of v"]);
+        let search = |name: &str, is_of_view| Search { name: name.to_owned(), is_of_view };
+        let expected = [search("f5", false), search("f of v", true)];
+        assert_eq!(clauses.searches_of(&conn, "a b").unwrap(), expected);
         assert!(clauses.searches_of(&conn, "other").unwrap().is_empty());
     }
 

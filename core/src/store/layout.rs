@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::{Connection, OptionalExtension, types::FromSql};
 
 /// The layout this version reads and writes.
-pub(crate) const FORMAT: i64 = 6;
+pub(crate) const FORMAT: i64 = 7;
 
 const TABLES: &str = "
 CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
