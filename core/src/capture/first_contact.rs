@@ -136,6 +136,14 @@ impl Replica {
             for key in rows.keys() {
                 self.note_taken(no, key)?;
             }
+        } else if user.has_integer_key() {
+            let mut clashed = 0;
+            for key in rows.keys() {
+                clashed += u64::from(self.history.view(&self.conn, no, key)?.is_live());
+            }
+            if clashed > 0 {
+                *self.numbers.clashed.entry(user.table.name.clone()).or_default() += clashed;
+            }
         }
         self.capture_inserts(no, user, dirty, rows)
     }

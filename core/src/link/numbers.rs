@@ -21,6 +21,9 @@ impl Link {
         if features & handshake::NUMBERS != 0 {
             self.move_rows(replica);
         }
+        if features & handshake::LEASES != 0 {
+            self.take_leases(replica);
+        }
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Whole-process benchmarks: the real binaries on real files over loopback, next to plain SQLite doing
 //! the same inserts in the same run. `make bench` runs it and writes BENCHMARKS.md; with `--row-edits` and
 //! `--segments`, as `make bench-long` does, it measures long lives alone, of that length; with `--nights`, and `--rows`, a
-//! nightly job alone.
+//! nightly job alone; with `--numbers` what becomes of numbers that several devices give out.
 
 use piecewise_core::id::{ContainerId, PeerId, SegmentId, Timestamp};
 use piecewise_core::supervisor_log::entry::Place;
@@ -12,7 +12,7 @@ use piecewise_tests::application::{Vocabulary, checkpoint, count, len, open};
 use piecewise_tests::measure::{Cpu, Usage, argument, page_path};
 use piecewise_tests::page::{self, Page};
 use piecewise_tests::process::{Device, PATIENCE, Server, Watch, text};
-use piecewise_tests::{hot_feed, hot_paths, hot_rows, nights};
+use piecewise_tests::{hot_feed, hot_paths, hot_rows, nights, numbering};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 use std::fmt::Write as _;
@@ -73,6 +73,10 @@ fn main() {
         println!("{}", nights::table(folder.path(), argument("--rows").unwrap_or(NIGHTLY.0), count));
         return;
     }
+    if std::env::args().any(|given| given == "--numbers") {
+        page::tell(page_path().as_deref(), "Numbers", &numbering::table());
+        return;
+    }
     if let Some(rounds) = argument("--edits") {
         let mut bench = Bench::new(&folder.path().join("edits"), Key::Integer);
         bench.first_sync(rows);
@@ -108,6 +112,7 @@ fn main() {
     page.put("Little things", &little_things(rows, nothing, percent, live));
     page.put("Where time goes", &hot_paths::table(&hot));
     page.put("Nights", &nights::table(&hot, NIGHTLY.0, NIGHTLY.1));
+    page.put("Numbers", &numbering::table());
     page.put("The supervisor's log", &log_cost(folder.path(), &integer));
     println!("{}", page.text());
     if let Some(path) = path {
