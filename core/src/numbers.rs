@@ -64,6 +64,23 @@ impl Replica {
             && self.containers.parents_of(no).all(|parent| !self.is_circle(no, parent))
     }
 
+    /// Whether rows of a container that were inserted here may move since their keys name rows that may.
+    pub(crate) fn key_may_follow(&self, no: i64) -> Result<bool, ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(false) };
+        let key = user.key_columns();
+        for foreign in user.table.foreign_keys.iter().chain(&user.references) {
+            let parent = self.containers.of_table(&foreign.parent_table).map(|c| c.no);
+            let parent = parent.filter(|parent| *parent != no && !self.is_circle(no, *parent));
+            if let Some(parent) = parent
+                && foreign.columns.iter().any(|n| key.contains(n))
+                && (self.may_renumber(parent) || self.key_may_follow(parent)?)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The containers whose tables are related to this one, itself among them, if rows of any may move; else none.
     pub(crate) fn family(&self, no: i64) -> Vec<i64> {
         let (mut found, mut rest) = (BTreeSet::from([no]), vec![no]);

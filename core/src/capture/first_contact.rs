@@ -132,7 +132,7 @@ impl Replica {
         }
         let mut dirty: Vec<_> = rows.keys().map(|key| Dirty { key: key.clone(), time: time(key) }).collect();
         dirty.sort_by_key(|d| d.time);
-        if self.renumbers_mine(no)? && self.may_renumber(no) {
+        if self.renumbers_mine(no)? && (self.may_renumber(no) || self.key_may_follow(no)?) {
             for key in rows.keys() {
                 self.note_taken(no, key)?;
             }

@@ -26,6 +26,8 @@ pub(super) struct Leases {
     is_on: bool,
     /// Containers that may have something to tell or ask.
     due: BTreeSet<i64>,
+    /// Those of them with rows that are to move: a block is asked for before all is level.
+    urgent: BTreeSet<i64>,
     /// Containers whose blocks were told.
     told: BTreeSet<i64>,
     /// What became of what was asked last.
@@ -50,7 +52,7 @@ impl Leases {
 
     /// A talk begins, or begins anew.
     pub(super) fn begin(&mut self, replica: &Replica) {
-        (self.told, self.asked) = Default::default();
+        (self.told, self.asked, self.urgent) = Default::default();
         self.due = if self.is_on { replica.numbers.leased.keys().copied().collect() } else { BTreeSet::new() };
     }
 
@@ -67,6 +69,24 @@ impl Link {
     pub fn take_leases(&mut self, replica: &Replica) {
         self.leases.is_on = !self.is_responder() && !replica.is_server;
         self.leases.begin(replica);
+    }
+
+    /// Whether rows that move wait for a block: else they would take numbers from blocks of others.
+    pub(super) fn waits_for_lease(&mut self, replica: &Replica, no: i64) -> bool {
+        let wants = replica.numbers.leased.get(&no).is_some_and(|l| l.blocks.is_empty() && l.wants());
+        let may_ask = replica.takes_leases(no) && self.knows(no) && !self.denied.contains_key(&no);
+        if !self.leases.is_on || !wants || !may_ask || !replica.numbers.taken.contains(&no) {
+            return false;
+        }
+        match self.leases.asked.get(&no) {
+            Some(Asked::InVain(_)) => false,
+            Some(Asked::Waiting) => true,
+            None => {
+                self.leases.urgent.insert(no);
+                self.leases.due.insert(no);
+                true
+            }
+        }
     }
 
     /// What is to be told or asked of blocks.
@@ -89,7 +109,7 @@ impl Link {
                 None => false,
             };
             let wants = leased.wants() && !is_useless;
-            let is_level = self.sessions.get(&no).is_none_or(|session| session.is_level())
+            let is_level = self.leases.urgent.contains(&no) || self.sessions.get(&no).is_none_or(|session| session.is_level())
                 && !self.ready.contains(&(replica.depth(no), no))
                 && state.scan() == Scan::No;
             if !wants || is_level {
@@ -102,6 +122,7 @@ impl Link {
             self.leases.told.insert(no);
             if asks {
                 self.leases.asked.insert(no, Asked::Waiting);
+                self.leases.urgent.remove(&no);
             }
             let mut frame = vec![LEASE];
             frame.extend_from_slice(&state.id.0);

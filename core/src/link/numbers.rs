@@ -103,6 +103,10 @@ impl Link {
             if replica.numbers.is_reading_log || !family.iter().all(is_ready) {
                 continue;
             }
+            let waiting = family.iter().filter(|member| self.waits_for_lease(replica, **member)).count();
+            if waiting > 0 {
+                continue;
+            }
             let rounds = family.iter().filter_map(|no| self.sessions.get(no)).map(|s| s.numbers.rounds);
             let rounds = rounds.max().unwrap_or(0);
             let settled = if rounds > ROUNDS_MAX {
