@@ -2,6 +2,7 @@
 
 use piecewise_core::replica::TrackOptions;
 use piecewise_tests::network::{Faults, Network};
+use std::collections::BTreeSet;
 
 const SCHEMA: &str = "
 CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT NOT NULL, note TEXT);
@@ -74,6 +75,8 @@ struct Model {
     net: Network,
     clients: usize,
     named: u64,
+    /// Invoices that have a line.
+    lined: BTreeSet<String>,
     backups: Vec<(usize, Vec<u8>)>,
     /// Whether the server may lose commits: by a restored backup or with its power.
     server_loses: bool,
@@ -117,8 +120,12 @@ impl Model {
                 "INSERT INTO invoices(customer_id, of, name) SELECT id, name, '{name}' FROM {}",
                 any("customers")
             ),
-            // Few numbers: lines of two invoices under one number clash as well.
-            7 => format!("INSERT INTO lines SELECT id, {}, name FROM {}", pick % 3, any("invoices")),
+            7 => {
+                // The first line of each invoice is its line 0: of two invoices under one number these clash as well.
+                let invoice = self.net.query(n, &format!("SELECT name FROM {}", any("invoices"))).concat();
+                let line = if self.lined.insert(invoice) { 0 } else { self.named };
+                format!("INSERT INTO lines SELECT id, {line}, name FROM {}", any("invoices"))
+            }
             8 => format!("INSERT INTO people(name) VALUES ('{name}')"),
             9 => {
                 format!("INSERT INTO people(name, boss, of) SELECT '{name}', id, name FROM {}", any("people"))
@@ -234,7 +241,7 @@ fn run(seed: u64, steps: u64, server_loses: bool) {
     };
     let mut net = Network::new(seed, 3, &schema, &TrackOptions::default());
     net.sync_all();
-    let mut model = Model { net, clients: 3, named: 0, backups: vec![], server_loses, log: vec![] };
+    let mut model = Model { net, clients: 3, named: 0, lined: BTreeSet::new(), backups: vec![], server_loses, log: vec![] };
     let story = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for _ in 0..steps {
             model.step();
