@@ -169,7 +169,8 @@ pub(crate) struct TrackArgs {
     pub(crate) counter: Vec<String>,
     /// Rows keep their numbers although rows of other devices have them: both are kept, in conflict.
     ///
-    /// This, --no-keep-numbers, --autoincrement and --ref also change how a table is numbered that is tracked already.
+    /// This, --no-keep-numbers, --autoincrement and --ref also change how a table is numbered that is tracked already. The
+    /// server takes this one, and the next, from devices with an `admin` grant.
     #[arg(long)]
     pub(crate) keep_numbers: bool,
     /// Rows whose numbers other devices' rows have get others, as without --keep-numbers.

@@ -154,7 +154,6 @@ pub(crate) fn identity(file: &Path) -> Option<FileIdentity> {
     return metadata.created().ok().map(|_| (0, 0));
 }
 
-
 /// A replica that talks with its server.
 pub(crate) struct Drive<'a> {
     replica: &'a mut Replica,

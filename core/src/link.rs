@@ -497,8 +497,8 @@ impl Link {
         // Tables in a circle cannot all come before each other: only parents outside the circle are waited for.
         let waits = replica.containers.parents_of(no).any(|parent| {
             let tip = replica.containers.get(&parent).map(|c| c.feed.tip);
-            let is_sending = self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip));
-            is_sending && !replica.is_circle(no, parent)
+            let is_sending = |s: &Session| s.is_sending(tip) || (self.moves_rows && s.is_unsent(tip));
+            self.sessions.get(&parent).is_some_and(is_sending) && !replica.is_circle(no, parent)
         });
         let waits_for_numbers = self.waits_for_numbers(replica, no);
         let stopped = self.intake.stop.is_some() && !self.is_responder();

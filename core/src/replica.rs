@@ -24,8 +24,8 @@ use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
 pub use evict::Evicted;
 pub use reading::{
-    Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, HistorySize, MadeRow, OtherRow,
-    RefusedRow, Status, TableStatus, Written,
+    Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, HistorySize, MadeRow,
+    OtherRow, RefusedRow, Status, TableStatus, Written,
 };
 pub use registry::{Binding, Follow};
 pub use standing::Standing;

@@ -74,7 +74,11 @@ pub fn live(seed: u64, life: Life, leases: bool) -> Numbered {
     net.sync_all();
     let expected = vec![format!("Integer({rows}) Integer({rows})")];
     for n in 0..=life.devices {
-        assert_eq!(net.query(n, "SELECT count(*), count(DISTINCT name) FROM orders"), expected, "machine {n}");
+        assert_eq!(
+            net.query(n, "SELECT count(*), count(DISTINCT name) FROM orders"),
+            expected,
+            "machine {n}"
+        );
     }
     net.check_same("SELECT * FROM orders ORDER BY id");
     let renumbered =
@@ -119,8 +123,7 @@ pub fn move_many(rows: u64, references: u64) -> Duration {
     let took = begun.elapsed();
     assert_eq!(number(&mut net, 2, "SELECT count(*) FROM piecewise_renumbered"), rows);
     for n in [0, 2] {
-        let stray =
-            "SELECT count(*) FROM orders o LEFT JOIN customers c ON c.id = customer_id WHERE c.name IS NOT of";
+        let stray = "SELECT count(*) FROM orders o LEFT JOIN customers c ON c.id = customer_id WHERE c.name IS NOT of";
         assert_eq!(number(&mut net, n, stray), 0, "machine {n}");
         assert_eq!(number(&mut net, n, "SELECT count(*) FROM orders"), 2 * references);
     }

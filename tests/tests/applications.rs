@@ -72,7 +72,10 @@ fn shop(file: &str, kind: &str, seed: u64, days: u64) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = tests.join("../target/python/bin/python");
     let (seed, days) = (seed.to_string(), days.to_string());
-    program(python.to_str().unwrap(), &[tests.join("tests/shop.py").to_str().unwrap(), file, kind, &seed, &days]);
+    program(
+        python.to_str().unwrap(),
+        &[tests.join("tests/shop.py").to_str().unwrap(), file, kind, &seed, &days],
+    );
 }
 
 #[test]
@@ -85,9 +88,14 @@ fn an_orm_on_two_machines_that_are_offline_for_a_week_keeps_every_order_with_its
             it.sync(n);
         }
         // One syncs most days, the other after four and after seven.
-        for (n, seed, days, syncs) in
-            [(0, 1, 2, true), (1, 2, 4, true), (0, 3, 1, true), (0, 4, 4, false), (1, 5, 3, true), (0, 6, 0, true)]
-        {
+        for (n, seed, days, syncs) in [
+            (0, 1, 2, true),
+            (1, 2, 4, true),
+            (0, 3, 1, true),
+            (0, 4, 4, false),
+            (1, 5, 3, true),
+            (0, 6, 0, true),
+        ] {
             shop(it.path(n), kind, seed, days);
             if syncs {
                 it.sync(n);

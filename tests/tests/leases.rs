@@ -206,7 +206,8 @@ fn who_asks_again_and_again_gets_two_blocks_and_who_may_only_read_gets_none() {
 fn a_block_that_the_server_did_not_give_moves_no_numbers() {
     let mut net = leased(7);
     let before = sequence(&mut net, 0);
-    let signature = net.query(1, "SELECT hex(signature), first, last FROM piecewise_leases ORDER BY last DESC");
+    let signature =
+        net.query(1, "SELECT hex(signature), first, last FROM piecewise_leases ORDER BY last DESC");
     let hex = signature[0].split('"').nth(1).expect("a signature").to_owned();
     let byte = |n: usize| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).expect("hexadecimal");
     let real: [u8; 64] = std::array::from_fn(byte);
@@ -253,10 +254,10 @@ fn with_a_server_that_gives_none_all_is_as_before() {
     }
     net.sync_all();
     assert!((1..=2).all(|n| leases(&mut net, n).is_empty()));
-    assert_eq!(net.query(0, "SELECT id, name FROM orders"), [
-        "Integer(1) Text(\"of 1\")",
-        "Integer(2) Text(\"of 2\")"
-    ]);
+    assert_eq!(
+        net.query(0, "SELECT id, name FROM orders"),
+        ["Integer(1) Text(\"of 1\")", "Integer(2) Text(\"of 2\")"]
+    );
 }
 
 #[test]
@@ -267,7 +268,10 @@ fn a_sequence_that_was_edited_by_hand_is_put_right_or_followed() {
     insert(&mut net, 1, "after a deleted sequence");
     net.sync_all();
     let next = insert(&mut net, 1, "in the block again");
-    assert!(leases(&mut net, 1).iter().any(|(first, last)| (*first..=*last).contains(&next)), "{next} {block:?}");
+    assert!(
+        leases(&mut net, 1).iter().any(|(first, last)| (*first..=*last).contains(&next)),
+        "{next} {block:?}"
+    );
     net.run(1, "UPDATE sqlite_sequence SET seq = 5000000 WHERE name = 'orders'");
     assert_eq!(insert(&mut net, 1, "far up"), 5_000_001);
     net.sync_all();

@@ -211,7 +211,10 @@ impl Model {
                 // What the server had acknowledged and lost does not move: both rows are told of.
                 let told: Vec<_> = rows.iter().map(|c| format!("Text(\"{} {}\")", c.table, c.key)).collect();
                 let strays = self.net.query(n, STRAY_PARENTS);
-                assert!(strays.iter().all(|parent| told.contains(parent)), "machine {n}: {strays:?}, {told:?}");
+                assert!(
+                    strays.iter().all(|parent| told.contains(parent)),
+                    "machine {n}: {strays:?}, {told:?}"
+                );
             } else {
                 assert_eq!(self.net.query(n, STRAY), [""; 0], "machine {n}");
                 assert_eq!(rows.len(), 0, "rows under one number on machine {n}: {conflicts:?}");
@@ -226,7 +229,9 @@ impl Model {
             assert_eq!(self.net.replica(n).refused().expect("a list").len(), 0, "refused on machine {n}");
             assert_eq!(self.net.roots(n), self.net.roots(0), "roots of machine {n}");
         }
-        for (table, name) in [("customers", "name"), ("invoices", "name"), ("people", "name")] {
+        // A device and the server that were both restored may know of a row before and after it moved.
+        let named = [("customers", "name"), ("invoices", "name"), ("people", "name")];
+        for (table, name) in named.into_iter().filter(|_| !self.server_loses) {
             let twice = format!("SELECT {name} FROM {table} GROUP BY {name} HAVING count(*) > 1");
             assert_eq!(self.net.query(0, &twice), [""; 0], "rows of {table} are there twice");
         }
@@ -241,7 +246,15 @@ fn run(seed: u64, steps: u64, server_loses: bool) {
     };
     let mut net = Network::new(seed, 3, &schema, &TrackOptions::default());
     net.sync_all();
-    let mut model = Model { net, clients: 3, named: 0, lined: BTreeSet::new(), backups: vec![], server_loses, log: vec![] };
+    let mut model = Model {
+        net,
+        clients: 3,
+        named: 0,
+        lined: BTreeSet::new(),
+        backups: vec![],
+        server_loses,
+        log: vec![],
+    };
     let story = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for _ in 0..steps {
             model.step();
@@ -458,19 +471,5 @@ fn at_first_contact_rows_that_differ_stay_in_conflict_unless_those_from_here_are
 
 #[test]
 fn many_rows_with_many_references_move_at_once() {
-    let mut net = network(9, 2);
-    let rows = |who: &str| {
-        format!(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
-               INSERT INTO customers(name) SELECT '{who} ' || i FROM n;
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6000)
-               INSERT INTO orders(id, customer_id, of) SELECT '{who} ' || i, 1 + i % 2000, '{who} ' || (1 + i % 2000) FROM n"
-        )
-    };
-    net.run(1, &rows("a"));
-    net.sync(1);
-    net.run(2, &rows("b"));
-    net.capture(2);
-    net.sync(2);
-    assert_eq!(net.query(2, STRAY), [""; 0]);
+    piecewise_tests::numbering::move_many(2_000, 6_000);
 }

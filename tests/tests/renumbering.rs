@@ -105,7 +105,8 @@ fn a_device_killed_between_any_two_statements_of_a_move_has_moved_all_or_nothing
     for [server, device] in &all {
         server.put(&mut net, 0);
         device.put(&mut net, 2);
-        match number(&mut net, 2, "SELECT count(*) FROM piecewise_renumbered WHERE table_name = 'customers'") {
+        match number(&mut net, 2, "SELECT count(*) FROM piecewise_renumbered WHERE table_name = 'customers'")
+        {
             0 => before += 1,
             CUSTOMERS => after += 1,
             some => panic!("{some} of {CUSTOMERS} rows have moved"),
@@ -175,7 +176,10 @@ fn a_row_of_a_conflict_that_becomes_new_takes_the_references_along_that_mean_it(
     for machine in [1, 2, 3, 0] {
         let mut net = both_kept(3);
         let conflicts = net.replica(machine).conflicts(None).expect("a list");
-        assert!(matches!(&conflicts[..], [one] if matches!(one.kind, ConflictKind::Row { .. })), "{conflicts:?}");
+        assert!(
+            matches!(&conflicts[..], [one] if matches!(one.kind, ConflictKind::Row { .. })),
+            "{conflicts:?}"
+        );
         let now = net.now;
         let choice = Choice::AsNewRow { number: 1, key: None, with_references: true };
         let made = net.replica(machine).choose(now, "customers", "1", &choice).expect("it is chosen");
@@ -276,5 +280,22 @@ fn autoincrement_that_was_written_into_a_table_goes_with_untrack_byte_for_byte()
         assert_eq!(net.query(n, ALL), before);
         assert_eq!(net.query(n, "PRAGMA integrity_check"), ["Text(\"ok\")"]);
         net.run(n, "INSERT INTO a(x) VALUES (5); VACUUM");
+    }
+}
+
+#[test]
+fn lines_under_one_key_go_with_their_own_orders_whoever_wrote_later() {
+    for first in [1, 2] {
+        let mut net = network(8, 2);
+        for n in [first, 3 - first] {
+            net.run(n, &shop(&format!("m{n}"), 3));
+            net.capture(n);
+            net.wait(1000);
+        }
+        // The other's rows come to machine 2 under the keys of its own, earlier or later than those.
+        for n in [1, 2, 1] {
+            net.sync(n);
+        }
+        check_shops(&mut net, &[0, 1, 2], 6);
     }
 }

@@ -79,8 +79,13 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
 
 /// Whether it is said how tables are numbered that may be tracked already, and nothing that only a first contact decides.
 fn changes_numbers(args: &TrackArgs) -> bool {
-    let is_set = args.keep_numbers || args.no_keep_numbers || args.autoincrement || !args.references.is_empty();
-    is_set && args.text.is_empty() && args.counter.is_empty() && !args.renumber_mine && args.prefer == Prefer::Server
+    let is_set =
+        args.keep_numbers || args.no_keep_numbers || args.autoincrement || !args.references.is_empty();
+    is_set
+        && args.text.is_empty()
+        && args.counter.is_empty()
+        && !args.renumber_mine
+        && args.prefer == Prefer::Server
 }
 
 /// Changes how a table that is tracked is numbered, and says so.

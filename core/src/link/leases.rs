@@ -53,7 +53,8 @@ impl Leases {
     /// A talk begins, or begins anew.
     pub(super) fn begin(&mut self, replica: &Replica) {
         (self.told, self.asked, self.urgent) = Default::default();
-        self.due = if self.is_on { replica.numbers.leased.keys().copied().collect() } else { BTreeSet::new() };
+        self.due =
+            if self.is_on { replica.numbers.leased.keys().copied().collect() } else { BTreeSet::new() };
     }
 
     /// Something changed in these containers.
@@ -97,7 +98,10 @@ impl Link {
                 continue;
             };
             let Some(leased) = replica.numbers.leased.get(&no).filter(|_| {
-                replica.takes_leases(no) && self.knows(no) && !self.denied.contains_key(&no) && !state.is_halted()
+                replica.takes_leases(no)
+                    && self.knows(no)
+                    && !self.denied.contains_key(&no)
+                    && !state.is_halted()
             }) else {
                 self.leases.due.remove(&no);
                 continue;
@@ -109,9 +113,10 @@ impl Link {
                 None => false,
             };
             let wants = leased.wants() && !is_useless;
-            let is_level = self.leases.urgent.contains(&no) || self.sessions.get(&no).is_none_or(|session| session.is_level())
-                && !self.ready.contains(&(replica.depth(no), no))
-                && state.scan() == Scan::No;
+            let is_level = self.leases.urgent.contains(&no)
+                || self.sessions.get(&no).is_none_or(|session| session.is_level())
+                    && !self.ready.contains(&(replica.depth(no), no))
+                    && state.scan() == Scan::No;
             if !wants || is_level {
                 self.leases.due.remove(&no);
             }
@@ -133,7 +138,11 @@ impl Link {
         None
     }
 
-    pub(super) fn receive_lease(&mut self, replica: &mut Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
+    pub(super) fn receive_lease(
+        &mut self,
+        replica: &mut Replica,
+        r: &mut Reader<'_>,
+    ) -> Result<(), LinkError> {
         let id = ContainerId(r.array()?);
         let no = replica.containers.with_id(&id).map(|c| c.no);
         if self.is_responder() {
@@ -155,7 +164,9 @@ impl Link {
         }
         let is_given = |lease: &Lease| lease.is_of(&self.peer, &id, &replica.author());
         if !lease.as_ref().is_none_or(is_given) {
-            return Err(LinkError::Protocol { what: "a block of numbers that it did not sign for this device" });
+            return Err(LinkError::Protocol {
+                what: "a block of numbers that it did not sign for this device",
+            });
         }
         let is_of_use = lease.map_or(Ok(false), |lease| replica.take_lease(no, lease))?;
         if is_of_use {
@@ -183,7 +194,8 @@ impl Link {
         }
         let server = replica.author();
         let told = told.filter(|lease| lease.is_of(&server, &state.id, &self.peer)).map_or(0, |l| l.last);
-        let top = numbers::greatest(&replica.conn, no).map_err(crate::replica::ReplicaError::from)?.unwrap_or(0);
+        let top =
+            numbers::greatest(&replica.conn, no).map_err(crate::replica::ReplicaError::from)?.unwrap_or(0);
         let given = self.leases.given.entry(no).or_default();
         given.retain(|last| *last > top);
         let wanted = if given.len() < BLOCKS_MAX { used } else { 0 };

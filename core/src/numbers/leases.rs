@@ -72,7 +72,12 @@ impl Replica {
     }
 
     /// Notes how many rows were inserted here. Call it in a transaction.
-    pub(crate) fn note_inserted(&mut self, no: i64, user: &UserTable, rows: usize) -> Result<(), ReplicaError> {
+    pub(crate) fn note_inserted(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        rows: usize,
+    ) -> Result<(), ReplicaError> {
         if rows == 0 || !user.autoincrement || !self.takes_leases(no) {
             return Ok(());
         }

@@ -6,9 +6,9 @@
 
 mod rewriting;
 
-use super::taking_along::named;
 use super::Renumbered;
 use super::origin::{self, MOVED, Origin};
+use super::taking_along::named;
 use crate::change::{Action, OWN};
 use crate::document::View;
 use crate::id::{Actor, Seq, Timestamp};
@@ -298,9 +298,7 @@ impl Replica {
     ) -> Result<Option<i64>, ReplicaError> {
         let top = match *last {
             Some(last) => last,
-            None => {
-                numbers::greatest(&self.conn, no)?.unwrap_or(0).max(self.last_given(user)?)
-            }
+            None => numbers::greatest(&self.conn, no)?.unwrap_or(0).max(self.last_given(user)?),
         };
         let leased = self.numbers.leased.get(&no).filter(|_| user.autoincrement && rounds <= LEASED_ROUNDS);
         if let Some(new) = leased.and_then(|leased| leased.next(top)) {

@@ -113,7 +113,11 @@ impl Replica {
             .columns
             .iter()
             .zip(values)
-            .map(|(index, value)| Compared { index: *index, collation: Collation::Binary, value: value.clone() })
+            .map(|(index, value)| Compared {
+                index: *index,
+                collation: Collation::Binary,
+                value: value.clone(),
+            })
             .collect();
         let mut keys = child.keys_where(&self.conn, &compared)?;
         for (key, _) in holds::all(&self.conn, no, child.has_integer_key())? {
@@ -169,18 +173,14 @@ impl Replica {
         };
         let key_columns = child.key_columns();
         if !foreign.columns.iter().any(|n| key_columns.contains(n)) {
-            let columns: Vec<(String, Merge, Value)> = child
-                .columns
-                .iter()
-                .filter_map(|c| Some((c.key.clone(), c.merge, to(c.index)?)))
-                .collect();
+            let columns: Vec<(String, Merge, Value)> =
+                child.columns.iter().filter_map(|c| Some((c.key.clone(), c.merge, to(c.index)?))).collect();
             self.write_change(no, key, &view.edit(&columns), time)?;
             return Ok(Some(key.clone()));
         }
         let Some(shown) = row::shown(&view, child) else { return Ok(None) };
         let old: Vec<Value> = child.key_values(key)?;
-        let wanted: Vec<Value> =
-            key_columns.iter().zip(old).map(|(n, old)| to(*n).unwrap_or(old)).collect();
+        let wanted: Vec<Value> = key_columns.iter().zip(old).map(|(n, old)| to(*n).unwrap_or(old)).collect();
         let wanted: Vec<_> = wanted.iter().map(Value::as_ref).collect();
         let Ok(new) = child.table.row_key(&wanted) else { return Ok(None) };
         let place = self.history.view(&self.conn, no, &new)?;
@@ -200,10 +200,13 @@ impl Replica {
 }
 
 /// The values by which a foreign key names a row.
-pub(super) fn named(user: &UserTable, foreign: &ForeignKey, key: &RowKey) -> Result<Vec<Value>, ReplicaError> {
+pub(super) fn named(
+    user: &UserTable,
+    foreign: &ForeignKey,
+    key: &RowKey,
+) -> Result<Vec<Value>, ReplicaError> {
     let (values, columns) = (user.key_values(key)?, user.key_columns());
-    let place = |name: &String| {
-        columns.iter().position(|n| user.table.columns[*n].name.eq_ignore_ascii_case(name))
-    };
+    let place =
+        |name: &String| columns.iter().position(|n| user.table.columns[*n].name.eq_ignore_ascii_case(name));
     Ok(foreign.parent_columns.iter().filter_map(place).map(|n| values[n].clone()).collect())
 }

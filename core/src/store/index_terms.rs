@@ -120,7 +120,9 @@ pub(crate) fn deferred(sql: &str) -> Vec<bool> {
 /// that is named at the end. None: the text is none that is understood, or has it.
 pub(crate) fn autoincrement_place(sql: &str) -> Option<usize> {
     let all: Vec<_> = placed(sql)?.into_iter().filter(|(token, _)| *token != Token::Space).collect();
-    let is = |n: usize, word: &str| matches!(&all.get(n)?.0, Token::Word(w) if w.eq_ignore_ascii_case(word)).then_some(());
+    let is = |n: usize, word: &str| {
+        matches!(&all.get(n)?.0, Token::Word(w) if w.eq_ignore_ascii_case(word)).then_some(())
+    };
     let sign = |n: usize, sign: char| all.get(n).is_some_and(|(token, _)| *token == Token::Sign(sign));
     let (mut depth, mut found) = (0, None);
     for (n, (token, _)) in all.iter().enumerate() {
@@ -301,7 +303,10 @@ mod tests {
     #[test]
     fn autoincrement_goes_behind_the_key() {
         for (sql, expected) in [
-            ("CREATE TABLE t(id INTEGER PRIMARY KEY, a)", "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a)"),
+            (
+                "CREATE TABLE t(id INTEGER PRIMARY KEY, a)",
+                "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a)",
+            ),
             (
                 "CREATE TABLE t(id integer primary /* x */ key asc on conflict abort/*,*/not null, a)",
                 "CREATE TABLE t(id integer primary /* x */ key asc on conflict abort AUTOINCREMENT/*,*/not null, a)",
@@ -317,7 +322,9 @@ mod tests {
             let word = autoincrement(&with).unwrap();
             assert_eq!(format!("{}{}", &with[..word.start - 1], &with[word.end..]), sql);
         }
-        for sql in ["CREATE TABLE t(a)", "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT)", "CREATE TABLE t('"] {
+        for sql in
+            ["CREATE TABLE t(a)", "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT)", "CREATE TABLE t('"]
+        {
             assert_eq!(autoincrement_place(sql), None, "{sql}");
         }
     }

@@ -56,7 +56,8 @@ pub(crate) fn add_autoincrement(conn: &Connection, table: &str) -> Result<Option
     let makes_sequence = !schema::table_exists(conn, SEQUENCE)?;
     if makes_sequence {
         // SQLite makes it with the first table that needs it, and keeps it.
-        let sql = "CREATE TABLE piecewise_gone(id INTEGER PRIMARY KEY AUTOINCREMENT); DROP TABLE piecewise_gone";
+        let sql =
+            "CREATE TABLE piecewise_gone(id INTEGER PRIMARY KEY AUTOINCREMENT); DROP TABLE piecewise_gone";
         conn.execute_batch(sql)?;
     }
     let before = shape(conn, table)?;
@@ -70,7 +71,8 @@ pub(crate) fn add_autoincrement(conn: &Connection, table: &str) -> Result<Option
 /// Takes that back.
 pub(crate) fn remove_autoincrement(conn: &Connection, table: &str) -> Result<(), StoreError> {
     let text = text_of(conn, table)?;
-    let Some(word) = index_terms::autoincrement(&text).filter(|word| text[..word.start].ends_with(' ')) else {
+    let Some(word) = index_terms::autoincrement(&text).filter(|word| text[..word.start].ends_with(' '))
+    else {
         return Ok(());
     };
     set_text(conn, table, &format!("{}{}", &text[..word.start - 1], &text[word.end..]))?;
@@ -80,7 +82,8 @@ pub(crate) fn remove_autoincrement(conn: &Connection, table: &str) -> Result<(),
 
 /// Drops `sqlite_sequence` if no table needs it, which SQLite alone does not let anybody do.
 pub(crate) fn drop_sequence(conn: &Connection) -> Result<(), StoreError> {
-    let mut stmt = conn.prepare("SELECT sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '%autoincrement%'")?;
+    let mut stmt =
+        conn.prepare("SELECT sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '%autoincrement%'")?;
     let texts: Vec<String> = stmt.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     drop(stmt);
     let is_needed = texts.iter().any(|sql| index_terms::autoincrement(sql).is_some());
