@@ -166,10 +166,9 @@ fn ask(net: &mut Network, client: usize, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 /// A question for a block, in bytes: kind, container, how many were used, and a block that is held.
-fn question(net: &mut Network, used: u8, held: Option<(i64, i64, [u8; 64])>) -> Vec<u8> {
+fn question(used: u8, held: Option<(i64, i64, [u8; 64])>) -> Vec<u8> {
     let name = piecewise_core::container_name::ContainerName::parse("shop/orders").expect("a name");
     let id = piecewise_core::container_name::container_id(&piecewise_tests::network::REALM, &name);
-    let _ = net;
     let mut frame = vec![17];
     frame.extend_from_slice(&id.0);
     frame.push(used);
@@ -189,15 +188,15 @@ fn is_given(answer: &[u8]) -> bool {
 #[test]
 fn who_asks_again_and_again_gets_two_blocks_and_who_may_only_read_gets_none() {
     let mut net = network(6, 1);
-    let asks: Vec<_> = (0..50).map(|_| question(&mut net, 100, None)).collect();
+    let asks: Vec<_> = (0..50).map(|_| question(100, None)).collect();
     let answers = ask(&mut net, 1, &asks);
     assert_eq!((answers.len(), answers.iter().filter(|a| is_given(a)).count()), (50, 2));
     assert_eq!(sequence(&mut net, 0), 1024);
     net.allow(1, Some(Access::Read));
-    let one = question(&mut net, 1, None);
+    let one = question(1, None);
     assert!(ask(&mut net, 1, &[one]).iter().all(|answer| !is_given(answer)));
     net.allow(1, None);
-    let one = question(&mut net, 1, None);
+    let one = question(1, None);
     assert!(ask(&mut net, 1, &[one]).iter().all(|answer| !is_given(answer)));
     assert_eq!(sequence(&mut net, 0), 1024);
 }
@@ -213,13 +212,13 @@ fn a_block_that_the_server_did_not_give_moves_no_numbers() {
     let real: [u8; 64] = std::array::from_fn(byte);
     let (first, last) = leases(&mut net, 1)[1];
     let frames = [
-        question(&mut net, 0, Some((1 << 40, (1 << 40) + 511, [7; 64]))),
-        question(&mut net, 0, Some((first + (1 << 40), last + (1 << 40), real))),
-        question(&mut net, 0, Some((i64::MIN, i64::MAX, real))),
+        question(0, Some((1 << 40, (1 << 40) + 511, [7; 64]))),
+        question(0, Some((first + (1 << 40), last + (1 << 40), real))),
+        question(0, Some((i64::MIN, i64::MAX, real))),
     ];
     assert!(ask(&mut net, 1, &frames).is_empty());
     // Another device's block is not its own.
-    let stolen = question(&mut net, 0, Some((first, last, real)));
+    let stolen = question(0, Some((first, last, real)));
     net.run(0, "UPDATE piecewise_given SET last = 0");
     assert!(ask(&mut net, 2, std::slice::from_ref(&stolen)).is_empty());
     assert_eq!(number(&mut net, 0, "SELECT last FROM piecewise_given"), 0);
