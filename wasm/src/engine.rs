@@ -312,7 +312,6 @@ impl Engine {
 
     /// Lets a table take part in sync; warnings. `text` and `counter` are names of columns, `references` such as
     /// `about_id=customers.id`. Of a table that takes part already, how it is numbered changes as asked.
-    #[allow(clippy::too_many_arguments)] // one for each option of the package
     pub fn track(
         &mut self,
         table: &str,
@@ -340,7 +339,7 @@ impl Engine {
         };
         let tracked = self.replica.track(table, &options);
         if let Err(ReplicaError::AlreadyTracked { .. }) = &tracked {
-            let now = Timestamp(now as u64);
+            let now = time(now);
             if let Some(keeps) = keep_numbers {
                 self.replica.keep_numbers(now, table, keeps).map_err(Fault::from)?;
             }
@@ -492,7 +491,6 @@ impl Engine {
 
     /// Ends a conflict. With `column`, about a cell; else about whole rows, as a new row if so told, under a key that is
     /// given or the next free integer, with the references that mean it if so told. The new row's key.
-    #[allow(clippy::too_many_arguments)] // one for each option of the package
     pub fn choose(
         &mut self,
         table: &str,

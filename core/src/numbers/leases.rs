@@ -187,3 +187,42 @@ impl Replica {
 fn has_numbers(state: &ContainerState, settings: &Settings) -> bool {
     state.integer_keys && !settings.keeps
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_one_devices_in_one_container_by_one_servers_word() {
+        let (server, other) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]));
+        let (container, device) = (ContainerId([3; 32]), PeerId([4; 32]));
+        let bytes = [&[3; 32][..], &[4; 32], &[0, 0, 0, 0, 0, 0, 2, 1], &[0, 0, 0, 0, 0, 0, 4, 0]].concat();
+        assert_eq!(signed(&container, &device, 513, 1024), bytes);
+        let lease = Lease::sign(&server, &container, &device, 513, 1024);
+        assert!(verify(&server.peer_id(), "lease", &bytes, &lease.signature).is_ok());
+        assert!(lease.is_of(&server.peer_id(), &container, &device));
+        assert!(!lease.is_of(&other.peer_id(), &container, &device));
+        assert!(!lease.is_of(&server.peer_id(), &ContainerId([5; 32]), &device));
+        assert!(!lease.is_of(&server.peer_id(), &container, &PeerId([5; 32])));
+        let moved = Lease { first: 514, ..lease };
+        assert!(!moved.is_of(&server.peer_id(), &container, &device));
+    }
+
+    #[test]
+    fn a_block_without_sense_is_none_whoever_signed_it() {
+        let server = Identity::from_seed([1; 32]);
+        let (container, device) = (ContainerId([3; 32]), PeerId([4; 32]));
+        for (first, last) in [(0, 5), (5, 4), (1, 65_537), (i64::MIN, i64::MAX), (i64::MAX, i64::MAX)] {
+            let lease = Lease::sign(&server, &container, &device, first, last);
+            assert!(!lease.is_of(&server.peer_id(), &container, &device), "{first} to {last}");
+        }
+    }
+
+    #[test]
+    fn numbers_come_from_the_lowest_block_that_has_any_left() {
+        let block = |first, last| Lease { first, last, signature: [0; 64] };
+        let leased = Leased { since: 1, most: 0, blocks: vec![block(10, 19), block(40, 49)] };
+        let numbers = [0, 9, 10, 18, 19, 39, 48, 49].map(|top| leased.next(top));
+        assert_eq!(numbers, [Some(10), Some(10), Some(11), Some(19), Some(40), Some(40), Some(49), None]);
+    }
+}
