@@ -71,7 +71,7 @@ impl Replica {
             layout::forget_meta(&self.conn, MADE)?;
             schema_rows::drop_sequence(&self.conn)?;
         }
-        Ok(self.note_schema()?)
+        self.note_schema()
     }
 
     fn any_written(&self) -> Result<bool, StoreError> {

@@ -94,7 +94,7 @@ impl Replica {
             if segments::actor_of(&self.conn, segment)? != Some(*actor) {
                 continue;
             }
-            let header = self.history.segment(&self.conn, segment)?.segment.header.clone();
+            let header = self.history.segment(&self.conn, segment)?.segment.header;
             let accepted = segments::acceptance(&self.conn, no, segment)?.map(|(accepted, _)| accepted.time);
             return Ok(Some(Writing { author: header.author, time: header.time, accepted, segment }));
         }
