@@ -211,7 +211,7 @@ mod tests {
         for with_another in [false, true] {
             let conn = database();
             conn.execute_batch(
-                "CREATE TABLE \"a b\"(id INTEGER PRIMARY KEY /* here */, x TEXT NOT NULL DEFAULT '(', y REFERENCES \"t 0\"(a));
+                "CREATE TABLE \"a b\"(id INTEGER PRIMARY KEY /* here */, x TEXT NOT NULL DEFAULT '(', y TEXT);
                  INSERT INTO \"a b\" VALUES (7, 'seven', NULL)",
             )
             .unwrap();
