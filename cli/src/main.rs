@@ -7,6 +7,7 @@ mod connection;
 mod drive;
 mod folder;
 mod home;
+mod news;
 mod output;
 mod progress;
 mod report;

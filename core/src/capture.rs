@@ -261,6 +261,7 @@ impl Replica {
         while let Some(row) = rest.first() {
             let done = if any.refused { 0 } else { self.push_fresh_rows(user, rest, pen)? };
             self.pace.new_rows(done);
+            self.note_inserted(pen.no, user, done)?;
             for row in &rest[..done] {
                 self.exempt_orphan(pen.no, user, &row.key)?;
                 if any.held {

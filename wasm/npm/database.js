@@ -126,8 +126,13 @@ export class Database {
   }
 
   async track(table, options = {}) {
-    const { text: texts = [], counter = [] } = known(options, ['text', 'counter'], 'track');
-    return this.#call('track', text(table, 'the name of a table'), texts, counter);
+    const allowed = ['text', 'counter', 'keepNumbers', 'references', 'autoincrement'];
+    const { text: texts = [], counter = [], keepNumbers, references = {}, autoincrement = false } = known(options, allowed, 'track');
+    const named = Object.entries(references).map(([column, parent]) => `${column}=${parent}`);
+    for (const reference of named) {
+      if (!/=.+\../.test(reference)) throw wrong(`a reference names a column of another table, as in { about_id: 'customers.id' }, not ${reference}`);
+    }
+    return this.#call('track', text(table, 'the name of a table'), texts, counter, keepNumbers, named, autoincrement);
   }
   async untrack(table, options = {}) {
     const { leaveHeld = false } = known(options, ['leaveHeld'], 'untrack');
@@ -147,10 +152,10 @@ export class Database {
   }
   conflicts() { return this.#call('conflicts'); }
   async choose(table, key, number, options = {}) {
-    const { column, asNewRow = false } = known(options, ['column', 'asNewRow'], 'choose');
+    const { column, asNewRow = false, withReferences = false } = known(options, ['column', 'asNewRow', 'withReferences'], 'choose');
     row(table, key);
     if (!Number.isInteger(number) || number < 0) throw wrong('the number of a choice is missing', 'see conflicts(): 0 keeps what shows, 1 and on take another');
-    return this.#call('choose', table, key, number, column, asNewRow);
+    return this.#call('choose', table, key, number, column, asNewRow, withReferences);
   }
   held() { return this.#call('held'); }
   check() { return this.#call('check'); }

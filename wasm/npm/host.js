@@ -175,10 +175,10 @@ export class Host {
     this.#hear();
   }
 
-  do_track(table, text, counter) {
+  do_track(table, text, counter, keepNumbers, references, autoincrement) {
     let warnings;
     // It may have come from the server a moment ago, tracked as it is there.
-    try { warnings = this.#engine.track(table, text, counter); } catch (error) { if (error.code === 'TRACKED') return []; throw error; }
+    try { warnings = this.#engine.track(table, text, counter, keepNumbers, references, autoincrement, Date.now()); } catch (error) { if (error.code === 'TRACKED') return []; throw error; }
     // A table that is new here is told of on a new connection.
     if (this.#line.inUse) { this.#hangUp(undefined, true); this.#dial(); }
     return warnings;
@@ -194,9 +194,9 @@ export class Host {
     };
   }
   do_conflicts() { return JSON.parse(this.#engine.conflicts()); }
-  do_choose(table, key, number, column, asNewRow) {
+  do_choose(table, key, number, column, asNewRow, withReferences) {
     const newKey = typeof asNewRow === 'boolean' ? undefined : String(asNewRow);
-    return this.#engine.choose(table, String(key), number, column ?? undefined, asNewRow !== false, newKey, Date.now());
+    return this.#engine.choose(table, String(key), number, column ?? undefined, asNewRow !== false, newKey, withReferences, Date.now());
   }
   do_held() { return JSON.parse(this.#engine.held()); }
   /** Compares all tables with their documents, a few thousand rows at a time, and heals what differs. */

@@ -53,7 +53,7 @@ pub(crate) fn run(args: &CloneArgs) -> Result<u8, Failure> {
             });
         }
     };
-    super::sync::print_summary(&args.database, &talked.summary, &talked.left_out, 0, args.output.json);
+    super::sync::print_summary(&args.database, &talked.summary, &talked, 0, args.output.json);
     if !args.output.json {
         for table in &status.tables {
             say!("  {}: {}", table.table, crate::output::count(table.rows, "row", "rows"));

@@ -3,9 +3,9 @@
 use super::{about, open_bound};
 use crate::args::{ChooseArgs, ConflictsArgs, ConflictsCommand};
 use crate::home::Home;
-use crate::output::{print_json, row, row_line, time, value, written};
+use crate::output::{count, print_json, row, row_line, time, value, written};
 use crate::report::Failure;
-use piecewise_core::replica::{Choice, Conflict, ConflictKind, OtherRow, Written};
+use piecewise_core::replica::{Choice, Conflict, ConflictKind, MadeRow, OtherRow, Written};
 use piecewise_server::say;
 use serde_json::json;
 
@@ -81,14 +81,24 @@ fn choose(args: &ChooseArgs) -> Result<(), Failure> {
     let choice = match (&args.column, args.as_new_row) {
         (Some(column), _) => Choice::Cell { column: column.clone(), number: args.number },
         (None, false) => Choice::Row { number: args.number },
-        (None, true) => Choice::AsNewRow { number: args.number, key: args.new_key.clone() },
+        (None, true) => Choice::AsNewRow {
+            number: args.number,
+            key: args.new_key.clone(),
+            with_references: args.with_references,
+        },
     };
     let mut replica = open_bound(&Home::open()?, &args.file)?;
-    let key = replica.choose(piecewise_server::now(), &args.table, &args.key, &choice).map_err(|e| {
+    let made = replica.choose(piecewise_server::now(), &args.table, &args.key, &choice).map_err(|e| {
         about(&args.file, e).hint(format!("`piecewise conflicts {}` lists them", args.file.display()))
     })?;
-    match key {
-        Some(key) => say!("{} {} stays as it shows; the other row is {key} now", args.table, args.key),
+    match made {
+        Some(MadeRow { key, references }) => {
+            let followed = match args.with_references {
+                true => format!(", and {}", count(references, "reference follows", "references follow")),
+                false => String::new(),
+            };
+            say!("{} {} stays as it shows; the other row is {key} now{followed}", args.table, args.key);
+        }
         None => {
             say!("{} {} shows number {} now; it goes out at the next sync", args.table, args.key, args.number)
         }

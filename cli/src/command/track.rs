@@ -7,7 +7,7 @@ use crate::output::{count, row, row_line};
 use crate::report::{Failure, code};
 use piecewise_core::replica::{Binding, Follow, HeldRow, Reference, Replica, ReplicaError, TrackOptions};
 use piecewise_core::store::schema::{NoteKind, TrackNote, TrackRefusal};
-use piecewise_server::{say, tell};
+use piecewise_server::{now, say, tell};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -31,6 +31,21 @@ pub(crate) fn track(args: &TrackArgs) -> Result<(), Failure> {
 }
 
 fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> Result<(), Failure> {
+    let known: Vec<_> = replica.status()?.tables.into_iter().map(|t| t.table).collect();
+    let known_as = |table: &String| known.iter().find(|known| known.eq_ignore_ascii_case(table));
+    if changes_numbers(args) {
+        let wanted: Vec<&String> = match args.all {
+            true => known.iter().collect(),
+            false => tables.iter().filter_map(known_as).collect(),
+        };
+        for table in &wanted {
+            change_numbers(replica, table, args).map_err(|e| about(&args.file, e))?;
+        }
+        if !wanted.is_empty() && tables.iter().all(|table| known_as(table).is_some()) {
+            return Ok(());
+        }
+    }
+    let is_new = |table: &&String| !changes_numbers(args) || known_as(table).is_none();
     let options = |table: &String| TrackOptions {
         text: columns_of(table, &args.text),
         counter: columns_of(table, &args.counter),
@@ -38,8 +53,9 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
         keep_numbers: args.keep_numbers,
         references: references_of(table, &args.references),
         renumber_mine: args.renumber_mine,
+        autoincrement: args.autoincrement,
     };
-    let tables: Vec<_> = tables.iter().map(|table| (table.clone(), options(table))).collect();
+    let tables: Vec<_> = tables.iter().filter(is_new).map(|table| (table.clone(), options(table))).collect();
     let (mut tracked, mut notes, mut left) = (vec![], vec![], vec![]);
     let done = replica.track_all(&tables, |table, done| {
         match done {
@@ -55,18 +71,68 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
     });
     done.map_err(|e| about(&args.file, e))?;
     tracked.iter().for_each(|table| say!("{table} is tracked"));
-    tell_notes(&notes);
+    tell_notes(&notes, args);
     tell_what_is_left(&left);
     say!("`piecewise sync {0}` or `piecewise watch {0}` exchanges rows with the server", args.file.display());
     Ok(())
 }
 
+/// Whether it is said how tables are numbered that may be tracked already, and nothing that only a first contact decides.
+fn changes_numbers(args: &TrackArgs) -> bool {
+    let is_set =
+        args.keep_numbers || args.no_keep_numbers || args.autoincrement || !args.references.is_empty();
+    is_set
+        && args.text.is_empty()
+        && args.counter.is_empty()
+        && !args.renumber_mine
+        && args.prefer == Prefer::Server
+}
+
+/// Changes how a table that is tracked is numbered, and says so.
+fn change_numbers(replica: &mut Replica, table: &str, args: &TrackArgs) -> Result<(), ReplicaError> {
+    let told = |is_new: bool, what: &str| match is_new {
+        true => say!("{table}: {what} from now on"),
+        false => say!("{table}: {what} already"),
+    };
+    if args.keep_numbers || args.no_keep_numbers {
+        let is_new = replica.keep_numbers(now(), table, args.keep_numbers)?;
+        let what = match args.keep_numbers {
+            true => "rows keep their numbers, also those that other rows have,",
+            false => "rows whose numbers other rows have get others",
+        };
+        told(is_new, what);
+    }
+    for reference in references_of(table, &args.references) {
+        let Reference { column, parent, parent_column } = &reference;
+        let is_new = replica.add_reference(now(), table, column, parent, parent_column)?;
+        told(is_new, &format!("{column} names rows of {parent} by {parent_column}"));
+    }
+    if args.autoincrement {
+        match replica.autoincrement(now(), table) {
+            Ok(is_new) => told(is_new, "AUTOINCREMENT numbers its rows"),
+            Err(ReplicaError::Refused(refusal)) if args.all => tell!("note: {refusal}"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Tells what may surprise; what is the same for many tables once.
-fn tell_notes(notes: &[(String, TrackNote)]) {
-    let tables: Vec<_> =
-        notes.iter().filter(|(_, n)| n.kind == NoteKind::IntegerKey).map(|(t, _)| t.as_str()).collect();
-    for (_, note) in notes.iter().filter(|(_, note)| note.kind != NoteKind::IntegerKey || tables.len() == 1) {
-        tell!("note: {}", note.text);
+fn tell_notes(notes: &[(String, TrackNote)], args: &TrackArgs) {
+    let of_kind = |kind: NoteKind| -> Vec<&str> {
+        notes.iter().filter(|(_, note)| note.kind == kind).map(|(table, _)| table.as_str()).collect()
+    };
+    let (tables, met) = (of_kind(NoteKind::IntegerKey), of_kind(NoteKind::FirstContact));
+    for (_, note) in notes {
+        let alike = match note.kind {
+            NoteKind::IntegerKey => tables.len(),
+            NoteKind::FirstContact if args.renumber_mine || args.prefer == Prefer::Local => continue,
+            NoteKind::FirstContact => met.len(),
+            _ => 1,
+        };
+        if alike == 1 {
+            tell!("note: {}", note.text);
+        }
     }
     if tables.len() > 1 {
         tell!(
@@ -74,6 +140,14 @@ fn tell_notes(notes: &[(String, TrackNote)]) {
              another, and declared references to it follow. `--ref` names others; numbers in JSON or URLs do not follow",
             tables.len(),
             some_of(&tables)
+        );
+    }
+    if met.len() > 1 && !args.renumber_mine && args.prefer == Prefer::Server {
+        tell!(
+            "note: {} of them have rows ({}): one whose number another row has at the server is kept beside that as a conflict, and \
+             the server's shows. `--renumber-mine` gives it another number, with all that refers to it; with `--prefer local` it shows",
+            met.len(),
+            some_of(&met)
         );
     }
 }

@@ -115,6 +115,7 @@ impl ContainerState {
             }
         }
         user.references = settings.foreign_keys(&user.table, &columns);
+        user.autoincrement = clauses.is_autoincrement(&user.table.name);
         user.acts = Acts {
             triggers: !clauses.triggers_on(&user.table.name).is_empty(),
             clauses: clauses.has_conflict_clauses(&user.table.name),
@@ -353,7 +354,7 @@ impl Replica {
     }
 
     /// The schema is as we have just made it.
-    pub(super) fn note_schema(&mut self) -> Result<(), ReplicaError> {
+    pub(crate) fn note_schema(&mut self) -> Result<(), ReplicaError> {
         let version = schema::schema_version(&self.conn)?;
         if version != self.schema_version {
             self.forget_schema();
@@ -639,6 +640,9 @@ impl Replica {
                 "taken",
                 "returned",
                 "moves",
+                "leases",
+                "inserted",
+                "given",
                 "unsettled",
                 "checks",
                 "log",

@@ -1,7 +1,8 @@
-//! Clauses: what the schema says that acts on rows as they are written: conflict clauses and the application's triggers.
+//! Clauses: what the schema says that acts on rows as they are written: conflict clauses, AUTOINCREMENT and the application's
+//! triggers.
 
 use super::StoreError;
-use super::index_terms::tokens;
+use super::index_terms::{count_word, tokens};
 use rusqlite::Connection;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -23,6 +24,7 @@ pub(crate) struct Search {
 #[derive(Debug, Default)]
 pub(crate) struct Clauses {
     conflicts: HashSet<String>,
+    autoincrement: HashSet<String>,
     triggers: HashMap<String, Vec<AppTrigger>>,
     views: HashMap<String, String>,
 }
@@ -33,7 +35,7 @@ impl Clauses {
         let mut clauses = Self::default();
         let mut stmt = conn.prepare(
             "SELECT type, name, lower(tbl_name), sql FROM sqlite_master WHERE sql IS NOT NULL AND (
-               (type = 'table' AND sql LIKE '%conflict%') OR type = 'view'
+               (type = 'table' AND (sql LIKE '%conflict%' OR sql LIKE '%autoincrement%')) OR type = 'view'
                OR (type = 'trigger' AND name NOT LIKE 'piecewise\\_%' ESCAPE '\\'))",
         )?;
         let mut rows = stmt.query([])?;
@@ -46,7 +48,14 @@ impl Clauses {
             };
             let (kind, name, table, sql) = (text(0)?, text(1)?, text(2)?, text(3)?);
             match kind.as_str() {
-                "table" if has_conflict_clause(&sql) => drop(clauses.conflicts.insert(table)),
+                "table" => {
+                    if count_word(&sql, "AUTOINCREMENT") > 0 {
+                        clauses.autoincrement.insert(table.clone());
+                    }
+                    if has_conflict_clause(&sql) {
+                        clauses.conflicts.insert(table);
+                    }
+                }
                 "trigger" => clauses.triggers.entry(table).or_default().push(AppTrigger { name, sql }),
                 "view" => drop(clauses.views.insert(name.to_lowercase(), sql)),
                 _ => {}
@@ -58,6 +67,11 @@ impl Clauses {
     /// Whether a table's constraints have conflict clauses.
     pub(crate) fn has_conflict_clauses(&self, table: &str) -> bool {
         self.conflicts.contains(&table.to_ascii_lowercase())
+    }
+
+    /// Whether SQLite numbers a table's rows by `sqlite_sequence`.
+    pub(crate) fn is_autoincrement(&self, table: &str) -> bool {
+        self.autoincrement.contains(&table.to_ascii_lowercase())
     }
 
     /// The application's triggers on a table.
