@@ -150,8 +150,18 @@ pub(crate) struct TrackArgs {
     #[arg(long, value_name = "TABLE.COLUMN")]
     pub(crate) counter: Vec<String>,
     /// Rows keep their numbers although rows of other devices have them: both are kept, in conflict.
+    ///
+    /// This, --no-keep-numbers, --autoincrement and --ref also change how a table is numbered that is tracked already. The
+    /// server takes this one, and the next, from devices with an `admin` grant.
     #[arg(long)]
     pub(crate) keep_numbers: bool,
+    /// Rows whose numbers other devices' rows have get others, as without --keep-numbers.
+    #[arg(long, conflicts_with = "keep_numbers")]
+    pub(crate) no_keep_numbers: bool,
+    /// Write AUTOINCREMENT into the table's schema, so that the server gives each device blocks of numbers and few rows get
+    /// others; `untrack` takes it out again.
+    #[arg(long)]
+    pub(crate) autoincrement: bool,
     /// A column that names rows of another table by their key, and that the schema does not declare.
     #[arg(long = "ref", value_name = "TABLE.COLUMN=PARENT.COLUMN")]
     pub(crate) references: Vec<String>,
@@ -302,6 +312,11 @@ pub(crate) struct ChooseArgs {
     /// The new row's key; without it, the next free integer.
     #[arg(long, requires = "as_new_row", value_name = "KEY")]
     pub(crate) new_key: Option<String>,
+    /// Have references follow the row that becomes new: those that the device wrote which inserted the row, after it did, and
+    /// before it can have seen the row that shows. On that device this is before that row came; on others, before the server had
+    /// accepted both rows.
+    #[arg(long, requires = "as_new_row")]
+    pub(crate) with_references: bool,
 }
 
 #[derive(Debug, Args)]

@@ -2,18 +2,18 @@
 
 use crate::checking::Checking;
 use crate::connection::{Arrived, CHANNEL, Connection};
+use crate::news::{tell_of_clashes, tell_of_renumbered, tell_of_restored};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
 use piecewise_core::link::{Link, Stop};
-use piecewise_core::numbers::Renumbered;
 use piecewise_core::replica::{Replica, StopKind, Stopped, Talk};
 use piecewise_server::checkpoints::Checkpoints;
 use piecewise_server::commits::{Commits, Lookout};
 use piecewise_server::now;
-use piecewise_server::terminal::{self, count};
+use piecewise_server::terminal;
 use piecewise_server::turns::Turns;
-use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,7 +104,9 @@ impl Writes {
             return Err(Failure::new("the file was replaced by another; it is opened anew").may_pass());
         }
         let version = Some(replica.data_version()?);
-        Ok(std::mem::replace(&mut self.version, version) != version)
+        let found = std::mem::replace(&mut self.version, version) != version;
+        self.lookout.looked(found, replica.connection().total_changes());
+        Ok(found)
     }
 }
 
@@ -155,9 +157,6 @@ pub(crate) fn identity(file: &Path) -> Option<FileIdentity> {
     return metadata.created().ok().map(|_| (0, 0));
 }
 
-/// Rows that are named when they have another number.
-const RENUMBERED_SHOWN: usize = 8;
-
 /// A replica that talks with its server.
 pub(crate) struct Drive<'a> {
     replica: &'a mut Replica,
@@ -183,6 +182,7 @@ pub(crate) struct Drive<'a> {
     checkpoints: Checkpoints,
     /// Whether what happens is told as JSON, an event on a line.
     as_events: bool,
+    clashed: BTreeMap<String, u64>,
 }
 
 /// What a talk that ended with both sides level has left to tell.
@@ -190,6 +190,8 @@ pub(crate) struct Drive<'a> {
 pub(crate) struct Done {
     pub(crate) summary: Summary,
     pub(crate) left_out: LeftOut,
+    /// Rows that are in conflict since their table met the server, by table.
+    pub(crate) clashed: BTreeMap<String, u64>,
 }
 
 /// Containers that the server does not grant, and those that would be more than this device may create.
@@ -244,6 +246,7 @@ impl<'a> Drive<'a> {
             waiting: None,
             checkpoints,
             as_events: false,
+            clashed: BTreeMap::new(),
         })
     }
 
@@ -288,7 +291,8 @@ impl<'a> Drive<'a> {
                 self.note()?;
                 let summary = self.summary();
                 self.progress.finish();
-                return Ok(Done { summary, left_out });
+                let clashed = std::mem::take(&mut self.clashed);
+                return Ok(Done { summary, left_out, clashed });
             }
             if let Some(stop) = self.link.stopped()
                 && !self.dirty
@@ -475,6 +479,7 @@ impl<'a> Drive<'a> {
             sent = true;
         };
         self.summary.rows_renumbered += tell_of_renumbered(self.replica, None, self.as_events);
+        self.clashed.extend(tell_of_clashes(self.replica, None, self.as_events));
         Ok(sent)
     }
 
@@ -510,49 +515,6 @@ impl<'a> Drive<'a> {
             None => Ok(()),
         }
     }
-}
-
-/// Prints how many rows of each table a scan put back because no trigger had recorded their deletion, and which full-text
-/// indexes could not be rebuilt.
-pub(crate) fn tell_of_restored(replica: &mut Replica, file: Option<&str>) {
-    for (index, why) in replica.take_unsearchable() {
-        let of = file.map_or(String::new(), |file| format!("{file}: "));
-        Failure::new(format!("{of}full-text index {index} has to be rebuilt, which failed: {why}")).tell();
-    }
-    for (table, rows) in replica.take_restored() {
-        let (of, rows) = (file.map_or(String::new(), |file| format!("{file}: ")), count(rows, "row", "rows"));
-        terminal::note(&format!(
-            "{of}{rows} that were missing from table {table} were put back: more than a program deletes by itself \
-            while its writes are not noted, as when a table is built anew. To delete them everywhere, delete them again now"
-        ));
-    }
-}
-
-/// Tells of rows whose numbers other rows have, and that have another now. Returns how many.
-pub(crate) fn tell_of_renumbered(replica: &mut Replica, file: Option<&str>, as_events: bool) -> u64 {
-    let moved = replica.take_renumbered();
-    for Renumbered { table, old, new } in &moved {
-        if as_events {
-            let event =
-                json!({ "event": "renumbered", "file": file, "table": table, "old": old, "new": new });
-            piecewise_server::say!("{event}");
-        }
-    }
-    if !as_events && !moved.is_empty() {
-        let of = file.map_or(String::new(), |file| format!("{file}: "));
-        let name = |m: &Renumbered| format!("{} {} is {} now", m.table, m.old, m.new);
-        let shown: Vec<_> = moved.iter().take(RENUMBERED_SHOWN).map(name).collect();
-        let more = match moved.len().saturating_sub(RENUMBERED_SHOWN) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        terminal::note(&format!(
-            "{of}{} another number, since another device was faster: {}{more}; see the table piecewise_renumbered",
-            count(moved.len() as u64, "row has", "rows have"),
-            shown.join(", ")
-        ));
-    }
-    moved.len() as u64
 }
 
 pub(crate) fn since(summary: &Summary, before: &Summary) -> Summary {

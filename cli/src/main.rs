@@ -8,6 +8,7 @@ mod drive;
 mod folder;
 mod help;
 mod home;
+mod news;
 mod output;
 mod progress;
 mod report;

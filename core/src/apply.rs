@@ -115,12 +115,15 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         let conn = &self.conn;
         let mut lines = Lines::new(conn, no);
-        let mut hashes = Vec::with_capacity(segment.header.count as usize * ChangeHash::LEN);
         // Where it cannot be prepared, each row is held for the reason.
         let plain = target.filter(|t| t.user.acts.is_plain());
         let mut insert = plain.and_then(|t| t.user.insert(conn).ok());
         let mut reader = segment.changes().map_err(StoreError::from)?;
         let templates: Vec<_> = reader.templates().cloned().collect();
+        // A first edit asks for the hash of the insert alone; what edits, is read as a whole where its hash is asked for.
+        let is_plain = templates.iter().all(Template::is_plain_insert);
+        let mut hashes =
+            Vec::with_capacity(if is_plain { segment.header.count as usize * ChangeHash::LEN } else { 0 });
         let mut fillings: Vec<Option<Filling>> = templates.iter().map(|_| None).collect();
         let integer_keys = self.containers[&no].integer_keys;
         while let Some(row) = reader.next_change().map_err(StoreError::from)? {
@@ -165,7 +168,10 @@ impl Replica {
             }
         }
         lines.finish()?;
-        Ok(documents::put_hashes(conn, number, &hashes)?)
+        if is_plain {
+            documents::put_hashes(conn, number, &hashes)?;
+        }
+        Ok(())
     }
 
     fn lacks_parent_in(

@@ -261,6 +261,7 @@ impl Replica {
         while let Some(row) = rest.first() {
             let done = if any.refused { 0 } else { self.push_fresh_rows(user, rest, pen)? };
             self.pace.new_rows(done);
+            self.note_inserted(pen.no, user, done)?;
             for row in &rest[..done] {
                 self.exempt_orphan(pen.no, user, &row.key)?;
                 if any.held {
@@ -610,7 +611,7 @@ impl Replica {
             layout::set_meta(&self.conn, APPLYING, true)?;
         }
         self.guard.set_tracked(self.containers.tables());
-        (self.unheard.is_on, self.unheard.containers) = Default::default();
+        self.unheard.begin();
         self.guard.set_applying(true);
         let done = work(self).and_then(|value| self.put_back(last).map(|()| value));
         self.guard.set_applying(false);

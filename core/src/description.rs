@@ -296,7 +296,15 @@ pub(crate) fn may_be_added(key: &str) -> bool {
     let kind = key.split_once(' ').map_or(key, |(kind, _)| kind);
     matches!(
         kind,
-        "column" | "orphans" | "default" | "index" | "user-version" | "application-id" | "local" | "ref"
+        "column"
+            | "orphans"
+            | "default"
+            | "index"
+            | "autoincrement"
+            | "user-version"
+            | "application-id"
+            | "local"
+            | "ref"
     )
 }
 
@@ -597,6 +605,11 @@ impl Description {
         let of = |key: &String| self.columns.iter().find(|c| c.name == *key);
         let kind = |c: &DescribedColumn| KeyKind::new(Affinity::of(&c.declared_type), c.collation);
         self.key.iter().filter_map(of).map(kind).collect()
+    }
+
+    /// Whether numbers of deleted rows are not given out again.
+    pub(crate) fn is_autoincrement(&self) -> bool {
+        self.autoincrement
     }
 
     /// The literal default of a column by its key in documents.

@@ -27,8 +27,10 @@ use snow::{Builder, HandshakeState};
 pub const PIECES: u32 = 1;
 /// The server refuses rows whose numbers other rows have, to clients that move them, see [`crate::numbers`].
 pub const NUMBERS: u32 = 2;
+/// The server gives blocks of numbers to devices that ask for them.
+pub const LEASES: u32 = 4;
 /// All that this version knows.
-const FEATURES: u32 = PIECES | NUMBERS;
+const FEATURES: u32 = PIECES | NUMBERS | LEASES;
 
 const PATTERN: &str = "Noise_NN_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE: &[u8] = b"piecewise/1";

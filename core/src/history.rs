@@ -12,6 +12,7 @@ pub(crate) use baselines::Noted;
 
 use crate::bytes::DecodeError;
 use crate::change::{Action, Change, OWN, Op};
+use crate::change_codec;
 use crate::document::{Document, Evaluation, Plain, View};
 use crate::frame::{Columns, OpKind, Template};
 use crate::id::{Actor, ChangeHash, Timestamp};
@@ -55,7 +56,8 @@ pub(crate) struct History {
     outlines: HashMap<i64, Option<Arc<Outline>>>,
     /// The segment whose values were looked up last, not decoded.
     opened: Option<Opened>,
-    hashes: HashMap<i64, Arc<[u8]>>,
+    /// Of segments whose hashes are kept.
+    hashes: HashMap<i64, Option<Arc<[u8]>>>,
     baselines: Baselines,
     /// By whom segments were written, and when they were accepted.
     accepted: RefCell<HashMap<i64, (Actor, Timestamp)>>,
@@ -272,8 +274,13 @@ impl History {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(documents::hashes(conn, at.segment())?),
         };
-        let hash = hashes.get(at.index() * ChangeHash::LEN..).and_then(|rest| rest.first_chunk());
-        hash.copied().map(ChangeHash).ok_or(StoreError::Damaged { what: "the hashes of a segment" })
+        let damaged = StoreError::Damaged { what: "the hashes of a segment" };
+        if let Some(hashes) = hashes {
+            let hash = hashes.get(at.index() * ChangeHash::LEN..).and_then(|rest| rest.first_chunk());
+            return hash.copied().map(ChangeHash).ok_or(damaged);
+        }
+        let (actor, change) = self.change(conn, at)?;
+        change_codec::encode(&change, &actor, &mut vec![]).map_err(|_| damaged)
     }
 
     /// The change at a place, with its actor.

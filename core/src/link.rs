@@ -23,6 +23,7 @@
 //!   14 follow   initiator, asked for it: n LEB128 · n container ids
 //!   15 pieces   limit LEB128 · n LEB128 · n times (hash 32 · length held LEB128)
 //!   16 piece    hash of a frame 32 · its length LEB128 · at LEB128 · bytes
+//!   17 lease    see `leases`
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
 
@@ -32,6 +33,7 @@ mod failing;
 mod incoming;
 mod intake;
 mod known;
+mod leases;
 mod leaving;
 mod making;
 mod numbers;
@@ -82,6 +84,7 @@ const ENDED: u8 = 13;
 const FOLLOW: u8 = 14;
 const PIECES: u8 = 15;
 const PIECE: u8 = 16;
+const LEASE: u8 = 17;
 
 const NAME_LEN_MAX: usize = 512;
 /// Containers listed in one frame.
@@ -190,6 +193,7 @@ pub struct Link {
     intake: intake::Intake,
     /// Whether rows move whose numbers other rows have.
     moves_rows: bool,
+    leases: leases::Leases,
     /// Whether the responder has forgotten this talk until somebody has something to say.
     at_rest: bool,
     pieces: pieces::Pieces,
@@ -267,6 +271,7 @@ impl Link {
             comparing: None,
             intake: intake::Intake::default(),
             moves_rows: false,
+            leases: leases::Leases::default(),
             sent: (0, 0),
             at_rest: false,
             pieces: pieces::Pieces::default(),
@@ -287,6 +292,7 @@ impl Link {
             && !self.pieces.is_asking()
             && self.ready.is_empty()
             && self.unlevel.is_empty()
+            && !self.leases.are_open()
     }
 
     /// Takes in one frame.
@@ -315,6 +321,7 @@ impl Link {
             ASK if self.is_responder() => self.receive_ask(replica, &mut r)?,
             PIECES => self.receive_pieces(replica, &mut r)?,
             PIECE => return self.receive_piece(replica, &mut r, now),
+            LEASE => self.receive_lease(replica, &mut r)?,
             FOLLOW if self.is_responder() => self.receive_followed(replica, &mut r)?,
             RECEIPT if self.is_responder() => self.receive_receipt(replica, &mut r, now)?,
             ROWS if !self.is_responder() => self.receive_rows(replica, &mut r)?,
@@ -375,6 +382,9 @@ impl Link {
             if let Some(frame) = self.next_ready(replica, now)? {
                 return Ok(Some(frame));
             }
+        }
+        if let Some(frame) = self.next_lease(replica) {
+            return Ok(Some(frame.into()));
         }
         Ok(self.next_receipt(replica, now)?.map(Arc::from))
     }
@@ -487,8 +497,8 @@ impl Link {
         // Tables in a circle cannot all come before each other: only parents outside the circle are waited for.
         let waits = replica.containers.parents_of(no).any(|parent| {
             let tip = replica.containers.get(&parent).map(|c| c.feed.tip);
-            let is_sending = self.sessions.get(&parent).is_some_and(|s| s.is_sending(tip));
-            is_sending && !replica.is_circle(no, parent)
+            let is_sending = |s: &Session| s.is_sending(tip) || (self.moves_rows && s.is_unsent(tip));
+            self.sessions.get(&parent).is_some_and(is_sending) && !replica.is_circle(no, parent)
         });
         let waits_for_numbers = self.waits_for_numbers(replica, no);
         let stopped = self.intake.stop.is_some() && !self.is_responder();
@@ -525,6 +535,7 @@ impl Link {
         if end != self.seen {
             let changed: Vec<_> = replica.changed_since(self.seen).collect();
             let related = self.related(replica, &changed);
+            self.leases.note_changed(replica, &changed);
             self.make_ready(replica, changed);
             self.make_ready(replica, related);
             self.seen = end;

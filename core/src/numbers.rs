@@ -10,16 +10,23 @@
 //! * `moving`: decides about all such rows of related tables at once, when all that the server has of them is here.
 //! * `origin`: what a row that was written anew says in its document of where it was, so that a restored or copied file
 //!   knows it again.
+//! * `leases`: blocks of numbers for each device, so that rows seldom have to move.
+//! * `autoincrement`: tables whose schema does not have it get it.
+//! * `taking_along`: a row of a conflict that becomes a new one takes references with it.
 //! * `settings`: tables that keep their numbers, and references that no schema declares.
 //! * [`link`](crate::link) holds own segments back until all that the server has of related tables is here.
 //!
 //! Rows that the server has, or ever had, do not move: of two such rows under one number, one is a conflict.
 
+mod autoincrement;
+mod leases;
 mod moving;
 mod origin;
 mod settings;
 mod taken;
+mod taking_along;
 
+pub(crate) use leases::BLOCKS_MAX;
 pub(crate) use origin::MOVED;
 pub(crate) use settings::Settings;
 pub(crate) use taken::Arrived;
@@ -55,6 +62,23 @@ impl Replica {
             && !state.is_read_only()
             && !self.settings_of(no).keeps
             && self.containers.parents_of(no).all(|parent| !self.is_circle(no, parent))
+    }
+
+    /// Whether rows of a container that were inserted here may move since their keys name rows that may.
+    pub(crate) fn key_may_follow(&self, no: i64) -> Result<bool, ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(false) };
+        let key = user.key_columns();
+        for foreign in user.table.foreign_keys.iter().chain(&user.references) {
+            let parent = self.containers.of_table(&foreign.parent_table).map(|c| c.no);
+            let parent = parent.filter(|parent| *parent != no && !self.is_circle(no, *parent));
+            if let Some(parent) = parent
+                && foreign.columns.iter().any(|n| key.contains(n))
+                && (self.may_renumber(parent) || self.key_may_follow(parent)?)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The containers whose tables are related to this one, itself among them, if rows of any may move; else none.
@@ -114,6 +138,12 @@ impl Replica {
         std::mem::take(&mut self.numbers.news)
     }
 
+    /// Rows that were here, when their table met the server, under numbers of other rows there, and are in conflict with them: how
+    /// many of each table. Each is told once.
+    pub fn take_clashed(&mut self) -> std::collections::BTreeMap<String, u64> {
+        std::mem::take(&mut self.numbers.clashed)
+    }
+
     /// Notes that a container has rows whose numbers are taken. Call it in a transaction.
     pub(crate) fn note_taken(&mut self, no: i64, key: &RowKey) -> Result<(), ReplicaError> {
         numbers::put_taken(&self.conn, no, key)?;
@@ -135,4 +165,8 @@ pub(crate) struct Numbers {
     pub(crate) gives_way: bool,
     /// Rows that moved, until they are told of; and those of this transaction.
     pub(crate) news: Vec<Renumbered>,
+    /// Rows that were here under numbers of other rows at first contact, by table, until they are told of.
+    pub(crate) clashed: std::collections::BTreeMap<String, u64>,
+    /// Blocks of numbers, by container.
+    pub(crate) leased: std::collections::BTreeMap<i64, crate::store::leases::Leased>,
 }

@@ -24,7 +24,7 @@ use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
 pub use evict::Evicted;
 pub use reading::{
-    Attention, Choice, Conflict, ConflictKind, Effect, Exported, HeldRow, HistoryEntry, HistorySize,
+    Attention, Choice, Conflict, ConflictKind, Effect, Exported, HeldRow, HistoryEntry, HistorySize, MadeRow,
     OtherRow, RefusedRow, Status, TableStatus, Written,
 };
 pub use registry::{Binding, Follow};
@@ -480,6 +480,9 @@ impl Replica {
                 if let Some(state) = self.containers.get(no) {
                     state.store_feed(&self.conn)?;
                 }
+            }
+            for no in self.touched.clone() {
+                self.mind_leases(no)?;
             }
             if !self.unsettled.is_empty() {
                 crate::store::holds::keep_unsettled(&self.conn, &self.unsettled)?;

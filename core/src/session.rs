@@ -247,8 +247,12 @@ impl Session {
 
     /// Whether segments are still to be sent or acknowledged, in a feed that ends at `tip`.
     pub(crate) fn is_sending(&self, tip: Option<Cursor>) -> bool {
-        let unsent = self.sent.zip(tip).is_some_and(|(sent, tip)| sent.seq < tip.seq);
-        !self.in_flight.is_empty() || (unsent && self.proven.is_some())
+        !self.in_flight.is_empty() || (self.is_unsent(tip) && self.proven.is_some())
+    }
+
+    /// Whether segments are still to be sent, also where the peer has not told yet from where on.
+    pub(crate) fn is_unsent(&self, tip: Option<Cursor>) -> bool {
+        self.sent.zip(tip).is_some_and(|(sent, tip)| sent.seq < tip.seq)
     }
 
     /// The most bytes of segments in a message.

@@ -15,6 +15,7 @@ pub(crate) mod holds;
 pub(crate) mod index_terms;
 pub(crate) mod key_text;
 pub(crate) mod layout;
+pub(crate) mod leases;
 pub(crate) mod log;
 pub(crate) mod numbers;
 pub(crate) mod outbox;

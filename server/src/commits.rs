@@ -18,21 +18,39 @@ pub const FALLBACK: Duration = Duration::from_secs(1);
 /// When to look for a commit, after a write was heard of.
 ///
 /// As a rule it is there at once. But whoever commits may be held up on the way, so the looks go on, further and further
-/// apart: none comes later than an eighth of the time that it took.
+/// apart: none comes later than half of the time that it took. Once a commit was seen, or where the write was most likely
+/// our own, they are rarer: whatever is written from then on is told of again.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Lookout {
     heard: Option<Instant>,
+    /// Whether what was heard of is explained.
+    is_explained: bool,
+    /// Rows that our own connection has changed, and when we noticed last that it had.
+    own_changes: u64,
+    wrote: Option<Instant>,
 }
 
 impl Lookout {
     /// A write was heard of.
     pub fn hear(&mut self) {
         self.heard = Some(Instant::now());
+        self.is_explained = self.wrote.is_some_and(|wrote| wrote.elapsed() < SETTLE);
+    }
+
+    /// After a look: whether another program has committed, and how many rows our own connection has changed in all.
+    pub fn looked(&mut self, found: bool, own_changes: u64) {
+        self.is_explained |= found;
+        if std::mem::replace(&mut self.own_changes, own_changes) != own_changes {
+            self.wrote = Some(Instant::now());
+        }
     }
 
     /// After how long to look again.
     pub fn wait(&self) -> Duration {
-        self.heard.map_or(FALLBACK, |heard| (heard.elapsed() / 8).clamp(LOOK_EVERY, FALLBACK))
+        let Some(heard) = self.heard else { return FALLBACK };
+        let elapsed = heard.elapsed();
+        let wait = if self.is_explained { elapsed * 3 } else { elapsed / 2 };
+        wait.clamp(LOOK_EVERY, FALLBACK)
     }
 
     /// Whether a commit is expected any moment.
@@ -175,6 +193,25 @@ mod tests {
 
     fn look(modified: i64) -> FileState {
         FileState { file: Some(Look { identity: (1, 2), len: 3, modified, changed: modified }), wal: None }
+    }
+
+    #[test]
+    fn looks_are_rarer_once_a_commit_was_seen_or_was_our_own() {
+        let mut lookout = Lookout::default();
+        assert_eq!(lookout.wait(), FALLBACK);
+        lookout.hear();
+        assert!(lookout.wait() < SETTLE && !lookout.is_explained);
+        lookout.looked(true, 0);
+        assert!(lookout.is_explained);
+        // Another write is looked for anew, but for one that comes right behind our own.
+        lookout.hear();
+        assert!(!lookout.is_explained);
+        lookout.looked(false, 3);
+        lookout.hear();
+        assert!(lookout.is_explained);
+        lookout.wrote = lookout.wrote.map(|wrote| wrote - SETTLE);
+        lookout.hear();
+        assert!(!lookout.is_explained);
     }
 
     #[test]

@@ -478,7 +478,9 @@ impl Worker {
             return;
         }
         let version = self.replica.data_version().ok();
-        if version != self.version || self.replica.is_scanning() || self.failing.is_some() {
+        let found = version != self.version;
+        self.lookout.looked(found, self.replica.connection().total_changes());
+        if found || self.replica.is_scanning() || self.failing.is_some() {
             if self.may_gather() {
                 return;
             }

@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
-import { Server, TODOS, blank, browser, codeIn, folder, load, openIn, rows, run, sqlite, until } from './lib.mjs';
+import { Server, TODOS, blank, browser, codeIn, cutLine, folder, load, openIn, rows, run, sqlite, until } from './lib.mjs';
 
 globalThis.WebSocket ??= WebSocket;
 const { open } = await import('../../wasm/npm/node.js');
@@ -55,6 +55,60 @@ test('a server of another version is told apart from one that is gone', async t 
   const db = await inMemory(t);
   await assert.rejects(db.join(invite, { database: 'app' }), { code: 'VERSION', hint: /version/ });
   assert.equal((await db.status()).problem.code, 'VERSION');
+});
+
+test('a line that is cut every 60 KB brings everything all the same, both ways', async t => {
+  const dir = folder(t);
+  const server = await new Server(t, join(dir, 'server')).start();
+  const node = await inMemory(t);
+  await node.join(server.invite('app/*=admin'), { database: 'app' });
+  await node.exec(TODOS);
+  await node.track('todos');
+  const many = n => `WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 300) INSERT INTO todos(id, title) SELECT '${n}' || n, hex(randomblob(700)) FROM n`;
+  await node.exec(many('n'));
+  await node.level();
+  const line = await cutLine(t, server, 60_000);
+  writeFileSync(join(server.data, 'server.address'), line.address);
+  const page = await blank(await browser(t, join(dir, 'profile')), server);
+  await openIn(page, 'app', server.invite('app/*=admin'));
+  await until(() => page.evaluate(async () => (await db.query('SELECT count(*) AS n FROM todos'))[0].n), n => n === 300, 'the rows of the server');
+  const there = line.cuts;
+  await page.evaluate(sql => db.exec(sql), many('p'));
+  await until(() => sqlite(join(server.data, 'app.db'), 'SELECT count(*) FROM todos'), n => n === '600', 'the rows of the page');
+  assert.ok(there >= 3 && line.cuts >= there + 3, `the line was cut ${there} times, then ${line.cuts - there}`);
+});
+
+test('edits of a row are one change while the server is not there, and for as long as is asked while it is', async t => {
+  const dir = folder(t);
+  const server = await new Server(t, join(dir, 'server')).start();
+  const db = await inMemory(t, { every: 3_600_000 });
+  await db.exec(TODOS);
+  await db.join(server.invite('app/*=admin'), { database: 'app' });
+  await db.track('todos');
+  await db.run("INSERT INTO todos(id, title) VALUES ('a', 'first')");
+  await db.level();
+  const typing = async word => { for (let n = 1; n <= word.length; n++) await db.run('UPDATE todos SET title = ?', [word.slice(0, n)]); };
+  const changes = async () => (await db.history('todos', 'a')).length;
+  assert.equal(await changes(), 1);
+  await typing('while it is there');
+  await db.level();
+  assert.equal(await changes(), 2);
+  await db.disconnect();
+  await typing('while it is not');
+  await db.connect();
+  await db.level();
+  assert.equal(await changes(), 3);
+  assert.equal(sqlite(join(server.data, 'app.db'), 'SELECT title FROM todos'), 'while it is not');
+  await assert.rejects(open('x', { memory: true, every: -1 }), { code: 'VALUE' });
+  const eager = await inMemory(t);
+  await eager.join(server.invite('app/*=admin'), { database: 'app' });
+  await eager.level();
+  await eager.disconnect();
+  for (const title of ['b', 'bc', 'bcd']) await eager.run('UPDATE todos SET title = ?', [title]);
+  assert.equal((await eager.status()).writesWaiting, 3, 'writes wait in the log');
+  await eager.connect();
+  await eager.level();
+  assert.equal((await eager.history('todos', 'a')).length, 4);
 });
 
 test('a device that is revoked, or granted nothing, is told so and keeps its rows', async t => {

@@ -2,6 +2,7 @@
 import { spawn, execFileSync } from 'node:child_process';
 import { createReadStream, mkdtempSync, rmSync, statSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { connect, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -65,6 +66,29 @@ export class Server {
   invite(grant) {
     return this.run('invite', '--grant', grant);
   }
+}
+
+/** A line to the server that is cut after so many bytes, again and again; how often it was, and its address. */
+export async function cutLine(t, server, bytes) {
+  const line = { cuts: 0 };
+  const [host, port] = server.address.slice('ws://'.length).split(':');
+  const proxy = createTcpServer(near => {
+    const far = connect(Number(port), host);
+    let left = bytes;
+    const end = () => { near.destroy(); far.destroy(); };
+    for (const [from, to] of [[near, far], [far, near]]) {
+      from.on('data', chunk => {
+        to.write(chunk.subarray(0, left));
+        left -= chunk.length;
+        if (left <= 0) { line.cuts++; end(); }
+      });
+      from.on('close', end).on('error', end);
+    }
+  });
+  await new Promise(resolve => proxy.listen(0, '127.0.0.1', resolve));
+  atEnd(t, () => proxy.close());
+  line.address = `ws://127.0.0.1:${proxy.address().port}`;
+  return line;
 }
 
 /** A native device with a home of its own. */

@@ -12,6 +12,7 @@ pub mod http;
 pub mod measure;
 pub mod network;
 pub mod nights;
+pub mod numbering;
 pub mod page;
 pub mod pair;
 pub mod process;

@@ -27,22 +27,33 @@ const STEPS_MAX: usize = 10_000;
 /// Who may do what, to be changed by a test.
 #[derive(Debug, Default)]
 pub struct Grants {
-    exceptions: Mutex<HashMap<PeerId, Option<Access>>>,
+    exceptions: Mutex<HashMap<PeerId, Vec<Grant>>>,
 }
 
 impl Grants {
     /// Gives a peer other rights than everybody's, which is `admin`.
     pub fn set(&self, peer: PeerId, access: Option<Access>) {
-        self.exceptions.lock().expect("no test panics with it").insert(peer, access);
+        let grants = access.into_iter().map(|access| grant("**", access)).collect();
+        self.exceptions.lock().expect("no test panics with it").insert(peer, grants);
+    }
+
+    /// Gives a peer rights to some tables alone.
+    pub fn set_tables(&self, peer: PeerId, tables: &[(&str, Access)]) {
+        let grants =
+            tables.iter().map(|(table, access)| grant(&format!("{DATABASE}/{table}"), *access)).collect();
+        self.exceptions.lock().expect("no test panics with it").insert(peer, grants);
     }
 }
 
 impl Authority for Grants {
     fn grants(&self, peer: &PeerId) -> Arc<[Grant]> {
         let exceptions = self.exceptions.lock().expect("no test panics with it");
-        let access = exceptions.get(peer).copied().unwrap_or(Some(Access::Admin));
-        access.into_iter().map(|access| format!("**={access}").parse().expect("a grant")).collect()
+        exceptions.get(peer).map_or_else(|| vec![grant("**", Access::Admin)], Clone::clone).into()
     }
+}
+
+fn grant(pattern: &str, access: Access) -> Grant {
+    format!("{pattern}={access}").parse().expect("a grant")
 }
 
 /// One machine: a file and who writes there.
@@ -103,6 +114,8 @@ pub struct Network {
     pub now: Timestamp,
     /// All chance.
     pub rng: Rng,
+    /// Whether devices get blocks of numbers.
+    pub leases: bool,
     options: TrackOptions,
     folder: tempfile::TempDir,
 }
@@ -115,6 +128,7 @@ impl Network {
             grants: Arc::default(),
             now: Timestamp(1_700_000_000_000),
             rng: Rng(seed),
+            leases: true,
             options: options.clone(),
             folder: tempfile::tempdir().expect("a folder for test files"),
         };
@@ -275,6 +289,9 @@ impl Network {
             let peer = self.machines[*client].identity.peer_id();
             let mut near = Link::initiator(self.replica(*client), server)?;
             near.move_rows(self.replica(*client));
+            if self.leases {
+                near.take_leases(self.replica(*client));
+            }
             let first = near.next_frame(self.replica(*client), now)?.expect("an initiator speaks first");
             talk.count(&first);
             let far = Link::responder(self.replica(0), peer, authority, Attach::decode(&first)?)?;
@@ -369,6 +386,11 @@ impl Network {
     /// Gives a client other rights.
     pub fn allow(&mut self, n: usize, access: Option<Access>) {
         self.grants.set(self.machines[n].identity.peer_id(), access);
+    }
+
+    /// Gives a client rights to some tables alone.
+    pub fn allow_tables(&mut self, n: usize, tables: &[(&str, Access)]) {
+        self.grants.set_tables(self.machines[n].identity.peer_id(), tables);
     }
 
     /// Keeps a copy of a machine's file, as a backup would.

@@ -67,6 +67,56 @@ fn orm(file: &str, step: &str) {
     program(python.to_str().unwrap(), &[tests.join("tests/orm.py").to_str().unwrap(), file, step]);
 }
 
+/// Some days of a shop on SQLAlchemy, which lets SQLite number its rows.
+fn shop(file: &str, kind: &str, seed: u64, days: u64) {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = tests.join("../target/python/bin/python");
+    let (seed, days) = (seed.to_string(), days.to_string());
+    program(
+        python.to_str().unwrap(),
+        &[tests.join("tests/shop.py").to_str().unwrap(), file, kind, &seed, &days],
+    );
+}
+
+#[test]
+fn an_orm_on_two_machines_that_are_offline_for_a_week_keeps_every_order_with_its_customer() {
+    for kind in ["plain", "autoincrement"] {
+        let it = Pair::new("WAL", "");
+        for n in 0..2 {
+            shop(it.path(n), kind, 0, 0);
+            it.track(n);
+            it.sync(n);
+        }
+        // One syncs most days, the other after four and after seven.
+        for (n, seed, days, syncs) in [
+            (0, 1, 2, true),
+            (1, 2, 4, true),
+            (0, 3, 1, true),
+            (0, 4, 4, false),
+            (1, 5, 3, true),
+            (0, 6, 0, true),
+        ] {
+            shop(it.path(n), kind, seed, days);
+            if syncs {
+                it.sync(n);
+            }
+        }
+        it.sync_both();
+        let stray = "SELECT o.name, c.name FROM orders o LEFT JOIN customers c ON c.id = customer_id WHERE c.name IS NOT o.of
+            UNION ALL SELECT l.of, o.name FROM lines l LEFT JOIN orders o ON o.id = order_id WHERE o.name IS NOT l.of";
+        assert_eq!(it.same(stray), [""; 0], "{kind}");
+        it.same("SELECT * FROM lines ORDER BY order_id, n");
+        let names = it.same("SELECT count(*) = count(DISTINCT name), count(*) > 20 FROM customers");
+        assert_eq!(names, ["Integer(1) Integer(1)"]);
+        let moved = [0, 1].map(|n| query(&it.files[n], "SELECT count(*) > 0 FROM piecewise_renumbered"));
+        assert!(moved.concat().contains(&"Integer(1)".to_owned()), "{kind}: no numbers clashed");
+        for n in 0..2 {
+            assert_eq!(it.devices[n].json(&["conflicts", it.path(n)]).as_array().map(Vec::len), Some(0));
+            assert_eq!(it.devices[n].json(&["held", it.path(n)]).as_array().map(Vec::len), Some(0));
+        }
+    }
+}
+
 #[test]
 fn an_orm_writes_as_before_while_watch_runs() {
     let it = Pair::new("WAL", "");

@@ -659,3 +659,60 @@ fn a_conflict_clause_over_a_generated_column_takes_no_row_away_beside_triggers()
     assert_eq!(causes(&mut net, 2).len(), 1, "{:?}", causes(&mut net, 2));
     net.check_same("SELECT id FROM t WHERE 0");
 }
+
+#[test]
+fn a_row_that_takes_another_out_and_is_not_taken_itself_is_not_tried_for_ever() {
+    let mut net = network(2, "CREATE TABLE t(id TEXT PRIMARY KEY, u TEXT UNIQUE, y TEXT)");
+    net.sync_all();
+    net.run(2, "CREATE UNIQUE INDEX alone ON t(lower(y))");
+    net.run(1, "INSERT INTO t VALUES ('first', 'u', 'Y')");
+    net.sync(1);
+    net.run(2, "INSERT INTO t VALUES ('same y', NULL, 'y'), ('same u', 'u', 'other')");
+    net.sync_all();
+    for n in 1..4 {
+        net.run(2, &format!("UPDATE t SET y = 'other {n}' WHERE id = 'same u'"));
+        net.sync_all();
+        let held = causes(&mut net, 2);
+        assert!(held.len() == 1 && held[0].contains("row same y has the same"), "{held:?}");
+    }
+    net.run(2, "DELETE FROM t WHERE id = 'same y'");
+    net.sync_all();
+    net.check_same("SELECT * FROM t");
+    assert_eq!(net.query(2, "SELECT id FROM t"), ["Text(\"first\")"]);
+}
+
+#[test]
+fn an_index_over_a_view_of_two_tables_stays_sound_where_a_row_loses_its_parent() {
+    let mut net = network(
+        2,
+        "CREATE TABLE kind(id TEXT PRIMARY KEY, name TEXT); CREATE TABLE n(id INTEGER PRIMARY KEY, title TEXT, kind TEXT REFERENCES kind(id))",
+    );
+    net.sync_all();
+    for machine in [1, 2] {
+        net.run(machine, "CREATE VIEW v AS SELECT n.id AS id, title, (SELECT name FROM kind WHERE kind.id = n.kind) AS kind FROM n;
+            CREATE VIRTUAL TABLE words USING fts5(title, kind, content = 'v', content_rowid = 'id');
+            CREATE TRIGGER n1 AFTER INSERT ON n BEGIN INSERT INTO words(rowid, title, kind) SELECT id, title, kind FROM v WHERE id = NEW.id; END;
+            CREATE TRIGGER n2 BEFORE DELETE ON n BEGIN INSERT INTO words(words, rowid, title, kind) SELECT 'delete', id, title, kind FROM v WHERE id = OLD.id; END;
+            CREATE TRIGGER n3 BEFORE UPDATE ON n BEGIN INSERT INTO words(words, rowid, title, kind) SELECT 'delete', id, title, kind FROM v WHERE id = OLD.id; END;
+            CREATE TRIGGER n4 AFTER UPDATE ON n BEGIN INSERT INTO words(rowid, title, kind) SELECT id, title, kind FROM v WHERE id = NEW.id; END;
+            CREATE TRIGGER k1 BEFORE DELETE ON kind BEGIN UPDATE n SET kind = NULL WHERE kind = OLD.id; END");
+    }
+    net.run(
+        1,
+        "INSERT INTO kind VALUES ('d', 'dogs'); INSERT INTO n VALUES (1, 'one', NULL), (3, 'three', NULL)",
+    );
+    net.sync_all();
+    net.run(1, "DELETE FROM kind");
+    net.run(2, "UPDATE n SET kind = 'd' WHERE id = 3");
+    net.sync_all();
+    assert_eq!(causes(&mut net, 2).len(), 1);
+    for machine in [1, 2] {
+        net.run(machine, "INSERT INTO words(words, rank) VALUES ('integrity-check', 1)");
+        assert!(net.query(machine, "SELECT rowid FROM words('dogs')").is_empty(), "{machine}");
+    }
+    net.run(1, "INSERT INTO kind VALUES ('d', 'dogs')");
+    net.sync_all();
+    net.check_same("SELECT * FROM n");
+    net.run(2, "INSERT INTO words(words, rank) VALUES ('integrity-check', 1)");
+    assert_eq!(net.query(2, "SELECT rowid FROM words('dogs')"), integers(&[3]));
+}

@@ -3,7 +3,8 @@ import { fault, plain } from './fault.js';
 import { LiveResult, objects } from './results.js';
 
 const TRANSACTION_IDLE_MS = 5000;
-const EVENTS = ['status', 'change', 'refused', 'log', 'owner', 'error'];
+const EVERY_MAX_MS = 3_600_000;
+const EVENTS = ['status', 'change', 'refused', 'renumbered', 'log', 'owner', 'error'];
 
 /** Errors have a `code`, a message and often a `hint`. */
 export class PiecewiseError extends Error {
@@ -16,7 +17,7 @@ export class PiecewiseError extends Error {
 }
 export const ours = error => (error instanceof PiecewiseError ? error : new PiecewiseError(plain(error)));
 
-const OPTIONS = ['memory', 'file', 'device', 'persist', 'transactionIdleMs', 'seed', 'worker', 'wasmUrl', 'WebSocket'];
+const OPTIONS = ['memory', 'file', 'device', 'persist', 'transactionIdleMs', 'every', 'seed', 'worker', 'wasmUrl', 'WebSocket'];
 
 const wrong = (message, hint) => new PiecewiseError(fault('VALUE', message, hint));
 /** An argument that has to be a text. */
@@ -42,6 +43,8 @@ const shaped = (result, rows) => (rows === 'array' ? { columns: result.columns, 
 export function checkOpen(name, options) {
   if (typeof name !== 'string' || !/^[A-Za-z0-9_-]{1,64}$/.test(name)) throw new PiecewiseError(fault('VALUE', 'a database is named with letters, digits, - and _'));
   known(options, OPTIONS, 'open');
+  const { every = 0 } = options;
+  if (typeof every !== 'number' || !(every >= 0 && every <= EVERY_MAX_MS)) throw new PiecewiseError(fault('VALUE', 'the option every is a number of milliseconds, at most an hour', 'such as 5000: writes gather for five seconds'));
   if (options.WebSocket !== undefined && typeof options.WebSocket !== 'function') throw new PiecewiseError(fault('VALUE', 'the option WebSocket is a class', 'such as WebSocket of the package ws'));
 }
 
@@ -123,8 +126,13 @@ export class Database {
   }
 
   async track(table, options = {}) {
-    const { text: texts = [], counter = [] } = known(options, ['text', 'counter'], 'track');
-    return this.#call('track', text(table, 'the name of a table'), texts, counter);
+    const allowed = ['text', 'counter', 'keepNumbers', 'references', 'autoincrement'];
+    const { text: texts = [], counter = [], keepNumbers, references = {}, autoincrement = false } = known(options, allowed, 'track');
+    const named = Object.entries(references).map(([column, parent]) => `${column}=${parent}`);
+    for (const reference of named) {
+      if (!/=.+\../.test(reference)) throw wrong(`a reference names a column of another table, as in { about_id: 'customers.id' }, not ${reference}`);
+    }
+    return this.#call('track', text(table, 'the name of a table'), texts, counter, keepNumbers, named, autoincrement);
   }
   async untrack(table, options = {}) {
     const { leaveHeld = false } = known(options, ['leaveHeld'], 'untrack');
@@ -144,10 +152,10 @@ export class Database {
   }
   conflicts() { return this.#call('conflicts'); }
   async choose(table, key, number, options = {}) {
-    const { column, asNewRow = false } = known(options, ['column', 'asNewRow'], 'choose');
+    const { column, asNewRow = false, withReferences = false } = known(options, ['column', 'asNewRow', 'withReferences'], 'choose');
     row(table, key);
     if (!Number.isInteger(number) || number < 0) throw wrong('the number of a choice is missing', 'see conflicts(): 0 keeps what shows, 1 and on take another');
-    return this.#call('choose', table, key, number, column, asNewRow);
+    return this.#call('choose', table, key, number, column, asNewRow, withReferences);
   }
   held() { return this.#call('held'); }
   check() { return this.#call('check'); }

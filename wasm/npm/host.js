@@ -8,6 +8,8 @@ import { yieldTo } from './turn.js';
 
 /** Of writes in quick succession, such as typing, the first is captured at once, the next ones this long after it. */
 const CAPTURE_EVERY_MS = 20;
+/** While no server is there to see them, writes gather for at most this long: the edits of a row in between are one change. */
+const GATHER_APART_MS = 60_000;
 /** Findings of a check that are described; all are counted. */
 const FINDINGS_MAX = 100;
 /** Calls that leave nothing to capture. */
@@ -42,10 +44,13 @@ export class Host {
   #open = null;
   /** Live queries, and how those of each tab end. */
   #live; #watched = new Map();
-  #dirty = true; #captured = 0; #noted = 0; #asking = null; #scheduled = false; #pumping = false; #closed = false;
+  #dirty = true; #captured = 0; #noted = 0; #asking = null; #pumping = false; #closed = false;
+  /** How long writes gather while the server is there; since when some do, and what wakes us once they are to be captured. */
+  #every; #since = null; #timer = null;
 
   /** `save(settings)` keeps settings; `tell(event)` hears `change`, `status`, `error`; `died(error)`, that the engine trapped. */
-  constructor(engine, settings, { save, tell, died, WebSocket }) {
+  constructor(engine, settings, { save, tell, died, WebSocket, every = 0 }) {
+    this.#every = every;
     this.#engine = engine; this.#settings = settings; this.#tell = tell; this.#died = died;
     this.#save = () => save(settings).catch(error => this.#complain(error));
     this.#line = new Line({
@@ -170,10 +175,10 @@ export class Host {
     this.#hear();
   }
 
-  do_track(table, text, counter) {
+  do_track(table, text, counter, keepNumbers, references, autoincrement) {
     let warnings;
     // It may have come from the server a moment ago, tracked as it is there.
-    try { warnings = this.#engine.track(table, text, counter); } catch (error) { if (error.code === 'TRACKED') return []; throw error; }
+    try { warnings = this.#engine.track(table, text, counter, keepNumbers, references, autoincrement, Date.now()); } catch (error) { if (error.code === 'TRACKED') return []; throw error; }
     // A table that is new here is told of on a new connection.
     if (this.#line.inUse) { this.#hangUp(undefined, true); this.#dial(); }
     return warnings;
@@ -189,9 +194,9 @@ export class Host {
     };
   }
   do_conflicts() { return JSON.parse(this.#engine.conflicts()); }
-  do_choose(table, key, number, column, asNewRow) {
+  do_choose(table, key, number, column, asNewRow, withReferences) {
     const newKey = typeof asNewRow === 'boolean' ? undefined : String(asNewRow);
-    return this.#engine.choose(table, String(key), number, column ?? undefined, asNewRow !== false, newKey, Date.now());
+    return this.#engine.choose(table, String(key), number, column ?? undefined, asNewRow !== false, newKey, withReferences, Date.now());
   }
   do_held() { return JSON.parse(this.#engine.held()); }
   /** Compares all tables with their documents, a few thousand rows at a time, and heals what differs. */
@@ -211,12 +216,17 @@ export class Host {
   do_retryRefused() { return this.#engine.retryRefused(Date.now()); }
   do_revertRefused() { return this.#engine.revertRefused(); }
   async do_history(table, key, withLog) {
+    while (this.#capture());
     const entries = JSON.parse(this.#engine.history(table, String(key)));
     if (!withLog || !this.#isOpen()) return entries;
     const proofs = await this.#prove(entries.map(e => e.segment));
     return entries.map((entry, n) => ({ ...entry, log: proofs[n].entry === null ? null : { entry: proofs[n].entry, from: proofs[n].from } }));
   }
-  do_export() { return this.#engine.exportFile(); }
+  do_export() {
+    // Of two copies with one write that waits to be captured, each would send it as its own.
+    while (this.#capture());
+    return this.#engine.exportFile();
+  }
   /** Puts a SQLite file in the place of all there is, or changes nothing. */
   async do_import(bytes) {
     this.#engine.importFile(bytes, random());
@@ -276,6 +286,7 @@ export class Host {
   do_close() {
     if (this.#open) { this.#engine.exec('ROLLBACK'); this.#leave(); }
     this.#closed = true;
+    clearTimeout(this.#timer);
     this.#hangUp(fault('CLOSED', 'the database was closed'));
     this.#engine.free();
   }
@@ -292,6 +303,7 @@ export class Host {
   }
 
   #greet() {
+    this.#dirty = true;
     const { server, realm, secret, database } = this.#server();
     this.#engine.connect(server, realm, secret, database, this.#settings.device ?? 'browser', random());
     this.#pump();
@@ -385,6 +397,9 @@ export class Host {
   #capture() {
     this.#captured = Date.now();
     this.#dirty = false;
+    this.#since = null;
+    clearTimeout(this.#timer);
+    this.#timer = null;
     try { this.#dirty = this.#engine.capture(Date.now()); } catch (error) {
       if (isTrap(error)) this.#trapped(error); else this.#complain(error);
     }
@@ -436,12 +451,14 @@ export class Host {
   #wrote() {
     if (this.#closed || this.#open) return;
     this.#noticeChanges();
-    this.#dirty = true;
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    const work = () => { this.#scheduled = false; this.#pump(); };
-    const wait = this.#captured + CAPTURE_EVERY_MS - Date.now();
-    if (wait > 0) setTimeout(work, wait); else yieldTo(work);
+    this.#since ??= Date.now();
+    if (this.#timer !== null) return;
+    const captured = this.#captured + CAPTURE_EVERY_MS;
+    const due = this.#isOpen() ? Math.max(captured, this.#since + this.#every) : this.#since + GATHER_APART_MS;
+    this.#dirty ||= this.#isOpen() && !this.#every;
+    const work = () => { this.#timer = null; this.#dirty = true; this.#pump(); };
+    const wait = due - Date.now();
+    if (wait > 0) this.#timer = setTimeout(work, wait); else { this.#timer = 0; yieldTo(work); }
   }
 
   #events() {

@@ -89,6 +89,11 @@ export interface OpenOptions {
   persist?: boolean;
   /** How long a transaction may stand idle before it is undone. Default: 5000. */
   transactionIdleMs?: number;
+  /**
+   * How long writes gather while the server is there, in milliseconds: the edits of a row in between are one change, in its history and on the line. Default: 0.
+   * While it is not there they gather for up to a minute, whatever this says.
+   */
+  every?: number;
 }
 
 /** Why a table cannot take part now, and since when: milliseconds since 1970. */
@@ -199,6 +204,8 @@ export interface Events {
   change: { type: 'change'; tables: string[] | null; schema: boolean };
   /** The server did not take rows: see `refused()`. */
   refused: { type: 'refused'; rows: number };
+  /** A row written here got another number, since a row of another device has it; declared references to it followed. */
+  renumbered: { type: 'renumbered'; table: string; old: number; new: number };
   /** The server's log is not what it was. */
   log: { type: 'log'; verdict: 'new origin' | 'silent' | 'alarm' };
   /** This tab, or another, has become the owner of the database. */
@@ -253,8 +260,17 @@ export class Database {
   subscribe(sql: string, params: Parameters | undefined, hear: (result: ArrayRows) => void, fail: ((error: PiecewiseError) => void) | undefined, options: { rows: 'array' }): () => void;
   on<T extends keyof Events>(type: T, hear: (event: Events[T]) => void): () => void;
 
-  /** Lets a table take part in sync; warnings. Join first. */
-  track(table: string, options?: { text?: readonly string[]; counter?: readonly string[] }): Promise<string[]>;
+  /** Lets a table take part in sync; warnings. Join first. How its rows are numbered can be said again later. */
+  track(table: string, options?: {
+    text?: readonly string[];
+    counter?: readonly string[];
+    /** Rows keep numbers that rows of other devices have: both are kept, in conflict. */
+    keepNumbers?: boolean;
+    /** Columns that name rows of another table and that the schema does not declare, such as `{ about_id: 'customers.id' }`. */
+    references?: Readonly<Record<string, string>>;
+    /** Writes AUTOINCREMENT into the table's schema, so that this device gets blocks of numbers. */
+    autoincrement?: boolean;
+  }): Promise<string[]>;
   /**
    * Ends that; its rows stay, and held ones are put back where the table takes them. Where it does not, it rejects with HELD and
    * does nothing; with `leaveHeld` it resolves to those rows, which are then in no table.
@@ -274,7 +290,7 @@ export class Database {
    * Ends a conflict: 0 is what shows, 1 and on are the others. `asNewRow` keeps what shows and makes another row of the other,
    * under the key given or, where keys are integers, the next free one; it gives that key.
    */
-  choose(table: string, key: string | number, number: number, options?: { column?: string; asNewRow?: boolean | string | number }): Promise<string | undefined>;
+  choose(table: string, key: string | number, number: number, options?: { column?: string; asNewRow?: boolean | string | number; withReferences?: boolean }): Promise<string | undefined>;
   held(): Promise<Held[]>;
   /** Compares every row with what its history says, and heals what differs: see `CheckReport`. */
   check(): Promise<CheckReport>;

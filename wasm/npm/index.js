@@ -61,7 +61,7 @@ async function inWorker(name, { device, file, worker: given, wasmUrl }, hear) {
       data.error ? one?.reject(data.error) : one?.resolve(data.value);
     };
     worker.onerror = event => failAll(event.message ? { code: 'INTERNAL', message: event.message } : NO_WORKER);
-    return call('open', [name, { device, replace, wasmUrl: wasmUrl && new URL(wasmUrl, location.href).href }]);
+    return call('open', [name, { device, every, replace, wasmUrl: wasmUrl && new URL(wasmUrl, location.href).href }]);
   };
   const startAgain = async error => {
     worker.terminate();

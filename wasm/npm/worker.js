@@ -15,7 +15,7 @@ const WRITES = new Set(['run', 'exec', 'batch']);
 const OPEN_TRIES = 40;
 const OPEN_AGAIN_MS = 50;
 
-let name, device, host, release;
+let name, device, every, host, release;
 /** Who is there is told to everyone; a tab that is not the owner has `link`, the owner one for each other tab. */
 let everyone, link, owner = null;
 const links = new Map();
@@ -35,7 +35,7 @@ async function open(database, options) {
   if (!self.isSecureContext || !navigator.locks || !navigator.storage?.getDirectory) {
     throw fault('STORAGE', 'this browser gives this page no lasting storage', 'serve the page by https or from localhost, or open with { memory: true }');
   }
-  ({ device } = options);
+  ({ device, every } = options);
   name = database;
   await load(init, options.wasmUrl);
   await new Promise(resolve => { navigator.locks.request(lockOf(me), () => { resolve(); return new Promise(() => {}); }); });
@@ -106,7 +106,7 @@ async function own(replace) {
     engine = new Engine(FILE, seed, random());
   }
   if (device) settings.device = device;
-  host = new Host(engine, settings, { save: writeSettings, tell, died });
+  host = new Host(engine, settings, { save: writeSettings, tell, died, every });
   link.close();
   everyone.postMessage({ owner: me });
 }

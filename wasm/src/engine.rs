@@ -13,7 +13,9 @@ use piecewise_core::handshake::Initiator;
 use piecewise_core::id::{PeerId, RealmId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
 use piecewise_core::invite::{Invite, InviteError};
-use piecewise_core::replica::{self, Binding, Choice, Follow, HeldRow, Replica, ReplicaError, TrackOptions};
+use piecewise_core::replica::{
+    self, Binding, Choice, Follow, HeldRow, Reference, Replica, ReplicaError, TrackOptions,
+};
 use piecewise_core::supervisor_log::{Alarm, Witness};
 use rsqlite_vfs::VfsFilesManager;
 use rusqlite::backup::{Backup, StepResult};
@@ -308,16 +310,47 @@ impl Engine {
         self.replica.connection().total_changes() as f64
     }
 
-    /// Lets a table take part in sync; warnings. `text` and `counter` are names of columns.
+    /// Lets a table take part in sync; warnings. `text` and `counter` are names of columns, `references` such as
+    /// `about_id=customers.id`. Of a table that takes part already, how it is numbered changes as asked.
     pub fn track(
         &mut self,
         table: &str,
         text: Vec<String>,
         counter: Vec<String>,
+        keep_numbers: Option<bool>,
+        references: Vec<String>,
+        autoincrement: bool,
+        now: f64,
     ) -> Result<Vec<String>, JsValue> {
         self.set_foreign_keys(false);
-        let options = TrackOptions { text, counter, ..TrackOptions::default() };
-        let notes = self.replica.track(table, &options).map_err(Fault::from)?;
+        let reference = |entry: &String| {
+            let (column, parent) = entry.split_once('=')?;
+            let (parent, parent_column) = parent.rsplit_once('.')?;
+            let (column, parent) = (column.to_owned(), parent.to_owned());
+            Some(Reference { column, parent, parent_column: parent_column.to_owned() })
+        };
+        let options = TrackOptions {
+            text,
+            counter,
+            keep_numbers: keep_numbers == Some(true),
+            references: references.iter().filter_map(reference).collect(),
+            autoincrement,
+            ..TrackOptions::default()
+        };
+        let tracked = self.replica.track(table, &options);
+        if let Err(ReplicaError::AlreadyTracked { .. }) = &tracked {
+            let now = time(now);
+            if let Some(keeps) = keep_numbers {
+                self.replica.keep_numbers(now, table, keeps).map_err(Fault::from)?;
+            }
+            for Reference { column, parent, parent_column } in &options.references {
+                self.replica.add_reference(now, table, column, parent, parent_column).map_err(Fault::from)?;
+            }
+            if autoincrement {
+                self.replica.autoincrement(now, table).map_err(Fault::from)?;
+            }
+        }
+        let notes = tracked.map_err(Fault::from)?;
         Ok(notes.into_iter().map(|note| note.text).collect())
     }
 
@@ -457,7 +490,7 @@ impl Engine {
     }
 
     /// Ends a conflict. With `column`, about a cell; else about whole rows, as a new row if so told, under a key that is
-    /// given or the next free integer. The new row's key.
+    /// given or the next free integer, with the references that mean it if so told. The new row's key.
     pub fn choose(
         &mut self,
         table: &str,
@@ -466,15 +499,17 @@ impl Engine {
         column: Option<String>,
         as_new_row: bool,
         new_key: Option<String>,
+        with_references: bool,
         now: f64,
     ) -> Result<Option<String>, JsValue> {
         self.set_foreign_keys(false);
         let choice = match column {
             Some(column) => Choice::Cell { column, number },
-            None if as_new_row => Choice::AsNewRow { number, key: new_key },
+            None if as_new_row => Choice::AsNewRow { number, key: new_key, with_references },
             None => Choice::Row { number },
         };
-        Ok(self.replica.choose(time(now), table, key, &choice).map_err(Fault::from)?)
+        let made = self.replica.choose(time(now), table, key, &choice).map_err(Fault::from)?;
+        Ok(made.map(|made| made.key))
     }
 
     /// Rows that the table cannot show, as JSON.

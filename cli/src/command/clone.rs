@@ -63,7 +63,7 @@ pub(crate) fn run(args: &CloneArgs) -> Result<u8, Failure> {
     let rows = |t: &TableStatus| json!({ "table": t.table, "rows": t.rows });
     let more =
         json!({ "tables": status.tables.iter().map(rows).collect::<Vec<_>>(), "not_carried": not_carried });
-    super::sync::print_summary(&args.database, &talked.summary, &talked.left_out, 0, more);
+    super::sync::print_summary(&args.database, &talked.summary, &talked, 0, more);
     if is_json() {
         return Ok(exit);
     }

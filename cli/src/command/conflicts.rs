@@ -6,9 +6,9 @@ use crate::home::Home;
 use crate::output::{author, row, row_line, value, written};
 use crate::report::Failure;
 use piecewise_core::id::PeerId;
-use piecewise_core::replica::{Choice, Conflict, ConflictKind, OtherRow, Written};
+use piecewise_core::replica::{Choice, Conflict, ConflictKind, MadeRow, OtherRow, Written};
 use piecewise_server::say;
-use piecewise_server::terminal::{Tone, paint, result, shown, time};
+use piecewise_server::terminal::{Tone, count, paint, result, shown, time};
 use serde_json::json;
 
 pub(crate) fn run(args: ConflictsArgs) -> Result<(), Failure> {
@@ -82,25 +82,30 @@ fn choose(args: &ChooseArgs) -> Result<(), Failure> {
     let choice = match (&args.column, args.as_new_row) {
         (Some(column), _) => Choice::Cell { column: column.clone(), number: args.number },
         (None, false) => Choice::Row { number: args.number },
-        (None, true) => Choice::AsNewRow { number: args.number, key: args.new_key.clone() },
+        (None, true) => Choice::AsNewRow {
+            number: args.number,
+            key: args.new_key.clone(),
+            with_references: args.with_references,
+        },
     };
     let mut replica = open_bound(&Home::open()?, &args.file)?;
-    let key = replica.choose(piecewise_server::now(), &args.table, &args.key, &choice).map_err(|e| {
+    let made = replica.choose(piecewise_server::now(), &args.table, &args.key, &choice).map_err(|e| {
         about(&args.file, e).hint(format!("`piecewise conflicts {}` lists them", args.file.display()))
     })?;
-    result(
-        || json!({ "table": args.table, "key": args.key, "column": args.column, "number": args.number, "new_key": key }),
-        || match &key {
-            Some(key) => say!("{} {} stays as it shows; the other row is {key} now", args.table, args.key),
-            None => {
-                say!(
-                    "{} {} shows number {} now; it goes out at the next sync",
-                    args.table,
-                    args.key,
-                    args.number
-                )
-            }
-        },
-    );
+    let (table, number) = (shown(&args.table), args.number);
+    let as_json = || {
+        json!({ "table": args.table, "key": args.key, "column": args.column, "number": number,
+                "new_key": made.as_ref().map(|made| &made.key), "references": made.as_ref().map(|made| made.references) })
+    };
+    result(as_json, || match &made {
+        Some(MadeRow { key, references }) => {
+            let followed = match args.with_references {
+                true => format!(", and {}", count(*references, "reference follows", "references follow")),
+                false => String::new(),
+            };
+            say!("{table} {} stays as it shows; the other row is {key} now{followed}", args.key);
+        }
+        None => say!("{table} {} shows number {number} now; it goes out at the next sync", args.key),
+    });
     Ok(())
 }

@@ -160,7 +160,7 @@ pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<u8, Failure> {
 pub(super) fn watch(home: &Home, WatchArgs { sync: args, every, .. }: &WatchArgs) -> Result<(), Failure> {
     let folder = Folder::open(&args.file)?;
     let mut fleet = Fleet::new(&folder, folder.server(home)?, home)?;
-    fleet.every = *every;
+    (fleet.every, fleet.as_events) = (*every, is_json());
     block_on(async {
         let watching = async {
             // Begun before the first look, so that nothing is missed in between.

@@ -97,7 +97,8 @@ fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
             json!({
                 "table": t.table, "container": t.container, "rows": t.rows, "segments": t.segments,
                 "segments_waiting": t.waiting_segments, "held": t.held, "refused": t.refused,
-                "renumbered": t.renumbered, "root": t.root, "read_only": t.read_only, "met": t.met, "null_keys": t.null_keys, "stopped": t.stopped.as_ref().map(|s| stopped_json(&t.table, s)),
+                "renumbered": t.renumbered,
+                "leases": t.leases.iter().map(|(first, last)| json!({ "first": first, "last": last })).collect::<Vec<_>>(), "root": t.root, "read_only": t.read_only, "met": t.met, "null_keys": t.null_keys, "stopped": t.stopped.as_ref().map(|s| stopped_json(&t.table, s)),
             })
         })
         .collect();
@@ -241,6 +242,10 @@ fn print_tables(status: &Status) {
         }
         if t.renumbered > 0 {
             notes.push(format!("{} renumbered", number(t.renumbered)));
+        }
+        if !t.leases.is_empty() {
+            let blocks: Vec<_> = t.leases.iter().map(|(first, last)| format!("{first} to {last}")).collect();
+            notes.push(format!("gives out the numbers {}", blocks.join(", then ")));
         }
         if t.null_keys > 0 {
             notes.push(format!("{} with NULL in the key: not synced", count(t.null_keys, "row", "rows")));

@@ -34,7 +34,7 @@ pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
     summary.milliseconds = started.elapsed().as_millis() as u64;
     if !args.quiet {
         let refused = replica.attention()?.refused;
-        print_summary(&database, &summary, &done.left_out, refused, json!({}));
+        print_summary(&database, &summary, &done, refused, json!({}));
     }
     tell_what_waits(args, &mut replica)?;
     Ok(tell_what_is_left_out(&done.left_out, &replica, &args.file))
@@ -275,13 +275,14 @@ fn database(replica: &Replica) -> Result<String, Failure> {
 }
 
 /// What a finished sync brought, `more` of it for programs alone.
-pub(crate) fn print_summary(database: &str, summary: &Summary, left: &LeftOut, refused: u64, more: Value) {
+pub(crate) fn print_summary(database: &str, summary: &Summary, done: &Done, refused: u64, more: Value) {
     let as_json = || {
+        let left = &done.left_out;
         let stopped: Vec<_> = left.stopped.iter().map(|(table, s)| stopped_json(table, s)).collect();
         let all = *left == LeftOut::default() && refused == 0;
         let mut told = json!({
             "database": database, "level": true, "caught_up": all, "moved": summary, "stopped": stopped, "refused": refused,
-            "not_granted": left.not_granted, "over_quota": left.over_quota,
+            "not_granted": left.not_granted, "over_quota": left.over_quota, "clashed": done.clashed,
         });
         if let (Value::Object(told), Value::Object(more)) = (&mut told, more) {
             told.extend(more);

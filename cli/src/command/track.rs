@@ -7,9 +7,9 @@ use crate::report::{Failure, code};
 use piecewise_core::change::Merge;
 use piecewise_core::replica::{Binding, Follow, Reference, Replica, ReplicaError, TrackOptions};
 use piecewise_core::store::schema::{NoteKind, TrackNote, TrackRefusal};
-use piecewise_server::say;
 use piecewise_server::terminal::{count, is_json, note, result};
-use serde_json::json;
+use piecewise_server::{now, say};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Tables named in one note.
@@ -30,6 +30,19 @@ pub(crate) fn track(args: &TrackArgs) -> Result<(), Failure> {
 }
 
 fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> Result<(), Failure> {
+    let known: Vec<_> = replica.status()?.tables.into_iter().map(|t| t.table).collect();
+    let known_as = |table: &String| known.iter().find(|known| known.eq_ignore_ascii_case(table));
+    let mut changes = vec![];
+    if changes_numbers(args) {
+        let wanted: Vec<&String> = match args.all {
+            true => known.iter().collect(),
+            false => tables.iter().filter_map(known_as).collect(),
+        };
+        for table in &wanted {
+            change_numbers(replica, table, args, &mut changes).map_err(|e| about(&args.file, e))?;
+        }
+    }
+    let is_new = |table: &&String| !changes_numbers(args) || known_as(table).is_none();
     let options = |table: &String| TrackOptions {
         text: columns_of(table, &args.text),
         counter: columns_of(table, &args.counter),
@@ -37,14 +50,18 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
         keep_numbers: args.keep_numbers,
         references: references_of(table, &args.references),
         renumber_mine: args.renumber_mine,
+        autoincrement: args.autoincrement,
     };
-    let tables: Vec<_> = tables.iter().map(|table| (table.clone(), options(table))).collect();
+    let tables: Vec<_> = tables.iter().filter(is_new).map(|table| (table.clone(), options(table))).collect();
+    let is_decided = args.renumber_mine || args.prefer == Prefer::Local;
     let (mut tracked, mut notes, mut left) = (vec![], vec![], vec![]);
     let done = replica.track_all(&tables, |table, done| {
         match done {
             Ok(of_table) => {
                 tracked.push(table.to_owned());
-                notes.extend(of_table.into_iter().map(|note| (table.to_owned(), note)));
+                let of_table =
+                    of_table.into_iter().filter(|note| note.kind != NoteKind::FirstContact || !is_decided);
+                notes.extend(of_table.map(|note| (table.to_owned(), note)));
             }
             // With --all, what cannot be tracked is told and left.
             Err(ReplicaError::Refused(refusal)) if args.all => left.push((table.to_owned(), refusal)),
@@ -60,7 +77,7 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
     let as_json = || {
         let note = |(table, n): &(String, TrackNote)| json!({ "table": table, "kind": name(n.kind), "text": n.text });
         let refusal = |(table, refusal): &(String, TrackRefusal)| json!({ "table": table, "reason": refusal.to_string() });
-        json!({ "database": database, "tables": tracked, "notes": notes.iter().map(note).collect::<Vec<_>>(),
+        json!({ "database": database, "tables": tracked, "changes": changes, "notes": notes.iter().map(note).collect::<Vec<_>>(),
                 "left_out": left.iter().map(refusal).collect::<Vec<_>>() })
     };
     result(as_json, || match tracked.len() {
@@ -70,13 +87,63 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
             say!("{} tracked: {}", count(all as u64, "table is", "tables are"), some_of(&names));
         }
     });
-    if !is_json() {
-        tell_notes(&notes);
-        tell_what_is_left(&left);
-        say!(
-            "`piecewise sync {0}` or `piecewise watch {0}` exchanges rows with the server",
-            args.file.display()
-        );
+    if is_json() {
+        return Ok(());
+    }
+    tell_notes(&notes);
+    tell_what_is_left(&left);
+    if changes.is_empty() || !tracked.is_empty() {
+        let file = args.file.display();
+        say!("`piecewise sync {file}` or `piecewise watch {file}` exchanges rows with the server");
+    }
+    Ok(())
+}
+
+/// Whether it is said how tables are numbered that may be tracked already, and nothing that only a first contact decides.
+fn changes_numbers(args: &TrackArgs) -> bool {
+    let is_set =
+        args.keep_numbers || args.no_keep_numbers || args.autoincrement || !args.references.is_empty();
+    is_set
+        && args.text.is_empty()
+        && args.counter.is_empty()
+        && !args.renumber_mine
+        && args.prefer == Prefer::Server
+}
+
+/// Changes how a table that is tracked is numbered, and says so; what is said comes into `changes` for programs.
+fn change_numbers(
+    replica: &mut Replica,
+    table: &str,
+    args: &TrackArgs,
+    changes: &mut Vec<Value>,
+) -> Result<(), ReplicaError> {
+    let mut told = |is_new: bool, what: &str| {
+        changes.push(json!({ "table": table, "change": what, "new": is_new }));
+        match is_new {
+            _ if is_json() => {}
+            true => say!("{table}: {what} from now on"),
+            false => say!("{table}: {what} already"),
+        }
+    };
+    if args.keep_numbers || args.no_keep_numbers {
+        let is_new = replica.keep_numbers(now(), table, args.keep_numbers)?;
+        let what = match args.keep_numbers {
+            true => "rows keep their numbers, also those that other rows have,",
+            false => "rows whose numbers other rows have get others",
+        };
+        told(is_new, what);
+    }
+    for reference in references_of(table, &args.references) {
+        let Reference { column, parent, parent_column } = &reference;
+        let is_new = replica.add_reference(now(), table, column, parent, parent_column)?;
+        told(is_new, &format!("{column} names rows of {parent} by {parent_column}"));
+    }
+    if args.autoincrement {
+        match replica.autoincrement(now(), table) {
+            Ok(is_new) => told(is_new, "AUTOINCREMENT numbers its rows"),
+            Err(ReplicaError::Refused(refusal)) if args.all => note(&refusal.to_string()),
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -116,6 +183,7 @@ fn tracked_already(replica: &Replica, table: &str, args: &TrackArgs) -> Failure 
 fn name(kind: NoteKind) -> &'static str {
     match kind {
         NoteKind::IntegerKey => "integer_key",
+        NoteKind::FirstContact => "first_contact",
         NoteKind::Orphans => "orphans",
         NoteKind::LocalIndex => "local_index",
         NoteKind::NoParent => "no_parent",
@@ -145,11 +213,16 @@ fn tell_notes(notes: &[(String, TrackNote)]) {
 const NOTES_SHOWN: usize = 3;
 
 /// What many tables have in common.
-const KINDS: [(NoteKind, &str, &str); 5] = [
+const KINDS: [(NoteKind, &str, &str); 6] = [
     (
         NoteKind::IntegerKey,
-        "table numbers its rows, which get other numbers where two devices give out one",
-        "tables number their rows, which get other numbers where two devices give out one",
+        "table numbers its rows, which get other numbers where two devices give out one; what `--ref` names follows",
+        "tables number their rows, which get other numbers where two devices give out one; what `--ref` names follows",
+    ),
+    (
+        NoteKind::FirstContact,
+        "has rows: those whose numbers other rows have at the server are kept beside them as conflicts, or get others with `--renumber-mine`",
+        "have rows: those whose numbers other rows have at the server are kept beside them as conflicts, or get others with `--renumber-mine`",
     ),
     (
         NoteKind::NullKeys,

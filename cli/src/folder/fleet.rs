@@ -39,6 +39,8 @@ pub(crate) struct Fleet<'a> {
     pub(super) left_out: u8,
     /// For how long writes to a file gather before they are captured.
     pub(crate) every: Duration,
+    /// Whether what happens is told as JSON, an event on a line.
+    pub(crate) as_events: bool,
 }
 
 pub(super) struct Failed {
@@ -79,6 +81,7 @@ impl<'a> Fleet<'a> {
             hint: None,
             left_out: 0,
             every: Duration::ZERO,
+            as_events: false,
         })
     }
 

@@ -95,7 +95,7 @@ impl Voyage<'_, '_> {
         }
         replica.set_clock_offset(self.connection.server_time, now())?;
         self.fleet.files.insert(file.to_owned(), None);
-        Ok(Some(Talk::new(path, replica, binding, self.fleet.every)))
+        Ok(Some(Talk::new(path, replica, binding, self.fleet.every).with_events(self.fleet.as_events)))
     }
 
     /// The database that a file of this name would be made for, if there were none.

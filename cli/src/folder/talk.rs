@@ -7,9 +7,8 @@
 use super::known::{Known, Part};
 use crate::command::wait::needs_somebody;
 use crate::connection::Connection;
-use crate::drive::{
-    FileIdentity, Gathering, Summary, identity, no_intake, tell_of_renumbered, tell_of_restored,
-};
+use crate::drive::{FileIdentity, Gathering, Summary, identity, no_intake};
+use crate::news::{tell_of_clashes, tell_of_renumbered, tell_of_restored};
 use crate::report::Failure;
 use piecewise_core::link::{Link, Opened};
 use piecewise_core::replica::{self, Binding, Replica, Standing};
@@ -61,6 +60,7 @@ pub(super) struct Talk {
     closing: bool,
     /// Whether there may be more to say than there was room for.
     is_full: bool,
+    as_events: bool,
 }
 
 /// What one step came to.
@@ -107,7 +107,13 @@ impl Talk {
             used: Instant::now(),
             closing: false,
             is_full: false,
+            as_events: false,
         }
+    }
+
+    /// Tells what happens as JSON, an event on a line, instead of in words.
+    pub(super) fn with_events(self, as_events: bool) -> Self {
+        Self { as_events, ..self }
     }
 
     pub(super) fn link(&self) -> Option<&Link> {
@@ -196,7 +202,9 @@ impl Talk {
             let captured = self.turns.take(&mut self.replica, |replica| replica.capture(now()))?;
             tell_of_restored(&mut self.replica, Some(&self.path.display().to_string()));
             let path = self.path.display().to_string();
-            self.summary.rows_renumbered += tell_of_renumbered(&mut self.replica, Some(&path), false);
+            self.summary.rows_renumbered +=
+                tell_of_renumbered(&mut self.replica, Some(&path), self.as_events);
+            tell_of_clashes(&mut self.replica, Some(&path), self.as_events);
             self.summary.rows_captured += captured.rows;
             self.dirty = captured.more;
             moved = captured.rows > 0 || captured.more;
@@ -243,7 +251,9 @@ impl Talk {
     fn look(&mut self) -> Result<(), Failure> {
         if self.lookout.is_looking() || std::mem::take(&mut self.look_once) || self.version.is_none() {
             let version = Some(self.replica.data_version()?);
-            if std::mem::replace(&mut self.version, version) != version {
+            let found = std::mem::replace(&mut self.version, version) != version;
+            self.lookout.looked(found, self.replica.connection().total_changes());
+            if found {
                 // Not only rows: a table may have begun to take part.
                 self.gathering.begin();
                 self.closing = false;

@@ -132,9 +132,17 @@ impl Replica {
         }
         let mut dirty: Vec<_> = rows.keys().map(|key| Dirty { key: key.clone(), time: time(key) }).collect();
         dirty.sort_by_key(|d| d.time);
-        if self.renumbers_mine(no)? && self.may_renumber(no) {
+        if self.renumbers_mine(no)? && (self.may_renumber(no) || self.key_may_follow(no)?) {
             for key in rows.keys() {
                 self.note_taken(no, key)?;
+            }
+        } else if user.has_integer_key() {
+            let mut clashed = 0;
+            for key in rows.keys() {
+                clashed += u64::from(self.history.view(&self.conn, no, key)?.is_live());
+            }
+            if clashed > 0 {
+                *self.numbers.clashed.entry(user.table.name.clone()).or_default() += clashed;
             }
         }
         self.capture_inserts(no, user, dirty, rows)

@@ -34,6 +34,10 @@ impl Container<'_> {
         if let Some(reach) = session.after_repair.take() {
             session.sent = Some(reach);
             session.numbers.repaired = Some(reach);
+            if session.numbers.are_known && self.common(session)? != Some(reach) {
+                // What it asked for in the repair may still be refused: children wait until it says that it is there.
+                session.in_flight.push_back((reach, EMPTY_BYTES));
+            }
             return Ok(Some(Message::Segments(Segments { from: Cursor::START, reach, segments: vec![] })));
         }
         if sent == self.replica.containers[&self.no].feed.tip {

@@ -21,6 +21,9 @@ impl Link {
         if features & handshake::NUMBERS != 0 {
             self.move_rows(replica);
         }
+        if features & handshake::LEASES != 0 {
+            self.take_leases(replica);
+        }
         Ok(())
     }
 
@@ -98,6 +101,10 @@ impl Link {
                     && self.sessions.get(member).is_none_or(|session| session.in_flight.is_empty())
             };
             if replica.numbers.is_reading_log || !family.iter().all(is_ready) {
+                continue;
+            }
+            let waiting = family.iter().filter(|member| self.waits_for_lease(replica, **member)).count();
+            if waiting > 0 {
                 continue;
             }
             let rounds = family.iter().filter_map(|no| self.sessions.get(no)).map(|s| s.numbers.rounds);

@@ -8,6 +8,7 @@ mod rewriting;
 
 use super::Renumbered;
 use super::origin::{self, MOVED, Origin};
+use super::taking_along::named;
 use crate::change::{Action, OWN};
 use crate::document::View;
 use crate::id::{Actor, Seq, Timestamp};
@@ -26,6 +27,8 @@ use std::sync::Arc;
 const DRAWS: usize = 64;
 /// Between the times of two segments that captured one write.
 const CAPTURED_WITHIN_MS: u64 = 60_000;
+/// After so many refusals, numbers are taken from no block: a server that was restored may have given it to others.
+const LEASED_ROUNDS: u32 = 2;
 /// After so many refusals of numbers, the numbers that are taken next lie no further apart.
 const ROUNDS_APART: u32 = 16;
 
@@ -284,8 +287,9 @@ impl Replica {
         Ok(document.view().is_live())
     }
 
-    /// A number that no row has: the next above all that are known or were given out. None: there is none.
-    fn free_number(
+    /// A number that no row has: the next above all that are known or were given out, from a block if there is one. None: there
+    /// is none.
+    pub(crate) fn free_number(
         &mut self,
         no: i64,
         user: &UserTable,
@@ -294,12 +298,13 @@ impl Replica {
     ) -> Result<Option<i64>, ReplicaError> {
         let top = match *last {
             Some(last) => last,
-            None => {
-                let known = numbers::greatest(&self.conn, no)?.unwrap_or(0);
-                let given = numbers::sequence(&self.conn, &user.table.name)?.unwrap_or(0);
-                known.max(given).max(user.next_integer(&self.conn)?.saturating_sub(1)).max(0)
-            }
+            None => numbers::greatest(&self.conn, no)?.unwrap_or(0).max(self.last_given(user)?),
         };
+        let leased = self.numbers.leased.get(&no).filter(|_| user.autoincrement && rounds <= LEASED_ROUNDS);
+        if let Some(new) = leased.and_then(|leased| leased.next(top)) {
+            *last = Some(new);
+            return Ok(Some(new));
+        }
         // Devices that were refused at once do not meet again at the next number.
         let apart = 1_u64 << rounds.min(ROUNDS_APART);
         let gap = 1 + (u64::from_be_bytes(self.nonce()) % apart) as i64;
@@ -330,16 +335,7 @@ impl Replica {
         own: &Own,
         plan: &mut Plan,
     ) -> Result<Vec<(RowKey, RowKey)>, ReplicaError> {
-        let named = |key: &RowKey| -> Result<Vec<Value>, ReplicaError> {
-            let values = user.key_values(key)?;
-            let columns = user.key_columns();
-            let place = |name: &String| {
-                let named = |n: &usize| user.table.columns[*n].name.eq_ignore_ascii_case(name);
-                columns.iter().position(named)
-            };
-            let found = foreign.parent_columns.iter().filter_map(place);
-            Ok(found.map(|n| values[n].clone()).collect())
-        };
+        let named = |key: &RowKey| named(user, foreign, key);
         let mut follows = HashMap::new();
         for (old, new) in moved {
             follows.extend(tuple(&named(old)?).map(|old| (old, new)));

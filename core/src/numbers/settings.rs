@@ -94,8 +94,8 @@ impl Replica {
     /// Reads what the file says of numbers.
     pub(crate) fn read_numbers(&mut self) -> Result<(), StoreError> {
         let news = std::mem::take(&mut self.numbers.news);
-        let taken = crate::store::numbers::with_taken(&self.conn)?.into_iter().collect();
-        self.numbers.taken = taken;
+        self.numbers.taken = crate::store::numbers::with_taken(&self.conn)?.into_iter().collect();
+        self.numbers.leased = crate::store::leases::all(&self.conn)?;
         self.numbers.settings = read(&self.conn)?;
         self.numbers.news = news;
         Ok(())
@@ -145,24 +145,27 @@ impl Replica {
     }
 
     /// Writes into the description of a table whether its rows keep their numbers although other rows have them.
-    pub fn keep_numbers(&mut self, now: Timestamp, table: &str, keeps: bool) -> Result<(), ReplicaError> {
+    /// Returns whether that is new.
+    pub fn keep_numbers(&mut self, now: Timestamp, table: &str, keeps: bool) -> Result<bool, ReplicaError> {
         let no = self.number(table)?;
         self.transaction(|r| {
             let settings = Settings { keeps, ..r.settings_of(no).clone() };
             if !r.set_numbering(no, settings)? {
-                return Ok(());
+                return Ok(false);
             }
             let view = r.history.view(&r.conn, no, &RowKey::Description)?;
             if !view.is_live() {
-                return Ok(()); // the first description says so
+                return Ok(true); // the first description says so
             }
             let says = Value::Text(if keeps { String::new() } else { "no".into() });
             let change = view.edit(&[(KEEP.to_owned(), Merge::Register, says)]);
-            r.write_change(no, &RowKey::Description, &change, r.corrected(now))
+            r.write_change(no, &RowKey::Description, &change, r.corrected(now))?;
+            Ok(true)
         })
     }
 
-    /// Writes into the description of a table that some of its columns name rows of another by the key.
+    /// Writes into the description of a table that some of its columns name rows of another by the key. Returns whether that is
+    /// new.
     pub fn add_reference(
         &mut self,
         now: Timestamp,
@@ -170,7 +173,7 @@ impl Replica {
         column: &str,
         parent: &str,
         parent_column: &str,
-    ) -> Result<(), ReplicaError> {
+    ) -> Result<bool, ReplicaError> {
         let no = self.number(table)?;
         self.transaction(|r| {
             let mut settings = r.settings_of(no).clone();
@@ -184,14 +187,14 @@ impl Replica {
                 parent,
                 &[parent_column.to_owned()],
             ));
-            if r.set_numbering(no, settings)? {
-                r.read_user_table(no)?;
-                let view = r.history.view(&r.conn, no, &RowKey::Description)?;
-                if view.is_live() {
-                    r.describe(no, r.corrected(now))?;
-                }
+            if !r.set_numbering(no, settings)? {
+                return Ok(false);
             }
-            Ok(())
+            r.read_user_table(no)?;
+            if r.history.view(&r.conn, no, &RowKey::Description)?.is_live() {
+                r.describe(no, r.corrected(now))?;
+            }
+            Ok(true)
         })
     }
 }

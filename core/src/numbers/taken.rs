@@ -59,7 +59,7 @@ impl Replica {
         if !gives_way {
             return Ok(());
         }
-        if self.may_renumber(no) {
+        if !arrived.met.is_empty() && (self.may_renumber(no) || self.key_may_follow(no)?) {
             for key in arrived.met {
                 if self.is_inserted_here(no, &key)? {
                     self.note_taken(no, &key)?;

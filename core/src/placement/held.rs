@@ -44,6 +44,9 @@ impl Replica {
         }
         self.held_parent_changes(candidate, kind, &claims, queue)?;
         self.note_held(*no, key, kind, cause, &claims)?;
+        if kind == HoldKind::Foreign && user.acts.triggers {
+            self.unheard.parentless.insert(*no);
+        }
         if kind == HoldKind::Unique {
             for (claim, rank) in self.ranked_claims(*no, &candidate.view, user, key, wanted)? {
                 holds::set_rank(&self.conn, *no, key, &claim, &rank)?;
@@ -61,6 +64,7 @@ impl Replica {
         cause: &str,
         claims: &[Claim],
     ) -> Result<(), ReplicaError> {
+        self.note_constraints(no, kind)?;
         holds::hold(&self.conn, no, key, kind, cause, claims)?;
         if kind == HoldKind::Tables {
             self.watch_tables(no)?;

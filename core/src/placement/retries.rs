@@ -31,7 +31,11 @@ pub(crate) struct Retries {
     sweeps: BTreeMap<(i64, HoldKind), Sweep>,
     /// Containers whose triggers did not end: only another schema gives them a chance.
     given_up: BTreeSet<i64>,
+    /// The round of the rows that are being looked at: what that writes makes rows due for the next one.
+    round: Option<u8>,
     data_version: Option<i64>,
+    /// By container and kind, whether it was seen to that the constraints are noted.
+    noted: BTreeSet<(i64, HoldKind)>,
 }
 
 /// The held rows that are due.
@@ -67,7 +71,12 @@ impl Retries {
         if self.given_up.contains(&no) {
             return;
         }
-        let sweep = self.sweeps.entry((no, kind)).or_default();
+        // Rows that are looked at may take others out and put them back, so they would make themselves due for ever.
+        let rounds = self.round.filter(|_| !by_others).map_or(0, |round| round + 1);
+        if rounds > ROUNDS_MAX {
+            return;
+        }
+        let sweep = self.sweeps.entry((no, kind)).or_insert(Sweep { rounds, ..Sweep::default() });
         sweep.again |= sweep.after.is_some();
         if by_others {
             sweep.rounds = 0;
@@ -140,6 +149,20 @@ impl Replica {
         Ok(Some(fingerprint(&table.name, &text)))
     }
 
+    /// The first row of a table is to be held for this kind of cause: notes under which constraints, so that it is not looked
+    /// at again for nothing at the next start.
+    pub(super) fn note_constraints(&mut self, no: i64, kind: HoldKind) -> Result<(), ReplicaError> {
+        if !matches!(kind, HoldKind::Unique | HoldKind::Foreign) || !self.retries.noted.insert((no, kind)) {
+            return Ok(());
+        }
+        if !holds::any_of_kind(&self.conn, no, kind)?
+            && let Some(constraints) = self.constraints(no, kind)?
+        {
+            layout::set_meta(&self.conn, &looked_at(no, kind), constraints)?;
+        }
+        Ok(())
+    }
+
     /// Notes what may let the rows of a container in that are held for what is in tables.
     pub(super) fn watch_tables(&mut self, no: i64) -> Result<(), ReplicaError> {
         if self.retries.watched.contains_key(&no) {
@@ -182,6 +205,7 @@ impl Replica {
             self.retries.sweeps.remove(&(no, kind));
             return Ok(());
         };
+        let round = sweep.rounds;
         let limit = if self.stumbles.ever(no) { ROWS_WITH_CARE } else { ROWS };
         let keys = holds::of_kind(&self.conn, no, kind, state.integer_keys, sweep.after.as_ref(), limit)?;
         let next = match keys.last().filter(|_| keys.len() == limit) {
@@ -202,7 +226,10 @@ impl Replica {
                 }
             }
         }
-        self.settle_quietly(keys.into_iter().map(|key| (no, key)).collect())
+        self.retries.round = Some(round);
+        let settled = self.settle_quietly(keys.into_iter().map(|key| (no, key)).collect());
+        self.retries.round = None;
+        settled
     }
 }
 

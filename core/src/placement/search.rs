@@ -3,8 +3,12 @@
 //! A full-text index with external content is kept by triggers alone. Where they had to be left out, because they chase each
 //! other without an end or do not let go what documents deleted, the index is rebuilt from its table: once for all rows of a
 //! transaction.
+//!
+//! So is an index over a view of several tables, where a row lost its parent: the triggers that take it out of the index see the view as it is
+//! without that parent, which the application took care to do in another order.
 
 use crate::replica::{Replica, ReplicaError};
+use crate::store::clauses::Search;
 use crate::store::user_table::quote;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +19,17 @@ pub(crate) struct Unheard {
     pub(crate) is_on: bool,
     /// Containers with rows that were changed so.
     pub(crate) containers: BTreeSet<i64>,
+    /// Containers with rows that were held for a missing parent.
+    pub(crate) parentless: BTreeSet<i64>,
     /// Indexes that could not be rebuilt, and why, until they are told of.
     pub(crate) failed: BTreeMap<String, String>,
+}
+
+impl Unheard {
+    /// Rows are going to be changed.
+    pub(crate) fn begin(&mut self) {
+        *self = Self { failed: std::mem::take(&mut self.failed), ..Self::default() };
+    }
 }
 
 impl Replica {
@@ -25,10 +38,12 @@ impl Replica {
     pub(crate) fn rebuild_searches(&mut self) -> Result<(), ReplicaError> {
         self.unheard.is_on = false;
         let mut rebuilt = BTreeSet::new();
-        for no in std::mem::take(&mut self.unheard.containers) {
+        let all = std::mem::take(&mut self.unheard.containers);
+        let parentless = std::mem::take(&mut self.unheard.parentless);
+        for no in all.union(&parentless).copied() {
             let Some(state) = self.containers.get(&no) else { continue };
-            for name in self.clauses()?.searches_of(&self.conn, &state.table)? {
-                if !rebuilt.insert(name.clone()) {
+            for Search { name, is_of_view } in self.clauses()?.searches_of(&self.conn, &state.table)? {
+                if !(is_of_view || all.contains(&no)) || !rebuilt.insert(name.clone()) {
                     continue;
                 }
                 let index = quote(&name);

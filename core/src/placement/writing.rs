@@ -293,7 +293,8 @@ impl Replica {
         }
         stmt.raw_execute().ok()?;
         let keys: Vec<_> = user.key_columns().iter().map(|n| quote(&columns[*n].name)).collect();
-        for unique in &user.table.unique {
+        // Claims are decided by documents.
+        for unique in user.table.unique.iter().filter(|unique| unique.partial.is_some()) {
             let text = match unique.partial.as_deref().and_then(index_terms::index) {
                 Some(text) => text,
                 // A constraint over generated columns has no text of its own.
@@ -303,9 +304,6 @@ impl Replica {
                     IndexText { terms, condition: None }
                 }
             };
-            if unique.partial.is_none() {
-                continue; // a claim, which documents decide
-            }
             let same = |term: &String| format!("({term}) = (SELECT {term} FROM temp.{table})");
             let is_held = text
                 .condition

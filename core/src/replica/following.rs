@@ -111,6 +111,13 @@ impl Replica {
                     return Ok(rows);
                 }
                 self.take_numbers(&description)?;
+                if description.is_autoincrement() && user.has_integer_key() && !user.autoincrement {
+                    // A table that cannot have it is as good without.
+                    let _ = self.try_schema(|r| {
+                        crate::store::schema_rows::add_autoincrement(&r.conn, &table)?;
+                        Ok(())
+                    })?;
+                }
                 self.note_schema()?;
                 self.read_user_table(no)?;
                 self.add_indexes(no, &description)?;

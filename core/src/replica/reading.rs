@@ -69,6 +69,8 @@ pub struct TableStatus {
     pub refused: u64,
     /// Rows that moved to other numbers, ever.
     pub renumbered: u64,
+    /// Blocks of numbers that its rows get here, each by its first and last.
+    pub leases: Vec<(i64, i64)>,
     /// The fingerprint of its segments.
     pub root: String,
     /// Whether it may only be read here.
@@ -154,7 +156,19 @@ pub enum Choice {
         number: usize,
         /// The key as people write it; None: the next free integer.
         key: Option<String>,
+        /// Whether references that mean it follow: those that the device wrote which inserted it, after it did and before it
+        /// can have seen the row that shows.
+        with_references: bool,
     },
+}
+
+/// A row that was made of one in conflict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeRow {
+    /// Its key.
+    pub key: String,
+    /// How many references name it now.
+    pub references: u64,
 }
 
 /// A row that documents have and the table cannot show.
@@ -252,6 +266,7 @@ impl Replica {
                 held: holds::count(&self.conn, state.no)?,
                 refused: holds::count_refused(&self.conn, state.no)?,
                 renumbered: numbers::count_renumbered(&self.conn, &state.table)?,
+                leases: self.leases_of(state.no),
                 root: state.feed.digest().to_string(),
                 read_only: state.is_read_only(),
                 met: state.scan() != Scan::Meet,
@@ -353,14 +368,14 @@ impl Replica {
         Err(StoreError::Damaged { what: "a change without its segment" }.into())
     }
 
-    /// Ends a conflict by a change that says what shall show. Gives the key of a new row, if one was made.
+    /// Ends a conflict by a change that says what shall show. Gives the new row, if one was made.
     pub fn choose(
         &mut self,
         now: Timestamp,
         table: &str,
         key: &str,
         choice: &Choice,
-    ) -> Result<Option<String>, ReplicaError> {
+    ) -> Result<Option<MadeRow>, ReplicaError> {
         while self.capture(now)?.more {}
         let no = self.number(table)?;
         let user = self.user(no)?;
@@ -397,25 +412,32 @@ impl Replica {
                 };
                 (view.edit(&all(&values)), None)
             }
-            Choice::AsNewRow { number, key } => {
+            Choice::AsNewRow { number, key, with_references } => {
                 let values = other_row(&view, &user, *number)?;
                 let key = self.new_key(no, &user, key.as_deref())?;
-                (view.edit(&all(&shown)), Some((key, values)))
+                let others = view.other_rows();
+                let actor = number.checked_sub(1).and_then(|n| others.get(n)).map(|(actor, _)| *actor);
+                (view.edit(&all(&shown)), Some((key, values, actor.filter(|_| *with_references))))
             }
         };
         self.transaction_again(|r| {
-            r.write_change(no, &key, &change, time)?;
             let mut rows = vec![(no, key.clone())];
             let mut made = None;
-            if let Some((key, values)) = &new_row {
-                made = Some(user.key_text(key));
-                let view = r.history.view(&r.conn, no, key)?;
+            if let Some((new, values, actor)) = &new_row {
+                let view = r.history.view(&r.conn, no, new)?;
                 if view.is_live() {
-                    return Err(ReplicaError::Invalid { what: format!("row {} exists", user.key_text(key)) });
+                    return Err(ReplicaError::Invalid { what: format!("row {} exists", user.key_text(new)) });
                 }
-                r.write_change(no, key, &view.insert(&all(values)), time)?;
-                rows.push((no, key.clone()));
+                r.write_change(no, new, &view.insert(&all(values)), time)?;
+                rows.push((no, new.clone()));
+                let (followed, references) = match actor {
+                    Some(actor) => r.take_along(no, (&key, actor), new, time)?,
+                    None => Default::default(),
+                };
+                rows.extend(followed);
+                made = Some(MadeRow { key: user.key_text(new), references });
             }
+            r.write_change(no, &key, &change, time)?;
             r.settle_quietly(rows)?;
             Ok(made)
         })
@@ -425,15 +447,9 @@ impl Replica {
         match key {
             Some(text) => user.parse_key(text).map_err(invalid),
             None if user.has_integer_key() => {
-                let mut next = RowKey::Integer(user.next_integer(&self.conn)?);
-                // A held row has its key too.
-                while self.history.view(&self.conn, no, &next)?.is_live() {
-                    next = match next {
-                        RowKey::Integer(n) if n < i64::MAX => RowKey::Integer(n + 1),
-                        _ => return Err(ReplicaError::Invalid { what: "there is no free key left".into() }),
-                    };
-                }
-                Ok(next)
+                let next = self.free_number(no, user, &mut None, 0)?;
+                let none = || ReplicaError::Invalid { what: "there is no free key left".into() };
+                next.map(RowKey::Integer).ok_or_else(none)
             }
             None => Err(ReplicaError::Invalid {
                 what: "say which key the new row shall have, with --new-key".into(),

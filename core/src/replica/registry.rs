@@ -115,6 +115,7 @@ impl ContainerState {
             }
         }
         user.references = settings.foreign_keys(&user.table, &columns);
+        user.autoincrement = clauses.is_autoincrement(&user.table.name);
         user.acts = Acts {
             triggers: !clauses.triggers_on(&user.table.name).is_empty(),
             clauses: clauses.has_conflict_clauses(&user.table.name),
@@ -353,7 +354,7 @@ impl Replica {
     }
 
     /// The schema is as we have just made it.
-    pub(super) fn note_schema(&mut self) -> Result<(), ReplicaError> {
+    pub(crate) fn note_schema(&mut self) -> Result<(), ReplicaError> {
         let version = schema::schema_version(&self.conn)?;
         if version != self.schema_version {
             self.forget_schema();
@@ -386,6 +387,12 @@ impl Replica {
         self.clauses.take();
     }
 
+    /// A container's table as it is now, or what is wrong with it; None if there is none yet.
+    fn look_at_table(&self, state: &ContainerState) -> Result<Option<Found>, StoreError> {
+        let (kinds, clauses) = (self.kinds()?, self.clauses()?);
+        state.look_at_table(&self.conn, kinds, clauses, self.unkept_of(state.no), self.settings_of(state.no))
+    }
+
     /// The table of a container as it is now; None while there is none that fits.
     pub(crate) fn user_table(&self, no: i64) -> Result<Option<Arc<UserTable>>, StoreError> {
         let Some(state) = self.containers.get(&no) else { return Ok(None) };
@@ -395,13 +402,7 @@ impl Replica {
         if state.is_halted() {
             return Ok(None);
         }
-        let found = state.look_at_table(
-            &self.conn,
-            self.kinds()?,
-            self.clauses()?,
-            self.unkept_of(no),
-            self.settings_of(no),
-        )?;
+        let found = self.look_at_table(state)?;
         let user = found.and_then(Result::ok).map(|(user, _)| Arc::new(user));
         Ok(state.user.get_or_init(|| user).clone())
     }
@@ -409,13 +410,7 @@ impl Replica {
     /// What is wrong with a container's table itself: it is gone, does not fit, or cannot be written here.
     pub(crate) fn fault_of(&self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(None) };
-        match state.look_at_table(
-            &self.conn,
-            self.kinds()?,
-            self.clauses()?,
-            self.unkept_of(no),
-            self.settings_of(no),
-        )? {
+        match self.look_at_table(state)? {
             None => Ok(None),
             Some(Err(fault)) => Ok(Some(fault)),
             Some(Ok((user, _))) => match tracking::check_writable(&self.conn, &user.table) {
@@ -429,13 +424,7 @@ impl Replica {
     /// Whether a table's key is not the one that its container is described with. Call it in a transaction.
     pub(super) fn fault_of_key(&mut self, no: i64) -> Result<Option<(StopKind, String)>, ReplicaError> {
         let found = match self.containers.get(&no) {
-            Some(state) => state.look_at_table(
-                &self.conn,
-                self.kinds()?,
-                self.clauses()?,
-                self.unkept_of(no),
-                self.settings_of(no),
-            )?,
+            Some(state) => self.look_at_table(state)?,
             None => None,
         };
         let Some(Ok((user, columns))) = found else { return Ok(None) };
@@ -472,13 +461,7 @@ impl Replica {
         if state.is_halted() {
             return Ok(());
         }
-        let found = state.look_at_table(
-            &self.conn,
-            self.kinds()?,
-            self.clauses()?,
-            self.unkept_of(no),
-            self.settings_of(no),
-        )?;
+        let found = self.look_at_table(state)?;
         let (user, columns) = found.and_then(Result::ok).unzip();
         if let Some(columns) = &columns {
             store_columns(&self.conn, no, columns)?;
@@ -657,6 +640,9 @@ impl Replica {
                 "taken",
                 "returned",
                 "moves",
+                "leases",
+                "inserted",
+                "given",
                 "unsettled",
                 "checks",
                 "log",

@@ -30,6 +30,8 @@ pub struct TrackOptions {
     pub references: Vec<Reference>,
     /// Where rows here and at the server differ at first contact, give those from here other numbers.
     pub renumber_mine: bool,
+    /// Have SQLite number the rows by `sqlite_sequence`, so that numbers may come in blocks.
+    pub autoincrement: bool,
 }
 
 /// A column that names rows of another table by their key.
@@ -81,7 +83,7 @@ impl Replica {
 
     /// Its triggers are still to be made.
     fn begin_to_track(&mut self, plan: Plan) -> Result<(i64, Vec<TrackNote>), ReplicaError> {
-        let Plan { table, name, columns, prefer_local, settings, renumber_mine } = plan;
+        let Plan { table, name, columns, prefer_local, settings, renumber_mine, autoincrement } = plan;
         // What came for it before it had a table comes again, and meets the rows that are here.
         if let Some(no) = self.containers.of_table(&table.name).map(|c| c.no) {
             self.forget_containers(&[no].into())?;
@@ -91,6 +93,9 @@ impl Replica {
         self.set_prefer_local(no, prefer_local)?;
         self.set_numbering(no, settings)?;
         self.set_renumber_mine(no, renumber_mine)?;
+        if autoincrement {
+            self.make_autoincrement(no, &table)?;
+        }
         self.read_user_table(no)?;
         let mut notes = schema::notes(&self.conn, &table)?;
         notes.extend(self.find_unkept(no)?);
@@ -124,6 +129,7 @@ impl Replica {
             if !left.is_empty() {
                 leave(&left)?;
             }
+            r.unmake_autoincrement(&numbers)?;
             r.remove_containers(&numbers)?;
             Ok(back)
         })
@@ -225,6 +231,7 @@ struct Plan {
     prefer_local: bool,
     settings: Settings,
     renumber_mine: bool,
+    autoincrement: bool,
 }
 
 impl Plan {
@@ -244,8 +251,8 @@ impl Plan {
         let bad = || TrackRefusal::BadName { table: table.name.clone() };
         let name = ContainerName::parse(&name).map_err(|_| bad())?;
         let settings = Settings::of(&table, options)?;
-        let (prefer_local, renumber_mine) = (options.prefer_local, options.renumber_mine);
-        Ok(Self { table, name, columns, prefer_local, settings, renumber_mine })
+        let TrackOptions { prefer_local, renumber_mine, autoincrement, .. } = *options;
+        Ok(Self { table, name, columns, prefer_local, settings, renumber_mine, autoincrement })
     }
 }
 

@@ -1,7 +1,8 @@
-//! Clauses: what the schema says that acts on rows as they are written: conflict clauses and the application's triggers.
+//! Clauses: what the schema says that acts on rows as they are written: conflict clauses, AUTOINCREMENT and the application's
+//! triggers.
 
 use super::StoreError;
-use super::index_terms::tokens;
+use super::index_terms::{count_word, tokens};
 use rusqlite::Connection;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -12,10 +13,18 @@ pub(crate) struct AppTrigger {
     sql: String,
 }
 
+/// A full-text index over a table, or over a view of it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Search {
+    pub(crate) name: String,
+    pub(crate) is_of_view: bool,
+}
+
 /// What acts on rows, by table.
 #[derive(Debug, Default)]
 pub(crate) struct Clauses {
     conflicts: HashSet<String>,
+    autoincrement: HashSet<String>,
     triggers: HashMap<String, Vec<AppTrigger>>,
     views: HashMap<String, String>,
 }
@@ -26,7 +35,7 @@ impl Clauses {
         let mut clauses = Self::default();
         let mut stmt = conn.prepare(
             "SELECT type, name, lower(tbl_name), sql FROM sqlite_master WHERE sql IS NOT NULL AND (
-               (type = 'table' AND sql LIKE '%conflict%') OR type = 'view'
+               (type = 'table' AND (sql LIKE '%conflict%' OR sql LIKE '%autoincrement%')) OR type = 'view'
                OR (type = 'trigger' AND name NOT LIKE 'piecewise\\_%' ESCAPE '\\'))",
         )?;
         let mut rows = stmt.query([])?;
@@ -39,7 +48,14 @@ impl Clauses {
             };
             let (kind, name, table, sql) = (text(0)?, text(1)?, text(2)?, text(3)?);
             match kind.as_str() {
-                "table" if has_conflict_clause(&sql) => drop(clauses.conflicts.insert(table)),
+                "table" => {
+                    if count_word(&sql, "AUTOINCREMENT") > 0 {
+                        clauses.autoincrement.insert(table.clone());
+                    }
+                    if has_conflict_clause(&sql) {
+                        clauses.conflicts.insert(table);
+                    }
+                }
                 "trigger" => clauses.triggers.entry(table).or_default().push(AppTrigger { name, sql }),
                 "view" => drop(clauses.views.insert(name.to_lowercase(), sql)),
                 _ => {}
@@ -53,13 +69,18 @@ impl Clauses {
         self.conflicts.contains(&table.to_ascii_lowercase())
     }
 
+    /// Whether SQLite numbers a table's rows by `sqlite_sequence`.
+    pub(crate) fn is_autoincrement(&self, table: &str) -> bool {
+        self.autoincrement.contains(&table.to_ascii_lowercase())
+    }
+
     /// The application's triggers on a table.
     pub(crate) fn triggers_on(&self, table: &str) -> &[AppTrigger] {
         self.triggers.get(&table.to_ascii_lowercase()).map_or(&[], Vec::as_slice)
     }
 
     /// The full-text indexes whose content is a table, or a view of it: rebuilding them is all it takes to make them true.
-    pub(crate) fn searches_of(&self, conn: &Connection, table: &str) -> Result<Vec<String>, StoreError> {
+    pub(crate) fn searches_of(&self, conn: &Connection, table: &str) -> Result<Vec<Search>, StoreError> {
         let table = table.to_lowercase();
         let mentions = |sql: &String| tokens(sql).filter_map(identifier).any(|name| name == table);
         let sql =
@@ -69,10 +90,10 @@ impl Clauses {
         let mut found = vec![];
         while let Some(row) = rows.next()? {
             let (name, sql): (String, String) = (row.get(0)?, row.get(1)?);
-            let content = search_content(&sql);
-            let is_of = |content: &String| *content == table || self.views.get(content).is_some_and(mentions);
-            if content.as_ref().is_some_and(is_of) {
-                found.push(name);
+            let Some(content) = search_content(&sql) else { continue };
+            let is_of_view = self.views.get(&content).is_some_and(mentions);
+            if content == table || is_of_view {
+                found.push(Search { name, is_of_view });
             }
         }
         Ok(found)
@@ -176,7 +197,9 @@ mod tests {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(schema).unwrap();
         let clauses = Clauses::read(&conn).unwrap();
-        assert_eq!(clauses.searches_of(&conn, "a b").unwrap(), ["f5", "f of v"]);
+        let search = |name: &str, is_of_view| Search { name: name.to_owned(), is_of_view };
+        let expected = [search("f5", false), search("f of v", true)];
+        assert_eq!(clauses.searches_of(&conn, "a b").unwrap(), expected);
         assert!(clauses.searches_of(&conn, "other").unwrap().is_empty());
     }
 

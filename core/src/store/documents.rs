@@ -3,8 +3,9 @@
 //! By container and key: where the first change of a row is. Rows with neighbouring INTEGER keys that came
 //! side by side in one segment share a line of `piecewise_runs`; those with other keys have one each in
 //! `piecewise_rows`. The other changes of rows stand in `piecewise_changes`, so that an edit leaves the page
-//! of its row as it is; a description has all of its there. The hashes of a segment's changes stand together in
-//! `piecewise_hashes`. A change's bytes are nowhere but in its segment.
+//! of its row as it is; a description has all of its there. The hashes of a segment of plain inserts stand together in
+//! `piecewise_hashes`, since a first edit needs no more of the insert than its hash; those of other changes are made from their
+//! segment where they are asked for. A change's bytes are nowhere but in its segment.
 
 use super::StoreError;
 use crate::frame::KeyRef;
@@ -504,12 +505,10 @@ pub(crate) fn put_hashes(conn: &Connection, segment: i64, hashes: &[u8]) -> Resu
     Ok(())
 }
 
-/// The hashes of a segment's changes, one after another.
-pub(crate) fn hashes(conn: &Connection, segment: i64) -> Result<Arc<[u8]>, StoreError> {
+/// The hashes of a segment's changes, one after another; None if they are not kept.
+pub(crate) fn hashes(conn: &Connection, segment: i64) -> Result<Option<Arc<[u8]>>, StoreError> {
     let mut stmt = conn.prepare_cached("SELECT hashes FROM piecewise_hashes WHERE segment = ?")?;
-    stmt.query_row([segment], |row| Ok(Arc::from(row.get_ref(0)?.as_blob()?)))
-        .optional()?
-        .ok_or(StoreError::Damaged { what: "the hashes of a segment are missing" })
+    Ok(stmt.query_row([segment], |row| Ok(Arc::from(row.get_ref(0)?.as_blob()?))).optional()?)
 }
 
 /// Notes whether a row's changes are in conflict.

@@ -59,16 +59,26 @@ pub(crate) fn hold(
 }
 
 /// Records that a row is held no longer; whether it was.
+///
+/// Without being told which index to use, SQLite goes through all claims of the container.
 pub(crate) fn release(conn: &Connection, container: i64, key: &RowKey) -> Result<bool, StoreError> {
     let key = key_bytes(key);
     let was = conn
         .prepare_cached("DELETE FROM piecewise_held WHERE container = ? AND key = ?")?
         .execute(params![container, key])?;
     if was > 0 {
-        conn.prepare_cached("DELETE FROM piecewise_claims WHERE container = ? AND key = ?")?
-            .execute(params![container, key])?;
+        conn.prepare_cached(
+            "DELETE FROM piecewise_claims INDEXED BY piecewise_claims_key WHERE container = ? AND key = ?",
+        )?
+        .execute(params![container, key])?;
     }
     Ok(was > 0)
+}
+
+/// Whether any row of a container is held for this kind of cause.
+pub(crate) fn any_of_kind(conn: &Connection, container: i64, kind: HoldKind) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_held WHERE container = ? AND kind = ?";
+    Ok(conn.prepare_cached(sql)?.exists((container, kind as i64))?)
 }
 
 /// The cause for which a row is held.
@@ -133,15 +143,18 @@ pub(crate) fn watch(
 
 /// Forgets the claims of a row.
 pub(crate) fn forget_claims(conn: &Connection, container: i64, key: &RowKey) -> Result<(), StoreError> {
-    conn.prepare_cached("DELETE FROM piecewise_claims WHERE container = ? AND key = ?")?
-        .execute(params![container, key_bytes(key)])?;
+    conn.prepare_cached(
+        "DELETE FROM piecewise_claims INDEXED BY piecewise_claims_key WHERE container = ? AND key = ?",
+    )?
+    .execute(params![container, key_bytes(key)])?;
     Ok(())
 }
 
 /// The claims of a held row.
 pub(crate) fn claims_of(conn: &Connection, container: i64, key: &RowKey) -> Result<Vec<Claim>, StoreError> {
-    let mut stmt =
-        conn.prepare_cached("SELECT claim FROM piecewise_claims WHERE container = ? AND key = ?")?;
+    let mut stmt = conn.prepare_cached(
+        "SELECT claim FROM piecewise_claims INDEXED BY piecewise_claims_key WHERE container = ? AND key = ?",
+    )?;
     let claims = stmt.query_map(params![container, key_bytes(key)], |row| row.get(0))?;
     Ok(claims.collect::<Result<_, _>>()?)
 }

@@ -116,6 +116,60 @@ pub(crate) fn deferred(sql: &str) -> Vec<bool> {
     found
 }
 
+/// Where AUTOINCREMENT goes in CREATE TABLE: behind PRIMARY KEY, its order and its conflict clause, or as the last word of a key
+/// that is named at the end. None: the text is none that is understood, or has it.
+pub(crate) fn autoincrement_place(sql: &str) -> Option<usize> {
+    let all: Vec<_> = placed(sql)?.into_iter().filter(|(token, _)| *token != Token::Space).collect();
+    let is = |n: usize, word: &str| {
+        matches!(&all.get(n)?.0, Token::Word(w) if w.eq_ignore_ascii_case(word)).then_some(())
+    };
+    let sign = |n: usize, sign: char| all.get(n).is_some_and(|(token, _)| *token == Token::Sign(sign));
+    let (mut depth, mut found) = (0, None);
+    for (n, (token, _)) in all.iter().enumerate() {
+        match token {
+            Token::Sign('(') => depth += 1,
+            Token::Sign(')') => depth -= 1,
+            Token::Word(word) if word.eq_ignore_ascii_case("AUTOINCREMENT") => return None,
+            Token::Word(_) if depth == 1 && is(n, "PRIMARY").is_some() && is(n + 1, "KEY").is_some() => {
+                let mut last = n + 1;
+                if sign(n + 2, '(') {
+                    last = (n + 3..all.len()).find(|at| sign(*at, ')'))? - 1;
+                } else {
+                    if is(last + 1, "ASC").is_some() {
+                        last += 1;
+                    }
+                    if is(last + 1, "ON").is_some() && is(last + 2, "CONFLICT").is_some() {
+                        last += 3;
+                    }
+                }
+                if found.replace(all.get(last)?.1).is_some() {
+                    return None;
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Where AUTOINCREMENT stands in CREATE TABLE.
+pub(crate) fn autoincrement(sql: &str) -> Option<std::ops::Range<usize>> {
+    let is = |token: &Token| matches!(token, Token::Word(w) if w.eq_ignore_ascii_case("AUTOINCREMENT"));
+    let (_, end) = placed(sql)?.into_iter().find(|(token, _)| is(token))?;
+    Some(end - "AUTOINCREMENT".len()..end)
+}
+
+/// The tokens of a whole text, each with where it ends; None if it is none of SQL.
+fn placed(sql: &str) -> Option<Vec<(Token, usize)>> {
+    let (mut found, mut at) = (vec![], 0);
+    while at < sql.len() {
+        let (token, len) = next_token(&sql[at..])?;
+        at += len;
+        found.push((token, at));
+    }
+    Some(found)
+}
+
 /// Whether a keyword stands in a statement, and how often.
 pub(crate) fn count_word(sql: &str, keyword: &str) -> usize {
     words(sql).filter(|word| word == keyword).count()
@@ -244,5 +298,34 @@ mod tests {
                    FOREIGN KEY (a) REFERENCES q NOT DEFERRABLE INITIALLY DEFERRED, c TEXT DEFAULT 'CHECK', CHECK (a > 1))";
         assert_eq!(deferred(sql), [true, false, false]);
         assert_eq!(count_word(sql, "CHECK"), 1);
+    }
+
+    #[test]
+    fn autoincrement_goes_behind_the_key() {
+        for (sql, expected) in [
+            (
+                "CREATE TABLE t(id INTEGER PRIMARY KEY, a)",
+                "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a)",
+            ),
+            (
+                "CREATE TABLE t(id integer primary /* x */ key asc on conflict abort/*,*/not null, a)",
+                "CREATE TABLE t(id integer primary /* x */ key asc on conflict abort AUTOINCREMENT/*,*/not null, a)",
+            ),
+            (
+                "CREATE TABLE t(\"primary key\" DEFAULT ('primary key'), id INTEGER, PRIMARY KEY ( id -- x\n) ON CONFLICT FAIL)",
+                "CREATE TABLE t(\"primary key\" DEFAULT ('primary key'), id INTEGER, PRIMARY KEY ( id AUTOINCREMENT -- x\n) ON CONFLICT FAIL)",
+            ),
+        ] {
+            let place = autoincrement_place(sql).unwrap();
+            let with = format!("{} AUTOINCREMENT{}", &sql[..place], &sql[place..]);
+            assert_eq!(with, expected);
+            let word = autoincrement(&with).unwrap();
+            assert_eq!(format!("{}{}", &with[..word.start - 1], &with[word.end..]), sql);
+        }
+        for sql in
+            ["CREATE TABLE t(a)", "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT)", "CREATE TABLE t('"]
+        {
+            assert_eq!(autoincrement_place(sql), None, "{sql}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::{Connection, OptionalExtension, types::FromSql};
 
 /// The layout this version reads and writes.
-pub(crate) const FORMAT: i64 = 6;
+pub(crate) const FORMAT: i64 = 7;
 
 const TABLES: &str = "
 CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -81,8 +81,9 @@ CREATE INDEX IF NOT EXISTS piecewise_segments_actor ON piecewise_segments(contai
 ";
 
 /// What format 5 did not have, see `numbers`: how the rows of tables are numbered; rows written here whose number another
-/// row has; own segments that came back from the server; where rows went that moved; and the list of those moves that
-/// applications read.
+/// row has; own segments that came back from the server; where rows went that moved; the list of those moves that
+/// applications read; blocks of numbers that a device holds; rows inserted since one came, and most between two; up to where a
+/// server gave any.
 const SINCE_6: &str = "
 CREATE TABLE IF NOT EXISTS piecewise_numbering(
   container INTEGER NOT NULL, entry TEXT NOT NULL, PRIMARY KEY (container, entry)) WITHOUT ROWID;
@@ -95,6 +96,12 @@ CREATE TABLE IF NOT EXISTS piecewise_moves(
   PRIMARY KEY (container, actor, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS piecewise_renumbered(
   table_name TEXT NOT NULL, old INTEGER NOT NULL, new INTEGER NOT NULL, time INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS piecewise_leases(
+  container INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, signature BLOB NOT NULL,
+  PRIMARY KEY (container, first)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS piecewise_inserted(
+  container INTEGER PRIMARY KEY, since INTEGER NOT NULL, most INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS piecewise_given(container INTEGER PRIMARY KEY, last INTEGER NOT NULL);
 ";
 
 /// Adds what earlier formats did not have, if it is missing.
@@ -128,7 +135,8 @@ DROP TABLE piecewise_held; DROP TABLE piecewise_claims; DROP TABLE piecewise_ref
 DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox; DROP TABLE piecewise_hashes; DROP TABLE piecewise_baselines;
 DROP TABLE IF EXISTS piecewise_pieces; DROP TABLE piecewise_unkept; DROP TABLE piecewise_exempt; DROP TABLE piecewise_accepted;
 DROP TABLE piecewise_numbering; DROP TABLE piecewise_taken; DROP TABLE piecewise_returned; DROP TABLE piecewise_moves;
-DROP TABLE piecewise_renumbered; DROP TABLE piecewise_checks; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
+DROP TABLE piecewise_renumbered; DROP TABLE piecewise_leases; DROP TABLE piecewise_inserted; DROP TABLE piecewise_given;
+DROP TABLE piecewise_checks; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
 ";
 
 /// Whether the file has our tables; an error if a later version wrote them.

@@ -167,16 +167,6 @@ pub(crate) fn greatest(conn: &Connection, container: i64) -> Result<Option<i64>,
     Ok(conn.prepare_cached(sql)?.query_row([container], |row| row.get(0)).optional()?)
 }
 
-/// What SQLite gave out last in an AUTOINCREMENT table.
-pub(crate) fn sequence(conn: &Connection, table: &str) -> Result<Option<i64>, StoreError> {
-    if !super::schema::table_exists(conn, "sqlite_sequence")? {
-        return Ok(None);
-    }
-    // An application may have written anything there.
-    let sql = "SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = ? COLLATE NOCASE";
-    Ok(conn.prepare_cached(sql)?.query_row([table], |row| row.get(0)).optional()?)
-}
-
 /// Lists a row that moved, for applications.
 pub(crate) fn put_renumbered(
     conn: &Connection,

@@ -73,6 +73,14 @@ pub enum TrackRefusal {
         /// What SQLite says.
         reason: String,
     },
+    /// SQLite cannot number its rows by `sqlite_sequence`.
+    #[error("table {table} cannot have AUTOINCREMENT: {reason}")]
+    NoAutoincrement {
+        /// Its name.
+        table: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// A name that cannot travel.
     #[error(
         "table {table} has a name, or a column, with a control character or of more than 128 bytes, or a name with a slash"
@@ -107,6 +115,8 @@ pub struct TrackNote {
 pub enum NoteKind {
     /// Two machines may give out one number.
     IntegerKey,
+    /// Rows that are here may have numbers of other rows at the server.
+    FirstContact,
     /// Rows refer to parents that do not exist.
     Orphans,
     /// An index that others do not have.
@@ -388,6 +398,13 @@ pub(crate) fn read_known_table(conn: &Connection, kinds: &Kinds, name: &str) -> 
     Ok(Table { name, columns, key, without_rowid, strict, unique, foreign_keys })
 }
 
+fn first_contact(table: &str) -> String {
+    format!(
+        "{table} has rows: one whose number another row has at the server is kept beside that as a conflict, and the server's \
+         shows. `--renumber-mine` gives it another number, with all that refers to it; with `--prefer local` it shows"
+    )
+}
+
 /// What may surprise a user of this table.
 pub(crate) fn notes(conn: &Connection, table: &Table) -> Result<Vec<TrackNote>, StoreError> {
     let mut notes = vec![];
@@ -399,6 +416,10 @@ pub(crate) fn notes(conn: &Connection, table: &Table) -> Result<Vec<TrackNote>, 
             table.name, table.columns[n].name
         );
         note(NoteKind::IntegerKey, text);
+        let sql = format!("SELECT 1 FROM {} LIMIT 1", quote(&table.name));
+        if conn.prepare(&sql)?.exists([])? {
+            note(NoteKind::FirstContact, first_contact(&table.name));
+        }
     }
     match null_keys(conn, table)? {
         0 => {}

@@ -7,10 +7,12 @@
 //! by plain SQL: to read the schema anew takes longer than that.
 
 use super::user_table::quote;
-use super::{StoreError, schema};
+use super::{StoreError, index_terms, schema};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Row};
 
+/// Where SQLite keeps what it gave out last.
+const SEQUENCE: &str = "sqlite_sequence";
 /// So many are made one by one.
 const ONE_BY_ONE_MAX: usize = 96;
 
@@ -40,17 +42,82 @@ pub(crate) fn create(conn: &Connection, triggers: &[Trigger]) -> Result<(), Stor
 
 /// Adds constraints to the end of a table's text: such as have no storage of their own, and that its rows need not keep.
 pub(crate) fn add_clauses(conn: &Connection, table: &str, clauses: &[String]) -> Result<(), StoreError> {
-    let sql = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?";
-    let text: String = conn.query_row(sql, [table], |row| row.get(0))?;
+    let text = text_of(conn, table)?;
     let end = text.rfind(')').ok_or(StoreError::Damaged { what: "the schema" })?;
     let added: String = clauses.iter().map(|clause| format!(", {clause}")).collect();
-    let text = format!("{}{added}{}", &text[..end], &text[end..]);
+    set_text(conn, table, &format!("{}{added}{}", &text[..end], &text[end..]))
+}
+
+/// Has SQLite number a table's rows by `sqlite_sequence`, which is made if it is missing. Returns whether it was; None: the
+/// table's text is none that is understood. Call it in a transaction, and roll it back after an error.
+pub(crate) fn add_autoincrement(conn: &Connection, table: &str) -> Result<Option<bool>, StoreError> {
+    let text = text_of(conn, table)?;
+    let Some(place) = index_terms::autoincrement_place(&text) else { return Ok(None) };
+    let makes_sequence = !schema::table_exists(conn, SEQUENCE)?;
+    if makes_sequence {
+        // SQLite makes it with the first table that needs it, and keeps it.
+        let sql =
+            "CREATE TABLE piecewise_gone(id INTEGER PRIMARY KEY AUTOINCREMENT); DROP TABLE piecewise_gone";
+        conn.execute_batch(sql)?;
+    }
+    let before = shape(conn, table)?;
+    set_text(conn, table, &format!("{} AUTOINCREMENT{}", &text[..place], &text[place..]))?;
+    if shape(conn, table)? != before {
+        return Err(StoreError::Damaged { what: "the schema" });
+    }
+    Ok(Some(makes_sequence))
+}
+
+/// Takes that back.
+pub(crate) fn remove_autoincrement(conn: &Connection, table: &str) -> Result<(), StoreError> {
+    let text = text_of(conn, table)?;
+    let Some(word) = index_terms::autoincrement(&text).filter(|word| text[..word.start].ends_with(' '))
+    else {
+        return Ok(());
+    };
+    set_text(conn, table, &format!("{}{}", &text[..word.start - 1], &text[word.end..]))?;
+    conn.execute("DELETE FROM sqlite_sequence WHERE name = ? COLLATE NOCASE", [table])?;
+    Ok(())
+}
+
+/// Drops `sqlite_sequence` if no table needs it, which SQLite alone does not let anybody do.
+pub(crate) fn drop_sequence(conn: &Connection) -> Result<(), StoreError> {
+    let mut stmt =
+        conn.prepare("SELECT sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '%autoincrement%'")?;
+    let texts: Vec<String> = stmt.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    drop(stmt);
+    let is_needed = texts.iter().any(|sql| index_terms::autoincrement(sql).is_some());
+    if is_needed || !schema::table_exists(conn, SEQUENCE)? {
+        return Ok(());
+    }
     write(conn, || {
-        conn.execute("UPDATE sqlite_master SET sql = ? WHERE type = 'table' AND name = ?", [&text, table])?;
-        Ok(())
+        let sql = "UPDATE sqlite_master SET name = 'piecewise_gone', tbl_name = 'piecewise_gone',
+                   sql = 'CREATE TABLE piecewise_gone(name, seq)' WHERE name = 'sqlite_sequence'";
+        conn.execute(sql, []).map(drop)
+    })?;
+    Ok(conn.execute_batch("DROP TABLE piecewise_gone")?)
+}
+
+fn text_of(conn: &Connection, table: &str) -> Result<String, StoreError> {
+    let sql = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE";
+    Ok(conn.query_row(sql, [table], |row| row.get(0))?)
+}
+
+fn set_text(conn: &Connection, table: &str, text: &str) -> Result<(), StoreError> {
+    write(conn, || {
+        let sql = "UPDATE sqlite_master SET sql = ?1 WHERE type = 'table' AND name = ?2 COLLATE NOCASE";
+        conn.execute(sql, [text, table]).map(drop)
     })?;
     conn.prepare(&format!("SELECT 1 FROM {}", quote(table)))?; // an error where SQLite cannot read it
     Ok(())
+}
+
+/// All that SQLite tells of a table's columns.
+fn shape(conn: &Connection, table: &str) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT format('%s|%s|%s|%Q|%s|%s', name, type, \"notnull\", dflt_value, pk, hidden) FROM pragma_table_xinfo(?)";
+    let mut stmt = conn.prepare(sql)?;
+    let columns = stmt.query_map([table], |row| row.get(0))?;
+    Ok(columns.collect::<Result<_, _>>()?)
 }
 
 /// Drops the triggers with such names. Call it in a transaction, and roll it back after an error.
@@ -137,6 +204,42 @@ mod tests {
         let health: String = at_once.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(health, "ok");
         assert!(at_once.execute_batch("PRAGMA writable_schema = ON; DELETE FROM sqlite_master").is_err());
+    }
+
+    #[test]
+    fn autoincrement_is_added_and_taken_out_again() {
+        for with_another in [false, true] {
+            let conn = database();
+            conn.execute_batch(
+                "CREATE TABLE \"a b\"(id INTEGER PRIMARY KEY /* here */, x TEXT NOT NULL DEFAULT '(', y TEXT);
+                 INSERT INTO \"a b\" VALUES (7, 'seven', NULL)",
+            )
+            .unwrap();
+            if with_another {
+                conn.execute_batch("CREATE TABLE other(id INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO other DEFAULT VALUES").unwrap();
+            }
+            let before = schema(&conn);
+            let add = || {
+                conn.execute_batch("BEGIN").unwrap();
+                let added = add_autoincrement(&conn, "A b").unwrap();
+                conn.execute_batch("COMMIT").unwrap();
+                added
+            };
+            assert_eq!(add(), Some(!with_another));
+            assert_eq!(add(), None);
+            conn.execute_batch("INSERT INTO \"a b\"(x) VALUES ('eight'); DELETE FROM \"a b\" WHERE id = 8; INSERT INTO \"a b\"(x) VALUES ('nine')").unwrap();
+            let last: i64 = conn.query_row("SELECT max(id) FROM \"a b\"", [], |row| row.get(0)).unwrap();
+            assert_eq!(last, 9);
+            conn.execute_batch("BEGIN").unwrap();
+            remove_autoincrement(&conn, "a b").unwrap();
+            drop_sequence(&conn).unwrap();
+            conn.execute_batch("COMMIT").unwrap();
+            assert_eq!(schema(&conn), before);
+            let health: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+            assert_eq!(health, "ok");
+            conn.execute_batch("INSERT INTO \"a b\"(x) VALUES ('ten'); VACUUM").unwrap();
+            assert_eq!(schema::table_exists(&conn, SEQUENCE).unwrap(), with_another);
+        }
     }
 
     #[test]

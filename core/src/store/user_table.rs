@@ -40,6 +40,8 @@ pub(crate) struct UserTable {
     pub(crate) references: Vec<ForeignKey>,
     /// What acts on its rows as they are written.
     pub(crate) acts: Acts,
+    /// Whether SQLite numbers its rows by `sqlite_sequence`.
+    pub(crate) autoincrement: bool,
     key_only: Vec<usize>,
     key_filter: String,
     affinities: Vec<Affinity>,
@@ -161,8 +163,9 @@ impl UserTable {
         let affinity = |c: &DocumentColumn| table.columns[c.index].affinity();
         let affinities = columns.iter().map(affinity).collect();
         let acts = Acts::default();
-        let references = vec![];
-        Self { key_filter: terms.join(" AND "), columns, references, acts, key_only, affinities, table }
+        let (references, autoincrement) = (vec![], false);
+        let key_filter = terms.join(" AND ");
+        Self { key_filter, columns, references, acts, autoincrement, key_only, affinities, table }
     }
 
     /// Whether the table may store a value of a document column (by its place among them) as one that is not equal.

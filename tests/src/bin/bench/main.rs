@@ -1,7 +1,8 @@
 //! Whole-process benchmarks: the real binaries on real files over loopback, next to plain SQLite doing
 //! the same inserts in the same run. `make bench` runs it and writes BENCHMARKS.md; with `--row-edits` and
 //! `--segments`, as `make bench-long` does, it measures long lives alone, of that length; with `--nights`, and `--rows`, a
-//! nightly job alone; `--against FOLDER` compares with another version's binaries.
+//! nightly job alone; with `--numbers` what becomes of numbers that several devices give out; `--against FOLDER` compares with
+//! another version's binaries.
 
 mod against;
 
@@ -14,7 +15,7 @@ use piecewise_tests::application::{Vocabulary, checkpoint, count, len, open};
 use piecewise_tests::measure::{Cpu, Times, Usage, argument, flag, page_path, text_argument};
 use piecewise_tests::page::{self, Page};
 use piecewise_tests::process::{Device, PATIENCE, Server, Watch, text};
-use piecewise_tests::{hot_feed, hot_paths, hot_rows, nights};
+use piecewise_tests::{hot_feed, hot_paths, hot_rows, nights, numbering};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 use std::fmt::Write as _;
@@ -83,6 +84,10 @@ fn main() {
         println!("{}", nights::table(folder.path(), argument("--rows").unwrap_or(NIGHTLY.0), count));
         return;
     }
+    if std::env::args().any(|given| given == "--numbers") {
+        page::tell(page_path().as_deref(), "Numbers", &numbering::table());
+        return;
+    }
     if let Some(rounds) = argument("--edits") {
         let mut bench = Bench::new(&folder.path().join("edits"), Key::Integer);
         bench.first_sync(rows);
@@ -118,6 +123,7 @@ fn main() {
     page.put("Little things", &little_things(rows, nothing, percent, live));
     page.put("Where time goes", &hot_paths::table(&hot));
     page.put("Nights", &nights::table(&hot, NIGHTLY.0, NIGHTLY.1));
+    page.put("Numbers", &numbering::table());
     page.put("The supervisor's log", &log_cost(folder.path(), &integer));
     println!("{}", page.text());
     if let Some(path) = path {
