@@ -384,7 +384,7 @@ fn mistakes_about_folders_are_told() {
     let said = it.devices[1].run(["clone", "d/*", text(&it.place(1))]);
     assert!(said.code == 1 && said.err.contains("means no databases"), "{said}");
     let said = it.devices[0].run(["clone", "d*", text(&it.file(0, 0))]);
-    assert!(said.code == 1 && said.err.contains("is a file"), "{said}");
+    assert!(said.code == 5 && said.err.contains("is a file"), "{said}");
     std::fs::write(it.place(1).join("piecewise.toml"), "follow = 7").unwrap();
     let said = it.devices[1].run(["sync", text(&it.place(1))]);
     assert!(said.code == 1 && said.err.contains("piecewise.toml"), "{said}");
