@@ -172,6 +172,7 @@ fn every_command_of_the_server_writes_json_and_names_devices() {
     assert_eq!(it.serve(&["ungrant", &key[..8], "b/*=read"])["given"], false);
     let file = it.file("a.db", "CREATE TABLE t(id TEXT PRIMARY KEY, v); INSERT INTO t VALUES ('1', 'x')");
     it.device.must(["track", text(&file), "t", "--as", "app"]);
+    sql(&file, "INSERT INTO t VALUES ('2', 'y')"); // the row from before has no time
     it.device.must(["sync", text(&file)]);
     assert_eq!(it.serve(&["check", "app"])[0]["database"], "app");
     assert!(it.serve(&["status-link"])["url"].as_str().unwrap().starts_with("http"));
