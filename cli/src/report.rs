@@ -188,7 +188,7 @@ impl From<LinkError> for Failure {
             LinkError::CannotOpen { .. } => Self::new(message)
                 .hint("try again; what was written here waits. Whoever runs the server finds more in its log")
                 .code(code::CANNOT_OPEN),
-            LinkError::UnknownVersion { .. } => {
+            LinkError::UnknownVersion { .. } | LinkError::OlderServer => {
                 Self::new(message).hint("use the same version of piecewise on both sides").code(code::VERSION)
             }
             _ => Self::new(message).code(code::UNREACHABLE),

@@ -54,7 +54,7 @@ use crate::bytes::{DecodeError, Reader};
 use crate::container::{Received, SyncError};
 use crate::grant::{Access, access};
 use crate::id::{ContainerId, PeerId, Timestamp};
-use crate::message::{Heard, Message};
+use crate::message::{Cursor, Heard, Message};
 use crate::replica::{Replica, ReplicaError};
 use crate::session::{Authority, Role, Session};
 use attach::Follow;
@@ -115,6 +115,11 @@ pub enum LinkError {
         /// Its version.
         version: u8,
     },
+    /// The server is of a version that cannot talk with this one.
+    #[error(
+        "the server is older than this program, and the two do not understand each other: update the server first"
+    )]
+    OlderServer,
     /// The server does not have the database, or grants nothing in it.
     #[error("the server has no database {database} for this device")]
     Denied {
@@ -152,6 +157,8 @@ pub struct Link {
     follow: Option<BTreeSet<ContainerId>>,
     /// As the responder: the digest of the containers that it asked the peer to name, and of what the peer holds.
     asked: Option<([u8; 32], [u8; 32])>,
+    /// As the initiator: where those feeds ended whose digest was sent, and of which it is not known that the peer has all.
+    offered: Vec<(i64, Cursor)>,
     /// Whether both sides know what they share.
     attached: bool,
     sessions: BTreeMap<i64, Session>,
@@ -249,6 +256,7 @@ impl Link {
             database,
             follow,
             asked: None,
+            offered: vec![],
             attached: false,
             sessions: BTreeMap::new(),
             tells_acceptances: true,

@@ -275,7 +275,10 @@ fn a_text_that_a_column_would_store_as_a_number_is_held() {
     net.run(1, "INSERT INTO t VALUES (1, '007'), (2, 'seven')");
     net.sync_all();
     assert_eq!(net.query(other, "SELECT v FROM t"), ["Text(\"seven\")"]);
-    assert_eq!(causes(&mut net, other), ["1 column v stores 007 as 7 here"]);
+    assert_eq!(
+        causes(&mut net, other),
+        ["1 column v is INTEGER here and stores the text 007 as the integer 7"]
+    );
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl From<LinkError> for Fault {
         let message = chain(&error);
         let code = match error {
             LinkError::Denied { .. } => "NOT_GRANTED",
-            LinkError::UnknownVersion { .. } => "VERSION",
+            LinkError::UnknownVersion { .. } | LinkError::OlderServer => "VERSION",
             LinkError::Replica(error) | LinkError::Sync { source: SyncError::Replica(error), .. } => {
                 return Self { message, ..Self::from(error) };
             }

@@ -102,6 +102,8 @@ impl Link {
             Some(ids) => Follow::Digest(digest_of_ids(ids)),
         };
         let (database, digest) = (self.database.clone(), self.digest(replica));
+        // Should this not be readable, the next word of each container says so.
+        self.offered = replica.unacknowledged().unwrap_or_default();
         self.outbox.push_back(Attach { database, version: VERSION, follow, digest }.encode());
         self.outbox.extend(self.owed.drain(..));
         (self.at_rest, self.attached, self.seen) = (false, false, replica.changed_end());
@@ -197,7 +199,7 @@ impl Link {
                 self.attached = true;
                 self.know_equal(replica);
                 // A connection may have broken between the server's commit and its word.
-                replica.acknowledge_all()?;
+                replica.acknowledge(&std::mem::take(&mut self.offered))?;
                 replica.note_all_sessions()?;
             }
             2 => self.tell_followed(),

@@ -15,6 +15,9 @@ const ROUNDS_MAX: u32 = 64;
 impl Link {
     /// As the initiator: makes use of what the server knows beyond the first version. Call it right after the link was made.
     pub fn use_features(&mut self, replica: &Replica, features: u32) -> Result<(), LinkError> {
+        if features == 0 {
+            return Err(LinkError::OlderServer); // it would end the connection without a word
+        }
         if features & handshake::PIECES != 0 {
             self.ask_for_pieces(replica)?;
         }

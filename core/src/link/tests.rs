@@ -147,6 +147,27 @@ fn rows_that_squeeze_to_nothing_come_in_messages_that_open_to_little() {
     assert_eq!(rows, 481);
 }
 
+#[test]
+fn what_is_captured_while_the_server_answers_an_attach_is_not_acknowledged_with_the_rest() {
+    let (mut server, mut client) = (server(), device([2; 32], &["notes"]));
+    talk(&mut server, &mut client);
+    let unsent = |client: &Replica| client.status().expect("a status").tables[0].waiting_changes;
+    // As after a connection that broke between the server's commit and its word.
+    client.connection().execute_batch("UPDATE piecewise_acknowledged SET seq = 0").expect("an update");
+    let before = unsent(&client);
+    let mut near = Link::initiator(&mut client, server.author()).expect("a link");
+    let first = near.next_frame(&mut client, NOW).expect("a frame").expect("it begins");
+    let attach = Attach::decode(&first).expect("an attach");
+    let mut far =
+        Link::responder(&mut server, client.author(), Arc::new(Everything), attach).expect("a link");
+    let answer = far.next_frame(&mut server, NOW).expect("a frame").expect("an answer");
+    client.connection().execute_batch("INSERT INTO notes VALUES ('b')").expect("a row");
+    client.capture(NOW).expect("a capture");
+    hear(&mut near, &mut client, &answer);
+    assert!(before > 0);
+    assert_eq!(unsent(&client), 1);
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_a_frame_panic_and_what_is_no_message_stays_as_it_came(bytes: Vec<u8>, kind in 0u8..6) {

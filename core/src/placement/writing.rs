@@ -334,11 +334,30 @@ fn check_stored(conn: &Connection, user: &UserTable, key: &RowKey, wanted: &[Val
     };
     for (n, (stored, wanted)) in stored.iter().zip(wanted).enumerate() {
         if !is_shown_by(stored.as_ref(), wanted.as_ref()) {
-            let column = &user.table.columns[user.columns[n].index].name;
-            return Err(Fault::Constraint(format!("column {column} stores {wanted} as {stored} here")));
+            let column = &user.table.columns[user.columns[n].index];
+            let kind = match column.declared_type.as_str() {
+                "" => "has no type",
+                kind => &format!("is {kind}"),
+            };
+            let [wanted, stored] = [wanted, stored].map(|value| format!("{}{value}", class(value.as_ref())));
+            return Err(Fault::Constraint(format!(
+                "column {} {kind} here and stores {wanted} as {stored}",
+                column.name
+            )));
         }
     }
     Ok(())
+}
+
+/// What a value is, before it is told.
+fn class(value: ValueRef<'_>) -> &'static str {
+    match value {
+        ValueRef::Null => "",
+        ValueRef::Integer(_) => "the integer ",
+        ValueRef::Real(_) => "the real ",
+        ValueRef::Text(_) | ValueRef::RawText(_) => "the text ",
+        ValueRef::Blob(_) => "the blob ",
+    }
 }
 
 /// Whether a stored value shows one of a document: numbers may have the other storage class.

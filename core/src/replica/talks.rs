@@ -4,6 +4,7 @@ use super::reading::HistorySize;
 use super::{Replica, ReplicaError, Stopped};
 use crate::id::Timestamp;
 use crate::link::Stop;
+use crate::message::Cursor;
 use crate::store::{holds, layout, log, outbox, schema, segments};
 
 /// Segments whose sizes are read to tell what all of them take.
@@ -150,12 +151,25 @@ impl Replica {
         }))
     }
 
-    /// Takes note that the server has everything.
-    pub(crate) fn acknowledge_all(&mut self) -> Result<(), ReplicaError> {
-        if segments::unacknowledged(&self.conn)?.is_empty() {
+    /// Where the feeds end now of which it is not known that the server has all.
+    pub(crate) fn unacknowledged(&self) -> Result<Vec<(i64, Cursor)>, ReplicaError> {
+        let numbers = segments::unacknowledged(&self.conn)?;
+        Ok(numbers.into_iter().filter_map(|no| Some((no, self.containers.get(&no)?.feed.tip))).collect())
+    }
+
+    /// Takes note that the server has these feeds up to there: not what was captured since.
+    pub(crate) fn acknowledge(&mut self, reached: &[(i64, Cursor)]) -> Result<(), ReplicaError> {
+        if reached.is_empty() {
             return Ok(());
         }
-        self.transaction(|r| Ok(segments::acknowledge_all(&r.conn)?))
+        self.transaction(|r| {
+            for (no, cursor) in reached {
+                if segments::hash_at(&r.conn, *no, cursor.seq)? == Some(cursor.hash) {
+                    segments::acknowledge(&r.conn, *no, cursor.seq)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The containers whose names are `covered`, at a glance.

@@ -18,7 +18,7 @@ impl UserTable {
         let columns = self.key_columns();
         let text = |(n, value): (&usize, &Value)| {
             let plain = value.to_string();
-            let cut = columns.len() > 1 && plain.contains(',');
+            let cut = columns.len() > 1 && (plain.contains(',') || plain.starts_with('\''));
             let read = parse_value(&self.table.columns[*n], &plain);
             if !cut && read.as_ref().same(value.as_ref()) { plain } else { literal(value) }
         };
@@ -113,6 +113,7 @@ mod tests {
         check(&two, &[Text("x"), Integer(1)], "x,1");
         check(&two, &[Text("x,'y"), Integer(1)], "'x,''y',1");
         check(&two, &[Text("it's"), Integer(-1)], "it's,-1");
+        check(&two, &[Text("'"), Integer(2)], "'''',2");
         assert!(two.parse_key("x").unwrap_err().contains("b,a"));
         let rowid = table("CREATE TABLE t(id INTEGER PRIMARY KEY)");
         check(&rowid, &[Integer(-7)], "-7");

@@ -413,14 +413,6 @@ pub(crate) fn acknowledge(conn: &Connection, container: i64, seq: Seq) -> Result
     Ok(())
 }
 
-/// Notes that a peer has all of every feed.
-pub(crate) fn acknowledge_all(conn: &Connection) -> Result<(), StoreError> {
-    let sql = "REPLACE INTO piecewise_acknowledged SELECT c.no, c.seq FROM piecewise_containers c
-               LEFT JOIN piecewise_acknowledged a ON a.container = c.no WHERE c.seq > coalesce(a.seq, 0)";
-    conn.prepare_cached(sql)?.execute([])?;
-    Ok(())
-}
-
 /// The containers whose feeds go beyond what a peer has said to have.
 pub(crate) fn unacknowledged(conn: &Connection) -> Result<Vec<i64>, StoreError> {
     let sql =
