@@ -199,8 +199,6 @@ pub(crate) struct Done {
 pub(crate) struct LeftOut {
     pub(crate) not_granted: Vec<String>,
     pub(crate) over_quota: Vec<String>,
-    /// Each with the name that the server has for it.
-    pub(crate) in_other_capitals: Vec<(String, String)>,
     /// Tables that cannot take part for another reason.
     pub(crate) stopped: Vec<(String, Stopped)>,
 }
@@ -209,12 +207,7 @@ impl LeftOut {
     pub(crate) fn of(link: &Link, replica: &Replica) -> Self {
         let is_named = |kind| matches!(kind, StopKind::NotGranted | StopKind::OverQuota);
         let stopped = replica.stopped().into_iter().filter(|(_, stopped)| !is_named(stopped.kind)).collect();
-        Self {
-            not_granted: link.not_granted(replica),
-            over_quota: link.over_quota(replica),
-            in_other_capitals: link.in_other_capitals(replica),
-            stopped,
-        }
+        Self { not_granted: link.not_granted(replica), over_quota: link.over_quota(replica), stopped }
     }
 }
 

@@ -182,7 +182,7 @@ pub struct Link {
     /// Containers that the peer does not open.
     denied: BTreeMap<i64, Denial>,
     /// Those of them that the peer has under names in other capitals.
-    known_as: BTreeMap<i64, String>,
+    in_other_capitals: BTreeSet<i64>,
     /// Errors of containers whose sessions ended, until they are asked for.
     failures: Vec<LinkError>,
     /// Containers with something to say, perhaps: tables that others refer to come before those.
@@ -268,7 +268,7 @@ impl Link {
             known: BTreeSet::new(),
             unsure: BTreeSet::new(),
             denied: BTreeMap::new(),
-            known_as: BTreeMap::new(),
+            in_other_capitals: BTreeSet::new(),
             failures: vec![],
             ready: BTreeSet::new(),
             outbox: VecDeque::new(),

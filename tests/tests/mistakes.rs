@@ -357,7 +357,10 @@ fn a_table_that_the_server_has_in_other_capitals_is_named_with_a_way_out() {
     }
     it.device.must(["sync", text(&first)]);
     let said = it.device.run(["sync", text(&second)]);
-    failed(said, 1, "the server has that table as app/Users", "ALTER TABLE \"Users_\" RENAME TO \"Users\"");
+    let way_out = "ALTER TABLE \"users\" RENAME TO \"users_\"";
+    failed(said, 1, "the server has this table as app/Users", way_out);
+    let status = it.device.run(["status", text(&second)]);
+    assert!(status.code == 1 && status.out.contains(way_out) && !status.out.contains("grant"), "{status}");
     it.device.must(["untrack", text(&second), "--all"]);
     sql(&second, "ALTER TABLE users RENAME TO Users_; ALTER TABLE Users_ RENAME TO Users");
     it.device.must(["track", text(&second), "--all", "--as", "app"]);

@@ -98,7 +98,7 @@ export interface OpenOptions {
 
 /** Why a table cannot take part now, and since when: milliseconds since 1970. */
 export interface Stopped {
-  cause: 'missing' | 'unfit' | 'key' | 'not_writable' | 'not_captured' | 'not_applied' | 'description' | 'not_made' | 'not_synced' | 'at_server' | 'not_granted' | 'over_quota';
+  cause: 'missing' | 'unfit' | 'key' | 'not_writable' | 'not_captured' | 'not_applied' | 'description' | 'not_made' | 'not_synced' | 'at_server' | 'not_granted' | 'over_quota' | 'other_capitals';
   words: string;
   since: number;
 }

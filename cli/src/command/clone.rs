@@ -44,9 +44,9 @@ pub(crate) fn run(args: &CloneArgs) -> Result<u8, Failure> {
         let talked = Drive::new(&mut replica, &mut connection, server.key(), progress)?.until_level().await?;
         connection.close().await;
         let exit = super::sync::tell_what_is_left_out(&talked.left_out, &replica, &args.file);
-        Ok((talked, exit, replica.status()?, replica.not_carried()?))
+        Ok((talked, exit, replica.status()?, replica.attention()?, replica.not_carried()?))
     });
-    let (talked, exit, status, not_carried) = match done {
+    let (talked, exit, status, attention, not_carried) = match done {
         Ok(done) => done,
         Err(failure) if failure.code == code::NOT_GRANTED => {
             remove(&args.file);
@@ -63,7 +63,8 @@ pub(crate) fn run(args: &CloneArgs) -> Result<u8, Failure> {
     let rows = |t: &TableStatus| json!({ "table": t.table, "rows": t.rows });
     let more =
         json!({ "tables": status.tables.iter().map(rows).collect::<Vec<_>>(), "not_carried": not_carried });
-    super::sync::print_summary(&args.database, &talked.summary, &talked, 0, more);
+    super::sync::print_summary(&args.database, &talked.summary, &talked, &attention, more);
+    super::sync::tell_what_waits(&args.file, &attention);
     if is_json() {
         return Ok(exit);
     }

@@ -8,7 +8,7 @@ use crate::home::Home;
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use crate::watching::Watching;
-use piecewise_core::replica::{Replica, ReplicaError, Stopped, Talk};
+use piecewise_core::replica::{Attention, Replica, ReplicaError, Stopped, Talk};
 use piecewise_server::terminal::{Tone, bytes, count, is_json, news, note, number, paint, result, time};
 use piecewise_server::{now, say};
 use serde_json::{Value, json};
@@ -33,10 +33,10 @@ pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
     let mut summary = done.summary;
     summary.milliseconds = started.elapsed().as_millis() as u64;
     if !args.quiet {
-        let refused = replica.attention()?.refused;
-        print_summary(&database, &summary, &done, refused, json!({}));
+        let attention = replica.attention()?;
+        print_summary(&database, &summary, &done, &attention, json!({}));
+        tell_what_waits(&args.file, &attention);
     }
-    tell_what_waits(args, &mut replica)?;
     Ok(tell_what_is_left_out(&done.left_out, &replica, &args.file))
 }
 
@@ -57,18 +57,6 @@ pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica, file: &Pa
         ))
         .hint("its rows wait here; on the server, see --containers-per-peer")
         .code(code::NO_INTAKE)
-        .tell();
-    }
-    for (table, other) in &left.in_other_capitals {
-        let [here, there] =
-            [table, other].map(|name| name.split_once('/').map_or(name.as_str(), |(_, table)| table));
-        Failure::new(format!(
-            "{table} is not synced: the server has that table as {other}, and names that differ in capitals alone are one to SQLite"
-        ))
-        .hint(format!(
-            "`piecewise untrack` it, `ALTER TABLE \"{here}\" RENAME TO \"{there}_\"; ALTER TABLE \"{there}_\" RENAME TO \"{there}\"`, and `piecewise track` it again"
-        ))
-        .code(code::STOPPED)
         .tell();
     }
     for (table, stopped) in &left.stopped {
@@ -95,7 +83,7 @@ pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica, file: &Pa
             .code(code::NOT_GRANTED)
             .tell();
     }
-    let all_else = left.in_other_capitals.is_empty() && left.stopped.is_empty() && refused == 0;
+    let all_else = left.stopped.is_empty() && refused == 0;
     match (left.not_granted.is_empty(), left.over_quota.is_empty(), all_else) {
         (false, _, _) => code::NOT_GRANTED.exit,
         (true, false, _) => code::NO_INTAKE.exit,
@@ -275,13 +263,19 @@ fn database(replica: &Replica) -> Result<String, Failure> {
 }
 
 /// What a finished sync brought, `more` of it for programs alone.
-pub(crate) fn print_summary(database: &str, summary: &Summary, done: &Done, refused: u64, more: Value) {
+pub(crate) fn print_summary(
+    database: &str,
+    summary: &Summary,
+    done: &Done,
+    attention: &Attention,
+    more: Value,
+) {
     let as_json = || {
-        let left = &done.left_out;
+        let (left, Attention { held, refused, .. }) = (&done.left_out, attention);
         let stopped: Vec<_> = left.stopped.iter().map(|(table, s)| stopped_json(table, s)).collect();
-        let all = *left == LeftOut::default() && refused == 0;
+        let all = *left == LeftOut::default() && *refused == 0;
         let mut told = json!({
-            "database": database, "level": true, "caught_up": all, "moved": summary, "stopped": stopped, "refused": refused,
+            "database": database, "level": true, "caught_up": all, "moved": summary, "stopped": stopped, "held": held, "refused": refused,
             "not_granted": left.not_granted, "over_quota": left.over_quota, "clashed": done.clashed,
         });
         if let (Value::Object(told), Value::Object(more)) = (&mut told, more) {
@@ -329,12 +323,8 @@ pub(crate) fn stopped_json(table: &str, stopped: &Stopped) -> Value {
 }
 
 /// Says what a person should look at.
-fn tell_what_waits(args: &SyncArgs, replica: &mut Replica) -> Result<(), Failure> {
-    if args.quiet {
-        return Ok(());
-    }
-    let file = args.file.display();
-    let attention = replica.attention()?;
+pub(super) fn tell_what_waits(file: &Path, attention: &Attention) {
+    let file = file.display();
     let tell = |n: u64, what: &str, command: &str| {
         if n > 0 {
             note(&format!("{} {what}; see `piecewise {command} {file}`", count(n, "row", "rows")));
@@ -342,5 +332,4 @@ fn tell_what_waits(args: &SyncArgs, replica: &mut Replica) -> Result<(), Failure
     };
     tell(attention.conflicts, "with values in conflict", "conflicts");
     tell(attention.held, "held, which the table cannot show", "held");
-    Ok(())
 }

@@ -65,12 +65,6 @@ impl Link {
         self.denied_for(replica, Denial::NotGranted)
     }
 
-    /// Containers of this file that the server has under names in other capitals, with those names. To SQLite both are one table.
-    pub fn in_other_capitals(&self, replica: &Replica) -> Vec<(String, String)> {
-        let name = |no: &i64| Some(replica.containers.get(no)?.name.clone());
-        self.known_as.iter().filter_map(|(no, other)| Some((name(no)?, other.clone()))).collect()
-    }
-
     /// Containers of this file that the server does not make, since this device has as many there as it may.
     pub fn over_quota(&self, replica: &Replica) -> Vec<String> {
         self.denied_for(replica, Denial::Quota)
@@ -78,7 +72,7 @@ impl Link {
 
     pub(super) fn denied_for(&self, replica: &Replica, why: Denial) -> Vec<String> {
         let denied = self.denied.iter();
-        let denied = denied.filter(|(no, denial)| **denial == why && !self.known_as.contains_key(no));
+        let denied = denied.filter(|(no, denial)| **denial == why && !self.in_other_capitals.contains(no));
         denied.filter_map(|(no, _)| Some(replica.containers.get(no)?.name.clone())).collect()
     }
 
@@ -222,13 +216,15 @@ impl Link {
         let Some(no) = replica.containers.with_id(&id).map(|c| c.no) else { return Ok(()) };
         self.forget_session(no);
         self.denied.insert(no, denial);
-        self.known_as.remove(&no);
+        self.in_other_capitals.remove(&no);
         match denial {
             Denial::NotGranted if !r.is_empty() => {
-                let other = r.text(NAME_LEN_MAX, "a container's name")?.to_owned();
-                let why = format!("the server has this table as {other}, which differs in capitals");
-                self.known_as.insert(no, other);
-                replica.note_session(no, Some((StopKind::NotGranted, &why)))?;
+                let other = r.text(NAME_LEN_MAX, "a container's name")?;
+                let why = format!(
+                    "the server has this table as {other}, and names that differ in capitals alone are one to SQLite"
+                );
+                self.in_other_capitals.insert(no);
+                replica.note_session(no, Some((StopKind::OtherCapitals, &why)))?;
             }
             Denial::NotGranted => {
                 replica.note_session(

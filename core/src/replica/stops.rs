@@ -48,10 +48,12 @@ pub enum StopKind {
     NotGranted = 11,
     /// The server makes no more tables for this device.
     OverQuota = 12,
+    /// The server has it under a name in other capitals, and to SQLite both are one.
+    OtherCapitals = 13,
 }
 
 impl StopKind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Missing,
         Self::Unfit,
         Self::Key,
@@ -64,6 +66,7 @@ impl StopKind {
         Self::AtServer,
         Self::NotGranted,
         Self::OverQuota,
+        Self::OtherCapitals,
     ];
 
     fn from_code(code: i64) -> Option<Self> {
@@ -85,6 +88,7 @@ impl StopKind {
             Self::AtServer => "at_server",
             Self::NotGranted => "not_granted",
             Self::OverQuota => "over_quota",
+            Self::OtherCapitals => "other_capitals",
         }
     }
 
@@ -101,7 +105,10 @@ impl StopKind {
 
     /// Whether it is about the session with the server, and ends once both sides are in sync.
     fn is_of_session(self) -> bool {
-        matches!(self, Self::NotSynced | Self::AtServer | Self::NotGranted | Self::OverQuota)
+        matches!(
+            self,
+            Self::NotSynced | Self::AtServer | Self::NotGranted | Self::OverQuota | Self::OtherCapitals
+        )
     }
 }
 
@@ -148,6 +155,9 @@ impl Stopped {
             StopKind::AtServer => "whoever runs the server finds more in its log; what is written here waits".into(),
             StopKind::NotGranted => "ask who runs the server for a grant".into(),
             StopKind::OverQuota => "on the server, see --containers-per-peer".into(),
+            StopKind::OtherCapitals => format!(
+                "`piecewise untrack {file} {table}`, give it the server's name by way of another (`ALTER TABLE \"{table}\" RENAME TO \"{table}_\"`, then to that name), and `piecewise track` it again"
+            ),
         }
     }
 
