@@ -32,6 +32,9 @@ const SIGN_EVERY: Duration = Duration::from_secs(1);
 const INVITE_TIME: Duration = Duration::from_hours(24);
 /// Where a running server leaves its address for the `invite` command.
 const ADDRESS_FILE: &str = "server.address";
+/// What to say of invites by a server that listens on all of its machine's addresses, when it is not known which others reach.
+pub const LOCAL_INVITES: &str =
+    "the invite names 127.0.0.1, which other machines cannot use: serve with --public-address ws://HOST:PORT";
 
 /// A server that runs.
 pub struct Server {
@@ -127,16 +130,21 @@ impl Server {
             .await
             .map_err(|e| format!("cannot listen on {}: {e}", config.listen))?;
         let address = listener.local_addr().map_err(|e| e.to_string())?;
-        let public = config.public_address.clone().unwrap_or_else(|| public_address(&address, tls.is_some()));
+        let listened = || format!("{}://{address}", if tls.is_some() { "wss" } else { "ws" });
+        let left = config.public_address.clone().unwrap_or_else(listened);
+        let public = on_this_machine(&left);
         let path = self.supervisor.folder().join(ADDRESS_FILE);
-        crate::log::write_whole(&path, &public).map_err(|e| format!("{}: {e}", path.display()))?;
-        self.print_invites(config, &public)?;
-        tracing::info!(%address, public, key = self.supervisor.identity.peer_id().short(), "listening");
+        crate::log::write_whole(&path, &left).map_err(|e| format!("{}: {e}", path.display()))?;
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(upkeep::run(self.clone()));
         if let Some(place) = &config.metrics_listen {
             tasks.spawn(self.clone().metrics_at(place).await?);
         }
+        self.print_invites(config, &public)?;
+        tracing::info!(%address, public, key = self.supervisor.identity.peer_id().short(), "listening");
+        if public != left && !config.invites.is_empty() {
+            tracing::warn!("{LOCAL_INVITES}");
+        }
+        tasks.spawn(upkeep::run(self.clone()));
         let mut sign = tokio::time::interval(SIGN_EVERY);
         sign.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(until);
@@ -272,15 +280,14 @@ impl MetricsListener {
     }
 }
 
-/// The address that a running server left, for invites.
+/// The address that a running server left, as it listens or is to be named in invites.
 pub fn left_address(folder: &Path) -> Option<String> {
     std::fs::read_to_string(folder.join(ADDRESS_FILE)).ok()
 }
 
-fn public_address(address: &SocketAddr, tls: bool) -> String {
-    let scheme = if tls { "wss" } else { "ws" };
-    match address.ip().is_unspecified() {
-        true => format!("{scheme}://127.0.0.1:{}", address.port()),
-        false => format!("{scheme}://{address}"),
-    }
+/// An address as it is reached on this machine: one that stands for all of a machine's addresses is none to connect to.
+pub fn on_this_machine(address: &str) -> String {
+    ["://0.0.0.0:", "://[::]:"]
+        .iter()
+        .fold(address.to_owned(), |address, all| address.replace(all, "://127.0.0.1:"))
 }

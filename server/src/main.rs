@@ -12,7 +12,7 @@ use piecewise_server::config::{
 };
 use piecewise_server::databases::existing as existing_databases;
 use piecewise_server::disk::Disk;
-use piecewise_server::listener::{Server, left_address};
+use piecewise_server::listener::{LOCAL_INVITES, Server, left_address, on_this_machine};
 use piecewise_server::say;
 use piecewise_server::supervisor::{OpenInvite, Peer, Supervisor, SupervisorError};
 use piecewise_server::terminal::{self, Table, count, device, left, manual, result, shown, time};
@@ -148,10 +148,11 @@ fn invite(args: &InviteArgs) -> Result<(), Failure> {
         Some(_) => Supervisor::open(&args.data.data)?,
         None => Supervisor::existing(&args.data.data)?,
     };
-    let address = args.address.clone().or_else(|| left_address(&args.data.data)).ok_or_else(|| {
+    let left = args.address.clone().or_else(|| left_address(&args.data.data)).ok_or_else(|| {
         let hint = "start it with `piecewise-server serve`, or say --address ws://HOST:PORT";
         Failure::new("the server has not run yet, so its address is not known", hint, "not_run")
     })?;
+    let address = on_this_machine(&left);
     let now = piecewise_server::now();
     let expires = Timestamp(now.0 + args.expires * 3_600_000);
     let invites = supervisor.invites(args.count as usize, &grants, &address, now, expires)?;
@@ -160,6 +161,9 @@ fn invite(args: &InviteArgs) -> Result<(), Failure> {
         || json!({ "invites": invites, "address": address, "expires": time(expires) }),
         || invites.iter().for_each(|invite| say!("{invite}")),
     );
+    if address != left {
+        terminal::note(LOCAL_INVITES);
+    }
     Ok(())
 }
 
@@ -170,7 +174,7 @@ fn status_link(data: &Path) -> Result<(), Failure> {
     let supervisor = Supervisor::existing(data)?;
     let operator = supervisor.identity.peer_id();
     let link = supervisor.status_link(&operator, piecewise_server::chance(), piecewise_server::now())?;
-    let url = link.url(&address);
+    let url = link.url(&on_this_machine(&address));
     result(|| json!({ "url": url, "opens_once_within_seconds": 300 }), || say!("{url}"));
     if !terminal::is_json() {
         terminal::news("it opens once, within five minutes");

@@ -124,6 +124,9 @@ fn every_command_of_a_device_writes_json() {
     sql(Path::new(copy), "INSERT INTO u VALUES ('theirs', 'same')");
     it.device.json(&["sync", file]);
     other.json(&["sync", copy]);
+    let third = Device::joined(&it.path("third"), &it.server, &["app/*=write"]);
+    let cloned = third.run(["clone", "app", text(&it.path("third.db")), "--json"]);
+    assert!(cloned.out.contains("\"held\": 1") && cloned.err.contains("1 row held"), "{cloned}");
     let held = other.json(&["held", copy]);
     assert_eq!(held[0]["row"]["email"], "same", "{held}");
     let key = held[0]["key"].as_str().unwrap();
@@ -361,6 +364,29 @@ fn a_clone_that_finds_nothing_says_what_this_device_may_see() {
     let stranger = Device::joined(&it.path("stranger"), &it.server, &["other/*=read"]);
     let said = stranger.run(["clone", "tenant*", text(&it.path("none"))]);
     assert!(said.err.contains("may see no database that is there now"), "{said}");
+}
+
+#[test]
+fn an_invite_that_other_machines_cannot_use_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let everywhere = folder.path().join("everywhere");
+    let server = Server::start_at(&everywhere, "0.0.0.0:0", &["--invite", "app/*=write"]);
+    server.wait_for_log("--public-address");
+    let said = server.run("invite", &["--grant", "app/*=write"]);
+    assert!(said.code == 0 && said.err.contains("--public-address"), "{said}");
+    let device = Device { home: folder.path().join("home") };
+    device.must(["join", said.out.trim()]);
+    let said = server.run("invite", &["--grant", "app/*=write", "--address", "ws://shop.example:7171"]);
+    assert!(said.code == 0 && said.err.is_empty(), "{said}");
+    let named = Server::start_at(
+        &folder.path().join("named"),
+        "0.0.0.0:0",
+        &["--public-address", "ws://shop.example:7171"],
+    );
+    let said = named.run("invite", &["--grant", "app/*=write"]);
+    assert!(said.code == 0 && said.err.is_empty(), "{said}");
+    let local = Server::start(&folder.path().join("local"));
+    assert!(local.run("invite", &["--grant", "app/*=write"]).err.is_empty());
 }
 
 #[test]
