@@ -1,5 +1,5 @@
 # Every command we type. `make demo` shows what Piecewise does; `make test` is the whole gate, here and in CI.
-.PHONY: demo book build test fmt clippy check-core wasm unit browser docs real sim bench bench-browser bench-live bench-long fuzz notices soak setup clean
+.PHONY: demo book build test dist dist-check fmt clippy check-core wasm unit browser docs real sim bench bench-browser bench-cold bench-live bench-long fuzz notices soak setup clean
 
 CARGO ?= cargo
 
@@ -65,6 +65,10 @@ bench-browser: setup wasm ## Figures of the browser build; puts them into BENCHM
 	$(CARGO) build -q --release --workspace
 	node tests/browser/bench.mjs write
 
+bench-cold: setup wasm ## How soon the page is there over a slow line; puts it into BENCHMARKS.md
+	$(CARGO) build -q --release -p piecewise-server
+	node tests/browser/bench-cold.mjs write
+
 bench-live: setup wasm ## Figures of live queries in the browser; puts them into BENCHMARKS.md
 	node tests/browser/bench-live.mjs write
 
@@ -85,6 +89,14 @@ soak: ## GIGABYTES=10 of rows, synced while each process is killed again and aga
 setup:
 	@sh tests/setup.sh
 
+dist: wasm ## Self-contained binaries with manuals and completions, Debian packages and a container's content, in dist/
+	sh packaging/dist.sh
+
+dist-check: ## What `make dist` made, in an empty root folder, as root; and the crates as they are published
+	$(CARGO) test -q -p piecewise-tests --features dist --test dist
+	sh packaging/package-check.sh
+	$(CARGO) run -q -p piecewise-tests --bin sizes BENCHMARKS.md
+
 clean:
 	$(CARGO) clean
-	rm -rf demo-data
+	rm -rf demo-data dist

@@ -2,8 +2,9 @@
 
 use piecewise_core::replica::Replica;
 use piecewise_core::scrub::Finding;
+use piecewise_server::say;
 use piecewise_server::scrubber::{PERCENT, Pace, Scrubber};
-use piecewise_server::{say, tell};
+use piecewise_server::terminal::{is_json, note, shown};
 use serde_json::json;
 use std::time::Duration;
 
@@ -12,14 +13,13 @@ use std::time::Duration;
 pub(crate) struct Checking {
     pace: Pace,
     scrubber: Scrubber,
-    as_json: bool,
 }
 
 impl Checking {
     /// With at most so much of one core, in percent.
-    pub(crate) fn new(percent: Option<f64>, as_json: bool) -> Self {
+    pub(crate) fn new(percent: Option<f64>) -> Self {
         let pace = Pace::of_percent(percent.unwrap_or(PERCENT));
-        Self { pace, scrubber: Scrubber::default(), as_json }
+        Self { pace, scrubber: Scrubber::default() }
     }
 
     /// How long until the next step, if there is one to wait for.
@@ -33,24 +33,24 @@ impl Checking {
         match self.scrubber.step(&self.pace, replica) {
             None => false,
             Some(Ok(checked)) => {
-                checked.findings.iter().for_each(|finding| self.print(&database, finding));
+                checked.findings.iter().for_each(|finding| print(&database, finding));
                 checked.found > 0
             }
             Some(Err(error)) => {
-                tell!("{database}: the tables cannot be checked: {error}; it is tried again");
+                note(&format!("{database}: the tables cannot be checked: {error}; it is tried again"));
                 false
             }
         }
     }
+}
 
-    fn print(&self, database: &str, finding: &Finding) {
-        let Finding { table, key, fault, healing } = finding;
-        match self.as_json {
-            true => say!(
-                "{}",
-                json!({ "database": database, "table": table, "key": key, "fault": fault.name(), "healing": healing.name() })
-            ),
-            false => say!("{database}: {table} {key}: {fault}; {healing}"),
-        }
+fn print(database: &str, finding: &Finding) {
+    let Finding { table, key, fault, healing } = finding;
+    match is_json() {
+        true => say!(
+            "{}",
+            json!({ "database": database, "table": table, "key": key, "fault": fault.name(), "healing": healing.name() })
+        ),
+        false => say!("{database}: {} {}: {fault}; {healing}", shown(table), shown(key)),
     }
 }

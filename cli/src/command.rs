@@ -16,6 +16,7 @@ pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod track;
 pub(crate) mod types;
+pub(crate) mod untrack;
 pub(crate) mod wait;
 
 use crate::connection::{Connection, connect};
@@ -31,7 +32,7 @@ fn open(home: &Home, file: &Path) -> Result<Replica, Failure> {
     if !file.exists() {
         return Err(Failure::new(format!("there is no file {}", file.display()))
             .hint("check the path; `piecewise clone DATABASE FILE` makes a new file")
-            .code(crate::report::code::FILE)
+            .code(crate::report::code::NO_FILE)
             .may_return());
     }
     let opened = Replica::open(file, false, home.identity()?, piecewise_server::chance());

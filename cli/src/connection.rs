@@ -183,6 +183,7 @@ async fn dial(address: &str) -> Result<Ws, Failure> {
     let wrong = || {
         Failure::new(format!("{address:?} is not the address of a server"))
             .hint("an address is like ws://host:7171 or wss://host:443; ask for a new invite")
+            .code(code::BAD_ADDRESS)
     };
     let uri: Uri = address.parse().map_err(|_| wrong())?;
     let host = uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']);

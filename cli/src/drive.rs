@@ -11,6 +11,7 @@ use piecewise_core::replica::{Replica, StopKind, Stopped, Talk};
 use piecewise_server::checkpoints::Checkpoints;
 use piecewise_server::commits::{Commits, Lookout};
 use piecewise_server::now;
+use piecewise_server::terminal;
 use piecewise_server::turns::Turns;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -249,9 +250,9 @@ impl<'a> Drive<'a> {
         })
     }
 
-    /// Tells what happens as JSON, an event on a line, instead of in words.
-    pub(crate) fn with_events(mut self, as_events: bool) -> Self {
-        self.as_events = as_events;
+    /// Tells what happens as JSON, an event on a line, where JSON is written.
+    pub(crate) fn with_events(mut self) -> Self {
+        self.as_events = terminal::is_json();
         self
     }
 
@@ -339,7 +340,7 @@ impl<'a> Drive<'a> {
             let stepped = self.step()?;
             for news in self.replica.take_stop_news() {
                 if news.stopped.is_none() {
-                    piecewise_server::tell!("table {} goes on", news.table);
+                    terminal::news(&format!("table {} goes on", news.table));
                 }
             }
             self.note_live()?;
@@ -393,8 +394,8 @@ impl<'a> Drive<'a> {
         };
         if stopped != was_stopped {
             match stopped {
-                Some(stop) => piecewise_server::tell!("{}; changes made here wait", no_intake(stop).message),
-                None => piecewise_server::tell!("the server takes changes in again"),
+                Some(stop) => terminal::news(&format!("{}; changes made here wait", no_intake(stop).message)),
+                None => terminal::news("the server takes changes in again"),
             }
             return self.note();
         }
@@ -462,7 +463,8 @@ impl<'a> Drive<'a> {
         if moved {
             let (received, sent) = self.connection.bytes();
             let traffic = || self.link.traffic(self.replica);
-            self.progress.show(traffic, &self.summary, received + sent);
+            let is_whole = !capturing && !self.replica.is_scanning();
+            self.progress.show(traffic, is_whole, &self.summary, received + sent);
         }
         Ok(moved)
     }

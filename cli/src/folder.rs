@@ -62,7 +62,8 @@ impl Folder {
         let realm = server.realm().to_string();
         if folder.settings.realm.as_ref().is_some_and(|before| *before != realm) {
             return Err(Failure::new(format!("{} belongs to another server", path.display()))
-                .hint("use a new folder"));
+                .hint("use a new folder")
+                .code(code::WRONG_SERVER));
         }
         folder.settings.realm = Some(realm);
         if !folder.settings.follow.iter().any(|known| known == pattern.as_str()) {
@@ -104,6 +105,11 @@ impl Folder {
         let mut names: Vec<_> = entries.flatten().filter_map(name).filter(|name| is_sqlite(name)).collect();
         names.sort();
         Ok(names)
+    }
+
+    /// Whether there is a file for a database that a pattern means.
+    pub(crate) fn has_file_of(&self, pattern: &Pattern) -> Result<bool, Failure> {
+        Ok(self.files()?.iter().any(|file| pattern.covers(stem(file))))
     }
 
     /// Where a file of it is.

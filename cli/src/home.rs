@@ -3,7 +3,7 @@
 //! `PIECEWISE_HOME`, or `piecewise` in the platform's configuration folder: `identity.key`, which only
 //! its owner can read, and `servers.toml`.
 
-use crate::report::Failure;
+use crate::report::{Failure, code};
 use piecewise_core::id::{PeerId, RealmId};
 use piecewise_core::identity::Identity;
 use piecewise_core::invite::Invite;
@@ -94,6 +94,16 @@ impl Home {
     pub(crate) fn remember(&mut self, server: KnownServer) -> Result<(), Failure> {
         self.servers.server.retain(|s| s.realm != server.realm);
         self.servers.server.push(server);
+        self.save()
+    }
+
+    /// Drops a server.
+    pub(crate) fn forget(&mut self, server: &KnownServer) -> Result<(), Failure> {
+        self.servers.server.retain(|s| s != server);
+        self.save()
+    }
+
+    fn save(&self) -> Result<(), Failure> {
         let path = self.folder.join("servers.toml");
         let text = toml::to_string(&self.servers).map_err(|e| Failure::new(e.to_string()))?;
         // Written beside and moved: a crash leaves the old list or the new one.
@@ -113,24 +123,37 @@ impl Home {
         self.servers.server.iter().find(|s| s.realm().to_string() == realm).ok_or_else(|| {
             Failure::new("this device has not joined the server that the file belongs to")
                 .hint("run `piecewise join INVITE`, or set PIECEWISE_HOME to the folder that was used before")
+                .code(code::NOT_JOINED)
         })
     }
 
-    /// The server that is meant: the one whose address or key begins so, or the only one.
+    /// The server that is meant: the one with this address or key, or with a part of it; or the only one.
+    ///
+    /// Of several with one address the last that was joined: the others were replaced by it.
     pub(crate) fn choose(&self, meant: Option<&str>) -> Result<&KnownServer, Failure> {
+        let all = || self.servers.server.iter();
         let fits = |s: &&KnownServer| {
             meant.is_none_or(|m| s.address.contains(m) || s.key().to_string().starts_with(m))
         };
-        let found: Vec<_> = self.servers.server.iter().filter(fits).collect();
-        match (found.as_slice(), meant) {
-            ([server], _) => Ok(server),
-            ([], None) => Err(Failure::new("this device has not joined a server yet").hint(
+        let is_named = |s: &&KnownServer| meant.is_some_and(|m| s.address == m);
+        let found: Vec<_> = match all().any(|s| is_named(&s)) {
+            true => all().filter(is_named).collect(),
+            false => all().filter(fits).collect(),
+        };
+        match (found.last(), meant) {
+            (Some(last), _) if found.iter().all(|s| s.address == last.address) => Ok(last),
+            (Some(_), _) => {
+                let list: Vec<_> = found.iter().map(|s| format!("{} ({})", s.address, s.key().short())).collect();
+                Err(Failure::new(format!("several servers were joined: {}", list.join(", ")))
+                    .hint("say which: its address or a part of it, or how its key begins; `--server` in track and clone")
+                    .code(code::WHICH_SERVER))
+            }
+            (None, None) => Err(Failure::new("this device has not joined a server yet").hint(
                 "on the server, run `piecewise-server invite --grant 'DATABASE/*=write'`; here, `piecewise join INVITE`",
-            )),
-            ([], Some(meant)) => Err(Failure::new(format!("no server joined is like {meant:?}"))
-                .hint("`piecewise identity` lists the servers joined")),
-            _ => Err(Failure::new("several servers were joined")
-                .hint("say which with --server ADDRESS; `piecewise identity` lists them")),
+            ).code(code::NOT_JOINED)),
+            (None, Some(meant)) => Err(Failure::new(format!("no server joined is like {meant:?}"))
+                .hint("`piecewise identity` lists the servers joined")
+                .code(code::WHICH_SERVER)),
         }
     }
 }
@@ -138,6 +161,7 @@ impl Home {
 fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("{} cannot be used: {error}", path.display()))
         .hint("set PIECEWISE_HOME to a folder that you may write")
+        .code(code::FILE)
 }
 
 /// Byte arrays as hexadecimal text.
@@ -169,5 +193,25 @@ mod tests {
         let back: Servers = toml::from_str(&text).expect("it reads");
         assert_eq!(back.server, [server]);
         assert!(toml::from_str::<Servers>(&text.replace("abab", "ab")).is_err());
+    }
+
+    #[test]
+    fn an_address_means_the_server_that_was_joined_there_last() {
+        let server = |address: &str, n| KnownServer { address: address.into(), key: [n; 32], realm: [n; 16] };
+        let home = |list: &[KnownServer]| Home {
+            folder: PathBuf::new(),
+            servers: Servers { server: list.to_vec() },
+        };
+        let [old, long, new] = [server("ws://a:1", 1), server("ws://a:17", 2), server("ws://a:1", 3)];
+        let all = home(&[old.clone(), long.clone(), new.clone()]);
+        let key = |home: &Home, meant| home.choose(meant).map(|s| s.key[0]).map_err(|f| f.code);
+        assert_eq!(key(&all, Some("ws://a:1")), Ok(3), "the old one was replaced");
+        assert_eq!(key(&all, Some("0101")), Ok(1), "its key still means it");
+        assert_eq!(key(&all, Some(":17")), Ok(2));
+        assert_eq!(key(&all, Some("ws://a")), Err(code::WHICH_SERVER));
+        assert_eq!(key(&all, None), Err(code::WHICH_SERVER));
+        assert_eq!(key(&all, Some("b")), Err(code::WHICH_SERVER));
+        assert_eq!(key(&home(&[old, new]), None), Ok(3));
+        assert_eq!(key(&home(&[]), None), Err(code::NOT_JOINED));
     }
 }

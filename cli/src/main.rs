@@ -6,6 +6,7 @@ mod command;
 mod connection;
 mod drive;
 mod folder;
+mod help;
 mod home;
 mod news;
 mod output;
@@ -15,22 +16,17 @@ mod watching;
 mod witness;
 
 use args::{Cli, Command};
-use clap::{CommandFactory, Parser};
-use piecewise_server::say::check;
-use piecewise_server::tell;
-use report::Failure;
-use std::io::Write;
+use piecewise_server::terminal::{self, manual};
+use report::{Failure, code};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
-        Ok(code) => ExitCode::from(code),
+    let cli: Cli = terminal::parse(help::command(), |cli: &Cli| cli.output);
+    match run(cli.command) {
+        Ok(exit) => ExitCode::from(exit),
         Err(failure) => {
-            tell!("error: {}", failure.message);
-            if let Some(hint) = failure.hint {
-                tell!("hint: {hint}");
-            }
-            ExitCode::from(failure.code)
+            failure.tell();
+            ExitCode::from(failure.code.exit)
         }
     }
 }
@@ -41,7 +37,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Join(args) => command::join::run(&args),
         Command::Clone(args) => return command::clone::run(&args),
         Command::Track(args) => command::track::track(&args),
-        Command::Untrack(args) => command::track::untrack(&args),
+        Command::Untrack(args) => command::untrack::run(&args),
         Command::Sync(args) => return command::sync::sync(&args),
         Command::Watch(args) => command::sync::watch(&args),
         Command::Status(args) => return command::status::run(&args),
@@ -55,17 +51,17 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Log(command) => return command::log::run(command),
         Command::Compare(args) => return command::compare::run(&args),
         Command::Types(args) => command::types::run(&args),
-        Command::Identity(args) => command::identity::run(&args),
-        Command::Completions { shell } => {
-            let mut script = vec![];
-            clap_complete::generate(shell, &mut Cli::command(), "piecewise", &mut script);
-            check(std::io::stdout().write_all(&script));
+        Command::Identity => command::identity::run(),
+        Command::Forget(args) => command::identity::forget(&args),
+        Command::Completions(args) => {
+            manual::completions(&args, help::command());
             Ok(())
         }
-        Command::Man => {
-            check(clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()));
-            Ok(())
-        }
+        Command::Man(args) => manual::man(&args, help::command()).map_err(|error| {
+            Failure::new(format!("the pages cannot be written: {error}"))
+                .hint("name a folder that you may write")
+                .code(code::FILE)
+        }),
     };
     done.map(|()| 0)
 }

@@ -1,8 +1,10 @@
 //! News: what a replica did to rows by itself, told once in words or as events.
 
-use crate::output::count;
+use crate::report::Failure;
 use piecewise_core::numbers::Renumbered;
 use piecewise_core::replica::Replica;
+use piecewise_server::say;
+use piecewise_server::terminal::{count, note, number};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -13,15 +15,16 @@ const RENUMBERED_SHOWN: usize = 8;
 /// indexes could not be rebuilt.
 pub(crate) fn tell_of_restored(replica: &mut Replica, file: Option<&str>) {
     for (index, why) in replica.take_unsearchable() {
-        let of = file.map_or(String::new(), |file| format!("{file}: "));
-        piecewise_server::tell!("error: {of}full-text index {index} has to be rebuilt, which failed: {why}");
+        Failure::new(format!("{}full-text index {index} has to be rebuilt, which failed: {why}", of(file)))
+            .tell();
     }
     for (table, rows) in replica.take_restored() {
-        let (of, rows) = (file.map_or(String::new(), |file| format!("{file}: ")), count(rows, "row", "rows"));
-        piecewise_server::tell!(
-            "note: {of}{rows} that were missing from table {table} were put back: more than a program deletes by itself \
-            while its writes are not noted, as when a table is built anew. To delete them everywhere, delete them again now"
-        );
+        note(&format!(
+            "{}{} that were missing from table {table} were put back: more than a program deletes by itself \
+            while its writes are not noted, as when a table is built anew. To delete them everywhere, delete them again now",
+            of(file),
+            count(rows, "row", "rows")
+        ));
     }
 }
 
@@ -34,17 +37,16 @@ pub(crate) fn tell_of_clashes(
     let clashed = replica.take_clashed();
     for (table, rows) in &clashed {
         if as_events {
-            let event = json!({ "event": "clashed", "file": file, "table": table, "rows": rows });
-            piecewise_server::say!("{event}");
+            say!("{}", json!({ "event": "clashed", "file": file, "table": table, "rows": rows }));
             continue;
         }
-        let of = file.map_or(String::new(), |file| format!("{file}: "));
         let rows = count(*rows, "row of this file has a number", "rows of this file have numbers");
-        piecewise_server::tell!(
-            "note: {of}{table}: {rows} under which the server had another row: both are kept, in conflict. `piecewise conflicts` \
+        note(&format!(
+            "{}{table}: {rows} under which the server had another row: both are kept, in conflict. `piecewise conflicts` \
              lists them, `conflicts choose … --as-new-row --with-references` gives one another number. To give all of them others \
-             at the first sync, track the table with `--renumber-mine`; to show those of this file, with `--prefer local`"
-        );
+             at the first sync, track the table with `--renumber-mine`; to show those of this file, with `--prefer local`",
+            of(file)
+        ));
     }
     clashed
 }
@@ -52,26 +54,31 @@ pub(crate) fn tell_of_clashes(
 /// Tells of rows whose numbers other rows have, and that have another now. Returns how many.
 pub(crate) fn tell_of_renumbered(replica: &mut Replica, file: Option<&str>, as_events: bool) -> u64 {
     let moved = replica.take_renumbered();
-    for Renumbered { table, old, new } in &moved {
-        if as_events {
-            let event =
-                json!({ "event": "renumbered", "file": file, "table": table, "old": old, "new": new });
-            piecewise_server::say!("{event}");
+    if as_events {
+        for Renumbered { table, old, new } in &moved {
+            say!(
+                "{}",
+                json!({ "event": "renumbered", "file": file, "table": table, "old": old, "new": new })
+            );
         }
-    }
-    if !as_events && !moved.is_empty() {
-        let of = file.map_or(String::new(), |file| format!("{file}: "));
+    } else if !moved.is_empty() {
         let name = |m: &Renumbered| format!("{} {} is {} now", m.table, m.old, m.new);
         let shown: Vec<_> = moved.iter().take(RENUMBERED_SHOWN).map(name).collect();
         let more = match moved.len().saturating_sub(RENUMBERED_SHOWN) {
             0 => String::new(),
-            more => format!(" and {more} more"),
+            more => format!(" and {} more", number(more as u64)),
         };
-        piecewise_server::tell!(
-            "note: {of}{} another number, since another device was faster: {}{more}; see the table piecewise_renumbered",
+        note(&format!(
+            "{}{} another number, since another device was faster: {}{more}; see the table piecewise_renumbered",
+            of(file),
             count(moved.len() as u64, "row has", "rows have"),
             shown.join(", ")
-        );
+        ));
     }
     moved.len() as u64
+}
+
+/// What says of which file something is told.
+fn of(file: Option<&str>) -> String {
+    file.map_or(String::new(), |file| format!("{file}: "))
 }

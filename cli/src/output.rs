@@ -1,25 +1,18 @@
-//! Output: values, times and tables as people and programs read them.
+//! Output: SQL values and rows as people and programs read them.
 
-use piecewise_core::id::Timestamp;
+use piecewise_core::id::{PeerId, Timestamp};
 use piecewise_core::value::Value;
-use piecewise_server::say;
+use piecewise_server::terminal::{device, shown, time};
 use serde_json::{Map, json};
-use std::time::{Duration, UNIX_EPOCH};
-
-/// Prints a value as JSON on the output.
-pub(crate) fn print_json(value: &serde_json::Value) {
-    say!("{value:#}");
-}
-
-/// A time as RFC 3339 in UTC.
-pub(crate) fn time(time: Timestamp) -> String {
-    let time = UNIX_EPOCH + Duration::from_millis(time.0);
-    humantime::format_rfc3339_millis(time).to_string()
-}
 
 /// When something was written, for people; time 0 is "before the table was tracked".
 pub(crate) fn written(at: Timestamp) -> String {
     if at == Timestamp(0) { "before tracking".to_owned() } else { time(at) }
+}
+
+/// Who wrote something, for people on the device `own`.
+pub(crate) fn author(key: &PeerId, own: &PeerId) -> String {
+    if key == own { "this device".to_owned() } else { device(key, None) }
 }
 
 /// An SQL value as JSON: a blob as `{"blob": hex}`, text that is not UTF-8 as `{"text": hex}`.
@@ -43,35 +36,6 @@ pub(crate) fn row(values: &[(String, Value)]) -> serde_json::Value {
 
 /// A row on one line.
 pub(crate) fn row_line(values: &[(String, Value)]) -> String {
-    values.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
-}
-
-/// Prints lines in columns; the first line is their titles.
-pub(crate) fn print_columns(lines: &[Vec<String>]) {
-    let width = |n: usize| lines.iter().map(|l| l[n].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..lines.first().map_or(0, Vec::len)).map(width).collect();
-    for line in lines {
-        let cells = line.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect::<Vec<_>>();
-        say!("{}", cells.join("  ").trim_end());
-    }
-}
-
-/// A number with a word that fits it.
-pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
-    format!("{} {}", indicatif::HumanCount(n), if n == 1 { one } else { many })
-}
-
-/// Bytes as people read them.
-pub(crate) fn bytes(n: u64) -> String {
-    indicatif::DecimalBytes(n).to_string()
-}
-
-/// A span of time as people read it, in its largest unit.
-pub(crate) fn ago(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
+    let cell = |(name, value): &(String, Value)| format!("{}={}", shown(name), shown(&value.to_string()));
+    values.iter().map(cell).collect::<Vec<_>>().join(" ")
 }

@@ -1,8 +1,11 @@
 //! Progress: a bar on the terminal while long work goes on; nothing where nobody looks.
+//!
+//! A share of the whole is shown only while the whole is known: it never falls, and 100 % is the end. Before that a line counts what was done.
 
 use crate::drive::Summary;
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use piecewise_core::link::Traffic;
+use piecewise_server::terminal::{bytes, count, is_json, number};
 use std::time::Duration;
 
 /// Work shorter than this shows no bar.
@@ -16,50 +19,103 @@ pub(crate) struct Progress {
     bar: ProgressBar,
     /// When it was shown last.
     shown: Duration,
+    /// Whether it shows a share of the whole.
+    has_whole: bool,
 }
 
 impl Progress {
     /// A bar on the error output, if that is a terminal and `wanted`.
     pub(crate) fn new(wanted: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        let style = ProgressStyle::with_template("{bar:24} {percent:>3}% {msg} · {eta} left");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        if wanted {
-            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        let mut progress = Self { bar, shown: Duration::ZERO, has_whole: true };
+        progress.set_whole(false);
+        if wanted && !is_json() {
+            progress.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         }
-        Self { bar, shown: Duration::ZERO }
+        progress
     }
 
-    /// Shows how far a talk has come. To count that takes longer, the more tables there are.
-    pub(crate) fn show(&mut self, traffic: impl FnOnce() -> Traffic, summary: &Summary, bytes: u64) {
+    fn set_whole(&mut self, has_whole: bool) {
+        if std::mem::replace(&mut self.has_whole, has_whole) != has_whole {
+            let template = match has_whole {
+                true => "{bar:24} {percent:>3}% {msg} · {eta} left",
+                false => "{spinner} {msg}",
+            };
+            let style = ProgressStyle::with_template(template);
+            self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        }
+    }
+
+    /// Whether it is time to show something; to count it may take a while.
+    fn is_due(&mut self) -> bool {
         let elapsed = self.bar.elapsed();
-        if elapsed < PATIENCE || elapsed < self.shown + SHOW_EVERY || self.bar.is_hidden() {
+        let is_due = elapsed >= PATIENCE && elapsed >= self.shown + SHOW_EVERY && self.is_shown();
+        if is_due {
+            self.shown = elapsed;
+        }
+        is_due
+    }
+
+    fn at(&mut self, done: u64, whole: Option<u64>, message: String) {
+        self.set_whole(whole.is_some());
+        match whole {
+            Some(whole) => {
+                self.bar.set_length(whole);
+                self.bar.set_position(done.min(whole));
+            }
+            None => self.bar.tick(),
+        }
+        self.bar.set_message(message);
+    }
+
+    /// Shows how far a talk has come; `is_whole` says whether all is captured that was written here.
+    pub(crate) fn show(
+        &mut self,
+        traffic: impl FnOnce() -> Traffic,
+        is_whole: bool,
+        summary: &Summary,
+        moved: u64,
+    ) {
+        if !self.is_due() {
             return;
         }
-        self.shown = elapsed;
         let traffic = traffic();
         let done = traffic.sent_segments + summary.segments_received;
-        self.bar.set_length(done + traffic.segments_to_send + traffic.segments_to_come);
-        self.bar.set_position(done);
+        let left = traffic.segments_to_send + traffic.segments_to_come;
+        let whole = (is_whole && traffic.is_whole && left > 0).then_some(done + left);
         let rows = traffic.sent_rows + summary.rows_received;
-        let rate = rows as f64 / elapsed.as_secs_f64();
-        self.bar.set_message(format!(
-            "{} rows · {} · {} rows/s",
-            HumanCount(rows),
-            HumanBytes(bytes),
-            HumanCount(rate as u64)
-        ));
+        let captured = match whole {
+            None if summary.rows_captured > 0 => format!("{} captured · ", number(summary.rows_captured)),
+            _ => String::new(),
+        };
+        let rate = number((rows as f64 / self.bar.elapsed().as_secs_f64()) as u64);
+        let message =
+            format!("{captured}{} exchanged · {} · {rate} rows/s", count(rows, "row", "rows"), bytes(moved));
+        self.at(done, whole, message);
     }
 
     /// Shows how many of several talks are done.
-    pub(crate) fn count(&self, done: u64, all: u64, summary: &Summary) {
-        if self.bar.elapsed() < PATIENCE || self.bar.is_hidden() {
-            return;
+    pub(crate) fn files(&mut self, done: u64, all: u64, summary: &Summary) {
+        if self.is_due() {
+            let rows = count(summary.rows_sent + summary.rows_received, "row", "rows");
+            self.at(
+                done,
+                Some(all),
+                format!("{} of {} · {rows}", number(done), count(all, "database", "databases")),
+            );
         }
-        self.bar.set_length(all);
-        self.bar.set_position(done);
-        let rows = summary.rows_sent + summary.rows_received;
-        self.bar.set_message(format!("{done} of {all} databases · {} rows", HumanCount(rows)));
+    }
+
+    /// Shows how many rows were compared, of how many there are here.
+    pub(crate) fn compared(&mut self, done: u64, all: u64) {
+        if self.is_due() {
+            self.at(done, Some(all), format!("{} of {} compared", number(done), count(all, "row", "rows")));
+        }
+    }
+
+    /// Whether anybody looks.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.bar.is_hidden()
     }
 
     /// Takes the bar away.

@@ -11,7 +11,7 @@ use piecewise_core::supervisor_log::note::Note;
 use piecewise_core::supervisor_log::talk::{LogMessage, Told};
 use piecewise_core::supervisor_log::{Alarm, Entry, Event, Verdict, Witness};
 use piecewise_server::now;
-use piecewise_server::tell;
+use piecewise_server::terminal::note;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
@@ -116,7 +116,7 @@ impl LogTalk {
             self.judge(told).await?;
         }
         if let Some(alarm) = &self.witness.alarm {
-            tell!("warning: this server is unverified: {}; see `piecewise log status`", alarm.reason);
+            note(&format!("this server is unverified: {}; see `piecewise log status`", alarm.reason));
         }
         Ok(self)
     }
@@ -126,10 +126,10 @@ impl LogTalk {
         match &verdict {
             Verdict::NewOrigin { before, .. } => {
                 let log = self.witness.log.as_ref().map_or("", |log| &log.origin);
-                tell!("warning: the server's operator declared a new log, {log}, in place of {before}");
+                note(&format!("the server's operator declared a new log, {log}, in place of {before}"));
             }
             Verdict::Silent => {
-                tell!("warning: the server signs no checkpoint of its log; see `piecewise log status`");
+                note("the server signs no checkpoint of its log; see `piecewise log status`");
             }
             _ => {}
         }

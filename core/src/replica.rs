@@ -24,7 +24,7 @@ use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
 pub use evict::Evicted;
 pub use reading::{
-    Attention, Choice, Conflict, ConflictKind, Exported, HeldRow, HistoryEntry, HistorySize, MadeRow,
+    Attention, Choice, Conflict, ConflictKind, Effect, Exported, HeldRow, HistoryEntry, HistorySize, MadeRow,
     OtherRow, RefusedRow, Status, TableStatus, Written,
 };
 pub use registry::{Binding, Follow};

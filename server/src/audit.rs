@@ -54,6 +54,11 @@ impl Finding {
         format!("the log {what}: {self}")
     }
 
+    /// The code of the verdict, for programs.
+    pub fn word(&self) -> &'static str {
+        if self.is_evidence() { "tampered" } else { "unchecked" }
+    }
+
     /// The exit code of `log verify`.
     pub fn exit_code(&self) -> u8 {
         if self.is_evidence() { TAMPERED } else { UNCHECKED }

@@ -1,6 +1,6 @@
 //! `check`: tables against their documents, from the command line, while the server runs or not.
 
-use crate::Failure;
+use crate::{Failure, no_database};
 use piecewise_core::replica::{Replica, ReplicaError};
 use piecewise_core::scrub::CheckStatus;
 use piecewise_server::config::CheckArgs;
@@ -8,6 +8,7 @@ use piecewise_server::databases::existing;
 use piecewise_server::say;
 use piecewise_server::scrubber::{Found, check_all};
 use piecewise_server::supervisor::Supervisor;
+use piecewise_server::terminal::{is_json, result};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,8 +21,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         None => names,
         Some(name) if names.contains(name) => vec![name.clone()],
         Some(name) => {
-            let hint = format!("the folder has: {}", names.join(", "));
-            return Err(Failure { message: format!("there is no database {name}"), hint: Some(hint) });
+            return Err(no_database(name, &names.join(", ")));
         }
     };
     let (mut unhealed, mut entries) = (0, vec![]);
@@ -29,14 +29,12 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         let about = |error: ReplicaError| Failure::from(format!("{name}: {error}"));
         let (status, found) = check(&supervisor, folder, &name).map_err(about)?;
         unhealed += status.unhealed;
-        match args.json {
+        match is_json() {
             true => entries.push(json!({ "database": name, "tables": found.as_json(&status) })),
             false => found.lines(&status).iter().for_each(|line| say!("{name}/{line}")),
         }
     }
-    if args.json {
-        say!("{:#}", json!(entries));
-    }
+    result(|| entries.into(), || {});
     Ok(if unhealed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

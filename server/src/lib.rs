@@ -5,7 +5,7 @@
 //! `supervisor` knows who may do what, `rights` has it at hand, `admission` lets devices in; `log` is its signed record, `audit` checks it; `commits` hears of writes by other programs,
 //! `turns` lets them have the write lock as well, `scrubber` checks tables against their documents, `checkpoints` brings what was written from the WAL into the file.
 //! `limits`, `disk`, `backlog` and `ledger` keep what peers take within bounds; `metrics`, `report` and `status` tell how it goes;
-//! `say` writes what people read.
+//! `say` and `terminal` write what people read.
 
 mod admission;
 pub mod audit;
@@ -31,6 +31,7 @@ pub mod scrubber;
 mod status;
 pub mod supervisor;
 mod surveys;
+pub mod terminal;
 mod tls;
 pub mod turns;
 mod upkeep;

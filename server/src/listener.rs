@@ -94,12 +94,17 @@ impl Server {
     fn print_invites(&self, config: &ServeConfig, public: &str) -> Result<(), String> {
         let now = crate::now();
         let expires = Timestamp(now.0 + INVITE_TIME.as_millis() as u64);
-        let mut lines = String::new();
+        let mut invites = vec![];
         for grant in &config.invites {
             let invite =
                 self.supervisor.invite(std::slice::from_ref(grant), public, crate::chance(), now, expires);
-            lines.push_str(&format!("{}\n", invite.map_err(|e| e.to_string())?));
+            invites.push(invite.map_err(|e| e.to_string())?.to_string());
         }
+        let lines: String = match crate::terminal::is_json() {
+            true if invites.is_empty() => String::new(),
+            true => format!("{}\n", serde_json::json!({ "invites": invites })),
+            false => invites.iter().map(|invite| format!("{invite}\n")).collect(),
+        };
         let mut out = std::io::stdout().lock();
         let written = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
         written.map_err(|e| format!("the invites cannot be printed: {e}"))

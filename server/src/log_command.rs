@@ -6,10 +6,12 @@ use piecewise_core::message::RefusalReason;
 use piecewise_core::supervisor_log::{Entry, Event};
 use piecewise_server::audit::{self, Finding, TAMPERED};
 use piecewise_server::config::{LogCommand, LogShowArgs};
+use piecewise_server::say;
 use piecewise_server::supervisor::Supervisor;
 use piecewise_server::system_time;
-use piecewise_server::{say, tell};
+use piecewise_server::terminal::{self, count, device, is_json, labelled, number, result, shown, time};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 pub(crate) fn run(command: LogCommand) -> Result<ExitCode, Failure> {
@@ -21,77 +23,101 @@ pub(crate) fn run(command: LogCommand) -> Result<ExitCode, Failure> {
             let older = args.against.iter().map(|path| audit::read_older_note(path, &key));
             let older = older.collect::<Result<Vec<_>, _>>();
             let verdict = older.and_then(|older| audit::verify_server(&supervisor, &older));
-            Ok(tell_verdict(verdict.map(|sound| {
-                format!(
-                    "the log is sound: {} entries under the checkpoint, {} after it, {} receipts; \
-                     the databases have {} segments, all of them in the log",
-                    sound.entries, sound.unsigned, sound.receipts, sound.segments
-                )
-            })))
+            Ok(tell_verdict(verdict, |sound| {
+                let as_json = json!({ "sound": true, "entries": sound.entries, "unsigned": sound.unsigned,
+                                      "receipts": sound.receipts, "segments": sound.segments });
+                let words = format!(
+                    "the log is sound: {} under the checkpoint, {} after it, {}; the databases have {}, all of them in the log",
+                    count(sound.entries, "entry", "entries"),
+                    number(sound.unsigned),
+                    count(sound.receipts, "receipt", "receipts"),
+                    count(sound.segments, "segment", "segments"),
+                );
+                (as_json, words)
+            }))
         }
         LogCommand::Prove(args) => {
             let supervisor = Supervisor::existing(&args.data.data)?;
-            Ok(tell_verdict(audit::prove(&supervisor, args.index).map(|(entry, proof, note)| {
+            Ok(tell_verdict(audit::prove(&supervisor, args.index), |(entry, proof, note)| {
                 let hashes: Vec<_> = proof.iter().map(|hash| hex(hash)).collect();
                 let proof = json!({
                     "index": args.index, "entry": told(args.index, &entry), "leaf": hex(&entry.encode()),
                     "proof": hashes, "checkpoint": note.to_string(),
                 });
-                format!("{proof:#}")
-            })))
+                let words = format!("{proof:#}");
+                (proof, words)
+            }))
         }
         LogCommand::Export(args) => {
             let supervisor = Supervisor::existing(&args.data.data)?;
             let key = supervisor.log_status()?.key;
-            Ok(tell_verdict(audit::export(&supervisor, &args.folder).map(|entries| {
-                format!(
-                    "{entries} entries are in {0}; anyone verifies them with\n  piecewise log verify {0} --key '{key}'",
+            Ok(tell_verdict(audit::export(&supervisor, &args.folder), |entries| {
+                let as_json = json!({ "entries": entries, "folder": args.folder, "key": key.to_string() });
+                let words = format!(
+                    "{} in {1}; anyone verifies them with\n  piecewise log verify {1} --key '{key}'",
+                    count(entries, "entry is", "entries are"),
                     args.folder.display()
-                )
-            })))
+                );
+                (as_json, words)
+            }))
         }
         LogCommand::Status(args) => {
             let status = Supervisor::existing(&args.data)?.log_status()?;
-            say!("key         {}\nentries     {}", status.key, status.size);
-            match (&status.note, &status.halted) {
+            let as_json = || {
+                let checkpoint = status.note.as_ref().map(|note| note.checkpoint.size);
+                json!({ "key": status.key.to_string(), "entries": status.size, "checkpoint": checkpoint,
+                        "halted": status.halted })
+            };
+            let state = match (&status.note, &status.halted) {
                 (_, Some(reason)) => {
-                    say!("halted      {reason}; `piecewise-server log new-origin` goes on")
+                    ("halted", format!("{reason}; `piecewise-server log new-origin` goes on"))
                 }
-                (Some(note), None) => say!("checkpoint  {} entries", note.checkpoint.size),
-                (None, None) => say!("checkpoint  none yet"),
-            }
+                (Some(note), None) => ("checkpoint", count(note.checkpoint.size, "entry", "entries")),
+                (None, None) => ("checkpoint", "none yet".to_owned()),
+            };
+            result(as_json, || {
+                labelled(&[("key", status.key.to_string()), ("entries", number(status.size)), state.clone()]);
+            });
             Ok(ExitCode::SUCCESS)
         }
         LogCommand::NewOrigin(args) => {
             let key = Supervisor::existing(&args.data)?.log_new_origin(piecewise_server::now())?;
-            say!("the log goes on as {}\nclients show the change when they connect next", key.origin);
+            let words = || {
+                say!("the log goes on as {}\nclients show the change when they connect next", key.origin);
+            };
+            result(|| json!({ "origin": key.origin, "key": key.to_string() }), words);
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn tell_verdict(verdict: Result<String, Finding>) -> ExitCode {
+/// Writes what was found, as JSON or in the words that `told` gives.
+fn tell_verdict<T>(verdict: Result<T, Finding>, told: impl FnOnce(T) -> (Value, String)) -> ExitCode {
     match verdict {
-        Ok(text) => {
-            say!("{text}");
+        Ok(found) => {
+            let (as_json, words) = told(found);
+            result(|| as_json, || say!("{words}"));
             ExitCode::SUCCESS
         }
         Err(finding) => {
-            tell!("error: {}", finding.verdict());
-            if finding.exit_code() == TAMPERED {
-                tell!(
-                    "hint: keep the data folder as it is; `piecewise-server log show` lists what can be read"
-                );
-            }
+            let hint = "keep the data folder as it is; `piecewise-server log show` lists what can be read";
+            let hint = (finding.exit_code() == TAMPERED).then_some(hint);
+            terminal::error(&finding.verdict(), hint, finding.word());
             ExitCode::from(finding.exit_code())
         }
     }
 }
 
+impl From<Finding> for Failure {
+    fn from(finding: Finding) -> Self {
+        Self { message: finding.to_string(), hint: None, code: finding.word() }
+    }
+}
+
 fn show(args: &LogShowArgs) -> Result<ExitCode, Failure> {
     let supervisor = Supervisor::existing(&args.data.data)?;
-    let segments = args.row.as_ref().map(|row| audit::segments_of(&supervisor, row)).transpose();
-    let segments = segments.map_err(|finding| Failure { message: finding.to_string(), hint: None })?;
+    let names: Names = supervisor.peers()?.into_iter().map(|peer| (peer.key, peer.name)).collect();
+    let segments = args.row.as_ref().map(|row| audit::segments_of(&supervisor, row)).transpose()?;
     let time = |time: &humantime::Timestamp| {
         let since = std::time::SystemTime::from(*time).duration_since(std::time::UNIX_EPOCH);
         Timestamp(since.unwrap_or_default().as_millis() as u64)
@@ -109,66 +135,71 @@ fn show(args: &LogShowArgs) -> Result<ExitCode, Failure> {
     };
     let filtered = args.peer.is_some() || args.container.is_some() || segments.is_some();
     let shown = audit::each_entry(&supervisor, |index, entry| match entry {
-        Ok(entry) if fits(&entry) => {
-            if args.json {
-                say!("{}", told(index, &entry));
-            } else {
-                say!("{}", line(index, &entry));
-            }
-        }
+        Ok(entry) if fits(&entry) => match is_json() {
+            true => say!("{}", told(index, &entry)),
+            false => say!("{}", line(index, &entry, &names)),
+        },
         Ok(_) => {}
+        Err(error) if !filtered && is_json() => {
+            say!("{}", json!({ "index": index, "unreadable": error.to_string() }))
+        }
         Err(error) if !filtered => say!("{index:>8}  cannot be read: {error}"),
         Err(_) => {}
     });
-    shown.map_err(|finding| Failure { message: finding.to_string(), hint: None })?;
+    shown?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(index: u64, entry: &Entry) -> String {
-    let time = humantime::format_rfc3339_millis(system_time(entry.time));
+/// What devices call themselves.
+type Names = HashMap<PeerId, String>;
+
+fn line(index: u64, entry: &Entry, names: &Names) -> String {
+    let at = time(entry.time);
+    let who = |key: &PeerId| device(key, names.get(key).map(String::as_str));
     let what = match &entry.event {
         Event::Accepted { container, segment, author, from, changes } => format!(
-            "{}  {changes} changes by {} from {}  segment {}",
+            "{}  {} by {} from {}  segment {}",
             container.name,
-            author.short(),
-            from.short(),
+            count(u64::from(*changes), "change", "changes"),
+            who(author),
+            who(from),
             short(&segment.to_string())
         ),
         Event::Refused { container, segment, author, from, reason } => format!(
             "{}  by {} from {}: {}  segment {}",
             container.name,
-            author.short(),
-            from.short(),
+            who(author),
+            who(from),
             reason_text(*reason),
             short(&segment.to_string())
         ),
         Event::Delivered { container, peer, segments, reach, receipt } => format!(
-            "{}  {segments} segments to {}, which has all up to {}{}",
+            "{}  {} to {}, which has all up to {}{}",
             container.name,
-            peer.short(),
+            count(*segments, "segment", "segments"),
+            who(peer),
             reach.seq.0,
             if receipt.is_some() { ", signed" } else { "" }
         ),
-        Event::Repaired { container, peer } => format!("{}  with {}", container.name, peer.short()),
+        Event::Repaired { container, peer } => format!("{}  with {}", container.name, who(peer)),
         Event::Invited { grants, expires, .. } => format!(
             "{} until {}",
             grants.replace('\n', " "),
             humantime::format_rfc3339_seconds(system_time(*expires))
         ),
-        Event::Joined { peer, name, .. } => format!("{peer} {name}"),
+        Event::Joined { peer, name, .. } => format!("{peer} {}", shown(name)),
         Event::Granted { peer, grant } | Event::Ungranted { peer, grant } => {
-            format!("{} {grant}", peer.short())
+            format!("{} {grant}", who(peer))
         }
-        Event::Revoked { peer } => peer.to_string(),
+        Event::Revoked { peer } => who(peer),
         Event::Cancelled { secret_hash } => format!("invite {}", &hex(secret_hash)[..12]),
         Event::Origin { origin, .. } => origin.clone(),
     };
-    format!("{index:>8}  {time}  {:<9}  {what}", entry.event.name())
+    format!("{index:>8}  {at}  {:<9}  {what}", entry.event.name())
 }
 
 fn told(index: u64, entry: &Entry) -> Value {
-    let time = humantime::format_rfc3339_millis(system_time(entry.time)).to_string();
-    let mut told = json!({ "index": index, "time": time, "event": entry.event.name() });
+    let mut told = json!({ "index": index, "time": time(entry.time), "event": entry.event.name() });
     let mut put = |name: &str, value: Value| {
         told[name] = value;
     };

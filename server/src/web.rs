@@ -52,12 +52,20 @@ struct Page {
     /// Its entity tag: another one stands for other bytes.
     tag: &'static str,
     gzip: &'static [u8],
+    brotli: &'static [u8],
+}
+
+/// All files of the pages.
+struct Pages {
+    /// What `/v/VERSION/` stands for in front of their paths.
+    version: &'static str,
+    files: &'static [Page],
 }
 
 /// Files unpacked for the few that take no gzip, by path: one copy for all.
 static UNPACKED: LazyLock<Mutex<HashMap<&str, Bytes>>> = LazyLock::new(Mutex::default);
 
-const PAGES: &[Page] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
+const PAGES: Pages = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 /// The demo page needs nothing from anywhere else.
 const PAGE_POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' ws: wss:; frame-ancestors 'none'";
 /// The status page needs even less.
@@ -253,15 +261,28 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
         || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-/// A file: nothing if the browser has it already, as gzip if it takes that (RFC 9110, sections 12.5.3 and 13.1.2).
+/// The path that stands behind a version, and for how long it may be kept: what has this version in its address never changes. Another
+/// one is asked for by a page that was loaded before this server was begun.
+fn unversioned(path: &str) -> (&str, &'static str) {
+    const ALWAYS: &str = "public, max-age=31536000, immutable";
+    let versioned = path.strip_prefix("/v/").and_then(|rest| Some(rest.split_at(rest.find('/')?)));
+    match versioned {
+        Some((version, path)) if version == PAGES.version => (path, ALWAYS),
+        Some((_, path)) => (path, "no-cache"),
+        None => (path, "no-cache"),
+    }
+}
+
+/// A file: nothing if the browser has it already, compressed if it takes that (RFC 9110, sections 12.5.3 and 13.1.2).
 fn file(request: &Request<Incoming>, path: &str, policy: &'static str) -> Response<Full<Bytes>> {
-    let Some(page) = PAGES.iter().find(|page| page.path == path) else {
+    let (path, kept) = unversioned(path);
+    let Some(page) = PAGES.files.iter().find(|page| page.path == path) else {
         return plain(
             StatusCode::NOT_FOUND,
             "there is no such file; devices connect here with `piecewise join`\n",
         );
     };
-    let Page { kind, tag, gzip, .. } = page;
+    let Page { kind, tag, gzip, brotli, .. } = page;
     let lists = |header, wanted: &str| {
         let all = request.headers().get_all(header).into_iter().filter_map(|value| value.to_str().ok());
         all.flat_map(|value| value.split(',')).any(|one| one.trim() == wanted)
@@ -269,9 +290,11 @@ fn file(request: &Request<Incoming>, path: &str, policy: &'static str) -> Respon
     let mut response = Response::new(Full::default());
     if lists(IF_NONE_MATCH, tag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-    } else if lists(ACCEPT_ENCODING, "gzip") {
-        *response.body_mut() = Full::new(Bytes::from_static(gzip));
-        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    } else if let Some((name, bytes)) =
+        [("br", brotli), ("gzip", gzip)].into_iter().find(|(name, _)| lists(ACCEPT_ENCODING, name))
+    {
+        *response.body_mut() = Full::new(Bytes::from_static(bytes));
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(name));
     } else {
         let Some(bytes) = unpacked(page) else {
             return plain(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be unpacked\n");
@@ -282,7 +305,7 @@ fn file(request: &Request<Incoming>, path: &str, policy: &'static str) -> Respon
     headers.insert(ETAG, HeaderValue::from_static(tag));
     headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(kept));
     headers.insert("content-security-policy", HeaderValue::from_static(policy));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));

@@ -351,11 +351,11 @@ fn status_and_wait_know_folders() {
         status["files"].as_array().unwrap().iter().map(|file| file["caught_up"] == true).collect()
     };
     assert_eq!(caught_up(), [true, false]);
-    it.devices[1].must(["wait", text(&it.place(1)), "--until-level"]);
+    it.devices[1].must(["wait", text(&it.place(1))]);
     assert_eq!(caught_up(), [true, true]);
     assert_eq!(query(&it.server.file("d1"), ALL).len(), 2);
     std::fs::write(it.file(1, 0), "broken, for good, whatever one does about it").unwrap();
-    let said = it.devices[1].run(["wait", text(&it.place(1)), "--until-level"]);
+    let said = it.devices[1].run(["wait", text(&it.place(1))]);
     assert!(said.code == 5 && said.err.contains("d0.db"), "{said}");
 }
 
@@ -368,10 +368,10 @@ fn a_table_that_is_stopped_fails_the_status_of_its_folder_and_a_wait_for_it() {
     let said = it.devices[0].run(["status", text(&folder)]);
     assert!(said.code == 1 && said.out.contains("no: 1 table is stopped"), "{said}");
     assert_eq!(it.devices[0].run(["status", text(&folder), "--json"]).code, 1);
-    let said = it.devices[0].run(["wait", text(&folder), "--until-level"]);
+    let said = it.devices[0].run(["wait", text(&folder)]);
     assert!(said.code == 1 && said.err.contains("d0.db: 1 table is stopped"), "{said}");
     sql(&it.file(0, 0), "ALTER TABLE other RENAME TO notes");
-    it.devices[0].must(["wait", text(&folder), "--until-level"]);
+    it.devices[0].must(["wait", text(&folder)]);
     it.devices[0].must(["status", text(&folder)]);
 }
 
@@ -384,7 +384,7 @@ fn mistakes_about_folders_are_told() {
     let said = it.devices[1].run(["clone", "d/*", text(&it.place(1))]);
     assert!(said.code == 1 && said.err.contains("means no databases"), "{said}");
     let said = it.devices[0].run(["clone", "d*", text(&it.file(0, 0))]);
-    assert!(said.code == 1 && said.err.contains("is a file"), "{said}");
+    assert!(said.code == 5 && said.err.contains("is a file"), "{said}");
     std::fs::write(it.place(1).join("piecewise.toml"), "follow = 7").unwrap();
     let said = it.devices[1].run(["sync", text(&it.place(1))]);
     assert!(said.code == 1 && said.err.contains("piecewise.toml"), "{said}");

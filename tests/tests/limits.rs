@@ -318,7 +318,7 @@ fn connections_that_live_through_a_full_disk_say_so_read_on_and_bring_what_waite
     until("rows of the central machine arrive", || {
         query(&a, "SELECT id FROM t").len() == 2 && query(&b, "SELECT id FROM t").len() == 2
     });
-    let said = one.run(["wait", text(&a), "--until-level", "--timeout", "1"]);
+    let said = one.run(["wait", text(&a), "--timeout", "1"]);
     failed(&said, 8, "takes nothing in");
     assert_eq!(server.rows(), ["Text(\"central\")"]);
 
@@ -326,7 +326,7 @@ fn connections_that_live_through_a_full_disk_say_so_read_on_and_bring_what_waite
     first.wait_for_error("takes changes in again");
     second.wait_for_error("takes changes in again");
     for (device, file) in [(&one, &a), (&two, &b)] {
-        device.must(["wait", text(file), "--until-level", "--timeout", "60"]);
+        device.must(["wait", text(file), "--timeout", "60"]);
         assert_eq!(device.json(&["refused", text(file)]), serde_json::json!([]));
     }
     assert_eq!(server.rows(), ["Text(\"a1\")", "Text(\"b1\")", "Text(\"central\")"]);
@@ -351,7 +351,7 @@ fn a_disk_that_fills_while_much_comes_in_stops_it_and_it_comes_in_whole_afterwar
     watch.wait_for_error("the server takes nothing in now");
     let there = server.rows().len();
     server.set_free(u64::MAX / 2);
-    device.must(["wait", text(&file), "--until-level", "--timeout", "60"]);
+    device.must(["wait", text(&file), "--timeout", "60"]);
     assert_eq!(server.rows().len(), 200, "{there} before the disk was full");
     assert_eq!(device.json(&["refused", text(&file)]), serde_json::json!([]));
     assert_eq!(device.run(["compare", text(&file)]).code, 0);

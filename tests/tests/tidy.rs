@@ -73,3 +73,17 @@ fn every_decision_is_numbered_and_every_dependency_has_its_reason() {
         .collect();
     assert!(bare.is_empty(), "dependencies without a reason: {bare:#?}");
 }
+
+#[test]
+fn every_code_of_a_failure_is_documented_with_its_exit_code() {
+    let source = read(&root().join("cli/src/report.rs"));
+    let page = read(&root().join("docs/src/command-line.md"));
+    let codes = source.split("= new(\"").skip(1).filter_map(|part| part.split_once(')'));
+    let codes: Vec<_> = codes.filter_map(|(code, _)| code.split_once("\", ")).collect();
+    assert!(codes.len() > 20, "{codes:?}");
+    let row =
+        |exit: &str| page.lines().filter(|line| line.starts_with(&format!("| {exit} |"))).collect::<String>();
+    let missing: Vec<_> =
+        codes.iter().filter(|(word, exit)| !row(exit).contains(&format!("`{word}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/src/command-line.md: {missing:?}");
+}

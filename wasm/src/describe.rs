@@ -83,7 +83,8 @@ pub(crate) fn refused(refused: &RefusedRow) -> Json {
 }
 
 pub(crate) fn history(entry: &HistoryEntry) -> Json {
-    let columns: Map<_, _> = entry.columns.iter().map(|(name, what)| (name.clone(), json!(what))).collect();
+    let columns: Map<_, _> =
+        entry.columns.iter().map(|(name, what)| (name.clone(), json!(what.to_string()))).collect();
     json!({ "time": entry.time.0, "author": entry.author.to_string(), "kind": entry.kind, "columns": columns,
             "segment": entry.segment.to_string(), "state": entry.state })
 }

@@ -6,6 +6,9 @@ use crate::connection::connect;
 use crate::home::{Home, KnownServer};
 use crate::report::{Failure, code};
 use piecewise_core::replica::ReplicaError;
+use piecewise_server::say;
+use piecewise_server::terminal::{is_json, news, result};
+use serde_json::json;
 use std::path::Path;
 
 pub(crate) fn run(args: &AdminArgs) -> Result<(), Failure> {
@@ -24,8 +27,11 @@ pub(crate) fn run(args: &AdminArgs) -> Result<(), Failure> {
             .hint("on the server, run `piecewise-server grant KEY 'DATABASE/*=admin'`, or `piecewise-server status-link`")
             .code(code::NOT_GRANTED));
     };
-    piecewise_server::say!("{}", piecewise_server::link_url(&server.address, &secret));
-    piecewise_server::tell!("it opens once, within five minutes");
+    let url = piecewise_server::link_url(&server.address, &secret);
+    result(|| json!({ "url": url, "opens_once_within_seconds": 300 }), || say!("{url}"));
+    if !is_json() {
+        news("it opens once, within five minutes");
+    }
     Ok(())
 }
 

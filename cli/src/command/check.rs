@@ -4,10 +4,10 @@ use super::open_bound;
 use super::sync::stopped_json;
 use crate::args::ReadArgs;
 use crate::home::Home;
-use crate::output::print_json;
 use crate::report::{Failure, code};
+use piecewise_server::say;
 use piecewise_server::scrubber::check_all;
-use piecewise_server::{say, tell};
+use piecewise_server::terminal::result;
 use serde_json::json;
 
 pub(crate) fn run(args: &ReadArgs) -> Result<u8, Failure> {
@@ -16,21 +16,22 @@ pub(crate) fn run(args: &ReadArgs) -> Result<u8, Failure> {
     let found = check_all(&mut replica, |_| {})?;
     let status = replica.check_status()?;
     let stopped = replica.stopped();
-    if args.output.json {
+    let as_json = || {
         let stopped: Vec<_> = stopped.iter().map(|(table, s)| stopped_json(table, s)).collect();
-        print_json(&json!({
+        json!({
             "found": status.found, "unhealed": status.unhealed, "tables": found.as_json(&status), "stopped": stopped,
-        }));
-    } else {
-        found.lines(&status).iter().for_each(|line| say!("{line}"));
-    }
+        })
+    };
+    result(as_json, || found.lines(&status).iter().for_each(|line| say!("{line}")));
     for (table, stopped) in &stopped {
-        tell!("error: table {table} was not checked, it is stopped: {stopped}");
-        tell!("hint: {}", stopped.hint(&args.file.display().to_string(), table));
+        Failure::new(format!("table {table} was not checked, it is stopped: {stopped}"))
+            .hint(stopped.hint(&args.file.display().to_string(), table))
+            .code(code::STOPPED)
+            .tell();
     }
     Ok(match (status.unhealed, stopped.is_empty()) {
         (0, true) => 0,
-        (0, false) => code::FAILED,
-        _ => code::UNHEALED,
+        (0, false) => code::STOPPED.exit,
+        _ => code::UNHEALED.exit,
     })
 }

@@ -3,10 +3,12 @@
 use super::{about, open_bound};
 use crate::args::{ChooseArgs, ConflictsArgs, ConflictsCommand};
 use crate::home::Home;
-use crate::output::{count, print_json, row, row_line, time, value, written};
+use crate::output::{author, row, row_line, value, written};
 use crate::report::Failure;
+use piecewise_core::id::PeerId;
 use piecewise_core::replica::{Choice, Conflict, ConflictKind, MadeRow, OtherRow, Written};
 use piecewise_server::say;
+use piecewise_server::terminal::{Tone, count, paint, result, shown, time};
 use serde_json::json;
 
 pub(crate) fn run(args: ConflictsArgs) -> Result<(), Failure> {
@@ -15,10 +17,8 @@ pub(crate) fn run(args: ConflictsArgs) -> Result<(), Failure> {
         (None, Some(file)) => {
             let mut replica = open_bound(&Home::open()?, &file)?;
             let found = replica.conflicts(args.table.as_deref()).map_err(|e| about(&file, e))?;
-            match args.output.json {
-                true => print_json(&found.iter().map(as_json).collect()),
-                false => print(&found),
-            }
+            let own = replica.author();
+            result(|| found.iter().map(as_json).collect(), || print(&found, &own));
             Ok(())
         }
         (None, None) => Err(Failure::new("name a file")),
@@ -50,26 +50,27 @@ fn as_json(conflict: &Conflict) -> serde_json::Value {
     }
 }
 
-fn print(found: &[Conflict]) {
+fn print(found: &[Conflict], own: &PeerId) {
     if found.is_empty() {
         say!("no conflicts");
     }
     for conflict in found {
-        let place = format!("{} {}", conflict.table, conflict.key);
+        let place = paint(Tone::Title, &format!("{} {}", shown(&conflict.table), shown(&conflict.key)));
         match &conflict.kind {
-            ConflictKind::Cell { column, shown, others } => {
-                say!("{place} {column}");
+            ConflictKind::Cell { column, shown: first, others } => {
+                say!("{place} {}", shown(column));
                 let line = |n: usize, w: &Written| {
-                    say!("  {n}  {}  by {}, {}", w.value, w.author.short(), written(w.time));
+                    let (who, when) = (author(&w.author, own), written(w.time));
+                    say!("  {n}  {}  by {who}, {when}", shown(&w.value.to_string()));
                 };
-                line(0, shown);
+                line(0, first);
                 others.iter().enumerate().for_each(|(n, w)| line(n + 1, w));
             }
-            ConflictKind::Row { shown, others } => {
+            ConflictKind::Row { shown: first, others } => {
                 say!("{place} whole rows");
-                say!("  0  {}", row_line(shown));
+                say!("  0  {}", row_line(first));
                 for (n, other) in others.iter().enumerate() {
-                    let (who, when) = (other.author.short(), written(other.time));
+                    let (who, when) = (author(&other.author, own), written(other.time));
                     say!("  {}  {}  by {who}, {when}", n + 1, row_line(&other.values));
                 }
             }
@@ -91,17 +92,20 @@ fn choose(args: &ChooseArgs) -> Result<(), Failure> {
     let made = replica.choose(piecewise_server::now(), &args.table, &args.key, &choice).map_err(|e| {
         about(&args.file, e).hint(format!("`piecewise conflicts {}` lists them", args.file.display()))
     })?;
-    match made {
+    let (table, number) = (shown(&args.table), args.number);
+    let as_json = || {
+        json!({ "table": args.table, "key": args.key, "column": args.column, "number": number,
+                "new_key": made.as_ref().map(|made| &made.key), "references": made.as_ref().map(|made| made.references) })
+    };
+    result(as_json, || match &made {
         Some(MadeRow { key, references }) => {
             let followed = match args.with_references {
-                true => format!(", and {}", count(references, "reference follows", "references follow")),
+                true => format!(", and {}", count(*references, "reference follows", "references follow")),
                 false => String::new(),
             };
-            say!("{} {} stays as it shows; the other row is {key} now{followed}", args.table, args.key);
+            say!("{table} {} stays as it shows; the other row is {key} now{followed}", args.key);
         }
-        None => {
-            say!("{} {} shows number {} now; it goes out at the next sync", args.table, args.key, args.number)
-        }
-    }
+        None => say!("{table} {} shows number {number} now; it goes out at the next sync", args.key),
+    });
     Ok(())
 }

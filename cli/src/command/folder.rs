@@ -1,6 +1,7 @@
 //! `clone`, `sync`, `watch`, `wait` and `status` of a folder: many databases over one connection.
 
 use super::block_on;
+use super::clone::{databases, seen_words};
 use super::sync::{Patience, line, print_line, stop_signal};
 use super::wait::{describe, needs_somebody, refused_words};
 use crate::args::{CloneArgs, ReadArgs, SyncArgs, WaitArgs, WatchArgs};
@@ -11,48 +12,54 @@ use crate::folder::fleet::Fleet;
 use crate::folder::voyage::{Told, Until, Voyage};
 use crate::folder::writes::Writes;
 use crate::home::{Home, KnownServer};
-use crate::output::{count, print_columns, print_json};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::survey::Pattern;
 use piecewise_server::say;
+use piecewise_server::terminal::{Table, count, is_json, left, note, number, result, right, shown};
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
 pub(crate) fn clone(home: &Home, args: &CloneArgs, server: &KnownServer) -> Result<u8, Failure> {
-    let pattern: Pattern = args
-        .database
-        .parse()
-        .map_err(|e| Failure::new(format!("{e}")).hint("such as `piecewise clone 'tenant*' FOLDER`"))?;
+    let pattern: Pattern = args.database.parse().map_err(|e| {
+        Failure::new(format!("{e}")).hint("such as `piecewise clone 'tenant*' FOLDER`").code(code::BAD_NAME)
+    })?;
     if args.file.exists() && !args.file.is_dir() {
         return Err(Failure::new(format!("{} is a file", args.file.display()))
-            .hint("name a folder: each database gets a file in it"));
+            .hint("name a folder: each database gets a file in it")
+            .code(code::FILE_EXISTS));
     }
     let folder = Folder::follow(&args.file, &pattern, server)?;
-    once(home, &folder, false, args.output.json)
+    let exit = once(home, &folder, false)?;
+    if !folder.has_file_of(&pattern)? {
+        let seen = seen_words(&block_on(databases(home, server))?);
+        note(&format!(
+            "no database fits {pattern} now; {seen}. The folder follows that name: `piecewise sync {}` brings those that come",
+            args.file.display()
+        ));
+    }
+    Ok(exit)
 }
 
 pub(super) fn sync(home: &Home, args: &SyncArgs) -> Result<u8, Failure> {
-    once(home, &Folder::open(&args.file)?, args.quiet, args.output.json)
+    once(home, &Folder::open(&args.file)?, args.quiet)
 }
 
-fn once(home: &Home, folder: &Folder, quiet: bool, as_json: bool) -> Result<u8, Failure> {
+fn once(home: &Home, folder: &Folder, quiet: bool) -> Result<u8, Failure> {
     let mut fleet = Fleet::new(folder, folder.server(home)?, home)?;
-    block_on(talk_once(home, &mut fleet, quiet, as_json))?;
+    block_on(talk_once(home, &mut fleet, quiet))?;
     fleet.tell_rest();
     Ok(fleet.code())
 }
 
 /// Talks until all files are level that can be.
-async fn talk_once(home: &Home, fleet: &mut Fleet<'_>, quiet: bool, as_json: bool) -> Result<(), Failure> {
+async fn talk_once(home: &Home, fleet: &mut Fleet<'_>, quiet: bool) -> Result<(), Failure> {
     let path = fleet.folder().path();
     let mut connection = connect(home, fleet.server(), None).await?;
-    let voyage = Voyage::new(fleet, &mut connection, None, Progress::new(!quiet && !as_json))?;
+    let voyage = Voyage::new(fleet, &mut connection, None, Progress::new(!quiet))?;
     let told = |told: Told<'_>| match told {
-        Told::Folder(databases, summary, failed) if !quiet => {
-            print(path, databases, summary, &failed, as_json)
-        }
+        Told::Folder(databases, summary, failed) if !quiet => print(path, databases, summary, &failed),
         _ => {}
     };
     voyage.run(Until::Level, told).await?;
@@ -69,7 +76,7 @@ pub(super) fn wait(home: &Home, args: &WaitArgs) -> Result<(), Failure> {
         let level = async {
             let mut patience = Patience::default();
             loop {
-                match talk_once(home, &mut fleet, true, false).await {
+                match talk_once(home, &mut fleet, true).await {
                     Ok(()) if fleet.code() == 0 => return all_are_well(home, &folder),
                     Ok(()) => patience.wait(fleet.failure()).await?,
                     Err(failure) => patience.wait(failure).await?,
@@ -82,7 +89,10 @@ pub(super) fn wait(home: &Home, args: &WaitArgs) -> Result<(), Failure> {
         }
     })?;
     match done {
-        true => Ok(()),
+        true => {
+            result(|| json!({ "level": true }), || {});
+            Ok(())
+        }
         false => Err(Failure::new("not level in time")
             .hint("`piecewise status FOLDER` shows more")
             .code(code::TIME_IS_UP)),
@@ -107,8 +117,8 @@ fn all_are_well(home: &Home, folder: &Folder) -> Result<(), Failure> {
 pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<u8, Failure> {
     let mut exit = 0;
     let folder = Folder::open(&args.file)?;
-    let (mut lines, mut told) =
-        (vec![["file", "database", "tables", "caught up"].map(str::to_owned).to_vec()], vec![]);
+    let mut table = Table::new(&[left("file"), left("database"), right("tables"), left("caught up")]);
+    let mut told = vec![];
     for file in folder.files()? {
         let seen = super::open(home, &folder.path_of(&file)).and_then(|replica| {
             let Some(binding) = replica.binding() else { return Ok(None) };
@@ -122,35 +132,35 @@ pub(super) fn status(home: &Home, args: &ReadArgs) -> Result<u8, Failure> {
                 let mut why = describe(&waiting);
                 why.extend((refused > 0).then(|| refused_words(refused)));
                 if waiting.stopped > 0 {
-                    exit = code::FAILED;
+                    exit = code::STOPPED.exit;
                 }
                 (database, tables, waiting.is_caught_up() && refused == 0, why.join(", "))
             }
             Err(failure) => (String::new(), 0, false, failure.message),
         };
         let words = if caught_up { "yes".to_owned() } else { format!("no: {why}") };
-        lines.push(vec![file.clone(), database.clone(), tables.to_string(), words]);
+        table.add([shown(&file), shown(&database), number(tables as u64), words]);
         told.push(json!({ "file": file, "database": database, "tables": tables, "caught_up": caught_up, "waits_for": why }));
     }
     let follow: Vec<_> = folder.patterns()?.iter().map(ToString::to_string).collect();
-    if args.output.json {
-        print_json(
-            &json!({ "folder": folder.path().display().to_string(), "follows": follow, "files": told }),
-        );
-        return Ok(exit);
-    }
-    match follow.is_empty() {
-        true => say!("follows no pattern: these files alone sync"),
-        false => say!("follows {}", follow.join(", ")),
-    }
-    print_columns(&lines);
+    let path = folder.path().display().to_string();
+    result(
+        || json!({ "folder": path, "follows": follow, "files": told }),
+        || {
+            match follow.is_empty() {
+                true => say!("follows no pattern: these files alone sync"),
+                false => say!("follows {}", follow.join(", ")),
+            }
+            table.print();
+        },
+    );
     Ok(exit)
 }
 
 pub(super) fn watch(home: &Home, WatchArgs { sync: args, every, .. }: &WatchArgs) -> Result<(), Failure> {
     let folder = Folder::open(&args.file)?;
     let mut fleet = Fleet::new(&folder, folder.server(home)?, home)?;
-    (fleet.every, fleet.as_events) = (*every, args.output.json);
+    (fleet.every, fleet.as_events) = (*every, is_json());
     block_on(async {
         let watching = async {
             // Begun before the first look, so that nothing is missed in between.
@@ -176,15 +186,15 @@ async fn watch_once(
     patience: &mut Patience,
     args: &SyncArgs,
 ) -> Result<(), Failure> {
-    let (as_json, path) = (args.output.json, fleet.folder().path());
+    let path = fleet.folder().path();
     let mut connection = connect(home, fleet.server(), None).await?;
-    let progress = Progress::new(!args.quiet && !as_json);
+    let progress = Progress::new(!args.quiet);
     let told = |told: Told<'_>| {
         patience.all_is_well();
         match told {
             _ if args.quiet => {}
-            Told::Folder(databases, summary, failed) => print(path, databases, summary, &failed, as_json),
-            Told::Database(database, summary) => print_line(database, summary, as_json),
+            Told::Folder(databases, summary, failed) => print(path, databases, summary, &failed),
+            Told::Database(database, summary) => print_line(database, summary),
         }
     };
     let result = Voyage::new(fleet, &mut connection, Some(writes), progress)?.run(Until::Lost, told).await;
@@ -193,9 +203,9 @@ async fn watch_once(
 }
 
 /// What was exchanged until all databases were level.
-fn print(folder: &Path, databases: usize, summary: &Summary, failed: &[&str], as_json: bool) {
+fn print(folder: &Path, databases: usize, summary: &Summary, failed: &[&str]) {
     let folder = folder.display().to_string();
-    if as_json {
+    if is_json() {
         let level = failed.is_empty();
         let told = json!({
             "folder": folder, "databases": databases, "level": level, "failed": failed, "moved": summary,

@@ -3,13 +3,15 @@
 use super::{about, open_bound, prove};
 use crate::args::HistoryArgs;
 use crate::home::Home;
-use crate::output::{print_json, time, written};
+use crate::output::{author, value, written};
 use crate::report::{Failure, code};
 use crate::witness::Proven;
 use automerge::Automerge;
-use piecewise_core::replica::{HistoryEntry, Replica};
+use piecewise_core::id::PeerId;
+use piecewise_core::replica::{Effect, HistoryEntry, Replica};
 use piecewise_server::say;
-use serde_json::{Map, json};
+use piecewise_server::terminal::{count, number, result, shown, time};
+use serde_json::{Map, Value as Json, json};
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
@@ -28,29 +30,40 @@ pub(crate) fn run(args: &HistoryArgs) -> Result<(), Failure> {
         }
         false => vec![None; entries.len()],
     };
-    if args.output.json {
-        let entry = |(e, logged): (&HistoryEntry, &Option<Proven>)| {
-            let columns: Map<_, _> =
-                e.columns.iter().map(|(name, what)| (name.clone(), json!(what))).collect();
-            let log = logged.map(|p| json!({ "entry": p.index, "from": p.from.to_string() }));
-            json!({ "time": time(e.time), "author": e.author.to_string(), "kind": e.kind, "columns": columns,
-                    "segment": e.segment.to_string(), "state": e.state, "log": log })
-        };
-        print_json(&entries.iter().zip(&logged).map(entry).collect());
-        return Ok(());
-    }
-    for (e, logged) in entries.iter().zip(&logged) {
-        let columns: Vec<_> = e.columns.iter().map(|(name, what)| format!("{name}={what}")).collect();
-        let state = if e.state == "counts" { String::new() } else { format!("  ({})", e.state) };
-        let log = match logged {
-            Some(p) => format!("  [log entry {}, from {}]", p.index, p.from.short()),
-            None if args.log => "  [not in the log yet]".to_owned(),
-            None => String::new(),
-        };
-        let (when, who) = (written(e.time), e.author.short());
-        say!("{when}  {who}  {:<6}  {}{state}{log}", e.kind, columns.join(" "));
-    }
+    let entry = |(e, logged): (&HistoryEntry, &Option<Proven>)| {
+        let columns: Map<_, _> = e.columns.iter().map(|(name, what)| (name.clone(), effect(what))).collect();
+        let log = logged.map(|p| json!({ "entry": p.index, "from": p.from.to_string() }));
+        json!({ "time": time(e.time), "author": e.author.to_string(), "kind": e.kind, "columns": columns,
+                "segment": e.segment.to_string(), "state": e.state, "log": log })
+    };
+    let own = replica.author();
+    result(
+        || entries.iter().zip(&logged).map(entry).collect(),
+        || entries.iter().zip(&logged).for_each(|(e, logged)| print(e, *logged, args.log, &own)),
+    );
     Ok(())
+}
+
+/// What a change did to a column: the value it set, or what it added.
+fn effect(what: &Effect) -> Json {
+    match what {
+        Effect::Set(set) => value(set),
+        Effect::Add(n) => json!({ "add": n }),
+        Effect::Text(edits) => json!({ "edits": edits }),
+    }
+}
+
+fn print(e: &HistoryEntry, logged: Option<Proven>, asked: bool, own: &PeerId) {
+    let column = |(name, what): &(String, Effect)| format!("{}={}", shown(name), shown(&what.to_string()));
+    let columns: Vec<_> = e.columns.iter().map(column).collect();
+    let state = if e.state == "counts" { String::new() } else { format!("  ({})", e.state) };
+    let log = match logged {
+        Some(p) => format!("  [log entry {}, from {}]", number(p.index), author(&p.from, own)),
+        None if asked => "  [not in the log yet]".to_owned(),
+        None => String::new(),
+    };
+    let (when, who) = (written(e.time), author(&e.author, own));
+    say!("{when}  {who}  {:<6}  {}{state}{log}", e.kind, columns.join(" "));
 }
 
 /// Saves a row as the document that it is, for programs that know Automerge; it is made by Automerge itself.
@@ -63,17 +76,16 @@ fn save(replica: &mut Replica, args: &HistoryArgs, file: &Path) -> Result<(), Fa
     let bytes = document.save();
     let made = File::create_new(file).and_then(|mut new| new.write_all(&bytes));
     made.map_err(|error| {
-        let hint = match error.kind() {
-            ErrorKind::AlreadyExists => "name a file that is not there yet",
-            _ => "is the folder there, and may you write it?",
+        let (hint, code) = match error.kind() {
+            ErrorKind::AlreadyExists => ("name a file that is not there yet", code::FILE_EXISTS),
+            _ => ("is the folder there, and may you write it?", code::FILE),
         };
-        Failure::new(format!("{}: {error}", file.display())).hint(hint).code(code::FILE)
+        Failure::new(format!("{}: {error}", file.display())).hint(hint).code(code)
     })?;
-    if args.output.json {
-        let (changes, bytes) = (row.changes.len(), bytes.len());
-        print_json(&json!({ "key": row.key, "changes": changes, "bytes": bytes, "file": file }));
-    } else {
-        say!("row {} with {} changes: {}", row.key, row.changes.len(), file.display());
-    }
+    let (changes, bytes) = (row.changes.len(), bytes.len());
+    result(
+        || json!({ "key": row.key, "changes": changes, "bytes": bytes, "file": file }),
+        || say!("row {} with {}: {}", row.key, count(changes as u64, "change", "changes"), file.display()),
+    );
     Ok(())
 }

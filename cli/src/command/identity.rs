@@ -1,26 +1,40 @@
-//! `identity`: this device's key and the servers it has joined.
+//! `identity`: this device's key and the servers it has joined; `forget` drops one of them.
 
-use crate::args::JsonArgs;
-use crate::home::Home;
-use crate::output::print_json;
+use crate::args::ForgetArgs;
+use crate::home::{Home, KnownServer};
 use crate::report::Failure;
 use piecewise_server::say;
+use piecewise_server::terminal::{labelled, note, result};
 use serde_json::json;
 
-pub(crate) fn run(args: &JsonArgs) -> Result<(), Failure> {
+pub(crate) fn run() -> Result<(), Failure> {
     let home = Home::open()?;
     let key = home.identity()?.peer_id();
-    if args.json {
-        let server =
-            |s: &crate::home::KnownServer| json!({ "address": s.address, "key": s.key().to_string() });
+    let as_json = || {
+        let server = |s: &KnownServer| json!({ "address": s.address, "key": s.key().to_string() });
         let servers: Vec<_> = home.servers().iter().map(server).collect();
-        print_json(&json!({ "key": key.to_string(), "home": home.folder(), "servers": servers }));
-        return Ok(());
-    }
-    say!("key   {key}");
-    say!("home  {}", home.folder().display());
-    for server in home.servers() {
-        say!("server  {}  {}", server.address, server.key());
-    }
+        json!({ "key": key.to_string(), "home": home.folder(), "servers": servers })
+    };
+    result(as_json, || {
+        let mut lines = vec![("key", key.to_string()), ("home", home.folder().display().to_string())];
+        lines.extend(home.servers().iter().map(|s| ("server", format!("{}  {}", s.address, s.key()))));
+        labelled(&lines);
+    });
+    Ok(())
+}
+
+pub(crate) fn forget(args: &ForgetArgs) -> Result<(), Failure> {
+    let mut home = Home::open()?;
+    let server = home.choose(Some(&args.server))?.clone();
+    home.forget(&server)?;
+    let (address, key) = (&server.address, server.key());
+    result(
+        || json!({ "forgotten": address, "server_key": key.to_string() }),
+        || say!("forgot {address} ({})", key.short()),
+    );
+    note(
+        "files and folders that belong to it keep their rows and what waits to be sent, and do not sync until it is joined \
+         again; `piecewise-server revoke` there ends what this device may do",
+    );
     Ok(())
 }

@@ -4,27 +4,30 @@ use super::block_on;
 use crate::args::JoinArgs;
 use crate::connection::connect;
 use crate::home::{Home, KnownServer};
-use crate::report::Failure;
+use crate::report::{Failure, code};
 use piecewise_core::invite::{Invite, InviteError};
-use piecewise_server::{say, tell};
+use piecewise_server::say;
+use piecewise_server::terminal::{news, result};
+use serde_json::json;
 
 pub(crate) fn run(args: &JoinArgs) -> Result<(), Failure> {
     let text = match args.invite.as_deref() {
         Some("-") => std::io::read_to_string(std::io::stdin()).map_err(|e| Failure::new(e.to_string()))?,
         Some(text) => text.to_owned(),
         None => {
-            tell!("paste the invite, then press Enter:");
+            news("paste the invite, then press Enter:");
             let mut line = String::new();
             std::io::stdin().read_line(&mut line).map_err(|e| Failure::new(e.to_string()))?;
             line.trim().to_owned()
         }
     };
-    let mut invite: Invite = text.parse().map_err(|error: InviteError| {
-        let hint = match error {
-            InviteError::NewerVersion => "use the server's version of piecewise",
-            _ => "copy the whole line that `piecewise-server invite` printed",
-        };
-        Failure::new(error.to_string()).hint(hint)
+    let mut invite: Invite = text.parse().map_err(|error: InviteError| match error {
+        InviteError::NewerVersion => {
+            Failure::new(error.to_string()).hint("use the server's version of piecewise").code(code::VERSION)
+        }
+        _ => Failure::new(error.to_string())
+            .hint("copy the whole line that `piecewise-server invite` printed")
+            .code(code::BAD_INVITE),
     })?;
     if let Some(address) = &args.address {
         invite.address.clone_from(address);
@@ -38,7 +41,11 @@ pub(crate) fn run(args: &JoinArgs) -> Result<(), Failure> {
         connection.close().await;
         Ok(())
     })?;
+    let server_key = server.key().to_string();
     home.remember(server)?;
-    say!("joined {} as {}", invite.address, key.short());
+    result(
+        || json!({ "server": invite.address, "server_key": server_key, "key": key.to_string() }),
+        || say!("joined {} as {}", invite.address, key.short()),
+    );
     Ok(())
 }

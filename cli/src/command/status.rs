@@ -5,7 +5,6 @@ use super::wait::{describe, refused_words};
 use super::{folder, open};
 use crate::args::ReadArgs;
 use crate::home::{Home, KnownServer};
-use crate::output::{ago, bytes, count, print_columns, print_json, time};
 use crate::report::{Failure, code};
 use crate::watching::Watching;
 use crate::witness;
@@ -13,6 +12,9 @@ use piecewise_core::id::Timestamp;
 use piecewise_core::replica::{Attention, Binding, HistorySize, Status, Stopped, Waiting};
 use piecewise_core::scrub::CheckStatus;
 use piecewise_core::supervisor_log::Witness;
+use piecewise_server::terminal::{
+    Table, Tone, ago, bytes, count, labelled, left, number, paint, result, right, shown, time,
+};
 use piecewise_server::{now, say};
 use serde_json::{Value, json};
 
@@ -56,33 +58,34 @@ pub(crate) fn run(args: &ReadArgs) -> Result<u8, Failure> {
         watched: Watching::is_on(&home, &replica)?,
         history: replica.history_size(Timestamp(now().0.saturating_sub(OLD_DAYS * 86_400_000)))?,
     };
-    if args.output.json {
-        print_json(&as_json(replica.binding(), &seen));
-        return Ok(code(&seen));
-    }
-    let Some(binding) = replica.binding() else {
-        say!("{} is not connected to a database", args.file.display());
+    let file = args.file.display().to_string();
+    result(|| as_json(replica.binding(), &seen), || print(&file, replica.binding(), &seen));
+    Ok(code(&seen))
+}
+
+fn print(file: &str, binding: Option<&Binding>, seen: &Seen) {
+    let Some(binding) = binding else {
+        say!("{file} is not connected to a database");
         say!("tables: {}", seen.untracked.join(", "));
         say!("`piecewise track FILE TABLE --as DATABASE` lets tables take part in sync");
-        return Ok(0);
+        return;
     };
-    print_lines(binding, &seen);
+    print_lines(binding, seen);
     print_tables(&seen.status);
-    for (table, stopped) in stopped(&seen) {
+    for (table, stopped) in stopped(seen) {
         let since =
             if stopped.since.0 > 0 { format!(", since {}", time(stopped.since)) } else { String::new() };
-        say!("stopped: {table}: {stopped}{since}");
-        say!("  {}", stopped.hint(&args.file.display().to_string(), table));
+        say!("{} {table}: {stopped}{since}", paint(Tone::Bad, "stopped:"));
+        say!("  {}", stopped.hint(file, table));
     }
     if !seen.untracked.is_empty() {
         say!("not tracked: {}", seen.untracked.join(", "));
     }
-    Ok(code(&seen))
 }
 
 /// Writes that wait for a connection are in order; a table that is stopped needs somebody.
 fn code(seen: &Seen) -> u8 {
-    if stopped(seen).next().is_some() { code::FAILED } else { 0 }
+    if stopped(seen).next().is_some() { code::STOPPED.exit } else { 0 }
 }
 
 fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
@@ -127,31 +130,47 @@ fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
 
 fn print_lines(binding: &Binding, seen: &Seen) {
     let last = |at| format!("{}, {} ago", time(at), ago(seconds_since(at)));
-    say!("database    {}", binding.database);
     let watched = if seen.watched { ", a watch is running" } else { "" };
-    say!("server      {}{watched}", seen.server.as_deref().unwrap_or("not joined from this home"));
-    say!("its log     {}", log_line(&seen.log));
-    say!("last level  {}", seen.status.last_level.map_or("never".into(), last));
-    say!("last talk   {}", seen.waiting.talk.map_or("never".into(), |talk| last(talk.time)));
-    let caught_up = match is_caught_up(seen) {
-        true => "yes, as far as is known here".to_owned(),
-        false => {
-            let refused = (seen.attention.refused > 0).then(|| refused_words(seen.attention.refused));
-            let why: Vec<_> = describe(&seen.waiting).into_iter().chain(refused).collect();
-            format!("no: {}", why.join(", "))
-        }
-    };
-    say!("caught up   {caught_up}");
-    say!("checked     {}", check_line(&seen.check));
+    let server = seen.server.as_deref().unwrap_or("not joined from this home");
     let Attention { conflicts, held, refused } = seen.attention;
-    say!("history     {}", history_line(&seen.history));
-    say!("rows        {conflicts} in conflict, {held} held, {refused} refused");
+    let of = |n: u64, words: &str, tone| {
+        let text = format!("{} {words}", number(n));
+        if n > 0 { paint(tone, &text) } else { text }
+    };
+    labelled(&[
+        ("database", binding.database.clone()),
+        ("server", format!("{server}{watched}")),
+        ("its log", log_line(&seen.log)),
+        ("last level", seen.status.last_level.map_or("never".into(), last)),
+        ("last talk", seen.waiting.talk.map_or("never".into(), |talk| last(talk.time))),
+        ("caught up", caught_up_line(seen)),
+        ("checked", check_line(&seen.check)),
+        ("history", history_line(&seen.history)),
+        (
+            "rows",
+            format!(
+                "{}, {}, {}",
+                of(conflicts, "in conflict", Tone::Fair),
+                of(held, "held", Tone::Fair),
+                of(refused, "refused", Tone::Bad)
+            ),
+        ),
+    ]);
     for (table, key, cause) in &seen.held_names {
-        say!("  held: {table} {key}: {cause}");
+        say!("  held: {} {}: {}", shown(table), shown(key), shown(cause));
     }
     if held > seen.held_names.len() as u64 {
         say!("  and more; see `piecewise held FILE`");
     }
+}
+
+fn caught_up_line(seen: &Seen) -> String {
+    if is_caught_up(seen) {
+        return format!("{}, as far as is known here", paint(Tone::Good, "yes"));
+    }
+    let refused = (seen.attention.refused > 0).then(|| refused_words(seen.attention.refused));
+    let why: Vec<_> = describe(&seen.waiting).into_iter().chain(refused).collect();
+    format!("{}: {}", paint(Tone::Fair, "no"), why.join(", "))
 }
 
 /// The tables that are stopped.
@@ -176,11 +195,10 @@ fn check_line(check: &CheckStatus) -> String {
     let Some(checked) = check.checked else { return "not yet; `watch` and `piecewise check` do".to_owned() };
     let found = match (check.found, check.unhealed) {
         (0, _) => "all as documents say".to_owned(),
-        (found, 0) => format!("{found} rows were not as documents say and were healed"),
+        (found, 0) => format!("{} not as documents say and healed", count(found, "row was", "rows were")),
         (found, unhealed) => {
-            format!(
-                "{found} rows were not as documents say, {unhealed} of them not healed; see `piecewise check`"
-            )
+            let found = count(found, "row was", "rows were");
+            format!("{found} not as documents say, {} not healed; see `piecewise check`", number(unhealed))
         }
     };
     let last = match check.found_last {
@@ -192,15 +210,27 @@ fn check_line(check: &CheckStatus) -> String {
 
 fn log_line(log: &Witness) -> String {
     match (&log.alarm, &log.note) {
-        (Some(alarm), _) => format!("unverified: {}; see `piecewise log status`", alarm.reason),
-        (None, Some(note)) => format!("continues what it was, {} entries", note.checkpoint.size),
+        (Some(alarm), _) => {
+            format!("{}: {}; see `piecewise log status`", paint(Tone::Bad, "unverified"), alarm.reason)
+        }
+        (None, Some(note)) => {
+            format!("continues what it was, {}", count(note.checkpoint.size, "entry", "entries"))
+        }
         (None, None) => "not met yet".to_owned(),
     }
 }
 
 fn print_tables(status: &Status) {
-    let title = ["table", "rows", "segments", "to send", "held", "refused", "root", ""];
-    let mut lines = vec![title.map(str::to_owned).to_vec()];
+    let mut table = Table::new(&[
+        left("table"),
+        right("rows"),
+        right("segments"),
+        right("to send"),
+        right("held"),
+        right("refused"),
+        left("root"),
+        left(""),
+    ]);
     for t in &status.tables {
         let mut notes: Vec<String> = match (t.met, t.read_only) {
             (false, _) => vec!["the server has not been met yet".to_owned()],
@@ -211,7 +241,7 @@ fn print_tables(status: &Status) {
             notes.insert(0, "stopped".to_owned());
         }
         if t.renumbered > 0 {
-            notes.push(format!("{} renumbered", t.renumbered));
+            notes.push(format!("{} renumbered", number(t.renumbered)));
         }
         if !t.leases.is_empty() {
             let blocks: Vec<_> = t.leases.iter().map(|(first, last)| format!("{first} to {last}")).collect();
@@ -220,18 +250,11 @@ fn print_tables(status: &Status) {
         if t.null_keys > 0 {
             notes.push(format!("{} with NULL in the key: not synced", count(t.null_keys, "row", "rows")));
         }
-        lines.push(vec![
-            t.table.clone(),
-            t.rows.to_string(),
-            t.segments.to_string(),
-            t.waiting_segments.to_string(),
-            t.held.to_string(),
-            t.refused.to_string(),
-            t.root.chars().take(16).collect(),
-            notes.join("; "),
-        ]);
+        let figures = [t.rows, t.segments, t.waiting_segments, t.held, t.refused].map(number);
+        let root = t.root.chars().take(16).collect();
+        table.add([shown(&t.table)].into_iter().chain(figures).chain([root, notes.join("; ")]));
     }
-    print_columns(&lines);
+    table.print();
 }
 
 fn seconds_since(time: piecewise_core::id::Timestamp) -> u64 {

@@ -5,13 +5,14 @@ use crate::args::{SyncArgs, WatchArgs};
 use crate::checking::Checking;
 use crate::drive::{Done, Drive, LeftOut, Summary, Writes, back_off};
 use crate::home::Home;
-use crate::output::{bytes, count, print_json, time};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use crate::watching::Watching;
 use piecewise_core::replica::{Replica, ReplicaError, Stopped, Talk};
-use piecewise_server::{now, say, tell};
+use piecewise_server::terminal::{Tone, bytes, count, is_json, news, note, number, paint, result, time};
+use piecewise_server::{now, say};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How often writes become changes while nobody is connected.
@@ -27,16 +28,16 @@ pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
     let mut replica = open_bound(&home, &args.file)?;
     let database = database(&replica)?;
     let started = Instant::now();
-    let progress = Progress::new(!args.quiet && !args.output.json);
+    let progress = Progress::new(!args.quiet);
     let done = block_on(once(&home, &mut replica, progress))?;
     let mut summary = done.summary;
     summary.milliseconds = started.elapsed().as_millis() as u64;
     if !args.quiet {
         let refused = replica.attention()?.refused;
-        print_summary(&database, &summary, &done, refused, args.output.json);
+        print_summary(&database, &summary, &done, refused, json!({}));
     }
     tell_what_waits(args, &mut replica)?;
-    Ok(tell_what_is_left_out(&done.left_out, &replica))
+    Ok(tell_what_is_left_out(&done.left_out, &replica, &args.file))
 }
 
 /// Talks once, until both sides hold the same.
@@ -47,48 +48,59 @@ pub(super) async fn once(home: &Home, replica: &mut Replica, progress: Progress)
     done
 }
 
-/// Tells of tables and rows that the server does not take; the exit code.
-pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica) -> u8 {
+/// Tells of tables and rows of a file that the server does not take; the exit code.
+pub(crate) fn tell_what_is_left_out(left: &LeftOut, replica: &Replica, file: &Path) -> u8 {
+    let file = file.display().to_string();
     for table in &left.over_quota {
-        tell!("error: the server makes no table {table}: this device has created as many there as it may");
-    }
-    if !left.over_quota.is_empty() {
-        tell!("hint: their rows wait here; on the server, see --containers-per-peer");
+        Failure::new(format!(
+            "the server makes no table {table}: this device has created as many there as it may"
+        ))
+        .hint("its rows wait here; on the server, see --containers-per-peer")
+        .code(code::NO_INTAKE)
+        .tell();
     }
     for (table, other) in &left.in_other_capitals {
-        tell!(
-            "error: {table} is not synced: the server has that table as {other}, and names that differ in capitals alone are one to SQLite"
-        );
         let [here, there] =
             [table, other].map(|name| name.split_once('/').map_or(name.as_str(), |(_, table)| table));
-        tell!(
-            "hint: `piecewise untrack` it, `ALTER TABLE \"{here}\" RENAME TO \"{there}_\"; ALTER TABLE \"{there}_\" RENAME TO \"{there}\"`, and `piecewise track` it again"
-        );
+        Failure::new(format!(
+            "{table} is not synced: the server has that table as {other}, and names that differ in capitals alone are one to SQLite"
+        ))
+        .hint(format!(
+            "`piecewise untrack` it, `ALTER TABLE \"{here}\" RENAME TO \"{there}_\"; ALTER TABLE \"{there}_\" RENAME TO \"{there}\"`, and `piecewise track` it again"
+        ))
+        .code(code::STOPPED)
+        .tell();
     }
     for (table, stopped) in &left.stopped {
-        tell!("error: table {table} is stopped: {stopped}");
-        tell!("hint: {}", stopped.hint("FILE", table));
+        Failure::new(format!("table {table} is stopped: {stopped}"))
+            .hint(stopped.hint(&file, table))
+            .code(code::STOPPED)
+            .tell();
     }
     let refused = replica.attention().map_or(0, |attention| attention.refused);
     if refused > 0 {
-        tell!("error: the server did not take {} of this device", count(refused, "row", "rows"));
-        tell!(
-            "hint: `piecewise refused FILE` says which and why, `refused retry` and `refused revert` end it"
-        );
+        Failure::new(format!("the server did not take {} of this device", count(refused, "row", "rows")))
+            .hint(format!(
+                "`piecewise refused {file}` says which and why, `refused retry` and `refused revert` end it"
+            ))
+            .code(code::REFUSED)
+            .tell();
     }
     for table in &left.not_granted {
-        tell!("error: the server does not grant {table} to this device");
-    }
-    if let Some(table) = left.not_granted.first() {
-        let device = replica.author().short();
-        tell!("hint: on the server, run `piecewise-server grant {device} '{table}=write'`");
-        return code::NOT_GRANTED;
+        Failure::new(format!("the server does not grant {table} to this device"))
+            .hint(format!(
+                "on the server, run `piecewise-server grant {} '{table}=write'`",
+                replica.author().short()
+            ))
+            .code(code::NOT_GRANTED)
+            .tell();
     }
     let all_else = left.in_other_capitals.is_empty() && left.stopped.is_empty() && refused == 0;
-    match (left.over_quota.is_empty(), all_else) {
-        (false, _) => code::NO_INTAKE,
-        (true, false) => code::FAILED,
-        (true, true) => 0,
+    match (left.not_granted.is_empty(), left.over_quota.is_empty(), all_else) {
+        (false, _, _) => code::NOT_GRANTED.exit,
+        (true, false, _) => code::NO_INTAKE.exit,
+        (true, true, false) => code::FAILED.exit,
+        (true, true, true) => 0,
     }
 }
 
@@ -131,7 +143,7 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<(), Failure> {
         Err(failure) => return Err(failure),
     };
     block_on(async {
-        let checking = Checking::new(args.check_percent, args.sync.output.json);
+        let checking = Checking::new(args.check_percent);
         let watching = watch_for_ever(args, &home, opened, checking);
         tokio::select! {
             result = watching => result,
@@ -176,7 +188,7 @@ impl Patience {
     pub(super) fn all_is_well(&mut self) {
         (self.attempt, self.was_good) = (0, true);
         if self.told.take().is_some() {
-            tell!("level with the server again");
+            news("level with the server again");
         }
     }
 
@@ -195,7 +207,7 @@ impl Patience {
         let wait = back_off(self.attempt);
         self.attempt += 1;
         if self.told.as_ref() != Some(&failure.message) {
-            tell!("{}; trying again", failure.message);
+            news(&format!("{}; trying again", failure.message));
             self.told = Some(failure.message);
         }
         tokio::time::sleep(wait).await;
@@ -230,18 +242,16 @@ async fn watch_once(
     let database = database(replica)?;
     let (mut connection, server) = connect_for(home, replica).await?;
     *captured = None;
-    let progress = Progress::new(!args.quiet && !args.output.json);
-    let drive = Drive::new(replica, &mut connection, server, progress)?
-        .gather_for(*every)
-        .with_events(args.output.json);
+    let progress = Progress::new(!args.quiet);
+    let drive = Drive::new(replica, &mut connection, server, progress)?.gather_for(*every).with_events();
     let on_level = |summary: &Summary, _: &Replica| {
         patience.all_is_well();
         if !args.quiet {
-            print_line(&database, summary, args.output.json);
+            print_line(&database, summary);
         }
     };
     let on_left_out = |left_out: &LeftOut, replica: &Replica| {
-        tell_what_is_left_out(left_out, replica);
+        tell_what_is_left_out(left_out, replica, &args.file);
     };
     let result = drive.live(writes, checking, on_level, on_left_out).await;
     patience.moved(connection.bytes());
@@ -264,23 +274,27 @@ fn database(replica: &Replica) -> Result<String, Failure> {
     Ok(replica.binding().ok_or(ReplicaError::NotBound)?.database.clone())
 }
 
-/// What a finished sync brought.
-pub(crate) fn print_summary(database: &str, summary: &Summary, done: &Done, refused: u64, as_json: bool) {
-    if as_json {
+/// What a finished sync brought, `more` of it for programs alone.
+pub(crate) fn print_summary(database: &str, summary: &Summary, done: &Done, refused: u64, more: Value) {
+    let as_json = || {
         let left = &done.left_out;
         let stopped: Vec<_> = left.stopped.iter().map(|(table, s)| stopped_json(table, s)).collect();
         let all = *left == LeftOut::default() && refused == 0;
-        return print_json(&json!({
+        let mut told = json!({
             "database": database, "level": true, "caught_up": all, "moved": summary, "stopped": stopped, "refused": refused,
             "not_granted": left.not_granted, "over_quota": left.over_quota, "clashed": done.clashed,
-        }));
-    }
-    say!("{}", line(database, summary));
+        });
+        if let (Value::Object(told), Value::Object(more)) = (&mut told, more) {
+            told.extend(more);
+        }
+        told
+    };
+    result(as_json, || say!("{}", line(database, summary)));
 }
 
 /// What one exchange of a watch brought, on one line.
-pub(super) fn print_line(database: &str, summary: &Summary, as_json: bool) {
-    match as_json {
+pub(super) fn print_line(database: &str, summary: &Summary) {
+    match is_json() {
         true => say!("{}", json!({ "database": database, "level": true, "moved": summary })),
         false => say!("{}", line(database, summary)),
     }
@@ -290,9 +304,11 @@ pub(super) fn line(database: &str, s: &Summary) -> String {
     let part = |rows: u64, segments: u64| {
         format!("{} in {}", count(rows, "row", "rows"), count(segments, "segment", "segments"))
     };
-    let wire = format!("{} out, {} in, {} ms", bytes(s.bytes_sent), bytes(s.bytes_received), s.milliseconds);
+    let (out, into, time) = (bytes(s.bytes_sent), bytes(s.bytes_received), number(s.milliseconds));
+    let wire = format!("{out} out, {into} in, {time} ms");
+    let level = paint(Tone::Good, "level with the server");
     if !s.moved() {
-        return format!("{database}: level with the server, nothing to exchange · {wire}");
+        return format!("{database}: {level}, nothing to exchange · {wire}");
     }
     let refused = match s.rows_refused {
         0 => String::new(),
@@ -303,9 +319,7 @@ pub(super) fn line(database: &str, s: &Summary) -> String {
         n => format!(" · {} renumbered", count(n, "row", "rows")),
     };
     let (sent, received) = (part(s.rows_sent, s.segments_sent), part(s.rows_received, s.segments_received));
-    format!(
-        "{database}: level with the server · sent {sent} · received {received}{refused}{renumbered} · {wire}"
-    )
+    format!("{database}: {level} · sent {sent} · received {received}{refused}{renumbered} · {wire}")
 }
 
 /// A table that is stopped, for programs.
@@ -323,7 +337,7 @@ fn tell_what_waits(args: &SyncArgs, replica: &mut Replica) -> Result<(), Failure
     let attention = replica.attention()?;
     let tell = |n: u64, what: &str, command: &str| {
         if n > 0 {
-            tell!("note: {} {what}; see `piecewise {command} {file}`", count(n, "row", "rows"));
+            note(&format!("{} {what}; see `piecewise {command} {file}`", count(n, "row", "rows")));
         }
     };
     tell(attention.conflicts, "with values in conflict", "conflicts");

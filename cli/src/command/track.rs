@@ -1,17 +1,16 @@
-//! `track` and `untrack`: tables begin and end to take part in sync.
+//! `track`: tables begin to take part in sync.
 
-use super::{about, open, open_bound};
-use crate::args::{Prefer, TablesArgs, TrackArgs};
+use super::{about, open};
+use crate::args::{Prefer, TrackArgs};
 use crate::home::Home;
-use crate::output::{count, row, row_line};
 use crate::report::{Failure, code};
-use piecewise_core::replica::{Binding, Follow, HeldRow, Reference, Replica, ReplicaError, TrackOptions};
+use piecewise_core::change::Merge;
+use piecewise_core::replica::{Binding, Follow, Reference, Replica, ReplicaError, TrackOptions};
 use piecewise_core::store::schema::{NoteKind, TrackNote, TrackRefusal};
-use piecewise_server::{now, say, tell};
+use piecewise_server::terminal::{count, is_json, note, result};
+use piecewise_server::{now, say};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::Path;
 
 /// Tables named in one note.
 const NAMES_SHOWN: usize = 8;
@@ -33,16 +32,14 @@ pub(crate) fn track(args: &TrackArgs) -> Result<(), Failure> {
 fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> Result<(), Failure> {
     let known: Vec<_> = replica.status()?.tables.into_iter().map(|t| t.table).collect();
     let known_as = |table: &String| known.iter().find(|known| known.eq_ignore_ascii_case(table));
+    let mut changes = vec![];
     if changes_numbers(args) {
         let wanted: Vec<&String> = match args.all {
             true => known.iter().collect(),
             false => tables.iter().filter_map(known_as).collect(),
         };
         for table in &wanted {
-            change_numbers(replica, table, args).map_err(|e| about(&args.file, e))?;
-        }
-        if !wanted.is_empty() && tables.iter().all(|table| known_as(table).is_some()) {
-            return Ok(());
+            change_numbers(replica, table, args, &mut changes).map_err(|e| about(&args.file, e))?;
         }
     }
     let is_new = |table: &&String| !changes_numbers(args) || known_as(table).is_none();
@@ -56,12 +53,15 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
         autoincrement: args.autoincrement,
     };
     let tables: Vec<_> = tables.iter().filter(is_new).map(|table| (table.clone(), options(table))).collect();
+    let is_decided = args.renumber_mine || args.prefer == Prefer::Local;
     let (mut tracked, mut notes, mut left) = (vec![], vec![], vec![]);
     let done = replica.track_all(&tables, |table, done| {
         match done {
             Ok(of_table) => {
                 tracked.push(table.to_owned());
-                notes.extend(of_table.into_iter().map(|note| (table.to_owned(), note)));
+                let of_table =
+                    of_table.into_iter().filter(|note| note.kind != NoteKind::FirstContact || !is_decided);
+                notes.extend(of_table.map(|note| (table.to_owned(), note)));
             }
             // With --all, what cannot be tracked is told and left.
             Err(ReplicaError::Refused(refusal)) if args.all => left.push((table.to_owned(), refusal)),
@@ -69,11 +69,33 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
         }
         Ok(())
     });
-    done.map_err(|e| about(&args.file, e))?;
-    tracked.iter().for_each(|table| say!("{table} is tracked"));
-    tell_notes(&notes, args);
+    done.map_err(|error| match error {
+        ReplicaError::AlreadyTracked { table } => tracked_already(replica, &table, args),
+        error => about(&args.file, error),
+    })?;
+    let database = replica.binding().map(|binding| &binding.database);
+    let as_json = || {
+        let note = |(table, n): &(String, TrackNote)| json!({ "table": table, "kind": name(n.kind), "text": n.text });
+        let refusal = |(table, refusal): &(String, TrackRefusal)| json!({ "table": table, "reason": refusal.to_string() });
+        json!({ "database": database, "tables": tracked, "changes": changes, "notes": notes.iter().map(note).collect::<Vec<_>>(),
+                "left_out": left.iter().map(refusal).collect::<Vec<_>>() })
+    };
+    result(as_json, || match tracked.len() {
+        0..=NAMES_SHOWN => tracked.iter().for_each(|table| say!("{table} is tracked")),
+        all => {
+            let names: Vec<_> = tracked.iter().map(String::as_str).collect();
+            say!("{} tracked: {}", count(all as u64, "table is", "tables are"), some_of(&names));
+        }
+    });
+    if is_json() {
+        return Ok(());
+    }
+    tell_notes(&notes);
     tell_what_is_left(&left);
-    say!("`piecewise sync {0}` or `piecewise watch {0}` exchanges rows with the server", args.file.display());
+    if changes.is_empty() || !tracked.is_empty() {
+        let file = args.file.display();
+        say!("`piecewise sync {file}` or `piecewise watch {file}` exchanges rows with the server");
+    }
     Ok(())
 }
 
@@ -88,11 +110,20 @@ fn changes_numbers(args: &TrackArgs) -> bool {
         && args.prefer == Prefer::Server
 }
 
-/// Changes how a table that is tracked is numbered, and says so.
-fn change_numbers(replica: &mut Replica, table: &str, args: &TrackArgs) -> Result<(), ReplicaError> {
-    let told = |is_new: bool, what: &str| match is_new {
-        true => say!("{table}: {what} from now on"),
-        false => say!("{table}: {what} already"),
+/// Changes how a table that is tracked is numbered, and says so; what is said comes into `changes` for programs.
+fn change_numbers(
+    replica: &mut Replica,
+    table: &str,
+    args: &TrackArgs,
+    changes: &mut Vec<Value>,
+) -> Result<(), ReplicaError> {
+    let mut told = |is_new: bool, what: &str| {
+        changes.push(json!({ "table": table, "change": what, "new": is_new }));
+        match is_new {
+            _ if is_json() => {}
+            true => say!("{table}: {what} from now on"),
+            false => say!("{table}: {what} already"),
+        }
     };
     if args.keep_numbers || args.no_keep_numbers {
         let is_new = replica.keep_numbers(now(), table, args.keep_numbers)?;
@@ -110,54 +141,113 @@ fn change_numbers(replica: &mut Replica, table: &str, args: &TrackArgs) -> Resul
     if args.autoincrement {
         match replica.autoincrement(now(), table) {
             Ok(is_new) => told(is_new, "AUTOINCREMENT numbers its rows"),
-            Err(ReplicaError::Refused(refusal)) if args.all => tell!("note: {refusal}"),
+            Err(ReplicaError::Refused(refusal)) if args.all => note(&refusal.to_string()),
             Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-/// Tells what may surprise; what is the same for many tables once.
-fn tell_notes(notes: &[(String, TrackNote)], args: &TrackArgs) {
-    let of_kind = |kind: NoteKind| -> Vec<&str> {
-        notes.iter().filter(|(_, note)| note.kind == kind).map(|(table, _)| table.as_str()).collect()
-    };
-    let (tables, met) = (of_kind(NoteKind::IntegerKey), of_kind(NoteKind::FirstContact));
-    for (_, note) in notes {
-        let alike = match note.kind {
-            NoteKind::IntegerKey => tables.len(),
-            NoteKind::FirstContact if args.renumber_mine || args.prefer == Prefer::Local => continue,
-            NoteKind::FirstContact => met.len(),
-            _ => 1,
+/// The table is tracked: says how its columns get the merge kinds that are asked for, if they have others.
+fn tracked_already(replica: &Replica, table: &str, args: &TrackArgs) -> Failure {
+    let kinds = replica.merge_kinds();
+    let asked = [(&args.text, Merge::Text), (&args.counter, Merge::Counter)];
+    let other = asked.iter().flat_map(|(list, kind)| columns_of(table, list).into_iter().map(|c| (c, *kind)));
+    let other = other.filter(|(column, kind)| {
+        let is_it = |(t, c, k): &(String, String, Merge)| {
+            t.eq_ignore_ascii_case(table) && c.eq_ignore_ascii_case(column) && k == kind
         };
-        if alike == 1 {
-            tell!("note: {}", note.text);
+        !kinds.iter().any(is_it)
+    });
+    let columns: Vec<_> = other.map(|(column, _)| column).collect();
+    let tracked = ReplicaError::AlreadyTracked { table: table.to_owned() };
+    if columns.is_empty() {
+        return about(&args.file, tracked);
+    }
+    let message = format!(
+        "{}: {tracked}, and {} as before",
+        args.file.display(),
+        match columns.as_slice() {
+            [one] => format!("column {one} merges"),
+            many => format!("columns {} merge", many.join(", ")),
         }
-    }
-    if tables.len() > 1 {
-        tell!(
-            "note: {} tables have an INTEGER PRIMARY KEY ({}): where two machines give out one number offline, the later row gets \
-             another, and declared references to it follow. `--ref` names others; numbers in JSON or URLs do not follow",
-            tables.len(),
-            some_of(&tables)
-        );
-    }
-    if met.len() > 1 && !args.renumber_mine && args.prefer == Prefer::Server {
-        tell!(
-            "note: {} of them have rows ({}): one whose number another row has at the server is kept beside that as a conflict, and \
-             the server's shows. `--renumber-mine` gives it another number, with all that refers to it; with `--prefer local` it shows",
-            met.len(),
-            some_of(&met)
-        );
+    );
+    Failure::new(message)
+        .hint(format!(
+            "how a column merges is settled when its table meets the server's. If it never did: `piecewise untrack` it, then \
+             `track` it with these options. Else give {table} another name on every device, make {table} anew with its rows, and `track` that"
+        ))
+        .code(code::TRACKED)
+}
+
+fn name(kind: NoteKind) -> &'static str {
+    match kind {
+        NoteKind::IntegerKey => "integer_key",
+        NoteKind::FirstContact => "first_contact",
+        NoteKind::Orphans => "orphans",
+        NoteKind::LocalIndex => "local_index",
+        NoteKind::NoParent => "no_parent",
+        NoteKind::NullKeys => "null_keys",
+        _ => "other",
     }
 }
+
+/// Tells what may surprise: of a few tables note by note, of many in one line.
+fn tell_notes(notes: &[(String, TrackNote)]) {
+    if notes.len() <= NOTES_SHOWN {
+        return notes.iter().for_each(|(_, n)| note(&n.text));
+    }
+    let mut parts = vec![];
+    for (kind, one, many) in KINDS {
+        let mut tables: Vec<_> =
+            notes.iter().filter(|(_, n)| n.kind == kind).map(|(t, _)| t.as_str()).collect();
+        tables.dedup();
+        if !tables.is_empty() {
+            parts.push(format!("{} ({})", count(tables.len() as u64, one, many), some_of(&tables)));
+        }
+    }
+    note(&format!("{}; `track --json` says more of each", parts.join("; ")));
+}
+
+/// Notes told one by one.
+const NOTES_SHOWN: usize = 3;
+
+/// What many tables have in common.
+const KINDS: [(NoteKind, &str, &str); 6] = [
+    (
+        NoteKind::IntegerKey,
+        "table numbers its rows, which get other numbers where two devices give out one; what `--ref` names follows",
+        "tables number their rows, which get other numbers where two devices give out one; what `--ref` names follows",
+    ),
+    (
+        NoteKind::FirstContact,
+        "has rows: those whose numbers other rows have at the server are kept beside them as conflicts, or get others with `--renumber-mine`",
+        "have rows: those whose numbers other rows have at the server are kept beside them as conflicts, or get others with `--renumber-mine`",
+    ),
+    (
+        NoteKind::NullKeys,
+        "has rows with NULL in the key, which do not sync",
+        "have rows with NULL in the key, which do not sync",
+    ),
+    (NoteKind::Orphans, "has rows whose parents do not exist", "have rows whose parents do not exist"),
+    (
+        NoteKind::LocalIndex,
+        "has a UNIQUE index of this machine alone",
+        "have UNIQUE indexes of this machine alone",
+    ),
+    (
+        NoteKind::NoParent,
+        "refers to tables that are not in this file",
+        "refer to tables that are not in this file",
+    ),
+];
 
 /// Tells in one summary which tables are left out: first those with a reason of their own.
 fn tell_what_is_left(left: &[(String, TrackRefusal)]) {
     if left.is_empty() {
         return;
     }
-    let mut lines = vec![format!("note: {} left out", count(left.len() as u64, "table is", "tables are"))];
+    let mut lines = vec![format!("{} left out", count(left.len() as u64, "table is", "tables are"))];
     let mut alike: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (table, refusal) in left {
         match refusal.common() {
@@ -166,7 +256,7 @@ fn tell_what_is_left(left: &[(String, TrackRefusal)]) {
         }
     }
     lines.extend(alike.iter().map(|(reason, tables)| format!("  {reason}: {}", some_of(tables))));
-    tell!("{}", lines.join("\n"));
+    note(&lines.join("\n"));
 }
 
 /// Some names of a list, and how many more there are.
@@ -189,11 +279,13 @@ fn bind(home: &Home, replica: &mut Replica, args: &TrackArgs) -> Result<(), Fail
     }
     let Some(database) = args.database.clone() else {
         return Err(Failure::new("this file is not connected to a database yet")
-            .hint("say which one on the server it is part of: --as DATABASE"));
+            .hint("say which one on the server it is part of: --as DATABASE")
+            .code(code::NOT_CONNECTED));
     };
     if !piecewise_server::databases::is_new_database_name(&database) {
         return Err(Failure::new(format!("{database:?} cannot be the name of a database"))
-            .hint("use letters, digits, _ - and ., such as `shop`"));
+            .hint("use letters, digits, _ - and ., such as `shop`")
+            .code(code::BAD_NAME));
     }
     let server = home.choose(args.server.as_deref())?;
     let (realm, server) = (server.realm(), server.key());
@@ -226,80 +318,18 @@ fn check_columns(tables: &[String], args: &TrackArgs) -> Result<(), Failure> {
     for entry in &args.references {
         if tables.iter().all(|table| references_of(table, std::slice::from_ref(entry)).is_empty()) {
             return Err(Failure::new(format!("{entry} is not a reference of a table that is being tracked"))
-                .hint("write it as TABLE.COLUMN=PARENT.COLUMN, with TABLE among the tables named"));
+                .hint("write it as TABLE.COLUMN=PARENT.COLUMN, with TABLE among the tables named")
+                .code(code::INVALID));
         }
     }
     for entry in args.text.iter().chain(&args.counter) {
         if tables.iter().all(|t| columns_of(t, std::slice::from_ref(entry)).is_empty()) {
             return Err(Failure::new(format!("{entry} is not a column of a table that is being tracked"))
-                .hint("write it as TABLE.COLUMN, with one of the tables named"));
+                .hint("write it as TABLE.COLUMN, with one of the tables named")
+                .code(code::INVALID));
         }
     }
     Ok(())
-}
-
-pub(crate) fn untrack(args: &TablesArgs) -> Result<(), Failure> {
-    let home = Home::open()?;
-    let mut replica = open_bound(&home, &args.file)?;
-    let tables: Vec<_> = match args.all {
-        true => replica.status()?.tables.into_iter().map(|t| t.table).collect(),
-        false => args.tables.clone(),
-    };
-    let mut written = Ok(0);
-    let done = replica.untrack_leaving(&tables, |rows| match &args.leave_held {
-        Some(path) => {
-            written = write_held(path, rows).map(|()| rows.len());
-            let failed = written.as_ref().err().map(|failure| failure.message.clone());
-            failed.map_or(Ok(()), |what| Err(ReplicaError::Invalid { what }))
-        }
-        None => Err(ReplicaError::Held { rows: rows.to_vec() }),
-    });
-    let left = written?;
-    let back = done.map_err(|error| {
-        if let ReplicaError::Held { rows } = &error {
-            for held in rows {
-                tell!("{} {}: {}", held.table, held.key, held.cause);
-                tell!("  {}", row_line(&held.values));
-            }
-        }
-        about(&args.file, error)
-    })?;
-    tables.iter().for_each(|table| say!("{table} is no longer tracked"));
-    if back > 0 {
-        say!("{} put back into their tables", count(back, "held row was", "held rows were"));
-    }
-    if let (1.., Some(path)) = (left, &args.leave_held) {
-        say!("{} in {}", count(left as u64, "held row is", "held rows are"), path.display());
-    }
-    Ok(())
-}
-
-/// Writes held rows to a new file that others cannot read, and waits until it is on the disk.
-fn write_held(path: &Path, rows: &[HeldRow]) -> Result<(), Failure> {
-    let entry =
-        |h: &HeldRow| json!({ "table": h.table, "key": h.key, "cause": h.cause, "row": row(&h.values) });
-    let text = Value::from(rows.iter().map(entry).collect::<Vec<_>>()).to_string();
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let write = || -> std::io::Result<()> {
-        let mut file = options.open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        // The name is on the disk once its folder is.
-        #[cfg(unix)]
-        if let Some(folder) = path.canonicalize()?.parent() {
-            std::fs::File::open(folder)?.sync_all()?;
-        }
-        Ok(())
-    };
-    write().map_err(|error| {
-        Failure::new(format!("{} could not be written: {error}", path.display()))
-            .hint("name a file that does not exist yet, in a folder that can be written; nothing was done")
-            .code(code::FILE)
-    })
 }
 
 #[cfg(test)]

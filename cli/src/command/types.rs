@@ -7,7 +7,9 @@ use crate::report::{Failure, code};
 use piecewise_core::change::Merge;
 use piecewise_core::replica::ReplicaError;
 use piecewise_server::say;
+use piecewise_server::terminal::result;
 use rusqlite::{Connection, OpenFlags};
+use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
@@ -18,7 +20,7 @@ pub(crate) fn run(args: &TypesArgs) -> Result<(), Failure> {
     if !args.file.exists() {
         return Err(Failure::new(format!("there is no file {}", args.file.display()))
             .hint("check the path")
-            .code(code::FILE));
+            .code(code::NO_FILE));
     }
     let conn = Connection::open_with_flags(&args.file, OpenFlags::SQLITE_OPEN_READ_ONLY);
     let conn = conn.map_err(|e| Failure::from(ReplicaError::from(e)))?;
@@ -27,7 +29,8 @@ pub(crate) fn run(args: &TypesArgs) -> Result<(), Failure> {
     let merges = if is_ours { merges(&args.file)? } else { HashMap::new() };
     let name = args.file.file_name().unwrap_or_default().to_string_lossy();
     let tables: Vec<_> = tables.into_iter().filter(|table| !table.name.starts_with("piecewise_")).collect();
-    say!("{}", typescript(&name, &tables, &merges, args.bigint).trim_end());
+    let text = typescript(&name, &tables, &merges, args.bigint);
+    result(|| json!({ "typescript": text }), || say!("{}", text.trim_end()));
     Ok(())
 }
 

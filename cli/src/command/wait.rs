@@ -4,11 +4,12 @@ use super::{block_on, folder, open, sync};
 use crate::args::WaitArgs;
 use crate::drive::{Writes, back_off};
 use crate::home::Home;
-use crate::output::count;
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use crate::watching::Watching;
 use piecewise_core::replica::{Replica, ReplicaError, Waiting};
+use piecewise_server::terminal::{count, result};
+use serde_json::json;
 use std::time::Duration;
 
 pub(crate) fn run(args: &WaitArgs) -> Result<(), Failure> {
@@ -30,7 +31,10 @@ pub(crate) fn run(args: &WaitArgs) -> Result<(), Failure> {
         }
     })?;
     match done {
-        true => Ok(()),
+        true => {
+            result(|| json!({ "level": true }), || {});
+            Ok(())
+        }
         false => Err(time_is_up(&replica.waiting()?, last)),
     }
 }
@@ -55,9 +59,10 @@ async fn until_level(
         }
         match sync::once(home, replica, Progress::new(false)).await {
             Ok(done) => {
-                return match sync::tell_what_is_left_out(&done.left_out, replica) {
+                let exit = sync::tell_what_is_left_out(&done.left_out, replica, &args.file);
+                return match exit {
                     0 => Ok(()),
-                    code::FAILED => needs_somebody(replica, &replica.waiting()?),
+                    exit if exit == code::FAILED.exit => needs_somebody(replica, &replica.waiting()?),
                     _ => Err(left_out()),
                 };
             }
@@ -74,12 +79,14 @@ pub(crate) fn needs_somebody(replica: &Replica, waiting: &Waiting) -> Result<(),
     if waiting.stopped > 0 {
         let tables = count(waiting.stopped, "table is", "tables are");
         return Err(Failure::new(format!("{tables} stopped, all others are level"))
-            .hint("`piecewise status FILE` says why"));
+            .hint("`piecewise status FILE` says why")
+            .code(code::STOPPED));
     }
     match replica.attention()?.refused {
         0 => Ok(()),
         rows => Err(Failure::new(format!("{}, all others are level", refused_words(rows)))
-            .hint("`piecewise refused FILE` says which and why")),
+            .hint("`piecewise refused FILE` says which and why")
+            .code(code::REFUSED)),
     }
 }
 

@@ -4,14 +4,13 @@ use super::known::{self, Known, Part};
 use super::talk::Talk;
 use super::{Folder, stem};
 use crate::home::{Home, KnownServer};
-use crate::output::count;
-use crate::report::{Failure, code};
+use crate::report::{Code, Failure, code};
 use piecewise_core::id::RealmId;
 use piecewise_core::identity::Identity;
 use piecewise_core::replica::Replica;
 use piecewise_core::survey::{Brief, Named, Pattern};
 use piecewise_server::commits::FileState;
-use piecewise_server::tell;
+use piecewise_server::terminal::{self, count, is_json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -46,7 +45,7 @@ pub(crate) struct Fleet<'a> {
 
 pub(super) struct Failed {
     pub(super) message: String,
-    pub(super) code: u8,
+    pub(super) code: Code,
     /// Whether trying again may help a command that waits.
     may_pass: bool,
     /// When a watch tries again, if that may help.
@@ -118,20 +117,23 @@ impl<'a> Fleet<'a> {
 
     /// The exit code: that of the first file that failed, or of tables that are left out.
     pub(crate) fn code(&self) -> u8 {
-        self.failed.values().map(|failed| failed.code).next().unwrap_or(self.left_out)
+        self.failed.values().map(|failed| failed.code.exit).next().unwrap_or(self.left_out)
     }
 
     /// What keeps it from being level, if some files failed or tables are left out.
     pub(crate) fn failure(&self) -> Failure {
         let may_pass = !self.failed.is_empty() && self.failed.values().all(|failed| failed.may_pass);
-        let failure = Failure::new("not all files of the folder can become level").code(self.code());
+        let code = self.failed.values().map(|failed| failed.code).next();
+        let code = code.unwrap_or(Code { exit: self.left_out, ..code::FAILED });
+        let failure = Failure::new("not all files of the folder can become level").code(code);
         Failure { may_pass, ..failure }
     }
 
     /// Says how many errors were not told one by one.
     pub(crate) fn tell_rest(&self) {
         if self.told > ERRORS_TOLD {
-            tell!("error: {} more", count((self.told - ERRORS_TOLD) as u64, "file", "files"));
+            let more = count((self.told - ERRORS_TOLD) as u64, "file", "files");
+            Failure::new(format!("{more} more")).tell();
         }
     }
 
@@ -145,14 +147,14 @@ impl<'a> Fleet<'a> {
             if self.told <= ERRORS_TOLD {
                 let path = self.folder.path_of(file);
                 let path = path.display().to_string();
-                match message.starts_with(&path) {
-                    true => tell!("error: {message}"),
-                    false => tell!("error: {path}: {message}"),
-                }
-                if hint.is_some() && hint != self.hint {
-                    hint.iter().for_each(|hint| tell!("hint: {hint}"));
-                    self.hint = hint;
-                }
+                let message = match message.starts_with(&path) {
+                    true => message.clone(),
+                    false => format!("{path}: {message}"),
+                };
+                // The same hint once for people; programs read each line by itself.
+                let hint = hint.filter(|hint| is_json() || self.hint.as_ref() != Some(hint));
+                terminal::error(&message, hint.as_deref(), code.word);
+                self.hint = hint.or(self.hint.take());
             }
         }
         self.files.insert(file.to_owned(), None);
@@ -212,7 +214,7 @@ fn first_realm(folder: &Folder, identity: &Identity) -> Result<RealmId, Failure>
     folder.files()?.iter().find_map(realm).ok_or_else(|| {
         Failure::new(format!("no file in {} takes part in sync", folder.path().display())).hint(
             "`piecewise clone 'NAME*' FOLDER` brings databases of the server; `piecewise track FILE --all --as DATABASE` lets a file take part",
-        )
+        ).code(code::NOT_CONNECTED)
     })
 }
 

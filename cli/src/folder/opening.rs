@@ -140,7 +140,7 @@ impl Voyage<'_, '_> {
             }
         }
         let waiting = self.queue.len() + self.fleet.talks.len();
-        self.progress.count(self.done, self.done + waiting as u64, &self.summary);
+        self.progress.files(self.done, self.done + waiting as u64, &self.summary);
         moved
     }
 
@@ -195,7 +195,8 @@ impl Voyage<'_, '_> {
     fn tell_what_is_left_out(&mut self, file: &str) {
         let Some(talk) = self.fleet.talks.get(file) else { return };
         if let Some(link) = talk.link() {
-            let code = tell_what_is_left_out(&LeftOut::of(link, &talk.replica), &talk.replica);
+            let path = self.fleet.folder.path_of(file);
+            let code = tell_what_is_left_out(&LeftOut::of(link, &talk.replica), &talk.replica, &path);
             self.fleet.left_out = self.fleet.left_out.max(code);
         }
     }

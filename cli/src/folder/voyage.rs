@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::survey::{Pattern, Surveyor};
 use piecewise_server::commits::{FALLBACK, FileState};
-use piecewise_server::tell;
+use piecewise_server::terminal::note;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -297,7 +297,7 @@ impl<'v, 'a> Voyage<'v, 'a> {
         if !state.exists() {
             if self.fleet.files.remove(file).is_some() {
                 self.fleet.failed.remove(file);
-                tell!("note: {} is gone", self.fleet.folder.path_of(file).display());
+                note(&format!("{} is gone", self.fleet.folder.path_of(file).display()));
             }
             return;
         }

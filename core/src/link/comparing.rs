@@ -36,6 +36,12 @@ impl Link {
         self.comparing.as_ref().filter(|c| self.attached && c.tables.is_empty()).map(|c| &c.found[..])
     }
 
+    /// Rows of this side that a comparer has looked at so far.
+    pub fn compared(&self) -> u64 {
+        let of = |c: &Comparison| c.matched + (c.different.len() + c.extra.len()) as u64;
+        self.comparing.as_ref().map_or(0, |comparing| comparing.found.iter().map(of).sum())
+    }
+
     pub(super) fn receive_ask(&mut self, replica: &Replica, r: &mut Reader<'_>) -> Result<(), LinkError> {
         let ask = Ask::decode(r)?;
         let container = ask.container;

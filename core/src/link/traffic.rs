@@ -15,6 +15,8 @@ pub struct Traffic {
     pub segments_to_send: u64,
     /// Segments still to come, as far as the peer has told.
     pub segments_to_come: u64,
+    /// Whether the peer has told of every container that differs.
+    pub is_whole: bool,
 }
 
 impl Link {
@@ -22,6 +24,8 @@ impl Link {
     pub fn traffic(&self, replica: &Replica) -> Traffic {
         let (sent_rows, sent_segments) = self.sent;
         let mut traffic = Traffic { sent_rows, sent_segments, ..Traffic::default() };
+        let has_told = |no| self.sessions.get(no).is_some_and(|session| session.heard.is_some());
+        traffic.is_whole = self.attached && self.unlevel.iter().all(has_told);
         for no in &self.unlevel {
             self.add_waiting(replica, *no, &mut traffic);
         }

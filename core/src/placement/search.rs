@@ -40,10 +40,10 @@ impl Replica {
         let mut rebuilt = BTreeSet::new();
         let all = std::mem::take(&mut self.unheard.containers);
         let parentless = std::mem::take(&mut self.unheard.parentless);
-        for no in all.union(&parentless).copied() {
-            let Some(state) = self.containers.get(&no) else { continue };
+        for no in all.union(&parentless) {
+            let Some(state) = self.containers.get(no) else { continue };
             for Search { name, is_of_view } in self.clauses()?.searches_of(&self.conn, &state.table)? {
-                if !(is_of_view || all.contains(&no)) || !rebuilt.insert(name.clone()) {
+                if !(is_of_view || all.contains(no)) || !rebuilt.insert(name.clone()) {
                     continue;
                 }
                 let index = quote(&name);

@@ -206,6 +206,27 @@ pub struct Exported {
     pub changes: Vec<Vec<u8>>,
 }
 
+/// What a change did to a column.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// It set a value.
+    Set(Value),
+    /// It added to a counter.
+    Add(i64),
+    /// It edited a text; the edits in words.
+    Text(String),
+}
+
+impl std::fmt::Display for Effect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Set(value) => write!(f, "{value}"),
+            Self::Add(n) => write!(f, "{n:+}"),
+            Self::Text(edits) => f.write_str(edits),
+        }
+    }
+}
+
 /// A change in the history of a row.
 #[derive(Debug, Clone)]
 pub struct HistoryEntry {
@@ -216,7 +237,7 @@ pub struct HistoryEntry {
     /// "insert", "edit" or "delete".
     pub kind: &'static str,
     /// Columns and what it did to them.
-    pub columns: Vec<(String, String)>,
+    pub columns: Vec<(String, Effect)>,
     /// The segment that holds it.
     pub segment: SegmentId,
     /// "counts", "waits" for a change that is missing, or "void".
@@ -505,10 +526,10 @@ impl Replica {
                 .iter()
                 .skip(1)
                 .filter(|op| op.key != MOVED)
-                .map(|op| (column_name(&user, &op.key).unwrap_or(op.key.clone()), action_text(&op.action)))
+                .map(|op| (column_name(&user, &op.key).unwrap_or(op.key.clone()), effect(&op.action)))
                 .collect();
             if !change.text.is_empty() {
-                columns.push(("(text)".into(), text_summary(&change.text)));
+                columns.push(("(text)".into(), Effect::Text(text_summary(&change.text))));
             }
             let state = match view.void.contains_key(&hash) {
                 true => "void",
@@ -605,13 +626,13 @@ fn named(user: &UserTable, values: Vec<Value>) -> Vec<(String, Value)> {
     values.into_iter().enumerate().map(|(n, v)| (name(n), v)).collect()
 }
 
-fn action_text(action: &Action) -> String {
+fn effect(action: &Action) -> Effect {
     match action {
-        Action::Put(value) => value.to_string(),
-        Action::Counter(n) => n.to_string(),
-        Action::Increment(n) => format!("{n:+}"),
-        Action::MakeText => "text".into(),
-        Action::Live(_) | Action::Dead => String::new(),
+        Action::Put(value) => Effect::Set(value.clone()),
+        Action::Counter(n) => Effect::Set(Value::Integer(*n)),
+        Action::Increment(n) => Effect::Add(*n),
+        Action::MakeText => Effect::Text("text".into()),
+        Action::Live(_) | Action::Dead => Effect::Text(String::new()),
     }
 }
 
