@@ -40,7 +40,7 @@ function fromUrl(url) {
 }
 
 /** Calls to a worker of this page; if its engine traps, a new worker takes its place. */
-async function inWorker(name, { device, file, worker: given, wasmUrl }, hear) {
+async function inWorker(name, { device, every, file, worker: given, wasmUrl }, hear) {
   let worker, waiting = new Map(), next = 0, trapped = 0, over = null;
   const post = (id, { method, args }) => worker.postMessage({ id, method, args });
   const call = (method, args) => new Promise((resolve, reject) => {
