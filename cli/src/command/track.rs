@@ -118,7 +118,7 @@ fn change_numbers(
     changes: &mut Vec<Value>,
 ) -> Result<(), ReplicaError> {
     let mut told = |is_new: bool, what: &str| {
-        changes.push(json!({ "table": table, "change": what, "new": is_new }));
+        changes.push(json!({ "table": table, "change": what.trim_end_matches(','), "new": is_new }));
         match is_new {
             _ if is_json() => {}
             true => say!("{table}: {what} from now on"),
