@@ -147,8 +147,9 @@ impl Replica {
             }
             let filling = fillings[row.template_number]
                 .get_or_insert_with(|| Filling::new(row.template, target.map(|t| &*t.user)));
-            let hash = filling.encoder.hash(&segment.actor, row.values);
-            hashes.extend_from_slice(&hash.0);
+            if is_plain {
+                hashes.extend_from_slice(&filling.encoder.hash(&segment.actor, row.values).0);
+            }
             let key = row.key;
             if let Some(moved) = filling.moved {
                 taken.arrived.add_moved(key.into(), row.values[moved]);
