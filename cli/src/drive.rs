@@ -72,6 +72,8 @@ pub(crate) struct Writes {
     heard: Arc<Notify>,
     lookout: Lookout,
     version: Option<i64>,
+    /// Whether a commit was seen that nobody was told of.
+    found: bool,
     _commits: Option<Commits>,
 }
 
@@ -82,7 +84,7 @@ impl Writes {
         // Without news from the operating system the file is looked at each second.
         let commits = Commits::watch(file, move || tell.notify_one()).ok();
         let (file, identity) = (file.to_owned(), identity(file));
-        Self { file, identity, heard, lookout: Lookout::default(), version: None, _commits: commits }
+        Self { file, identity, heard, lookout: Lookout::default(), version: None, found: false, _commits: commits }
     }
 
     /// Whether another file is at the path by now, or none.
@@ -90,23 +92,48 @@ impl Writes {
         identity(&self.file) != self.identity
     }
 
-    /// Waits until there may be something new.
-    pub(crate) async fn wait(&mut self) {
-        tokio::select! {
-            () = self.heard.notified() => self.lookout.hear(),
-            () = tokio::time::sleep(self.lookout.wait()) => {}
+    /// Waits until somebody has committed, or until a second has passed without anything to look for.
+    pub(crate) async fn wait(&mut self, replica: &Replica) -> Result<(), Failure> {
+        while !self.found {
+            let wait = self.lookout.wait();
+            tokio::select! {
+                () = self.heard.notified() => self.lookout.hear(),
+                () = pause(wait) => {}
+            }
+            self.look(replica)?;
+            if !self.lookout.is_looking() {
+                break;
+            }
         }
+        Ok(())
     }
 
     /// Whether somebody committed since it was asked last.
     pub(crate) fn any(&mut self, replica: &Replica) -> Result<bool, Failure> {
+        if !self.found {
+            self.look(replica)?;
+        }
+        Ok(std::mem::take(&mut self.found))
+    }
+
+    fn look(&mut self, replica: &Replica) -> Result<(), Failure> {
         if self.is_replaced() {
             return Err(Failure::new("the file was replaced by another; it is opened anew").may_pass());
         }
         let version = Some(replica.data_version()?);
         let found = std::mem::replace(&mut self.version, version) != version;
-        self.lookout.looked(found, replica.connection().total_changes());
-        Ok(found)
+        self.lookout.looked(found, replica.rows_written());
+        self.found |= found;
+        Ok(())
+    }
+}
+
+/// Waits, also for less than the millisecond that timers count in.
+async fn pause(time: Duration) {
+    if time < Duration::from_millis(1) {
+        std::thread::sleep(time);
+    } else {
+        tokio::time::sleep(time).await;
     }
 }
 
@@ -493,13 +520,23 @@ impl<'a> Drive<'a> {
     async fn wait(&mut self, writes: Option<&mut Writes>, check: Option<Duration>) -> Result<(), Failure> {
         let room = self.connection.outgoing();
         let due = self.gathering.due_in();
+        let replica = &*self.replica;
+        let written = async {
+            match writes {
+                Some(writes) => writes.wait(replica).await,
+                None => std::future::pending().await,
+            }
+        };
         let frame = tokio::select! {
             frame = self.connection.incoming.recv() => Some(frame),
             permit = room.reserve(), if self.is_full => {
                 drop(permit.map_err(|_| lost())?);
                 None
             }
-            () = async { match writes { Some(writes) => writes.wait().await, None => std::future::pending().await } } => None,
+            looked = written => {
+                looked?;
+                None
+            }
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => None,
             () = tokio::time::sleep(check.unwrap_or_default()), if check.is_some() => None,
         };

@@ -373,8 +373,8 @@ impl<'r> Container<'r> {
         if heard.root == state.feed.digest() {
             session.level = true;
             if matches!(session.role, Role::Initiator) {
-                let (no, tip) = (self.no, state.feed.tip.seq);
-                self.replica.transaction(|r| Ok(segments::acknowledge(&r.conn, no, tip)?))?;
+                let tip = state.feed.tip.seq;
+                self.acknowledge(|noted| noted != tip, tip)?;
             }
             return Ok(());
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How long after a write its commit is expected.
 pub const SETTLE: Duration = Duration::from_millis(20);
 /// How often to look for it at first.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const LOOK_EVERY: Duration = Duration::from_micros(300);
 /// How often to look when nothing was heard, in case the operating system forgot to tell.
 pub const FALLBACK: Duration = Duration::from_secs(1);
 
@@ -64,8 +64,40 @@ impl Lookout {
     }
 }
 
-/// How long to let further writes gather after one was told.
-const REST: Duration = Duration::from_millis(1);
+/// How long after its first write a commit is as a rule there to be seen.
+const SHORT: Duration = Duration::from_micros(200);
+/// How long to let further writes gather while they come one after another.
+const REST: Duration = Duration::from_millis(2);
+/// Writes that come so soon after others are most likely of the same work: a larger commit, or what we write ourselves.
+const SOON: Duration = Duration::from_millis(5);
+
+/// When to tell of writes: a commit is many of them. While nobody listens, the system keeps equal events as one instead of
+/// waking the thread for each.
+#[derive(Debug, Default)]
+struct Rest {
+    /// When it ended last.
+    ended: Option<Instant>,
+}
+
+impl Rest {
+    /// How long to wait before an event is told, which came so long after the last rest.
+    fn before(since: Option<Duration>) -> Duration {
+        match since {
+            // It came during that rest.
+            Some(since) if since < SHORT => Duration::ZERO,
+            Some(since) if since < SOON => REST,
+            _ => SHORT,
+        }
+    }
+
+    fn take(&mut self) {
+        let wait = Self::before(self.ended.map(|ended| ended.elapsed()));
+        if !wait.is_zero() {
+            std::thread::sleep(wait);
+            self.ended = Some(Instant::now());
+        }
+    }
+}
 
 /// Calls back on writes for as long as it lives.
 #[derive(Debug)]
@@ -92,17 +124,16 @@ impl Commits {
         folder: &Path,
         mut on_write: impl FnMut(&str) + Send + 'static,
     ) -> notify::Result<Self> {
+        let mut rest = Rest::default();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return on_write("") };
             if matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(_))) {
                 return;
             }
+            rest.take();
             for path in &event.paths {
                 on_write(&path.file_name().unwrap_or_default().to_string_lossy());
             }
-            // A large commit is thousands of writes. While nobody listens, the system keeps equal events
-            // as one instead of waking this thread for each.
-            std::thread::sleep(REST);
         })?;
         watcher.watch(folder, RecursiveMode::NonRecursive)?;
         Ok(Self { _watcher: watcher })
@@ -212,6 +243,14 @@ mod tests {
         lookout.wrote = lookout.wrote.map(|wrote| wrote - SETTLE);
         lookout.hear();
         assert!(!lookout.is_explained);
+    }
+
+    #[test]
+    fn the_first_write_is_told_of_soon_and_those_that_follow_it_together() {
+        assert_eq!(Rest::before(None), SHORT);
+        assert_eq!(Rest::before(Some(SHORT / 2)), Duration::ZERO);
+        assert_eq!(Rest::before(Some(SOON / 2)), REST);
+        assert_eq!(Rest::before(Some(SOON)), SHORT);
     }
 
     #[test]

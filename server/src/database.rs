@@ -479,7 +479,7 @@ impl Worker {
         }
         let version = self.replica.data_version().ok();
         let found = version != self.version;
-        self.lookout.looked(found, self.replica.connection().total_changes());
+        self.lookout.looked(found, self.replica.rows_written());
         if found || self.replica.is_scanning() || self.failing.is_some() {
             if self.may_gather() {
                 return;

@@ -307,7 +307,7 @@ impl Engine {
     /// Rows changed on this connection so far, by whomever.
     #[wasm_bindgen(getter, js_name = totalChanges)]
     pub fn total_changes(&self) -> f64 {
-        self.replica.connection().total_changes() as f64
+        self.replica.rows_written() as f64
     }
 
     /// Lets a table take part in sync; warnings. `text` and `counter` are names of columns, `references` such as

@@ -55,7 +55,8 @@ async fn until_level(
             if waiting.is_over() {
                 return needs_somebody(replica, &waiting);
             }
-            writes.wait().await;
+            writes.wait(replica).await?;
+            writes.any(replica)?;
         }
         match sync::once(home, replica, Progress::new(false)).await {
             Ok(done) => {

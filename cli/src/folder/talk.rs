@@ -252,7 +252,7 @@ impl Talk {
         if self.lookout.is_looking() || std::mem::take(&mut self.look_once) || self.version.is_none() {
             let version = Some(self.replica.data_version()?);
             let found = std::mem::replace(&mut self.version, version) != version;
-            self.lookout.looked(found, self.replica.connection().total_changes());
+            self.lookout.looked(found, self.replica.rows_written());
             if found {
                 // Not only rows: a table may have begun to take part.
                 self.gathering.begin();

@@ -94,11 +94,17 @@ impl Container<'_> {
         common: Option<Cursor>,
     ) -> Result<(), SyncError> {
         let Some(common) = common.filter(|_| session.numbers.are_known) else { return Ok(()) };
+        if matches!(session.role, Role::Initiator) {
+            self.acknowledge(|noted| noted < common.seq, common.seq)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the server has our feed up to a place, if `is_news` says so of what was noted.
+    pub(super) fn acknowledge(&mut self, is_news: impl Fn(Seq) -> bool, seq: Seq) -> Result<(), SyncError> {
         let no = self.no;
-        if matches!(session.role, Role::Initiator)
-            && numbers::acknowledged(&self.replica.conn, no)? < common.seq
-        {
-            self.replica.transaction(|r| Ok(segments::acknowledge(&r.conn, no, common.seq)?))?;
+        if is_news(numbers::acknowledged(&self.replica.conn, no)?) {
+            self.replica.transaction(|r| Ok(segments::acknowledge(&r.conn, no, seq)?))?;
         }
         Ok(())
     }
