@@ -84,7 +84,15 @@ impl Writes {
         // Without news from the operating system the file is looked at each second.
         let commits = Commits::watch(file, move || tell.notify_one()).ok();
         let (file, identity) = (file.to_owned(), identity(file));
-        Self { file, identity, heard, lookout: Lookout::default(), version: None, found: false, _commits: commits }
+        Self {
+            file,
+            identity,
+            heard,
+            lookout: Lookout::default(),
+            version: None,
+            found: false,
+            _commits: commits,
+        }
     }
 
     /// Whether another file is at the path by now, or none.

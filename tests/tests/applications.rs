@@ -67,23 +67,36 @@ fn orm(file: &str, step: &str) {
     program(python.to_str().unwrap(), &[tests.join("tests/orm.py").to_str().unwrap(), file, step]);
 }
 
-/// Some days of a shop on SQLAlchemy, which lets SQLite number its rows.
-fn shop(file: &str, kind: &str, seed: u64, days: u64) {
+/// Some days of a shop that lets SQLite number its rows: on SQLAlchemy, or on Knex.
+fn shop(orm: &str, file: &str, kind: &str, seed: u64, days: u64) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = tests.join("../target/python/bin/python");
+    let (program_name, script) = match orm {
+        "SQLAlchemy" => (tests.join("../target/python/bin/python"), "tests/shop.py"),
+        _ => (Path::new("node").to_owned(), "tests/shop.mjs"),
+    };
     let (seed, days) = (seed.to_string(), days.to_string());
     program(
-        python.to_str().unwrap(),
-        &[tests.join("tests/shop.py").to_str().unwrap(), file, kind, &seed, &days],
+        program_name.to_str().unwrap(),
+        &[tests.join(script).to_str().unwrap(), file, kind, &seed, &days],
     );
 }
 
 #[test]
-fn an_orm_on_two_machines_that_are_offline_for_a_week_keeps_every_order_with_its_customer() {
+fn sqlalchemy_on_two_machines_that_are_offline_for_a_week_keeps_every_order_with_its_customer() {
+    orms_for_a_week(["SQLAlchemy"; 2]);
+}
+
+#[test]
+fn knex_on_two_machines_that_are_offline_for_a_week_keeps_every_order_with_its_customer() {
+    orms_for_a_week(["Knex"; 2]);
+}
+
+fn orms_for_a_week(orms: [&str; 2]) {
     for kind in ["plain", "autoincrement"] {
-        let it = Pair::new("WAL", "");
-        for n in 0..2 {
-            shop(it.path(n), kind, 0, 0);
+        // What Knex runs on knows no WAL.
+        let it = Pair::new(if orms.contains(&"Knex") { "DELETE" } else { "WAL" }, "");
+        for (n, orm) in orms.iter().enumerate() {
+            shop(orm, it.path(n), kind, 0, 0);
             it.track(n);
             it.sync(n);
         }
@@ -96,7 +109,7 @@ fn an_orm_on_two_machines_that_are_offline_for_a_week_keeps_every_order_with_its
             (1, 5, 3, true),
             (0, 6, 0, true),
         ] {
-            shop(it.path(n), kind, seed, days);
+            shop(orms[n], it.path(n), kind, seed, days);
             if syncs {
                 it.sync(n);
             }
@@ -109,7 +122,9 @@ fn an_orm_on_two_machines_that_are_offline_for_a_week_keeps_every_order_with_its
         let names = it.same("SELECT count(*) = count(DISTINCT name), count(*) > 20 FROM customers");
         assert_eq!(names, ["Integer(1) Integer(1)"]);
         let moved = [0, 1].map(|n| query(&it.files[n], "SELECT count(*) > 0 FROM piecewise_renumbered"));
-        assert!(moved.concat().contains(&"Integer(1)".to_owned()), "{kind}: no numbers clashed");
+        // Who has blocks of numbers from the first day on gives none out twice.
+        let any_moved = moved.concat().contains(&"Integer(1)".to_owned());
+        assert_eq!(any_moved, kind == "plain", "{kind}");
         for n in 0..2 {
             assert_eq!(it.devices[n].json(&["conflicts", it.path(n)]).as_array().map(Vec::len), Some(0));
             assert_eq!(it.devices[n].json(&["held", it.path(n)]).as_array().map(Vec::len), Some(0));

@@ -218,11 +218,11 @@ fn a_clone_can_be_written_by_its_application_and_says_what_it_lacks() {
     }
     let conn = open(&it.files[1]);
     conn.execute_batch(
-        "PRAGMA foreign_keys = ON; BEGIN; INSERT INTO kids VALUES (1, 1); INSERT INTO items(name, code) VALUES ('x', 'c'); COMMIT",
+        "PRAGMA foreign_keys = ON; BEGIN; INSERT INTO kids VALUES (1, 600); INSERT INTO items(id, name, code) VALUES (600, 'x', 'c'); COMMIT",
     )
     .unwrap();
     let row = "SELECT state, length(added), qty, (SELECT seq FROM sqlite_sequence) FROM items";
-    assert_eq!(query(&it.files[1], row), ["Text(\"\") Integer(19) Integer(-1) Integer(1)"]);
+    assert_eq!(query(&it.files[1], row), ["Text(\"\") Integer(19) Integer(-1) Integer(600)"]);
     let index = "SELECT name, \"desc\", coll FROM pragma_index_xinfo('by_name') WHERE key";
     assert_eq!(
         query(&it.files[1], index),

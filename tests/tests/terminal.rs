@@ -287,7 +287,7 @@ fn a_share_of_the_whole_never_falls_and_is_shown_only_once_the_whole_is_known() 
     let file = it.file(
         "a.db",
         "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b TEXT);
-         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 150000)
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500000)
          INSERT INTO t SELECT i, hex(randomblob(40)), hex(randomblob(40)) FROM n",
     );
     it.device.must(["track", text(&file), "t", "--as", "app"]);
@@ -303,7 +303,7 @@ fn a_share_of_the_whole_never_falls_and_is_shown_only_once_the_whole_is_known() 
     let ends = frames.iter().position(|frame| frame.contains("100%")).unwrap_or(frames.len());
     assert!(frames[ends..].iter().all(|frame| !frame.contains("captured")), "{frames:?}");
     let compared = on_terminal(&it.device.home, &format!("\"$PIECEWISE\" compare '{}'", text(&file)), &[]);
-    assert!(compared.contains("of 150,000 rows compared"), "{compared}");
+    assert!(compared.contains("of 500,000 rows compared"), "{compared}");
     assert!(!it.device.run(["compare", text(&file)]).err.contains("compared"));
 }
 

@@ -15,7 +15,7 @@ use crate::grant::Access;
 use crate::id::{ContainerId, Seq};
 use crate::numbers::BLOCKS_MAX;
 use crate::replica::{Replica, Scan};
-use crate::store::leases::Lease;
+use crate::store::leases::{Lease, Leased};
 use crate::store::numbers;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,7 +60,7 @@ impl Leases {
     /// Something changed in these containers.
     pub(super) fn note_changed(&mut self, replica: &Replica, changed: &[i64]) {
         if self.is_on {
-            self.due.extend(changed.iter().filter(|no| replica.numbers.leased.contains_key(no)));
+            self.due.extend(changed.iter().filter(|no| replica.takes_leases(**no)));
         }
     }
 }
@@ -97,42 +97,44 @@ impl Link {
                 self.leases.due.remove(&no);
                 continue;
             };
-            let Some(leased) = replica.numbers.leased.get(&no).filter(|_| {
-                replica.takes_leases(no)
-                    && self.knows(no)
-                    && !self.denied.contains_key(&no)
-                    && !state.is_halted()
-            }) else {
+            let may_ask = replica.takes_leases(no)
+                && self.knows(no)
+                && !self.denied.contains_key(&no)
+                && !state.is_halted()
+                && replica.user_table(no).is_ok_and(|user| user.is_some_and(|user| user.autoincrement));
+            if !may_ask {
                 self.leases.due.remove(&no);
                 continue;
-            };
-            let tells = !leased.blocks.is_empty() && !self.leases.told.contains(&no);
+            }
+            let leased = replica.numbers.leased.get(&no);
+            let highest = leased.and_then(|leased| leased.blocks.last());
+            let tells = highest.is_some() && !self.leases.told.contains(&no);
             let is_useless = match self.leases.asked.get(&no) {
                 Some(Asked::Waiting) => true,
                 Some(Asked::InVain(tip)) => *tip == state.feed.tip.seq,
                 None => false,
             };
-            let wants = leased.wants() && !is_useless;
+            let wanted = Leased::asks(leased).filter(|_| !is_useless);
             let is_level = self.leases.urgent.contains(&no)
                 || self.sessions.get(&no).is_none_or(|session| session.is_level())
                     && !self.ready.contains(&(replica.depth(no), no))
                     && state.scan() == Scan::No;
-            if !wants || is_level {
+            if wanted.is_none() || is_level {
                 self.leases.due.remove(&no);
             }
-            let asks = wants && is_level;
-            if !tells && !asks {
+            let wanted = wanted.filter(|_| is_level);
+            if !tells && wanted.is_none() {
                 continue;
             }
             self.leases.told.insert(no);
-            if asks {
+            if wanted.is_some() {
                 self.leases.asked.insert(no, Asked::Waiting);
                 self.leases.urgent.remove(&no);
             }
             let mut frame = vec![LEASE];
             frame.extend_from_slice(&state.id.0);
-            put_uleb(&mut frame, if asks { leased.used() } else { 0 });
-            put_lease(&mut frame, leased.blocks.last());
+            put_uleb(&mut frame, wanted.unwrap_or(0));
+            put_lease(&mut frame, highest);
             return Some(frame);
         }
         None

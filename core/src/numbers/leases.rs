@@ -57,6 +57,15 @@ impl Leased {
         self.used() > 0 && self.blocks.len() < BLOCKS_MAX
     }
 
+    /// How many numbers to say that were used, where one more block is needed; None: none is.
+    pub(crate) fn asks(leased: Option<&Self>) -> Option<u64> {
+        match leased {
+            // One to begin with, for rows that are inserted before the next talk.
+            None => Some(1),
+            Some(leased) => leased.wants().then(|| leased.used()),
+        }
+    }
+
     /// The next number after `top` that is in a block.
     pub(crate) fn next(&self, top: i64) -> Option<i64> {
         let block = self.blocks.iter().find(|block| block.last > top)?;
@@ -101,7 +110,10 @@ impl Replica {
         let Some(leased) = self.numbers.leased.get_mut(&no) else { return Ok(()) };
         if leased.blocks.iter().any(|block| block.last <= top) {
             leased.blocks.retain(|block| block.last > top);
+            // Who inserts less and less asks for less, and at last for nothing.
+            (leased.most, leased.since) = (leased.since.max(leased.most / 2), 0);
             leases::forget_until(&self.conn, no, top)?;
+            leases::set_inserted(&self.conn, no, leased)?;
         }
         match leased.next(top) {
             Some(next) if next - 1 > given_here => {
@@ -124,7 +136,6 @@ impl Replica {
                 return Ok(false); // another program ended to track it
             }
             let leased = r.numbers.leased.entry(no).or_default();
-            (leased.most, leased.since) = (leased.used(), 0);
             leases::set_inserted(&r.conn, no, leased)?;
             if leased.blocks.len() < BLOCKS_MAX {
                 leases::put(&r.conn, no, &lease)?;

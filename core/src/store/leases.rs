@@ -16,9 +16,9 @@ pub(crate) struct Lease {
 /// What a device knows of the numbers that it gives out in one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Leased {
-    /// Rows inserted since a block came last.
+    /// Rows inserted since a block ended last.
     pub(crate) since: u64,
-    /// Most rows inserted between two blocks.
+    /// Most rows inserted between the ends of two blocks, of late: halved at each end.
     pub(crate) most: u64,
     /// Blocks with numbers that are still free, the lowest first.
     pub(crate) blocks: Vec<Lease>,

@@ -5,6 +5,7 @@ use super::{Bench, Key, ROUNDS, fill, insert, make};
 use piecewise_tests::measure::{Cpu, argument};
 use piecewise_tests::process::text;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -15,8 +16,8 @@ const ROWS: u64 = 200_000;
 /// What one turn measures, in seconds, by name.
 type Figures = BTreeMap<String, f64>;
 
-/// Prints the ratio of these binaries to those in `folder` for each figure: the median of the ratios of all rounds, with the least and the greatest.
-pub(super) fn compare(folder: &Path) {
+/// The ratio of these binaries to those in `folder` for each figure: the median of the ratios of all rounds, with the least and the greatest.
+pub(super) fn table(folder: &Path) -> String {
     let own = std::env::current_exe().expect("this program has a path");
     let copy = folder.join("bench");
     std::fs::copy(&own, &copy).expect("this program can be copied beside the other version's binaries");
@@ -33,15 +34,24 @@ pub(super) fn compare(folder: &Path) {
             ratios.entry(name.clone()).or_default().push((ours, theirs[&name]));
         }
     }
-    println!("| what | ratio | least to greatest | here | there |\n|---|---|---|---|---|");
+    let mut table = format!(
+        "`bench --against FOLDER`: {ROWS} rows of 10 columns; {rounds} rounds, each with the other version's binaries in turn.\n\n\
+         | what | ratio | least to greatest | here | there |\n|---|---|---|---|---|\n"
+    );
     for (name, mut pairs) in ratios {
         pairs.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
         let ratio = |(ours, theirs): &(f64, f64)| ours / theirs;
         let [least, median, greatest] = [0, pairs.len() / 2, pairs.len() - 1].map(|n| ratio(&pairs[n]));
         let (ours, theirs) = pairs[pairs.len() / 2];
         let ms = |s: f64| format!("{:.2} ms", s * 1000.0);
-        println!("| {name} | {median:.3} | {least:.3} to {greatest:.3} | {} | {} |", ms(ours), ms(theirs));
+        let _ = writeln!(
+            table,
+            "| {name} | {median:.3} | {least:.3} to {greatest:.3} | {} | {} |",
+            ms(ours),
+            ms(theirs)
+        );
     }
+    table
 }
 
 fn turn_of(program: &Path) -> Figures {

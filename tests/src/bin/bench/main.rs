@@ -1,10 +1,11 @@
 //! Whole-process benchmarks: the real binaries on real files over loopback, next to plain SQLite doing
 //! the same inserts in the same run. `make bench` runs it and writes BENCHMARKS.md; with `--row-edits` and
 //! `--segments`, as `make bench-long` does, it measures long lives alone, of that length; with `--nights`, and `--rows`, a
-//! nightly job alone; with `--numbers` what becomes of numbers that several devices give out; `--against FOLDER` compares with
-//! another version's binaries.
+//! nightly job alone; with `--numbers` what becomes of numbers that several devices give out, with `--held` what held rows and checks cost;
+//! `--against FOLDER` compares with another version's binaries.
 
 mod against;
+mod held;
 
 use piecewise_core::id::{ContainerId, PeerId, SegmentId, Timestamp};
 use piecewise_core::supervisor_log::entry::Place;
@@ -64,7 +65,7 @@ struct FirstSync {
 
 fn main() {
     if let Some(other) = text_argument("--against") {
-        against::compare(Path::new(&other));
+        page::tell(page_path().as_deref(), "Against another version", &against::table(Path::new(&other)));
         return;
     }
     let rows: u64 = argument("--rows").unwrap_or(1_000_000);
@@ -84,8 +85,12 @@ fn main() {
         println!("{}", nights::table(folder.path(), argument("--rows").unwrap_or(NIGHTLY.0), count));
         return;
     }
-    if std::env::args().any(|given| given == "--numbers") {
+    if flag("--numbers") {
         page::tell(page_path().as_deref(), "Numbers", &numbering::table());
+        return;
+    }
+    if flag("--held") {
+        page::tell(page_path().as_deref(), "Held rows and checks", &held::table(folder.path()));
         return;
     }
     if let Some(rounds) = argument("--edits") {
@@ -124,6 +129,7 @@ fn main() {
     page.put("Where time goes", &hot_paths::table(&hot));
     page.put("Nights", &nights::table(&hot, NIGHTLY.0, NIGHTLY.1));
     page.put("Numbers", &numbering::table());
+    page.put("Held rows and checks", &held::table(folder.path()));
     page.put("The supervisor's log", &log_cost(folder.path(), &integer));
     println!("{}", page.text());
     if let Some(path) = path {
