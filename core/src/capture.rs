@@ -20,7 +20,7 @@ use crate::id::{Actor, Timestamp};
 use crate::key::{KEY_LEN_MAX, RowKey, decode_tuple, encode_tuple};
 use crate::message::RefusalReason;
 use crate::replica::{Captured, Replica, ReplicaError, Scan, StopKind};
-use crate::row;
+use crate::row::{self, is_same};
 use crate::segment::{PLAIN_LEN_MAX, ROW_LEN_MAX, Segment};
 use crate::store::documents::{At, Lines};
 use crate::store::extras::Extras;
@@ -28,7 +28,7 @@ use crate::store::holds::{self, Refused};
 use crate::store::segments::Origin;
 use crate::store::triggers::APPLYING;
 use crate::store::user_table::{RowValues, UserTable, value};
-use crate::store::{StoreError, documents, layout, log};
+use crate::store::{StoreError, documents, layout, log, segments};
 use crate::value::{Value, ValueRef};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -445,11 +445,18 @@ impl Replica {
     fn view_when_seen(&mut self, no: i64, key: &RowKey) -> Result<Option<Arc<View>>, ReplicaError> {
         let Some(away) = self.containers[&no].away else { return Ok(None) };
         let changes = documents::changes(&self.conn, no, key)?;
-        if changes.iter().all(|at| at.segment() <= away) {
+        let mut seen = vec![];
+        for at in &changes {
+            // What was captured here since comes from the table.
+            if at.segment() <= away || segments::is_own(&self.conn, at.segment())? {
+                seen.push(*at);
+            }
+        }
+        if seen.len() == changes.len() {
             return Ok(None);
         }
         let mut document = Evaluation::default();
-        for at in changes.into_iter().filter(|at| at.segment() <= away) {
+        for at in seen {
             let (actor, change) = self.history.change(&self.conn, at)?;
             document.add(self.history.hash(&self.conn, at)?, actor, &change);
         }
@@ -571,7 +578,7 @@ impl Replica {
         if missing.is_empty() {
             return Ok(());
         }
-        let change = if view.is_live() { view.edit(&missing) } else { view.insert(&missing) };
+        let change = if view.is_live() { view.decide(&missing) } else { view.insert(&missing) };
         let time = time.max(Timestamp(1));
         self.write_change(no, &RowKey::Description, &change, time)
     }
@@ -643,14 +650,6 @@ impl Replica {
             self.settle(rows)?;
         }
         Ok(log::clear_after(&self.conn, last, self.containers.any_waiting())?)
-    }
-}
-
-fn is_same(a: Option<&RowValues>, b: Option<&RowValues>) -> bool {
-    match (a, b) {
-        (None, None) => true,
-        (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| a.as_ref().same(b.as_ref())),
-        _ => false,
     }
 }
 

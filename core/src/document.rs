@@ -143,11 +143,16 @@ impl View {
 
     /// The incarnation that shows: the greatest that lives.
     pub fn incarnation(&self) -> Option<Actor> {
+        self.lives().max()
+    }
+
+    /// The incarnations that live.
+    fn lives(&self) -> impl Iterator<Item = Actor> {
         let life = |cell: &Cell| match cell.content {
             Content::Live(incarnation) => Some(incarnation),
             _ => None,
         };
-        self.cells.get("")?.iter().filter_map(life).max()
+        self.cells.get("").into_iter().flatten().filter_map(life)
     }
 
     /// For each key the cell that shows; None if the row is not there.
@@ -191,12 +196,9 @@ impl View {
     /// The other rows that live under the same key: their incarnations, greatest first, and their cells.
     pub fn other_rows(&self) -> Vec<(Actor, BTreeMap<&str, &Cell>)> {
         let Some(shown) = self.incarnation() else { return vec![] };
-        let lives = self.cells.get("").into_iter().flatten().filter_map(|cell| match cell.content {
-            Content::Live(incarnation) if incarnation != shown => Some(incarnation),
-            _ => None,
-        });
+        let others = self.lives().filter(|life| *life != shown);
         let mut rows: BTreeMap<Actor, BTreeMap<&str, &Cell>> =
-            lives.map(|life| (life, BTreeMap::new())).collect();
+            others.map(|life| (life, BTreeMap::new())).collect();
         for (key, cells) in self.cells.iter().filter(|(key, _)| !key.is_empty()) {
             for cell in cells {
                 let Some(row) = rows.get_mut(&cell.incarnation) else { continue };
@@ -241,15 +243,13 @@ impl View {
             return false;
         }
         let (Some(shown), Some(incarnation)) = (self.shown(), self.incarnation()) else { return false };
-        let lives = self.cells.get("").into_iter().flatten();
-        let is_other = |cell: &Cell| matches!(cell.content, Content::Live(other) if other != incarnation);
-        let mut lives = lives.filter(|cell| is_other(cell));
+        let mut others = self.lives().filter(|life| *life != incarnation);
         let differs = |(key, cell): (&str, &Cell)| {
             let all = self.cells.get(key).into_iter().flatten();
             all.into_iter()
                 .any(|c| c.id != cell.id && c.incarnation == incarnation && c.content != cell.content)
         };
-        lives.next().is_some() || shown.into_iter().any(differs)
+        others.next().is_some() || shown.into_iter().any(differs)
     }
 }
 

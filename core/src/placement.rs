@@ -45,6 +45,8 @@ use writing::Deed;
 
 /// How often one row may be looked at in one go; more means that constraints chase each other in a circle.
 const LOOKS_MAX: u32 = 64;
+/// After how many looks a row waits until all others have been looked at.
+const LOOKS_RESTLESS: u32 = 8;
 
 /// Rows still to be looked at.
 #[derive(Default)]
@@ -71,6 +73,13 @@ impl Queue {
         if self.looks.get(&row).copied().unwrap_or(0) < LOOKS_MAX && self.waiting.insert(row.clone()) {
             self.rows.push_back(row);
         }
+    }
+
+    /// Whether a row came and went again and again, as rows in a circle do that chase each other: each comes when its parent
+    /// is there, and takes its children along when it goes.
+    fn is_restless(&self, no: i64, key: &RowKey) -> bool {
+        let row = (no, key.clone());
+        self.looks.get(&row).is_some_and(|looks| *looks > LOOKS_RESTLESS) && !self.circle.contains(&row)
     }
 
     /// A row is held. If it was to close a circle, the others of it are looked at again.
@@ -175,6 +184,13 @@ impl Replica {
         if let Some(cause) = self.stumbles.cause(no, &candidate.key, Deed::Write) {
             self.hold(&candidate, HoldKind::Tables, &cause, now, queue)?;
             queue.put_back_displaced();
+            return Ok(());
+        }
+        if queue.is_restless(no, &candidate.key)
+            && holds::find(&self.conn, no, &candidate.key)? == Some(HoldKind::Foreign)
+        {
+            // Once none of them comes and goes any more, it shows whether they come together.
+            queue.parentless.push((no, candidate.key));
             return Ok(());
         }
         let Candidate { key, user, wanted, .. } = &candidate;

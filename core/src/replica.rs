@@ -479,6 +479,7 @@ impl Replica {
     ) -> Result<T, ReplicaError> {
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
         self.history.begin();
+        let written = self.conn.total_changes();
         let due = self.retries.due();
         let ready = self.notice_others().and_then(|()| self.refresh_schema());
         let done = ready.and_then(|()| work(self)).and_then(|value| {
@@ -495,8 +496,11 @@ impl Replica {
             }
             if self.binding.is_some() {
                 self.history.write_baselines(&self.conn)?;
-                self.generation += 1;
-                layout::set_meta(&self.conn, "generation", self.generation)?;
+                // Else programs that have the file open would wake each other for ever.
+                if self.conn.total_changes() != written {
+                    self.generation += 1;
+                    layout::set_meta(&self.conn, "generation", self.generation)?;
+                }
             }
             self.conn.execute_batch("COMMIT")?;
             Ok(value)

@@ -18,6 +18,15 @@ pub(crate) fn values_of(cells: &std::collections::BTreeMap<&str, &Cell>, user: &
     user.columns.iter().map(|c| value(&c.key, &c.absent)).collect()
 }
 
+/// Whether two rows, or none, are one value by value.
+pub(crate) fn is_same(a: Option<&RowValues>, b: Option<&RowValues>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| a.as_ref().same(b.as_ref())),
+        _ => false,
+    }
+}
+
 /// A cell's content as an SQL value.
 pub(crate) fn plain(cell: &Cell) -> Value {
     match &cell.content {
@@ -54,7 +63,9 @@ pub(crate) fn edit(
         }
         (_, Some(values)) => {
             let all: Vec<_> = values.iter().enumerate().map(|(n, value)| column(n, value)).collect();
-            Some(view.insert(&all))
+            // The table does not show a row that lives: it is held, and another one than this unless both say the same.
+            let is_another = shown(view, user).is_some_and(|held| !is_same(Some(&held), Some(values)));
+            Some(if is_another { view.insert_beside(&all) } else { view.insert(&all) })
         }
     }
 }

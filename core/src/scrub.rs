@@ -174,7 +174,7 @@ pub struct TableCheck {
     /// Those of them that could not be healed.
     pub unhealed: u64,
     /// Why it cannot be checked now.
-    pub left_out: Option<&'static str>,
+    pub left_out: Option<String>,
 }
 
 /// The part of a container's check that is under way.
@@ -307,24 +307,27 @@ impl Replica {
         }
         let known = self.checks()?;
         let mut oldest = Some(Timestamp::MAX);
-        for state in self.containers.values().filter(|state| state.has_table()) {
+        for state in self.containers.values().filter(|state| state.has_table() || state.stopped.is_some()) {
             let check = known.get(&state.no).cloned().unwrap_or_default();
             status.found += check.last.found;
             status.unhealed += check.last.unhealed;
             status.found_ever += check.found_ever;
             status.found_last = status.found_last.max(check.found_last);
-            oldest = oldest.min(check.checked);
+            oldest = if state.has_table() { oldest.min(check.checked) } else { oldest };
             status.tables.push(TableCheck {
                 table: state.table.clone(),
                 checked: check.checked,
                 rows: check.last.rows,
                 found: check.last.found,
                 unhealed: check.last.unhealed,
-                left_out: self.left_out(state.no)?,
+                left_out: match &state.stopped {
+                    Some(stopped) => Some(stopped.why.clone()),
+                    None => self.left_out(state.no)?.map(str::to_owned),
+                },
             });
         }
         status.tables.sort_by(|a, b| a.table.cmp(&b.table));
-        status.checked = oldest.filter(|_| !status.tables.is_empty());
+        status.checked = oldest.filter(|oldest| *oldest != Timestamp::MAX);
         Ok(status)
     }
 

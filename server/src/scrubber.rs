@@ -118,7 +118,7 @@ impl Found {
     pub fn lines(&self, status: &CheckStatus) -> Vec<String> {
         let mut lines = vec![];
         for t in &status.tables {
-            if let Some(reason) = t.left_out {
+            if let Some(reason) = &t.left_out {
                 lines.push(format!("{}: not checked, {reason}", t.table));
                 continue;
             }

@@ -1,6 +1,6 @@
 //! What two people see after they edited apart and synced.
 
-use piecewise_core::replica::{Follow, TrackOptions};
+use piecewise_core::replica::{Choice, ConflictKind, Follow, Replica, TrackOptions};
 use piecewise_tests::network::{Faults, Network};
 
 const NOTES: &str = "CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT, body TEXT, votes INTEGER, done INTEGER DEFAULT 0)";
@@ -304,4 +304,89 @@ fn a_table_that_its_application_makes_while_it_is_on_the_way_keeps_its_merge_kin
         assert_eq!(net.query(0, "SELECT votes FROM notes WHERE id = 1"), ["Integer(4)"], "cut after {cut}");
         assert_eq!(net.replica(late).conflicts(None).expect("conflicts").len(), 0, "cut after {cut}");
     }
+}
+
+/// What the other rows of whole-row conflicts are on a machine: their titles, and whether they are done.
+fn other_rows(net: &mut Network, n: usize) -> Vec<(String, String)> {
+    let value = |row: &[(String, piecewise_core::value::Value)], name: &str| {
+        row.iter().find(|(column, _)| column == name).map_or(String::new(), |(_, value)| format!("{value:?}"))
+    };
+    let mut found = vec![];
+    for conflict in net.replica(n).conflicts(None).expect("a list") {
+        let ConflictKind::Row { others, .. } = conflict.kind else { continue };
+        found.extend(others.iter().map(|row| (value(&row.values, "title"), value(&row.values, "done"))));
+    }
+    found
+}
+
+#[test]
+fn an_edit_of_one_column_ends_no_conflict_of_whole_rows_and_takes_no_value_of_the_other_row() {
+    let options = TrackOptions { keep_numbers: true, ..TrackOptions::default() };
+    let mut net = Network::new(11, 2, NOTES, &options);
+    net.sync_all();
+    net.run(1, "INSERT INTO notes VALUES (1, 'of one', '', 0, 0)");
+    net.capture(1);
+    net.wait(1000);
+    net.run(2, "INSERT INTO notes VALUES (1, 'of two', '', 0, 0)");
+    net.capture(2);
+    net.sync_all();
+    let other = [("Text(\"of one\")".to_owned(), "Integer(0)".to_owned())];
+    assert_eq!(other_rows(&mut net, 0), other);
+    net.run(2, "UPDATE notes SET done = 1 WHERE id = 1");
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(1, "SELECT title, done FROM notes"), ["Text(\"of two\") Integer(1)"]);
+    for n in 0..=2 {
+        assert_eq!(other_rows(&mut net, n), other, "machine {n}");
+    }
+    let now = net.now;
+    net.replica(1).choose(now, "notes", "1", &Choice::Row { number: 1 }).expect("a choice");
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(2, "SELECT title, done FROM notes"), ["Text(\"of one\") Integer(0)"]);
+    assert_eq!(other_rows(&mut net, 2), []);
+}
+
+#[test]
+fn a_row_that_is_inserted_over_a_held_one_is_in_conflict_with_it() {
+    let mut net = Network::new(
+        12,
+        2,
+        "CREATE TABLE t(id TEXT PRIMARY KEY, u TEXT UNIQUE, v TEXT)",
+        &TrackOptions::default(),
+    );
+    net.sync_all();
+    net.run(1, "INSERT INTO t VALUES ('a', 'same', 'first')");
+    net.sync(1);
+    net.wait(1000);
+    net.run(2, "INSERT INTO t VALUES ('k', 'same', 'precious')");
+    net.sync(2);
+    net.sync(1);
+    assert_eq!(net.held(1).len(), 1);
+    net.wait(1000);
+    net.run(1, "INSERT INTO t VALUES ('k', 'other', 'new')");
+    net.sync_all();
+    for n in 0..=2 {
+        let shown = net.query(n, "SELECT v FROM t ORDER BY id");
+        assert_eq!(shown, ["Text(\"first\")", "Text(\"new\")"], "machine {n}");
+        let conflicts = format!("{:?}", net.replica(n).conflicts(None).expect("a list"));
+        assert!(conflicts.contains("precious"), "machine {n}: {conflicts}");
+    }
+}
+
+#[test]
+fn programs_that_have_one_file_open_leave_each_other_in_peace() {
+    let mut net = shared_note();
+    let mut other = net.another(1);
+    let now = net.now;
+    net.run(1, "UPDATE notes SET title = 'Oat milk'");
+    let rounds = |net: &mut Network, other: &mut Replica, count: usize| {
+        for _ in 0..count {
+            net.replica(1).capture(now).expect("a capture");
+            other.capture(now).expect("a capture");
+        }
+        net.replica(1).data_version().expect("a version")
+    };
+    let settled = rounds(&mut net, &mut other, 5);
+    assert_eq!(rounds(&mut net, &mut other, 5), settled, "nobody wrote");
 }

@@ -296,6 +296,96 @@ fn untrack_puts_held_rows_back_or_lists_them() {
     );
 }
 
+/// A held row whose table has these clauses and triggers on our device: `untrack` lists it, and what is there stays.
+fn untrack_lists_the_held_row(schema: &str, rows: [&str; 2], there: &str) {
+    let it = Setting::new();
+    let [ours, theirs] = ["ours.db", "theirs.db"].map(|name| it.folder.path().join(name));
+    for file in [&ours, &theirs] {
+        sql(file, "PRAGMA journal_mode = WAL");
+        sql(file, schema);
+        it.device.must(["track", text(file), "--all", "--as", "app"]);
+        it.device.must(["sync", text(file)]);
+    }
+    sql(&theirs, "DROP TRIGGER IF EXISTS here");
+    sql(&ours, rows[0]);
+    it.device.must(["sync", text(&ours)]);
+    sql(&theirs, rows[1]);
+    it.device.must(["sync", text(&theirs)]);
+    it.device.must(["sync", text(&ours)]);
+    let before = query(&ours, there);
+    let left = it.folder.path().join("left.json");
+    it.device.must(["untrack", text(&ours), "--all", "--leave-held", text(&left)]);
+    assert_eq!(query(&ours, there), before);
+    let rows: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&left).unwrap()).unwrap();
+    assert_eq!(rows.as_array().map(Vec::len), Some(1), "{rows}");
+}
+
+#[test]
+fn untrack_lets_no_clause_or_trigger_take_a_row_away_for_one_that_was_held() {
+    untrack_lists_the_held_row(
+        "CREATE TABLE t(id TEXT PRIMARY KEY, u TEXT UNIQUE ON CONFLICT REPLACE, v TEXT); CREATE TABLE log(x PRIMARY KEY);
+         CREATE TRIGGER after AFTER INSERT ON t BEGIN INSERT OR IGNORE INTO log VALUES (NEW.id); END",
+        ["INSERT INTO t VALUES ('a', 'same', 'shown')", "INSERT INTO t VALUES ('b', 'same', 'held')"],
+        "SELECT * FROM t",
+    );
+    untrack_lists_the_held_row(
+        "CREATE TABLE t(id TEXT PRIMARY KEY, n INTEGER);
+         CREATE TRIGGER here BEFORE INSERT ON t WHEN NEW.n < 0 BEGIN SELECT RAISE(ROLLBACK, 'negative'); END",
+        ["INSERT INTO t VALUES ('a', 1)", "INSERT INTO t VALUES ('b', -1)"],
+        "SELECT * FROM t",
+    );
+}
+
+#[test]
+fn untrack_runs_no_trigger_whose_writes_have_come_as_data() {
+    let it = Setting::new();
+    let [ours, theirs] = ["ours.db", "theirs.db"].map(|name| it.folder.path().join(name));
+    let schema = "PRAGMA journal_mode = WAL; CREATE TABLE p(id TEXT PRIMARY KEY, n INTEGER); CREATE TABLE g(id TEXT PRIMARY KEY);
+        CREATE TABLE c(id TEXT PRIMARY KEY, p TEXT, g TEXT REFERENCES g(id)); CREATE TABLE seen(id TEXT);
+        CREATE TRIGGER counts AFTER INSERT ON c BEGIN UPDATE p SET n = n + 1 WHERE id = NEW.p; INSERT INTO seen VALUES (NEW.id); END";
+    for file in [&ours, &theirs] {
+        sql(file, schema);
+        it.device.must(["track", text(file), "p", "g", "c", "--as", "app"]);
+        it.device.must(["sync", text(file)]);
+    }
+    sql(&ours, "INSERT INTO p VALUES ('p', 0); INSERT INTO g VALUES ('g')");
+    it.device.must(["sync", text(&ours)]);
+    it.device.must(["sync", text(&theirs)]);
+    sql(&theirs, "INSERT INTO c VALUES ('1', 'p', 'g')");
+    sql(&ours, "DELETE FROM g");
+    for file in [&ours, &theirs, &ours] {
+        it.device.must(["sync", text(file)]);
+    }
+    assert_eq!(it.device.json(&["held", text(&ours)]).as_array().map(Vec::len), Some(1));
+    it.device.must(["untrack", text(&ours), "--all"]);
+    let now = query(&ours, "SELECT (SELECT n FROM p), (SELECT count(*) FROM c), (SELECT count(*) FROM seen)");
+    assert_eq!(
+        now,
+        ["Integer(1) Integer(1) Integer(1)"],
+        "it counts once, and what is derived from it is there"
+    );
+}
+
+#[test]
+fn a_log_in_which_somebody_wrote_nonsense_stops_nothing() {
+    let it = Setting::new();
+    let [ours, theirs] = ["ours.db", "theirs.db"].map(|name| it.folder.path().join(name));
+    sql(&ours, BOTH);
+    it.device.must(["track", text(&ours), "--all", "--as", "app"]);
+    it.device.must(["sync", text(&ours)]);
+    sql(
+        &ours,
+        "INSERT INTO t VALUES ('n1', 'x'); UPDATE piecewise_log SET time = '2020-01-01'; INSERT INTO fine VALUES ('n2', 'y')",
+    );
+    sql(&ours, "INSERT INTO piecewise_log(container, time, k0) VALUES ('none', NULL, x'00')");
+    it.device.must(["sync", text(&ours)]);
+    it.device.must(["clone", "app", text(&theirs)]);
+    assert_eq!(
+        query(&theirs, "SELECT v FROM t WHERE id = 'n1' UNION ALL SELECT v FROM fine WHERE id = 'n2'"),
+        ["Text(\"x\")", "Text(\"y\")"]
+    );
+}
+
 #[test]
 fn untrack_puts_a_child_back_whose_parent_never_came() {
     let it = Setting::new();

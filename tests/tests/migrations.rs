@@ -532,3 +532,16 @@ fn a_column_of_few_values_is_known_by_them_and_its_loss_is_seen() {
     let left = |file, column: &str| query(file, &format!("SELECT count({column}) FROM big"));
     assert_eq!(left(&it.files[0], "remark"), left(&it.files[1], "note"));
 }
+
+#[test]
+fn a_row_that_was_written_while_its_table_had_another_name_comes_once() {
+    let mut net =
+        two_devices("CREATE TABLE t(id TEXT PRIMARY KEY, v TEXT);", "INSERT INTO t VALUES ('1', 'x')");
+    net.run(1, "ALTER TABLE t RENAME TO u; INSERT INTO u VALUES ('2', 'written as u')");
+    net.sync(1);
+    net.run(1, "ALTER TABLE u RENAME TO t");
+    net.sync_all();
+    net.check_same("SELECT * FROM t ORDER BY id");
+    assert_eq!(net.query(0, "SELECT count(*) FROM t"), ["Integer(2)"]);
+    assert!(net.replica(1).conflicts(None).expect("a list").is_empty());
+}

@@ -5,12 +5,12 @@
 //! costs nothing. Any other was written apart: it becomes an insert beside the document, from before tracking or from
 //! when the log tells that it was written. What no document knows is taken in after that, by a scan.
 
-use super::{Dirty, is_same};
+use super::Dirty;
 use crate::document::Evaluation;
 use crate::id::Timestamp;
 use crate::key::RowKey;
 use crate::replica::{Captured, Replica, ReplicaError, Scan};
-use crate::row;
+use crate::row::{self, is_same};
 use crate::segment::Segment;
 use crate::store::user_table::{RowValues, UserTable};
 use crate::store::{documents, log};

@@ -1,12 +1,13 @@
 //! Known: the change of a row whose document has a baseline, or is one plain insert. Nothing is evaluated, and no segment is
 //! read but that of an insert whose values were not needed before.
 
-use super::{ChangedRow, is_same};
+use super::ChangedRow;
 use crate::change::{Action, Merge};
 use crate::document::{BaseContent, Baseline, PlainStart, is_large};
 use crate::id::Actor;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
+use crate::row::is_same;
 use crate::store::documents::At;
 use crate::store::holds;
 use crate::store::user_table::{DocumentColumn, RowValues, UserTable};
@@ -128,12 +129,12 @@ impl Replica {
 fn action(baseline: &Baseline, column: &DocumentColumn, value: &Value) -> Option<Action> {
     match (column.merge, value) {
         (Merge::Text, Value::Text(_)) => None,
-        (Merge::Counter, Value::Integer(to)) => Some(match baseline.under(&column.key) {
-            [cell] => match cell.content() {
+        (Merge::Counter, Value::Integer(to)) => Some(match baseline.alone(&column.key) {
+            Some(cell) => match cell.content() {
                 BaseContent::Counter(from) if to.checked_sub(*from).is_some() => Action::Increment(to - from),
                 _ => Action::Counter(*to),
             },
-            _ => Action::Counter(*to),
+            None => Action::Counter(*to),
         }),
         (_, value) => Some(Action::Put(value.clone())),
     }

@@ -1,8 +1,9 @@
 //! Authoring: the change that brings a document from what it shows to what it should show.
 
 use super::text::{Element, Text};
-use super::{Content, View, diff};
+use super::{Cell, Content, View, diff};
 use crate::change::{Action, Change, DELETIONS_MAX, Merge, OWN, Op, OpId, TextRun};
+use crate::id::Actor;
 use crate::value::Value;
 
 /// Runs of edits in a change beyond which a text is replaced by a new one, so that the change fits into a frame: as when
@@ -10,26 +11,48 @@ use crate::value::Value;
 const RUNS_MAX: usize = 4096;
 
 impl View {
-    /// The change that deletes the row.
+    /// The change that deletes all that is under the key.
     pub fn delete(&self) -> Change {
-        self.change(vec![("".to_owned(), Action::Dead)])
+        self.change(vec![("".to_owned(), Action::Dead)], &[])
     }
 
-    /// The change that opens an incarnation with these columns.
+    /// The change that opens an incarnation with these columns, in place of all that is under the key.
     pub fn insert(&self, columns: &[(String, Merge, Value)]) -> Change {
+        self.open(columns, &[])
+    }
+
+    /// The change that opens an incarnation with these columns. Rows that live under the key stay as they are: whoever inserted
+    /// it did not see them.
+    pub fn insert_beside(&self, columns: &[(String, Merge, Value)]) -> Change {
+        self.open(columns, &self.lives().collect::<Vec<_>>())
+    }
+
+    fn open(&self, columns: &[(String, Merge, Value)], others: &[Actor]) -> Change {
         let mut writer = Writer::new(Action::Live(OWN));
         for (key, merge, value) in columns {
             writer.put_new(key, *merge, value, self.max_op + 1);
         }
-        writer.finish(self)
+        writer.finish(self, others)
     }
 
-    /// The change that sets these columns of the row that shows.
+    /// The change that sets these columns of the row that shows. Other rows under the key stay as they are: whoever edited it
+    /// did not see them.
     pub fn edit(&self, columns: &[(String, Merge, Value)]) -> Change {
+        let shown = self.incarnation();
+        let others: Vec<_> = self.lives().filter(|life| Some(*life) != shown).collect();
+        self.write(columns, &others)
+    }
+
+    /// The change that sets these columns and takes the place of all that is under the key: other rows end.
+    pub fn decide(&self, columns: &[(String, Merge, Value)]) -> Change {
+        self.write(columns, &[])
+    }
+
+    fn write(&self, columns: &[(String, Merge, Value)], others: &[Actor]) -> Change {
         let mut writer = Writer::new(Action::Live(self.incarnation().unwrap_or(OWN)));
         let shown = self.shown().unwrap_or_default();
         for (key, merge, value) in columns {
-            let alone = shown.get(key.as_str()).filter(|_| self.stands_alone(key));
+            let alone = shown.get(key.as_str()).filter(|cell| self.stands_alone(key, cell, others));
             match (alone.map(|cell| (cell.id, &cell.content)), merge, value) {
                 (Some((id, Content::Text(before))), Merge::Text, Value::Text(text)) => {
                     let runs = self.text_edits(id, before, text);
@@ -46,7 +69,7 @@ impl View {
                 _ => writer.put_new(key, *merge, value, self.max_op + 1),
             }
         }
-        writer.finish(self)
+        writer.finish(self, others)
     }
 
     /// What brings a text to a new content.
@@ -71,14 +94,23 @@ impl View {
         runs
     }
 
-    /// Whether no concurrent value is beside the one that shows; else an edit replaces them all.
-    fn stands_alone(&self, key: &str) -> bool {
-        self.cells.get(key).is_some_and(|cells| cells.len() == 1) && self.edited_unseen(key).next().is_none()
+    /// Whether no concurrent value of the same row is beside the one that shows; else an edit replaces them all.
+    fn stands_alone(&self, key: &str, shown: &Cell, others: &[Actor]) -> bool {
+        let mut cells = self.cells_but_of(key, others);
+        cells.next().is_some_and(|cell| cell.id == shown.id)
+            && cells.next().is_none()
+            && !self.edited_unseen(key).any(|cell| cell.incarnation == shown.incarnation)
     }
 
-    fn change(&self, ops: Vec<(String, Action)>) -> Change {
+    /// The live values under a key, without those of some incarnations.
+    fn cells_but_of(&self, key: &str, others: &[Actor]) -> impl Iterator<Item = &Cell> {
+        let cells = self.cells.get(key).into_iter().flatten();
+        cells.filter(|cell| !others.contains(&cell.incarnation))
+    }
+
+    fn change(&self, ops: Vec<(String, Action)>, others: &[Actor]) -> Change {
         let preds = |key: &str| -> Vec<OpId> {
-            let mut preds: Vec<_> = self.cells.get(key).into_iter().flatten().map(|c| c.id).collect();
+            let mut preds: Vec<_> = self.cells_but_of(key, others).map(|c| c.id).collect();
             preds.sort_unstable();
             preds
         };
@@ -118,8 +150,8 @@ impl Writer {
         self.ops.push((key.to_owned(), action));
     }
 
-    fn finish(self, view: &View) -> Change {
-        let mut change = view.change(self.ops);
+    fn finish(self, view: &View, others: &[Actor]) -> Change {
+        let mut change = view.change(self.ops, others);
         change.text = self.text;
         change
     }

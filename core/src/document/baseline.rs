@@ -193,16 +193,29 @@ impl Baseline {
 
     /// The incarnation that shows: the greatest that lives.
     pub(crate) fn incarnation(&self) -> Option<Actor> {
+        self.lives().max()
+    }
+
+    /// The incarnations that live.
+    fn lives(&self) -> impl Iterator<Item = Actor> {
         let life = |cell: &BaseCell| match cell.content {
             BaseContent::Live(incarnation) => Some(incarnation),
             _ => None,
         };
-        self.under("").iter().filter_map(life).max()
+        self.under("").iter().filter_map(life)
     }
 
     /// Whether the row lives, and no key has more than one value.
     pub(crate) fn is_simple(&self) -> bool {
         self.incarnation().is_some() && self.cells.windows(2).all(|pair| pair[0].key != pair[1].key)
+    }
+
+    /// The value of the row that shows under a key, if none stands beside it in the same row.
+    pub(crate) fn alone(&self, key: &str) -> Option<&BaseCell> {
+        let shown = self.incarnation();
+        let others: Vec<_> = self.lives().filter(|life| Some(*life) != shown).collect();
+        let mut cells = self.under(key).iter().filter(|cell| !others.contains(&cell.incarnation));
+        cells.next().filter(|_| cells.next().is_none())
     }
 
     /// The live cells under a key.
@@ -353,19 +366,24 @@ impl Baseline {
         Ok(View { heads: self.heads.clone(), max_op: self.max_op, cells, ..View::default() })
     }
 
-    /// The change that sets these columns of the row that shows.
+    /// The change that sets these columns of the row that shows; by the rule of [`View::edit`].
     pub(crate) fn edit(&self, columns: Vec<(String, Action)>) -> Change {
-        let life = (String::new(), Action::Live(self.incarnation().unwrap_or(OWN)));
-        self.change(std::iter::once(life).chain(columns))
+        let shown = self.incarnation();
+        let life = (String::new(), Action::Live(shown.unwrap_or(OWN)));
+        let others: Vec<_> = self.lives().filter(|life| Some(*life) != shown).collect();
+        self.change(std::iter::once(life).chain(columns), &others)
     }
 
-    /// The change that deletes the row.
+    /// The change that deletes all that is under the key.
     pub(crate) fn delete(&self) -> Change {
-        self.change(std::iter::once((String::new(), Action::Dead)))
+        self.change(std::iter::once((String::new(), Action::Dead)), &[])
     }
 
-    fn change(&self, ops: impl Iterator<Item = (String, Action)>) -> Change {
-        let preds = |key: &str| self.under(key).iter().map(|cell| cell.id).collect();
+    fn change(&self, ops: impl Iterator<Item = (String, Action)>, others: &[Actor]) -> Change {
+        let preds = |key: &str| {
+            let cells = self.under(key).iter().filter(|cell| !others.contains(&cell.incarnation));
+            cells.map(|cell| cell.id).collect()
+        };
         let ops = ops.map(|(key, action)| Op { preds: preds(&key), key, action }).collect();
         Change { deps: self.heads.clone(), start_op: self.max_op + 1, ops, text: vec![] }
     }

@@ -400,9 +400,15 @@ impl Evaluation {
     fn apply(&mut self, actor: Actor, change: &Change, incarnation: Actor, past: &Past) {
         let number = self.spans.len() as u32 - 1;
         let view = Arc::make_mut(&mut self.view);
-        let mut puts = vec![];
+        let (mut puts, mut elements) = (vec![], vec![]);
         for (n, op) in change.ops.iter().enumerate() {
             let id = OpId { counter: change.start_op + n as u64, actor };
+            if matches!(op.action, Action::Increment(_)) {
+                // Nothing is inserted, but the list tells which counters a change adds to.
+                let at = id.counter as u32;
+                let counter = |pred: &OpId| (self.by_actor[&pred.actor], pred.counter as u32);
+                elements.extend(op.preds.iter().map(|p| Elements { object: counter(p), from: at, to: at }));
+            }
             let known = view.replaced.get(&op.key).map_or(0, Vec::len);
             let put = view.apply(id, incarnation, op);
             let next = self.keys.len() as u32;
@@ -418,13 +424,14 @@ impl Evaluation {
                 if put == Put::Nothing {
                     replaced.increment(number, op);
                 } else if n < known {
-                    replaced.unseen.retain(|edit| !past.has(*edit));
+                    // What other rows under the key have is theirs, whoever knows of it.
+                    let is_own = replaced.cell.incarnation == incarnation;
+                    if is_own || op.preds.binary_search(&replaced.id).is_ok() {
+                        replaced.unseen.retain(|edit| !past.has(*edit));
+                    }
                 } else {
                     let object = (self.by_actor[&replaced.id.actor], replaced.id.counter as u32);
-                    let edits = |n: &u32| match replaced.text {
-                        Some(_) => self.elements.get(*n).iter().any(|e| e.object == object),
-                        None => self.puts.get(*n).contains(&(key, Put::Nothing)),
-                    };
+                    let edits = |n: &u32| self.elements.get(*n).iter().any(|e| e.object == object);
                     replaced.unseen = past.others(number).into_iter().filter(edits).collect();
                 }
                 replaced.name_editor(actors);
@@ -433,16 +440,15 @@ impl Evaluation {
             puts.push((key, if opens { Put::Opening } else { put }));
         }
         self.puts.push(puts);
-        self.apply_text(actor, change);
+        self.apply_text(actor, change, elements);
     }
 
-    fn apply_text(&mut self, actor: Actor, change: &Change) {
+    fn apply_text(&mut self, actor: Actor, change: &Change, mut elements: Vec<Elements>) {
         let number = |id: &OpId| self.by_actor[&own(*id, actor).actor];
         let element = |id: &OpId| (number(id), id.counter as u32);
         let view = Arc::make_mut(&mut self.view);
         let author = self.by_actor[&actor];
         let mut counter = (change.start_op + change.ops.len() as u64) as u32;
-        let mut elements = vec![];
         // What the texts show is written once, after all runs.
         let mut edited: BTreeSet<(&str, OpId)> = BTreeSet::new();
         for run in &change.text {

@@ -158,7 +158,7 @@ impl Replica {
                 return Ok(true); // the first description says so
             }
             let says = Value::Text(if keeps { String::new() } else { "no".into() });
-            let change = view.edit(&[(KEEP.to_owned(), Merge::Register, says)]);
+            let change = view.decide(&[(KEEP.to_owned(), Merge::Register, says)]);
             r.write_change(no, &RowKey::Description, &change, r.corrected(now))?;
             Ok(true)
         })

@@ -86,6 +86,12 @@ pub(crate) struct ContainerState {
 }
 
 impl ContainerState {
+    /// Columns that are called otherwise in documents: their names here and there.
+    pub(crate) fn renamed_columns(&self) -> impl Iterator<Item = (String, String)> {
+        let here = self.columns.iter().filter(|b| !b.name.is_empty() && b.name != b.key);
+        here.map(|b| (b.name.clone(), b.key.clone()))
+    }
+
     /// The scan that is still to be done.
     pub(crate) fn scan(&self) -> Scan {
         self.scan

@@ -71,6 +71,8 @@ pub struct TableStatus {
     pub renumbered: u64,
     /// Blocks of numbers that its rows get here, each by its first and last.
     pub leases: Vec<(i64, i64)>,
+    /// Columns that are called otherwise in documents, and so on devices that did not rename them: here and there.
+    pub renamed_columns: Vec<(String, String)>,
     /// The fingerprint of its segments.
     pub root: String,
     /// Whether it may only be read here.
@@ -267,6 +269,7 @@ impl Replica {
                 refused: holds::count_refused(&self.conn, state.no)?,
                 renumbered: numbers::count_renumbered(&self.conn, &state.table)?,
                 leases: self.leases_of(state.no),
+                renamed_columns: state.renamed_columns().collect(),
                 root: state.feed.digest().to_string(),
                 read_only: state.is_read_only(),
                 met: state.scan() != Scan::Meet,
@@ -410,14 +413,14 @@ impl Replica {
                     0 => shown,
                     n => other_row(&view, &user, *n)?,
                 };
-                (view.edit(&all(&values)), None)
+                (view.decide(&all(&values)), None)
             }
             Choice::AsNewRow { number, key, with_references } => {
                 let values = other_row(&view, &user, *number)?;
                 let key = self.new_key(no, &user, key.as_deref())?;
                 let others = view.other_rows();
                 let actor = number.checked_sub(1).and_then(|n| others.get(n)).map(|(actor, _)| *actor);
-                (view.edit(&all(&shown)), Some((key, values, actor.filter(|_| *with_references))))
+                (view.decide(&all(&shown)), Some((key, values, actor.filter(|_| *with_references))))
             }
         };
         self.transaction_again(|r| {

@@ -10,10 +10,10 @@ use crate::numbers::Settings;
 use crate::row;
 use crate::store::schema::{TrackNote, TrackRefusal};
 use crate::store::user_table::{RowValues, UserTable, quote};
-use crate::store::{holds, layout, schema};
+use crate::store::{holds, layout, log, schema};
 use crate::table::{Affinity, Table, TableKey};
 use rusqlite::{Connection, ErrorCode};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// How a table is to be tracked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -120,19 +120,24 @@ impl Replica {
     ) -> Result<u64, ReplicaError> {
         let numbers: BTreeSet<i64> =
             tables.iter().map(|table| self.number(table)).collect::<Result<_, _>>()?;
-        self.transaction(|r| {
-            let waiting = r.rows_in_no_table(&numbers)?;
-            // Nobody is to note what is put back, nor to guard against it.
-            crate::store::triggers::remove(&r.conn, &numbers)?;
-            r.set_triggers(true)?;
-            let (back, left) = r.put_into_tables(waiting)?;
-            if !left.is_empty() {
-                leave(&left)?;
+        let (mut leave, mut stays) = (Some(leave), HashSet::new());
+        loop {
+            let done = self.transaction(|r| {
+                let waiting = r.rows_in_no_table(&numbers)?;
+                let (back, left) = r.put_into_tables(waiting, &mut stays)?;
+                if let Some(leave) = leave.take().filter(|_| !left.is_empty()) {
+                    leave(&left)?;
+                }
+                crate::store::triggers::remove(&r.conn, &numbers)?;
+                r.unmake_autoincrement(&numbers)?;
+                r.remove_containers(&numbers)?;
+                Ok(back)
+            });
+            match done {
+                Err(ReplicaError::TransactionEnded { .. }) => {}
+                done => return done,
             }
-            r.unmake_autoincrement(&numbers)?;
-            r.remove_containers(&numbers)?;
-            Ok(back)
-        })
+        }
     }
 
     /// Held rows of containers, and refused ones that their tables could not show.
@@ -166,31 +171,28 @@ impl Replica {
         Ok(row::shown(&view, user))
     }
 
-    /// Inserts rows into their tables as far as constraints and triggers let them: how many, and the others.
-    fn put_into_tables(&mut self, rows: Vec<Waiting>) -> Result<(u64, Vec<HeldRow>), ReplicaError> {
+    /// Inserts rows into their tables as far as constraints and triggers let them, and where no other row of a tracked table
+    /// changes for it: how many, and the others. Those in `stays` are not tried; one whose trigger ends the transaction joins them.
+    fn put_into_tables(
+        &mut self,
+        rows: Vec<Waiting>,
+        stays: &mut HashSet<(i64, RowKey)>,
+    ) -> Result<(u64, Vec<HeldRow>), ReplicaError> {
         let (mut back, mut left) = (0, vec![]);
+        self.set_triggers(true)?;
+        self.guard.set_tracked(self.containers.tables());
         for row in rows {
             let user = self.user_table(row.no)?;
             let table = self.containers[&row.no].table.clone();
-            if let (Some(user), Some(values)) = (&user, &row.values) {
-                self.conn.execute_batch("SAVEPOINT piecewise_back")?;
-                let inserted = user.insert_row(&self.conn, &row.key, values).is_ok()
-                    && user.read(&self.conn, &row.key).is_ok_and(|now| now.as_ref() == Some(values));
+            let place = (row.no, row.key.clone());
+            if let (Some(user), Some(values), false) = (&user, &row.values, stays.contains(&place)) {
+                let inserted = self.put_into_table(user, &row, values);
                 if self.conn.is_autocommit() {
-                    // A trigger of the application has ended the transaction: nothing of this is done.
-                    return Err(ReplicaError::Invalid {
-                        what: format!(
-                            "a trigger on table {table} takes back all that is done when a held row comes back"
-                        ),
-                    });
+                    let key = user.key_text(&row.key);
+                    stays.insert(place);
+                    return Err(ReplicaError::TransactionEnded { table, key, cause: row.cause });
                 }
-                let end = if inserted {
-                    "RELEASE piecewise_back"
-                } else {
-                    "ROLLBACK TO piecewise_back; RELEASE piecewise_back"
-                };
-                self.conn.execute_batch(end)?;
-                if inserted {
+                if inserted? {
                     back += 1;
                     continue;
                 }
@@ -207,6 +209,47 @@ impl Replica {
             left.push(HeldRow { table, key, cause: row.cause, values });
         }
         Ok((back, left))
+    }
+
+    /// Inserts a row, if that is all that changes in tracked tables. What triggers of the application write there is left out:
+    /// it came as data.
+    fn put_into_table(
+        &mut self,
+        user: &UserTable,
+        row: &Waiting,
+        values: &RowValues,
+    ) -> Result<bool, ReplicaError> {
+        let last = log::last(&self.conn)?;
+        self.conn.execute_batch("SAVEPOINT piecewise_back")?;
+        self.guard.set_applying(true);
+        let inserted = user.insert_row(&self.conn, &row.key, values).is_ok();
+        self.guard.set_applying(false);
+        if self.conn.is_autocommit() {
+            return Ok(false);
+        }
+        let shows = inserted && user.read(&self.conn, &row.key).is_ok_and(|now| now.as_ref() == Some(values));
+        let is_alone = shows && self.others_stand(row, last)?;
+        self.conn.execute_batch(match is_alone {
+            true => "RELEASE piecewise_back",
+            false => "ROLLBACK TO piecewise_back; RELEASE piecewise_back",
+        })?;
+        Ok(is_alone)
+    }
+
+    /// Whether all rows but this one that were written since the log ended at `last` show what their documents say.
+    fn others_stand(&mut self, row: &Waiting, last: i64) -> Result<bool, ReplicaError> {
+        for entry in log::read_after(&self.conn, last)? {
+            let Some(user) = self.user_table(entry.container)? else { continue };
+            for key in entry.keys(&user.table).filter(|key| (entry.container, key) != (row.no, &row.key)) {
+                let now = user.read(&self.conn, &key)?;
+                let shown = self.held_values(entry.container, &key, Some(&user))?;
+                let is_held = holds::find(&self.conn, entry.container, &key)?.is_some();
+                if !row::is_same(shown.as_ref(), now.as_ref()) && !(now.is_none() && is_held) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Whether the file has our tables.

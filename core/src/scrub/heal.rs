@@ -2,7 +2,7 @@
 //!
 //! Which of the two is decided for each row anew, after everything in the log has been captured: see the rule in `scrub`.
 
-use super::look::{is_same, is_shown};
+use super::look::is_shown;
 use super::{Finding, Healing, Looked, RowFault};
 use crate::capture::{Dirty, decode_values};
 use crate::document::{Document, View};
@@ -10,7 +10,7 @@ use crate::id::Timestamp;
 use crate::key::RowKey;
 use crate::message::RefusalReason;
 use crate::replica::{Replica, ReplicaError};
-use crate::row;
+use crate::row::{self, is_same};
 use crate::store::user_table::{RowValues, UserTable};
 use crate::store::{documents, holds, segments};
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use crate::frame::{KeyRef, Template};
 use crate::id::Seq;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
-use crate::row;
+use crate::row::{self, is_same};
 use crate::store::documents::{self, At, ChangedRows, Finder};
 use crate::store::user_table::{RowValues, UserTable, value};
 use crate::store::{StoreError, holds, log, segments};
@@ -311,14 +311,6 @@ pub(super) fn is_shown(user: &UserTable, wanted: Option<&RowValues>, now: Option
         (Some(wanted), Some(now)) => wanted.iter().zip(now).enumerate().all(|(n, (wanted, now))| {
             now.as_ref().same(wanted.as_ref()) || is_stored_as(user, n, wanted.as_ref(), now.as_ref())
         }),
-        _ => false,
-    }
-}
-
-pub(super) fn is_same(a: Option<&RowValues>, b: Option<&RowValues>) -> bool {
-    match (a, b) {
-        (None, None) => true,
-        (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| a.as_ref().same(b.as_ref())),
         _ => false,
     }
 }

@@ -92,8 +92,10 @@ fn entries(stmt: &mut Statement<'_>) -> Result<Vec<Entry>, StoreError> {
         let width = row.as_ref().column_count();
         let values =
             (3..width).map(|n| row.get_ref(n).map(|v| value(v).to_owned())).collect::<Result<_, _>>()?;
-        let time = row.get::<_, Option<i64>>(2)?.unwrap_or(0).max(0) as u64;
-        found.push(Entry { seq: row.get(0)?, container: row.get(1)?, time, values });
+        // Anybody may write here, whatever comes to mind.
+        let number = |n: usize| row.get_ref(n).map(|v| v.as_i64().unwrap_or(0));
+        let (container, time) = (number(1)?, number(2)?.max(0) as u64);
+        found.push(Entry { seq: row.get(0)?, container, time, values });
     }
     Ok(found)
 }

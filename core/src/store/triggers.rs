@@ -6,10 +6,11 @@
 //! Every program that opens the file reads them all, so there are few of them and their texts are short.
 
 use super::index_terms::{self, IndexText};
+use super::schema::literal;
 use super::schema_rows::{self, Trigger};
 use super::user_table::quote;
 use super::{StoreError, log, schema};
-use crate::table::{Table, TableKey, Unique, UniqueTerm};
+use crate::table::{Default, Table, TableKey, Unique, UniqueTerm};
 use rusqlite::Connection;
 use std::collections::BTreeSet;
 
@@ -186,8 +187,15 @@ fn log_displaced(
 ) -> Option<String> {
     let term = |(n, term): (usize, &UniqueTerm)| match term.column {
         Some(column) => {
-            let name = quote(&table.columns[column].name);
-            Some(format!("{name} = NEW.{name} COLLATE {}", term.collation))
+            let (name, column) = (quote(&table.columns[column].name), &table.columns[column]);
+            // What REPLACE makes of NULL where there may be none.
+            let new = match &column.default {
+                Default::Literal(value) if column.not_null => {
+                    format!("ifnull(NEW.{name}, {})", literal(value))
+                }
+                _ => format!("NEW.{name}"),
+            };
+            Some(format!("{name} = {new} COLLATE {}", term.collation))
         }
         None => {
             let index = index?;
@@ -294,6 +302,13 @@ mod tests {
         assert_eq!(logged(&conn, "UPDATE t SET other = 'y' WHERE id = 1"), ["1"]);
         assert!(conn.execute("INSERT INTO t VALUES (5, 1, 'no json', NULL, 'x')", []).is_err());
         conn.execute_batch("ALTER TABLE t DROP COLUMN other").unwrap();
+    }
+
+    #[test]
+    fn rows_displaced_by_a_default_in_place_of_null_are_noted() {
+        let conn = tracked("CREATE TABLE t(id TEXT PRIMARY KEY, a TEXT NOT NULL DEFAULT 'it''s' UNIQUE)");
+        assert_eq!(logged(&conn, "INSERT INTO t(id) VALUES ('x')"), ["x"]);
+        assert_eq!(logged(&conn, "INSERT OR REPLACE INTO t VALUES ('y', NULL)"), ["x", "y"]);
     }
 
     #[test]
