@@ -37,7 +37,7 @@ export function inbox(section, db, act, cards) {
     return item('Two cards were made under one key.', choices);
   }
 
-  function heldRow({ key, cause, row }) {
+  function heldRow({ table, key, cause, row }) {
     const why = /UNIQUE/.test(cause) ? 'another card has this title, and had it earlier' : cause;
     const li = item(`“${row.title}” is held back: ${why}. It returns when one of the two has another title.`, []);
     const form = document.createElement('form');
@@ -45,8 +45,7 @@ export function inbox(section, db, act, cards) {
     const input = Object.assign(document.createElement('input'), { value: `${row.title} (2)`, required: true, maxLength: 120 });
     input.setAttribute('aria-label', `New title for ${row.title}`);
     form.append(input, Object.assign(document.createElement('button'), { textContent: 'Rename it' }));
-    form.onsubmit = act(() => db.run('INSERT INTO cards(id, title, note, status, votes, made) VALUES (?, ?, ?, ?, ?, ?)',
-      [key, input.value.trim(), row.note, row.status, row.votes, row.made]));
+    form.onsubmit = act(() => db.editHeld(table, key, { title: input.value.trim() }));
     li.append(form);
     return li;
   }

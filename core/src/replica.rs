@@ -560,8 +560,11 @@ impl Replica {
         if self.data_version == version || self.binding.is_none() {
             return Ok(false);
         }
-        let changed =
-            !layout::exists(&self.conn)? || layout::meta(&self.conn, "generation")? != Some(self.generation);
+        let changed = match layout::meta(&self.conn, "generation") {
+            Ok(generation) => generation != Some(self.generation),
+            Err(_) if !layout::exists(&self.conn)? => true,
+            Err(error) => return Err(error.into()),
+        };
         if !changed {
             self.data_version = version;
         }

@@ -64,38 +64,34 @@ impl Lookout {
     }
 }
 
-/// How long after its first write a commit is as a rule there to be seen.
-const SHORT: Duration = Duration::from_micros(200);
-/// How long to let further writes gather while they come one after another.
+/// How long to let further writes gather after one was told of.
 const REST: Duration = Duration::from_millis(2);
 /// Writes that come so soon after others are most likely of the same work: a larger commit, or what we write ourselves.
 const SOON: Duration = Duration::from_millis(5);
+/// How long it takes at most to tell of what came during a rest.
+const TELLING: Duration = Duration::from_micros(200);
 
 /// When to tell of writes: a commit is many of them. While nobody listens, the system keeps equal events as one instead of
 /// waking the thread for each.
 #[derive(Debug, Default)]
 struct Rest {
-    /// When it ended last.
+    told: Option<Instant>,
     ended: Option<Instant>,
 }
 
 impl Rest {
-    /// How long to wait before an event is told, which came so long after the last rest.
-    fn before(since: Option<Duration>) -> Duration {
-        match since {
-            // It came during that rest.
-            Some(since) if since < SHORT => Duration::ZERO,
-            Some(since) if since < SOON => REST,
-            _ => SHORT,
-        }
+    /// Whether an event is told only after a rest: it came so long after the last one was told, and after the last rest ended.
+    fn is_due(told: Option<Duration>, ended: Option<Duration>) -> bool {
+        told.is_some_and(|told| told < SOON) && ended.is_none_or(|ended| ended >= TELLING)
     }
 
     fn take(&mut self) {
-        let wait = Self::before(self.ended.map(|ended| ended.elapsed()));
-        if !wait.is_zero() {
-            std::thread::sleep(wait);
+        let since = |at: Option<Instant>| at.map(|at| at.elapsed());
+        if Self::is_due(since(self.told), since(self.ended)) {
+            std::thread::sleep(REST);
             self.ended = Some(Instant::now());
         }
+        self.told = Some(Instant::now());
     }
 }
 
@@ -246,11 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_write_is_told_of_soon_and_those_that_follow_it_together() {
-        assert_eq!(Rest::before(None), SHORT);
-        assert_eq!(Rest::before(Some(SHORT / 2)), Duration::ZERO);
-        assert_eq!(Rest::before(Some(SOON / 2)), REST);
-        assert_eq!(Rest::before(Some(SOON)), SHORT);
+    fn the_first_write_is_told_of_at_once_and_those_that_follow_it_together() {
+        assert!(!Rest::is_due(None, None));
+        assert!(Rest::is_due(Some(SOON / 2), None));
+        assert!(!Rest::is_due(Some(TELLING / 2), Some(TELLING / 2)));
+        assert!(Rest::is_due(Some(TELLING), Some(TELLING)));
+        assert!(!Rest::is_due(Some(SOON), Some(SOON)));
     }
 
     #[test]

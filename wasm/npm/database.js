@@ -158,6 +158,20 @@ export class Database {
     return this.#call('choose', table, key, number, column, asNewRow, withReferences);
   }
   held() { return this.#call('held'); }
+  async chooseHeld(table, key) {
+    row(table, key);
+    return this.#call('chooseHeld', table, key);
+  }
+  async editHeld(table, key, values) {
+    row(table, key);
+    const edits = Object.entries(values ?? {}).map(([column, value]) => [column, value === null ? 'NULL' : String(value)]);
+    if (edits.length === 0) throw wrong('the values of a held row are missing', "give columns and values, such as { title: 'another' }");
+    return this.#call('editHeld', table, key, edits);
+  }
+  async discardHeld(table, key) {
+    row(table, key);
+    return this.#call('discardHeld', table, key);
+  }
   check() { return this.#call('check'); }
   refused() { return this.#call('refused'); }
   retryRefused() { return this.#call('retryRefused'); }

@@ -199,6 +199,11 @@ export class Host {
     return this.#engine.choose(table, String(key), number, column ?? undefined, asNewRow !== false, newKey, withReferences, Date.now());
   }
   do_held() { return JSON.parse(this.#engine.held()); }
+  do_chooseHeld(table, key) { return this.#engine.chooseHeld(table, String(key), Date.now()); }
+  do_editHeld(table, key, edits) {
+    return this.#engine.editHeld(table, String(key), edits.map(([column]) => column), edits.map(([, value]) => value), Date.now());
+  }
+  do_discardHeld(table, key) { return this.#engine.discardHeld(table, String(key), Date.now()); }
   /** Compares all tables with their documents, a few thousand rows at a time, and heals what differs. */
   async do_check() {
     const first = [];

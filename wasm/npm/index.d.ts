@@ -292,6 +292,12 @@ export class Database {
    */
   choose(table: string, key: string | number, number: number, options?: { column?: string; asNewRow?: boolean | string | number; withReferences?: boolean }): Promise<string | undefined>;
   held(): Promise<Held[]>;
+  /** Has a held row show, and holds those whose values it has; the keys of these. */
+  chooseHeld(table: string, key: string | number): Promise<string[]>;
+  /** Gives columns of a held row other values; whether its table shows it then. */
+  editHeld(table: string, key: string | number, values: Record<string, string | number | bigint | null>): Promise<boolean>;
+  /** Deletes a held row, everywhere. */
+  discardHeld(table: string, key: string | number): Promise<void>;
   /** Compares every row with what its history says, and heals what differs: see `CheckReport`. */
   check(): Promise<CheckReport>;
   refused(): Promise<Refused[]>;

@@ -519,6 +519,35 @@ impl Engine {
         Ok(Json::from(found.iter().map(describe::held).collect::<Vec<_>>()).to_string())
     }
 
+    /// Has a held row show in place of those whose values it has; the keys of these.
+    #[wasm_bindgen(js_name = chooseHeld)]
+    pub fn choose_held(&mut self, table: &str, key: &str, now: f64) -> Result<Vec<String>, JsValue> {
+        self.set_foreign_keys(false);
+        Ok(self.replica.choose_held(time(now), table, key).map_err(Fault::from)?)
+    }
+
+    /// Gives columns of a held row other values, as texts; whether the table shows it then.
+    #[wasm_bindgen(js_name = editHeld)]
+    pub fn edit_held(
+        &mut self,
+        table: &str,
+        key: &str,
+        columns: Vec<String>,
+        values: Vec<String>,
+        now: f64,
+    ) -> Result<bool, JsValue> {
+        self.set_foreign_keys(false);
+        let edits: Vec<_> = columns.into_iter().zip(values).collect();
+        Ok(self.replica.edit_held(time(now), table, key, &edits).map_err(Fault::from)?)
+    }
+
+    /// Deletes a held row, everywhere.
+    #[wasm_bindgen(js_name = discardHeld)]
+    pub fn discard_held(&mut self, table: &str, key: &str, now: f64) -> Result<(), JsValue> {
+        self.set_foreign_keys(false);
+        Ok(self.replica.discard_held(time(now), table, key).map_err(Fault::from)?)
+    }
+
     /// Begins to compare all tables with their documents.
     #[wasm_bindgen(js_name = beginCheck)]
     pub fn begin_check(&mut self, now: f64) -> Result<(), JsValue> {

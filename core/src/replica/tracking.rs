@@ -244,7 +244,8 @@ impl Replica {
                 let now = user.read(&self.conn, &key)?;
                 let shown = self.held_values(entry.container, &key, Some(&user))?;
                 let is_held = holds::find(&self.conn, entry.container, &key)?.is_some();
-                if !row::is_same(shown.as_ref(), now.as_ref()) && !(now.is_none() && is_held) {
+                let stands = row::is_same(shown.as_ref(), now.as_ref()) || now.is_none() && is_held;
+                if !stands {
                     return Ok(false);
                 }
             }
