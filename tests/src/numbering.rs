@@ -133,7 +133,7 @@ pub fn move_many(rows: u64, references: u64) -> Duration {
 /// The section of BENCHMARKS.md.
 pub fn table() -> String {
     let mut out = format!(
-        "Five devices insert about three rows a round each, now and then up to 300, {LIVES} lives of 400 rounds from seeds.\n\n"
+        "`bench --numbers`. Five devices insert about three rows a round each, now and then up to 300, {LIVES} lives of 400 rounds from seeds.\n\n"
     );
     out.push_str("| offline | rows | renumbered without leases | with leases | greatest number / rows |\n|---|---|---|---|---|\n");
     for offline in [10, 50, 90] {

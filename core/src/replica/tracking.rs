@@ -9,6 +9,7 @@ use crate::key::RowKey;
 use crate::numbers::Settings;
 use crate::row;
 use crate::store::schema::{TrackNote, TrackRefusal};
+use crate::store::triggers::APPLYING;
 use crate::store::user_table::{RowValues, UserTable, quote};
 use crate::store::{holds, layout, log, schema};
 use crate::table::{Affinity, Table, TableKey};
@@ -181,6 +182,8 @@ impl Replica {
         let (mut back, mut left) = (0, vec![]);
         self.set_triggers(true)?;
         self.guard.set_tracked(self.containers.tables());
+        // Our own triggers of tables that are read-only let pass what comes meanwhile.
+        layout::set_meta(&self.conn, APPLYING, true)?;
         for row in rows {
             let user = self.user_table(row.no)?;
             let table = self.containers[&row.no].table.clone();
@@ -193,6 +196,7 @@ impl Replica {
                     return Err(ReplicaError::TransactionEnded { table, key, cause: row.cause });
                 }
                 if inserted? {
+                    holds::release(&self.conn, row.no, &row.key)?;
                     back += 1;
                     continue;
                 }
@@ -208,6 +212,7 @@ impl Replica {
             let values = row.values.map(named).unwrap_or_default();
             left.push(HeldRow { table, key, cause: row.cause, values });
         }
+        layout::forget_meta(&self.conn, APPLYING)?;
         Ok((back, left))
     }
 

@@ -75,9 +75,12 @@ pub(super) fn turn(folder: &Path) {
         let cpu = all(Cpu::of_children() - before) + all(Cpu::of(bench.server.pid()));
         put(&format!("first sync, {name}, CPU of all"), cpu);
         if key == Key::Integer {
-            let (times, cpu) = bench.live_cpu();
-            put("live edit, p50, clock", times.percentile(50));
-            put("live edit, CPU of all", cpu / super::EDITS as u32);
+            // SQLite's default, and what most frameworks set for WAL.
+            for (synchronous, waits) in [("full", "waits for the disk"), ("normal", "does not wait")] {
+                let (times, cpu) = bench.live_cpu(synchronous);
+                put(&format!("live edit, the writer {waits}, p50, clock"), times.percentile(50));
+                put(&format!("live edit, the writer {waits}, CPU of all"), cpu / super::EDITS as u32);
+            }
         }
 
         let bench = Bench::new(&folder.join(format!("writes-{name}")), key);

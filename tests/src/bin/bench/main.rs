@@ -349,23 +349,25 @@ impl Bench {
 
     /// p50 and p99 of the time from a commit on one side to the same row on the other.
     fn live(&self) -> (Duration, Duration) {
-        let (times, _) = self.live_cpu();
+        let (times, _) = self.live_cpu("normal");
         (times.percentile(50), times.percentile(99))
     }
 
-    /// Times from a commit on one side to the same row on the other, and the CPU time of all three processes meanwhile.
-    fn live_cpu(&self) -> (Times, Duration) {
+    /// Times from a commit on one side to the same row on the other, and the CPU time of all three processes meanwhile. What
+    /// a commit of the application waits for is set by `synchronous`.
+    fn live_cpu(&self, synchronous: &str) -> (Times, Duration) {
         let watches: [Watch; 2] = [0, 1].map(|n| self.devices[n].watch(&self.files[n]));
         let cpu = || {
             let pids = [watches[0].pid(), watches[1].pid(), self.server.pid()];
             pids.map(Cpu::of).iter().map(|cpu| cpu.user + cpu.system).sum::<Duration>()
         };
         let (writer, reader) = (open(&self.files[0]), open(&self.files[1]));
+        writer.pragma_update(None, "synchronous", synchronous).expect("a setting");
         let mut seen = reader.prepare("SELECT name FROM items WHERE id = ?").expect("a query");
         let mut times = vec![];
         let before = cpu();
         for n in 0..EDITS {
-            let name = format!("live {n}");
+            let name = format!("live {synchronous} {n}");
             let id = 1 + (n as i64 * 7919) % 1000;
             let sql = "UPDATE items SET name = ? WHERE id = ?";
             writer.execute(sql, params![name, id]).expect("an update");
