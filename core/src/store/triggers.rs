@@ -10,7 +10,7 @@ use super::schema::literal;
 use super::schema_rows::{self, Trigger};
 use super::user_table::quote;
 use super::{StoreError, log, schema};
-use crate::table::{Default, Table, TableKey, Unique, UniqueTerm};
+use crate::table::{Column, Default, Table, TableKey, Unique, UniqueTerm};
 use rusqlite::Connection;
 use std::collections::BTreeSet;
 
@@ -126,15 +126,17 @@ impl<'t> LocalIndex<'t> {
     /// the empty first part of the UNION is for. Those not mentioned are left out, so that they can be dropped.
     fn over_new_row(&self, expression: &String) -> String {
         let (columns, rowid) = self.mentioned(std::iter::once(expression));
-        let mut names: Vec<_> = columns.iter().map(|n| quote(&self.table.columns[*n].name)).collect();
-        names.extend(rowid.map(str::to_owned));
+        let columns: Vec<_> = columns.iter().map(|n| &self.table.columns[*n]).collect();
+        let names = columns.iter().map(|column| quote(&column.name)).chain(rowid.map(str::to_owned));
+        let values =
+            columns.iter().map(|column| new_value(column)).chain(rowid.map(|name| format!("NEW.{name}")));
+        let (names, values) = (names.collect::<Vec<_>>().join(", "), values.collect::<Vec<_>>().join(", "));
         if names.is_empty() {
             return format!("({expression})");
         }
-        let (list, new) = (names.join(", "), names.join(", NEW."));
         let table = quote(&self.table.name);
         format!(
-            "(SELECT {expression} FROM (SELECT {list} FROM {table} WHERE 0 UNION ALL SELECT NEW.{new}) AS {table})"
+            "(SELECT {expression} FROM (SELECT {names} FROM {table} WHERE 0 UNION ALL SELECT {values}) AS {table})"
         )
     }
 
@@ -176,6 +178,15 @@ fn log_row(no: i64, values: &[String]) -> String {
     format!("INSERT INTO piecewise_log(container, {columns}) VALUES ({no}, {});", values.join(", "))
 }
 
+/// A column of the new row: where there may be no NULL, REPLACE makes the default of one.
+fn new_value(column: &Column) -> String {
+    let name = quote(&column.name);
+    match &column.default {
+        Default::Literal(value) if column.not_null => format!("ifnull(NEW.{name}, {})", literal(value)),
+        _ => format!("NEW.{name}"),
+    }
+}
+
 /// Notes the rows that hold the new row's values of a UNIQUE index. Of a partial one the condition comes first: with it
 /// SQLite finds them through the index, and evaluates no expression for rows that are not in it.
 fn log_displaced(
@@ -188,13 +199,7 @@ fn log_displaced(
     let term = |(n, term): (usize, &UniqueTerm)| match term.column {
         Some(column) => {
             let (name, column) = (quote(&table.columns[column].name), &table.columns[column]);
-            // What REPLACE makes of NULL where there may be none.
-            let new = match &column.default {
-                Default::Literal(value) if column.not_null => {
-                    format!("ifnull(NEW.{name}, {})", literal(value))
-                }
-                _ => format!("NEW.{name}"),
-            };
+            let new = new_value(column);
             Some(format!("{name} = {new} COLLATE {}", term.collation))
         }
         None => {
@@ -308,6 +313,11 @@ mod tests {
     fn rows_displaced_by_a_default_in_place_of_null_are_noted() {
         let conn = tracked("CREATE TABLE t(id TEXT PRIMARY KEY, a TEXT NOT NULL DEFAULT 'it''s' UNIQUE)");
         assert_eq!(logged(&conn, "INSERT INTO t(id) VALUES ('x')"), ["x"]);
+        assert_eq!(logged(&conn, "INSERT OR REPLACE INTO t VALUES ('y', NULL)"), ["x", "y"]);
+        let conn = tracked(
+            "CREATE TABLE t(id TEXT PRIMARY KEY, a TEXT NOT NULL DEFAULT 'D'); CREATE UNIQUE INDEX i ON t(lower(a));",
+        );
+        assert_eq!(logged(&conn, "INSERT INTO t VALUES ('x', 'd')"), ["x"]);
         assert_eq!(logged(&conn, "INSERT OR REPLACE INTO t VALUES ('y', NULL)"), ["x", "y"]);
     }
 
