@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 demo: ## Two machines and a server, with real files, as a story in the terminal; then a page that is served until Ctrl-C
-	@echo "building the server, the command line and the story: two to three minutes on two cores"
+	@echo "building the server, the command line and the story: one to three minutes on two cores"
 	$(CARGO) build --profile demo -p piecewise-server -p piecewise-cli -p piecewise-tests --bin piecewise-server --bin piecewise --bin demo
 	target/demo/demo story demo-data
 	@echo; echo "building the page"
