@@ -428,3 +428,40 @@ fn a_table_with_another_kind_of_key_is_told_of_and_stops_no_other() {
     assert_eq!(query(&ours, "SELECT v FROM fine"), ["Text(\"too\")"]);
     assert_eq!(query(&theirs, "SELECT v FROM t"), ["Text(\"mine\")"], "it is as it was");
 }
+
+#[test]
+fn rows_in_a_circle_that_come_and_go_in_turn_come_to_rest_in_their_table() {
+    let it = Setting::new();
+    let join = |name: &str| Device::joined(&it.folder.path().join(name), &it.server, &["app/*=write"]);
+    let devices = ["home-a", "home-b", "home-c"].map(join);
+    let files = ["a.db", "b.db", "c.db"].map(|name| it.folder.path().join(name));
+    let schema = "PRAGMA journal_mode = WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, w TEXT,
+        r INTEGER REFERENCES t(id) ON DELETE SET NULL ON UPDATE CASCADE DEFERRABLE INITIALLY DEFERRED)";
+    for (device, file) in devices.iter().zip(&files) {
+        sql(file, schema);
+        device.must(["track", text(file), "--all", "--as", "app"]);
+        device.must(["sync", text(file)]);
+    }
+    // Each statement in a transaction of its own, on two of the three with foreign keys enforced.
+    let write = |n: usize, all: &[&str]| {
+        let enforced = if n == 1 { "OFF" } else { "ON" };
+        all.iter().for_each(|one| sql(&files[n], &format!("PRAGMA foreign_keys = {enforced}; {one}")));
+    };
+    let sync = |who: &[usize]| {
+        who.iter().for_each(|n| drop(devices[*n].run(["sync", text(&files[*n])])));
+    };
+    write(1, &["INSERT INTO t VALUES (1, 'b1', NULL)", "INSERT INTO t VALUES (2, 'b2', 1)"]);
+    sync(&[1, 0]);
+    write(0, &["INSERT INTO t VALUES (3, 'a3', 1)", "INSERT INTO t VALUES (6, 'a6', 3)"]);
+    sync(&[2]);
+    write(2, &["INSERT INTO t VALUES (3, 'c3', 1)", "DELETE FROM t WHERE id = 1"]);
+    write(2, &["INSERT INTO t VALUES (6, 'c6', 3)", "INSERT INTO t VALUES (1, 'c1', 6)"]);
+    sync(&[2, 1]);
+    write(1, &["DELETE FROM t WHERE id = 6"]);
+    sync(&[1, 0, 1, 2, 0, 1, 2]);
+    for (device, file) in devices.iter().zip(&files) {
+        let held = device.json(&["held", text(file)]);
+        assert_eq!(held.as_array().map(Vec::len), Some(0), "{held}");
+        assert_eq!(query(file, "SELECT count(*) FROM t"), ["Integer(5)"], "{}", file.display());
+    }
+}

@@ -719,38 +719,3 @@ fn an_index_over_a_view_of_two_tables_stays_sound_where_a_row_loses_its_parent()
     net.run(2, "INSERT INTO words(words, rank) VALUES ('integrity-check', 1)");
     assert_eq!(net.query(2, "SELECT rowid FROM words('dogs')"), integers(&[3]));
 }
-
-#[test]
-fn rows_in_a_circle_that_come_and_go_in_turn_come_to_rest_in_their_table() {
-    let schema = "CREATE TABLE t(id INTEGER PRIMARY KEY, w TEXT,
-        r INTEGER REFERENCES t(id) ON DELETE SET NULL ON UPDATE CASCADE DEFERRABLE INITIALLY DEFERRED)";
-    let mut net = Network::new(21, 3, schema, &TrackOptions::default());
-    net.sync_all();
-    let write = |net: &mut Network, n: usize, sql: &str| {
-        net.run(n, sql);
-        net.capture(n);
-        net.wait(1000);
-    };
-    write(&mut net, 2, "INSERT INTO t VALUES (1, 'b1', NULL); INSERT INTO t VALUES (2, 'b2', 1)");
-    net.sync(2);
-    net.sync(1);
-    write(&mut net, 1, "INSERT INTO t VALUES (3, 'a3', 1); INSERT INTO t VALUES (6, 'a6', 3)");
-    net.sync(3);
-    write(
-        &mut net,
-        3,
-        "PRAGMA foreign_keys = ON; INSERT INTO t VALUES (3, 'c3', 1); DELETE FROM t WHERE id = 1",
-    );
-    write(&mut net, 3, "INSERT INTO t VALUES (6, 'c6', 3); INSERT INTO t VALUES (1, 'c1', 6)");
-    net.sync(3);
-    net.sync(2);
-    write(&mut net, 2, "DELETE FROM t WHERE id = 6");
-    net.sync(2);
-    net.sync_all();
-    net.sync_all();
-    net.check_same("SELECT * FROM t ORDER BY id");
-    for n in 0..=3 {
-        assert_eq!(net.held(n), [], "machine {n}");
-        assert_eq!(net.query(n, "SELECT w FROM t WHERE w = 'a3'"), ["Text(\"a3\")"], "machine {n}");
-    }
-}
