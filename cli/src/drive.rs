@@ -72,7 +72,7 @@ pub(crate) struct Writes {
     heard: Arc<Notify>,
     lookout: Lookout,
     version: Option<i64>,
-    /// Whether a commit was seen that nobody was told of.
+    /// Whether a commit was seen since `any` returned last.
     found: bool,
     _commits: Option<Commits>,
 }

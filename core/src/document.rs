@@ -155,6 +155,12 @@ impl View {
         self.cells.get("").into_iter().flatten().filter_map(life)
     }
 
+    /// The incarnations that live and do not show.
+    fn other_lives(&self) -> Vec<Actor> {
+        let shown = self.incarnation();
+        self.lives().filter(|life| Some(*life) != shown).collect()
+    }
+
     /// For each key the cell that shows; None if the row is not there.
     ///
     /// Of concurrent values, that of the greatest actor under the incarnation that shows; if there is none
@@ -195,10 +201,8 @@ impl View {
 
     /// The other rows that live under the same key: their incarnations, greatest first, and their cells.
     pub fn other_rows(&self) -> Vec<(Actor, BTreeMap<&str, &Cell>)> {
-        let Some(shown) = self.incarnation() else { return vec![] };
-        let others = self.lives().filter(|life| *life != shown);
         let mut rows: BTreeMap<Actor, BTreeMap<&str, &Cell>> =
-            others.map(|life| (life, BTreeMap::new())).collect();
+            self.other_lives().into_iter().map(|life| (life, BTreeMap::new())).collect();
         for (key, cells) in self.cells.iter().filter(|(key, _)| !key.is_empty()) {
             for cell in cells {
                 let Some(row) = rows.get_mut(&cell.incarnation) else { continue };

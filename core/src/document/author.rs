@@ -38,9 +38,7 @@ impl View {
     /// The change that sets these columns of the row that shows. Other rows under the key stay as they are: whoever edited it
     /// did not see them.
     pub fn edit(&self, columns: &[(String, Merge, Value)]) -> Change {
-        let shown = self.incarnation();
-        let others: Vec<_> = self.lives().filter(|life| Some(*life) != shown).collect();
-        self.write(columns, &others)
+        self.write(columns, &self.other_lives())
     }
 
     /// The change that sets these columns and takes the place of all that is under the key: other rows end.

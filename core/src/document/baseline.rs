@@ -205,6 +205,12 @@ impl Baseline {
         self.under("").iter().filter_map(life)
     }
 
+    /// The incarnations that live and do not show.
+    fn other_lives(&self) -> Vec<Actor> {
+        let shown = self.incarnation();
+        self.lives().filter(|life| Some(*life) != shown).collect()
+    }
+
     /// Whether the row lives, and no key has more than one value.
     pub(crate) fn is_simple(&self) -> bool {
         self.incarnation().is_some() && self.cells.windows(2).all(|pair| pair[0].key != pair[1].key)
@@ -212,8 +218,7 @@ impl Baseline {
 
     /// The value of the row that shows under a key, if none stands beside it in the same row.
     pub(crate) fn alone(&self, key: &str) -> Option<&BaseCell> {
-        let shown = self.incarnation();
-        let others: Vec<_> = self.lives().filter(|life| Some(*life) != shown).collect();
+        let others = self.other_lives();
         let mut cells = self.under(key).iter().filter(|cell| !others.contains(&cell.incarnation));
         cells.next().filter(|_| cells.next().is_none())
     }
@@ -368,10 +373,8 @@ impl Baseline {
 
     /// The change that sets these columns of the row that shows; by the rule of [`View::edit`].
     pub(crate) fn edit(&self, columns: Vec<(String, Action)>) -> Change {
-        let shown = self.incarnation();
-        let life = (String::new(), Action::Live(shown.unwrap_or(OWN)));
-        let others: Vec<_> = self.lives().filter(|life| Some(*life) != shown).collect();
-        self.change(std::iter::once(life).chain(columns), &others)
+        let life = (String::new(), Action::Live(self.incarnation().unwrap_or(OWN)));
+        self.change(std::iter::once(life).chain(columns), &self.other_lives())
     }
 
     /// The change that deletes all that is under the key.

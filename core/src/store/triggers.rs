@@ -198,9 +198,8 @@ fn log_displaced(
 ) -> Option<String> {
     let term = |(n, term): (usize, &UniqueTerm)| match term.column {
         Some(column) => {
-            let (name, column) = (quote(&table.columns[column].name), &table.columns[column]);
-            let new = new_value(column);
-            Some(format!("{name} = {new} COLLATE {}", term.collation))
+            let column = &table.columns[column];
+            Some(format!("{} = {} COLLATE {}", quote(&column.name), new_value(column), term.collation))
         }
         None => {
             let index = index?;

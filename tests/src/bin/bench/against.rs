@@ -77,7 +77,7 @@ pub(super) fn turn(folder: &Path) {
         if key == Key::Integer {
             // SQLite's default, and what most frameworks set for WAL.
             for (synchronous, waits) in [("full", "waits for the disk"), ("normal", "does not wait")] {
-                let (times, cpu) = bench.live_cpu(synchronous);
+                let (times, cpu) = bench.live_cpu("items", super::spread, synchronous);
                 put(&format!("live edit, the writer {waits}, p50, clock"), times.percentile(50));
                 put(&format!("live edit, the writer {waits}, CPU of all"), cpu / super::EDITS as u32);
             }

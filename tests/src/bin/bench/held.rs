@@ -2,7 +2,6 @@
 
 use super::{Bench, EDITS, Key, PATIENCE, open, text};
 use piecewise_tests::measure::{Cpu, Times, time};
-use rusqlite::params;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -57,24 +56,8 @@ fn held(folder: &Path) -> (Duration, Times, Duration) {
     let count = list["held"].as_array().or(list.as_array()).map_or(0, Vec::len) as u64;
     assert_eq!(count, HELD, "all of the second device's rows are held");
 
-    let watches = [0, 1].map(|n| bench.devices[n].watch(&bench.files[n]));
-    let pids = [watches[0].pid(), watches[1].pid(), bench.server.pid()];
-    let cpu = || pids.map(Cpu::of).iter().map(|cpu| cpu.user + cpu.system).sum::<Duration>();
-    let (writer, reader) = (open(&bench.files[0]), open(&bench.files[1]));
-    let mut seen = reader.prepare("SELECT name FROM people WHERE id = ?").expect("a query");
-    let (mut times, before) = (vec![], cpu());
-    for n in 0..EDITS {
-        let (name, id) = (format!("edit {n}"), 1 + (n as i64 * 31) % HELD as i64);
-        writer.execute("UPDATE people SET name = ? WHERE id = ?", params![name, id]).expect("an update");
-        let started = Instant::now();
-        while seen.query_row([id], |r| r.get::<_, String>(0)).expect("a row") != name {
-            assert!(started.elapsed() < PATIENCE, "the edit does not come");
-            std::thread::sleep(Duration::from_micros(100));
-        }
-        times.push(started.elapsed());
-        std::thread::sleep(Duration::from_millis(5 + n as u64 % 20));
-    }
-    (clashing, times.into_iter().collect(), cpu() - before)
+    let (times, cpu) = bench.live_cpu("people", |n| 1 + (n as i64 * 31) % HELD as i64, "normal");
+    (clashing, times, cpu)
 }
 
 /// A table is compared with its documents, first at the pace of a watch, then at full speed.

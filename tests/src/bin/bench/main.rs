@@ -349,13 +349,13 @@ impl Bench {
 
     /// p50 and p99 of the time from a commit on one side to the same row on the other.
     fn live(&self) -> (Duration, Duration) {
-        let (times, _) = self.live_cpu("normal");
+        let (times, _) = self.live_cpu("items", spread, "normal");
         (times.percentile(50), times.percentile(99))
     }
 
-    /// Times from a commit on one side to the same row on the other, and the CPU time of all three processes meanwhile. What
-    /// a commit of the application waits for is set by `synchronous`.
-    fn live_cpu(&self, synchronous: &str) -> (Times, Duration) {
+    /// Times from the commit of an edit of a row's name on one side until the other shows it, and the CPU time of all three
+    /// processes meanwhile. `id`: the row of each edit; `synchronous`: what a commit of the application waits for.
+    fn live_cpu(&self, table: &str, id: impl Fn(usize) -> i64, synchronous: &str) -> (Times, Duration) {
         let watches: [Watch; 2] = [0, 1].map(|n| self.devices[n].watch(&self.files[n]));
         let cpu = || {
             let pids = [watches[0].pid(), watches[1].pid(), self.server.pid()];
@@ -363,14 +363,14 @@ impl Bench {
         };
         let (writer, reader) = (open(&self.files[0]), open(&self.files[1]));
         writer.pragma_update(None, "synchronous", synchronous).expect("a setting");
-        let mut seen = reader.prepare("SELECT name FROM items WHERE id = ?").expect("a query");
+        let mut seen = reader.prepare(&format!("SELECT name FROM {table} WHERE id = ?")).expect("a query");
         let mut times = vec![];
         let before = cpu();
         for n in 0..EDITS {
             let name = format!("live {synchronous} {n}");
-            let id = 1 + (n as i64 * 7919) % 1000;
-            let sql = "UPDATE items SET name = ? WHERE id = ?";
-            writer.execute(sql, params![name, id]).expect("an update");
+            let id = id(n);
+            let sql = format!("UPDATE {table} SET name = ? WHERE id = ?");
+            writer.execute(&sql, params![name, id]).expect("an update");
             let started = Instant::now();
             while seen.query_row([id], |r| r.get::<_, String>(0)).expect("a row") != name {
                 assert!(started.elapsed() < PATIENCE, "the edit does not come");
@@ -381,6 +381,11 @@ impl Bench {
         }
         (times.into_iter().collect(), cpu() - before)
     }
+}
+
+/// Rows far from each other.
+fn spread(n: usize) -> i64 {
+    1 + (n as i64 * 7919) % 1000
 }
 
 fn first_syncs(integer: &FirstSync, uuid: &FirstSync, big: Option<&FirstSync>) -> String {
