@@ -1,0 +1,106 @@
+//! What references mean after rows moved: numbers that were given out before, rows from before the first sync, columns of
+//! any type, conflicts that are decided.
+
+use piecewise_core::replica::TrackOptions;
+use piecewise_tests::network::Network;
+
+const SCHEMA: &str = "
+CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
+CREATE TABLE orders(id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES customers(id), of TEXT, name TEXT);
+CREATE TABLE lines(
+  order_id INTEGER NOT NULL REFERENCES orders(id), n INTEGER, of TEXT, PRIMARY KEY (order_id, n)) WITHOUT ROWID;
+";
+
+const STRAY: &str = "
+SELECT o.name || ' of ' || o.of || ' has ' || coalesce(c.name, 'nobody') FROM orders o
+  LEFT JOIN customers c ON c.id = o.customer_id WHERE c.name IS NOT o.of
+UNION ALL SELECT 'line of ' || l.of || ' has ' || coalesce(o.name, 'nobody') FROM lines l
+  LEFT JOIN orders o ON o.id = l.order_id WHERE o.name IS NOT l.of";
+
+fn network(seed: u64) -> Network {
+    let mut net = Network::new(seed, 2, SCHEMA, &TrackOptions::default());
+    net.sync_all();
+    net
+}
+
+/// A customer with an order of one line.
+fn customer(name: &str) -> String {
+    format!(
+        "INSERT INTO customers(name) VALUES ('{name}');
+         INSERT INTO orders(customer_id, of, name) SELECT id, name, name || ' order' FROM customers WHERE name = '{name}';
+         INSERT INTO lines SELECT id, 1, name FROM orders WHERE of = '{name}'"
+    )
+}
+
+fn sync_twice(net: &mut Network) {
+    net.wait(1000);
+    net.sync_all();
+    net.wait(1000);
+    net.sync_all();
+}
+
+/// Each machine has all of these customers, each with the order and the line that were written for it, and no conflict.
+#[track_caller]
+fn check(net: &mut Network, customers: &[&str]) {
+    let names: Vec<_> = customers.iter().map(|name| format!("Text(\"{name}\")")).collect();
+    for n in 0..=2 {
+        assert_eq!(net.query(n, "SELECT name FROM customers ORDER BY name"), names, "machine {n}");
+        assert_eq!(net.query(n, STRAY), [""; 0], "machine {n}");
+        for table in ["orders", "lines"] {
+            let count = format!("SELECT count(*) FROM {table}");
+            assert_eq!(
+                net.query(n, &count),
+                [format!("Integer({})", customers.len())],
+                "machine {n}: {table}"
+            );
+        }
+        let conflicts = net.replica(n).conflicts(None).expect("a list");
+        assert!(conflicts.is_empty(), "machine {n}: {conflicts:?}");
+        assert!(net.held(n).is_empty(), "held on machine {n}");
+    }
+}
+
+#[test]
+fn a_number_whose_earlier_row_was_deleted_everywhere_is_given_out_again_by_two_devices() {
+    let mut net = network(1);
+    net.run(1, &customer("Alma"));
+    net.run(1, &customer("Bert"));
+    sync_twice(&mut net);
+    net.run(
+        1,
+        "DELETE FROM lines WHERE of LIKE 'Bert%'; DELETE FROM orders WHERE of = 'Bert'; DELETE FROM customers WHERE name = 'Bert'",
+    );
+    sync_twice(&mut net);
+    net.run(1, &customer("Carl"));
+    net.wait(1000);
+    net.run(2, &customer("Dora"));
+    net.capture(2);
+    net.run(2, "UPDATE orders SET name = 'Dora order' WHERE of = 'Dora'; UPDATE customers SET name = name");
+    sync_twice(&mut net);
+    check(&mut net, &["Alma", "Carl", "Dora"]);
+    assert_eq!(
+        net.query(2, "SELECT table_name, old, new FROM piecewise_renumbered WHERE table_name = 'customers'"),
+        ["Text(\"customers\") Integer(2) Integer(3)"]
+    );
+}
+
+#[test]
+fn a_row_that_was_written_again_soon_after_it_was_deleted_is_another_one() {
+    let mut net = network(2);
+    net.run(1, "INSERT INTO customers(name) VALUES ('Bert')");
+    net.sync_all();
+    net.run(1, "DELETE FROM customers");
+    net.sync_all();
+    net.run(1, "INSERT INTO customers(name) VALUES ('Bert')");
+    net.capture(1);
+    net.run(2, "INSERT INTO customers(name) VALUES ('Dora')");
+    net.sync(2);
+    sync_twice(&mut net);
+    for n in 0..=2 {
+        assert_eq!(
+            net.query(n, "SELECT id, name FROM customers ORDER BY id"),
+            ["Integer(1) Text(\"Dora\")", "Integer(2) Text(\"Bert\")"],
+            "machine {n}"
+        );
+    }
+}
