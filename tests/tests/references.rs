@@ -1,7 +1,7 @@
 //! What references mean after rows moved: numbers that were given out before, rows from before the first sync, columns of
 //! any type, conflicts that are decided.
 
-use piecewise_core::replica::TrackOptions;
+use piecewise_core::replica::{Follow, TrackOptions};
 use piecewise_tests::network::Network;
 
 const SCHEMA: &str = "
@@ -102,5 +102,98 @@ fn a_row_that_was_written_again_soon_after_it_was_deleted_is_another_one() {
             ["Integer(1) Text(\"Dora\")", "Integer(2) Text(\"Bert\")"],
             "machine {n}"
         );
+    }
+}
+
+/// A machine whose file has these rows, and which tracks its tables after that.
+fn machine_with(net: &mut Network, rows: &str, options: &TrackOptions) -> usize {
+    let n = net.add_machine(&format!("{SCHEMA}; {rows}"), Follow::Tracked);
+    for table in ["customers", "orders", "lines"] {
+        net.replica(n).track(table, options).expect("it can be tracked");
+    }
+    n
+}
+
+#[test]
+fn rows_written_after_track_and_before_the_first_sync_move_as_any_that_were_written_offline() {
+    let mut net = Network::new(3, 1, SCHEMA, &TrackOptions::default());
+    net.sync_all();
+    net.run(1, &customer("Carl"));
+    net.run(1, &customer("Alma"));
+    net.sync(1);
+    let late = machine_with(&mut net, "", &TrackOptions::default());
+    net.run(late, &customer("Dora"));
+    sync_twice(&mut net);
+    check(&mut net, &["Alma", "Carl", "Dora"]);
+    assert_eq!(net.query(1, "SELECT id FROM customers WHERE name = 'Carl'"), ["Integer(1)"]);
+}
+
+#[test]
+fn a_row_of_a_table_that_refers_to_itself_follows_though_the_server_knows_nothing_of_it() {
+    const PEOPLE: &str =
+        "CREATE TABLE people(id INTEGER PRIMARY KEY, name TEXT, boss INTEGER REFERENCES people(id))";
+    for before in [true, false] {
+        let mut net = Network::new(4, 1, PEOPLE, &TrackOptions::default());
+        net.run(1, "INSERT INTO people VALUES (1, 'Carl', NULL)");
+        net.sync_all();
+        let rows = "INSERT INTO people VALUES (1, 'Dora', NULL), (2, 'her man', 1)";
+        let late = net.add_machine(&format!("{PEOPLE}; {}", if before { rows } else { "" }), Follow::Tracked);
+        let options = TrackOptions { renumber_mine: before, ..TrackOptions::default() };
+        net.replica(late).track("people", &options).expect("it can be tracked");
+        if !before {
+            net.run(late, rows);
+        }
+        sync_twice(&mut net);
+        for n in 0..=2 {
+            assert_eq!(
+                net.query(n, "SELECT b.name FROM people p JOIN people b ON b.id = p.boss"),
+                ["Text(\"Dora\")"],
+                "machine {n}"
+            );
+        }
+    }
+}
+
+#[test]
+fn rows_from_before_track_keep_their_conflicts_beside_later_ones_that_move() {
+    let mut net = Network::new(5, 1, SCHEMA, &TrackOptions::default());
+    net.sync_all();
+    net.run(1, &customer("Carl"));
+    net.run(1, &customer("Alma"));
+    net.sync(1);
+    let late = machine_with(&mut net, "INSERT INTO customers VALUES (1, 'Carla')", &TrackOptions::default());
+    net.run(late, &customer("Dora"));
+    sync_twice(&mut net);
+    assert_eq!(
+        net.query(0, "SELECT name FROM customers ORDER BY id"),
+        ["Text(\"Carl\")", "Text(\"Alma\")", "Text(\"Dora\")"]
+    );
+}
+
+#[test]
+fn at_first_contact_the_rows_of_the_server_show_in_all_tables() {
+    for seed in 10..20 {
+        let mut net = Network::new(seed, 0, SCHEMA, &TrackOptions::default());
+        let rows = |who: &str| {
+            format!(
+                "INSERT INTO customers VALUES (1, '{who}');
+                 INSERT INTO orders VALUES (1, 1, '{who}', '{who} order');
+                 INSERT INTO lines VALUES (1, 1, '{who} order')"
+            )
+        };
+        for who in ["first", "second", "third"] {
+            let n = machine_with(&mut net, &rows(who), &TrackOptions::default());
+            net.sync(n);
+        }
+        sync_twice(&mut net);
+        for n in 0..=3 {
+            assert_eq!(
+                net.query(n, "SELECT name FROM customers"),
+                ["Text(\"first\")"],
+                "seed {seed}, machine {n}"
+            );
+            assert_eq!(net.query(n, STRAY), [""; 0], "seed {seed}, machine {n}");
+            assert_eq!(net.replica(n).conflicts(None).expect("a list").len(), 3);
+        }
     }
 }
