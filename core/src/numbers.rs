@@ -28,7 +28,7 @@ mod taken;
 mod taking_along;
 
 pub(crate) use leases::BLOCKS_MAX;
-pub(crate) use origin::MOVED;
+pub(crate) use origin::{CHOSEN, MOVED, encode as encode_origins};
 pub(crate) use settings::Settings;
 pub(crate) use taken::Arrived;
 

@@ -8,7 +8,7 @@ mod rewriting;
 
 use super::Renumbered;
 use super::origin::{self, MOVED, Origin};
-use super::taking_along::named;
+use super::taking_along::{named, naming, renamed};
 use crate::change::{Action, OWN};
 use crate::document::{Document, View};
 use crate::id::{Actor, ChangeHash, Seq, Timestamp};
@@ -357,10 +357,10 @@ impl Replica {
         own: &Own,
         plan: &mut Plan,
     ) -> Result<Vec<(RowKey, RowKey)>, ReplicaError> {
-        let named = |key: &RowKey| named(user, foreign, key);
         let mut follows = HashMap::new();
         for (old, new) in moved {
-            follows.extend(tuple(&named(old)?).map(|old| (old, new)));
+            let (old, new) = (named(user, foreign, old)?, named(user, foreign, new)?);
+            follows.extend(tuple(&old).map(|names| (names, (old, new))));
         }
         let mut changed = vec![];
         for key in &own.keys {
@@ -368,11 +368,12 @@ impl Replica {
             let key_values = child.key_values(key)?;
             let refers: Vec<_> =
                 foreign.columns.iter().map(|n| child.value_at(*n, &key_values, &values)).collect();
-            let Some(new) = tuple(&refers).and_then(|refers| follows.get(&refers)) else { continue };
+            let names = tuple(&naming(user, foreign, &refers));
+            let Some((old, new)) = names.and_then(|names| follows.get(&names)) else { continue };
             if !self.wrote(child_no, child, key, &foreign.columns, own)? {
                 continue;
             }
-            let new = named(new)?;
+            let new = renamed(child, foreign, &refers, old, new);
             let followed = plan.values.entry(child_no).or_default().entry(key.clone()).or_default();
             followed.extend(foreign.columns.iter().copied().zip(new));
             let columns = child.key_columns();
@@ -510,9 +511,13 @@ impl Replica {
                     })
                     .collect();
                 let (child, column) = (quote(&child), quote(&column));
+                // Compared as a foreign key compares, whatever the type of the column; a text stays one.
                 let sql = format!(
-                    "WITH piecewise_moved(old, new) AS (VALUES {})
-                     UPDATE {child} SET {column} = (SELECT new FROM piecewise_moved WHERE old = {column})
+                    "WITH piecewise_moved(old, new) AS
+                       (SELECT CAST(column1 AS INTEGER), CAST(column2 AS INTEGER) FROM (VALUES {}))
+                     UPDATE {child} SET {column} =
+                       (SELECT CASE typeof({column}) WHEN 'text' THEN CAST(new AS TEXT) ELSE new END
+                        FROM piecewise_moved WHERE old = {column})
                      WHERE {column} IN (SELECT old FROM piecewise_moved)",
                     pairs.join(", ")
                 );
