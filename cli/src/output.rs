@@ -5,9 +5,9 @@ use piecewise_core::value::Value;
 use piecewise_server::terminal::{device, shown, time};
 use serde_json::{Map, json};
 
-/// When something was written, for people; time 0 is "before the table was tracked".
+/// When something was written, for people.
 pub(crate) fn written(at: Timestamp) -> String {
-    if at == Timestamp(0) { "before tracking".to_owned() } else { time(at) }
+    if at.is_before_tracking() { "before tracking".to_owned() } else { time(at) }
 }
 
 /// Who wrote something, for people on the device `own`.

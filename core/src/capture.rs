@@ -415,7 +415,7 @@ impl Replica {
             return Ok(done);
         }
         let view = match self.view_when_seen(no, key)? {
-            _ if is_taken => self.own_view(no, key)?,
+            _ if is_taken => Arc::new(self.own_document(no, key)?.evaluate()),
             Some(view) => view,
             None => self.history.view(&self.conn, no, key)?,
         };

@@ -92,6 +92,17 @@ impl Timestamp {
     /// The latest time that 48 bits hold.
     pub const MAX: Self = Self((1 << 48) - 1);
 
+    /// Of rows from before tracking that differ from the server's: earlier than any, so that the server's show.
+    pub const APART: Self = Self(0);
+
+    /// Of rows from before tracking that the server did not have.
+    pub const ADOPTED: Self = Self(1);
+
+    /// Whether it is of rows from before tracking, whose times nobody knows.
+    pub fn is_before_tracking(self) -> bool {
+        self <= Self::ADOPTED
+    }
+
     /// Milliseconds from `earlier` to here; 0 if it is later.
     pub fn ms_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

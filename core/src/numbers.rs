@@ -16,7 +16,8 @@
 //! * `settings`: tables that keep their numbers, and references that no schema declares.
 //! * [`link`](crate::link) holds own segments back until all that the server has of related tables is here.
 //!
-//! Rows that the server has, or ever had, do not move: of two such rows under one number, one is a conflict.
+//! Rows that the server has, or ever had, do not move: of two such rows under one number, one is a conflict. A number whose
+//! row was deleted and that SQLite gives out again names another row.
 
 mod autoincrement;
 mod leases;
@@ -27,17 +28,17 @@ mod taken;
 mod taking_along;
 
 pub(crate) use leases::BLOCKS_MAX;
-pub(crate) use origin::MOVED;
+pub(crate) use origin::{CHOSEN, MOVED, encode as encode_origins};
 pub(crate) use settings::Settings;
 pub(crate) use taken::Arrived;
 
-use crate::document::{Evaluation, View};
+use crate::document::Document;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
 use crate::store::user_table::UserTable;
 use crate::store::{documents, numbers};
 use crate::table::ForeignKey;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A row that moved to another number.
@@ -121,16 +122,25 @@ impl Replica {
         Ok(self.numbers.taken.contains(&no) && numbers::is_taken(&self.conn, no, key)?)
     }
 
-    /// What a row shows by the changes alone that were made here and that the server does not have.
-    pub(crate) fn own_view(&mut self, no: i64, key: &RowKey) -> Result<Arc<View>, ReplicaError> {
-        let mut document = Evaluation::default();
+    /// The changes of a row that were made here and that the server does not have, with what they build on: what the table
+    /// showed when they were written.
+    pub(crate) fn own_document(&mut self, no: i64, key: &RowKey) -> Result<Document, ReplicaError> {
+        let (mut known, mut reached) = (HashMap::new(), vec![]);
         for at in documents::changes(&self.conn, no, key)? {
+            let hash = self.history.hash(&self.conn, at)?;
             if numbers::is_unsent(&self.conn, no, at.segment())? {
-                let (actor, change) = self.history.change(&self.conn, at)?;
-                document.add(self.history.hash(&self.conn, at)?, actor, &change);
+                reached.push(hash);
+            }
+            known.insert(hash, self.history.change(&self.conn, at)?);
+        }
+        let mut document = Document::default();
+        while let Some(hash) = reached.pop() {
+            if let Some((actor, change)) = known.remove(&hash) {
+                reached.extend(&change.deps);
+                document.insert(hash, actor, change);
             }
         }
-        Ok(document.view().clone())
+        Ok(document)
     }
 
     /// Rows that moved since this was asked last. Each is told once.

@@ -261,13 +261,13 @@ impl Column {
     /// What rows have that do not say: the literal default, or NULL.
     pub fn absent(&self) -> Value {
         match &self.default {
-            Default::Literal(value) => self.converted(value),
+            Default::Literal(value) => self.kept(value),
             _ => Value::Null,
         }
     }
 
-    /// A value as the column keeps it, for what a schema may have as a default.
-    fn converted(&self, value: &Value) -> Value {
+    /// A value as the column keeps it: a literal of a schema, or what another column has.
+    pub(crate) fn kept(&self, value: &Value) -> Value {
         let number = |text: &str| {
             let text = text.trim();
             let real = || text.parse().ok().filter(|f: &f64| f.is_finite()).map(Value::Real);

@@ -120,7 +120,7 @@ impl Replica {
             return Ok(Captured::default());
         }
         let now = self.corrected(now);
-        let before = if self.containers[&no].prefer_local { now } else { Timestamp(0) };
+        let before = if self.containers[&no].prefer_local { now } else { Timestamp::APART };
         let mut written = HashMap::new();
         for entry in log::of(&self.conn, no)? {
             let time = self.corrected(Timestamp(entry.time)).min(now);
@@ -132,18 +132,24 @@ impl Replica {
         }
         let mut dirty: Vec<_> = rows.keys().map(|key| Dirty { key: key.clone(), time: time(key) }).collect();
         dirty.sort_by_key(|d| d.time);
-        if self.renumbers_mine(no)? && (self.may_renumber(no) || self.key_may_follow(no)?) {
-            for key in rows.keys() {
+        let may_move = self.may_renumber(no) || self.key_may_follow(no)?;
+        let (all_move, first_new) = (self.renumbers_mine(no)?, self.first_new_number(no)?);
+        let mut clashed = 0;
+        for key in rows.keys() {
+            // A row from before tracking may be the same as the server's. One with a number that SQLite gave out later was
+            // written offline, as any after the first contact. Where keys name a parent, its move decides.
+            let is_new = match key {
+                RowKey::Integer(number) => first_new.is_some_and(|first| *number >= first),
+                _ => written.contains_key(key),
+            };
+            if may_move && (all_move || is_new) {
                 self.note_taken(no, key)?;
+            } else if user.has_integer_key() && self.history.view(&self.conn, no, key)?.is_live() {
+                clashed += 1;
             }
-        } else if user.has_integer_key() {
-            let mut clashed = 0;
-            for key in rows.keys() {
-                clashed += u64::from(self.history.view(&self.conn, no, key)?.is_live());
-            }
-            if clashed > 0 {
-                *self.numbers.clashed.entry(user.table.name.clone()).or_default() += clashed;
-            }
+        }
+        if clashed > 0 {
+            *self.numbers.clashed.entry(user.table.name.clone()).or_default() += clashed;
         }
         self.capture_inserts(no, user, dirty, rows)
     }

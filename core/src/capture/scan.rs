@@ -29,7 +29,7 @@ impl Replica {
         let state = &self.containers[&no];
         let after = state.scan_after.clone();
         let time = match scan {
-            Scan::Adopt if !state.prefer_local => Timestamp(0),
+            Scan::Adopt if !state.prefer_local => Timestamp::ADOPTED,
             _ => self.corrected(now),
         };
         if after.is_none() {

@@ -41,6 +41,17 @@ impl View {
         self.write(columns, &self.other_lives())
     }
 
+    /// The change that sets these columns of a row under the key that lives, whether it shows or not. The others stay as they
+    /// are.
+    pub(crate) fn edit_row(&self, row: Actor, columns: &[(String, Merge, Value)]) -> Change {
+        let others: Vec<_> = self.lives().filter(|life| *life != row).collect();
+        let mut writer = Writer::new(Action::Live(row));
+        for (key, merge, value) in columns {
+            writer.put_new(key, *merge, value, self.max_op + 1);
+        }
+        writer.finish(self, &others)
+    }
+
     /// The change that sets these columns and takes the place of all that is under the key: other rows end.
     pub fn decide(&self, columns: &[(String, Merge, Value)]) -> Change {
         self.write(columns, &[])

@@ -99,8 +99,14 @@ impl Link {
                 family.push(no);
             }
             open.retain(|no| !family.contains(no));
+            // Rows that are still to be captured may refer to those that move.
+            let is_adopting = |member: &i64| {
+                let state = replica.containers.get(member);
+                state.is_some_and(|state| state.scan() == Scan::Adopt && !state.is_halted())
+            };
             let is_ready = |member: &i64| {
                 self.has_all_of(replica, *member, no)
+                    && !is_adopting(member)
                     && self.sessions.get(member).is_none_or(|session| session.in_flight.is_empty())
             };
             if replica.numbers.is_reading_log || !family.iter().all(is_ready) {

@@ -8,15 +8,15 @@ mod rewriting;
 
 use super::Renumbered;
 use super::origin::{self, MOVED, Origin};
-use super::taking_along::named;
+use super::taking_along::{named, naming, renamed};
 use crate::change::{Action, OWN};
-use crate::document::View;
-use crate::id::{Actor, Seq, Timestamp};
+use crate::document::{Document, View};
+use crate::id::{Actor, ChangeHash, Seq, Timestamp};
 use crate::key::{RowKey, encode_tuple};
 use crate::replica::{Replica, ReplicaError};
 use crate::row;
 use crate::store::user_table::{RowValues, UserTable, quote};
-use crate::store::{documents, holds, numbers, segments};
+use crate::store::{documents, holds, numbers};
 use crate::table::ForeignKey;
 use crate::value::{Value, ValueRef};
 use std::collections::btree_map::Entry;
@@ -177,44 +177,58 @@ impl Replica {
         last: &mut Option<i64>,
         rounds: u32,
     ) -> Result<Option<Fate>, ReplicaError> {
-        let view = self.own_view(no, key)?;
-        if view.heads.is_empty() {
+        let changes = self.changes_of_own_row(no, key, &own.actors)?;
+        if changes.is_empty() {
             return Ok(None);
         }
-        let origins = self.origins(no, key, &view, own)?;
+        let document = self.own_document(no, key)?;
+        let view = document.evaluate();
+        let origins = origins(key, &view, &changes);
+        if self.is_captured_again(no, key, &document, own)? {
+            return Ok(Some(Fate::Known(key.clone())));
+        }
         if let Some(place) = self.known_place(no, key, &origins, own)? {
             return Ok(Some(Fate::Known(place)));
         }
         if !self.may_renumber(no) || !self.others_live(no, key, own)? {
             return Ok(None);
         }
-        if !view.is_live() {
-            return Ok(Some(Fate::Gone));
+        match view.incarnation() {
+            None => return Ok(Some(Fate::Gone)),
+            Some(row) if !changes.contains(&row) => return Ok(None),
+            Some(_) => {}
         }
         let new = self.free_number(no, user, last, rounds)?;
         Ok(new.map(|new| Fate::Moves(RowKey::Integer(new))))
     }
 
-    /// The changes for which a row that was written here stands: the insert first.
-    fn origins(
+    /// The actors of those own changes of a key that are of a row which was inserted here, not of one that the server has or
+    /// had; none where changes of both build on each other.
+    fn changes_of_own_row(
         &mut self,
         no: i64,
         key: &RowKey,
-        view: &View,
-        own: &Own,
-    ) -> Result<Vec<Origin>, ReplicaError> {
-        let integer_keys = matches!(key, RowKey::Integer(_));
-        let cells = view.cells.get(MOVED).into_iter().flatten();
-        let mut origins: Vec<Origin> =
-            cells.flat_map(|cell| origin::decode(row::plain(cell).as_ref(), integer_keys)).collect();
+        own: &HashSet<Actor>,
+    ) -> Result<Vec<Actor>, ReplicaError> {
+        let (mut found, mut hashes): (Vec<Actor>, HashSet<ChangeHash>) = Default::default();
         for at in documents::changes(&self.conn, no, key)? {
-            if own.segments.contains(&at.segment())
-                && let Some(actor) = segments::actor_of(&self.conn, at.segment())?
-            {
-                origins.push((key.clone(), actor));
+            let (actor, change) = self.history.change(&self.conn, at)?;
+            if !own.contains(&actor) {
+                continue;
+            }
+            let is_of_own = match change.ops.first().map(|op| (&op.action, &op.preds)) {
+                Some((Action::Live(row), _)) => *row == OWN || found.contains(row),
+                Some((Action::Dead, ended)) => ended.iter().any(|op| found.contains(&op.actor)),
+                _ => false,
+            };
+            if is_of_own {
+                found.push(actor);
+                hashes.insert(self.history.hash(&self.conn, at)?);
+            } else if change.deps.iter().any(|dep| hashes.contains(dep)) {
+                return Ok(vec![]);
             }
         }
-        Ok(origins)
+        Ok(found)
     }
 
     /// Where a row that was written here is at the server.
@@ -225,9 +239,6 @@ impl Replica {
         origins: &[Origin],
         own: &Own,
     ) -> Result<Option<RowKey>, ReplicaError> {
-        if self.is_captured_again(no, key, own)? {
-            return Ok(Some(key.clone()));
-        }
         for (old, actor) in origins {
             let place = numbers::moved_to(&self.conn, no, actor, old)?;
             for place in place.into_iter().chain([old.clone()]) {
@@ -253,8 +264,15 @@ impl Replica {
     }
 
     /// Whether a row that came is the one that was written here: a file that was restored before its log was captured gives
-    /// the same row, by the same author, of the same time.
-    fn is_captured_again(&mut self, no: i64, key: &RowKey, own: &Own) -> Result<bool, ReplicaError> {
+    /// the same row, by the same author, of the same time. A row that was known here when this one was written is another.
+    fn is_captured_again(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        document: &Document,
+        own: &Own,
+    ) -> Result<bool, ReplicaError> {
+        let known: HashSet<&ChangeHash> = document.changes().map(|(hash, _, _)| hash).collect();
         let (mut here, mut there) = (vec![], vec![]);
         for at in documents::changes(&self.conn, no, key)? {
             let decoded = self.history.segment(&self.conn, at.segment())?;
@@ -266,7 +284,11 @@ impl Replica {
                 continue;
             }
             let values: Vec<_> = change.ops.into_iter().skip(1).map(|op| (op.key, op.action)).collect();
-            let list = if own.segments.contains(&at.segment()) { &mut here } else { &mut there };
+            let list = match own.segments.contains(&at.segment()) {
+                true => &mut here,
+                false if known.contains(&self.history.hash(&self.conn, at)?) => continue,
+                false => &mut there,
+            };
             list.push((header.time.0, values));
         }
         let is_same = |(a, values): &(u64, Vec<_>), (b, others): &(u64, Vec<_>)| {
@@ -335,10 +357,10 @@ impl Replica {
         own: &Own,
         plan: &mut Plan,
     ) -> Result<Vec<(RowKey, RowKey)>, ReplicaError> {
-        let named = |key: &RowKey| named(user, foreign, key);
         let mut follows = HashMap::new();
         for (old, new) in moved {
-            follows.extend(tuple(&named(old)?).map(|old| (old, new)));
+            let (old, new) = (named(user, foreign, old)?, named(user, foreign, new)?);
+            follows.extend(tuple(&old).map(|names| (names, (old, new))));
         }
         let mut changed = vec![];
         for key in &own.keys {
@@ -346,11 +368,12 @@ impl Replica {
             let key_values = child.key_values(key)?;
             let refers: Vec<_> =
                 foreign.columns.iter().map(|n| child.value_at(*n, &key_values, &values)).collect();
-            let Some(new) = tuple(&refers).and_then(|refers| follows.get(&refers)) else { continue };
+            let names = tuple(&naming(user, foreign, &refers));
+            let Some((old, new)) = names.and_then(|names| follows.get(&names)) else { continue };
             if !self.wrote(child_no, child, key, &foreign.columns, own)? {
                 continue;
             }
-            let new = named(new)?;
+            let new = renamed(child, foreign, &refers, old, new);
             let followed = plan.values.entry(child_no).or_default().entry(key.clone()).or_default();
             followed.extend(foreign.columns.iter().copied().zip(new));
             let columns = child.key_columns();
@@ -488,9 +511,13 @@ impl Replica {
                     })
                     .collect();
                 let (child, column) = (quote(&child), quote(&column));
+                // Compared as a foreign key compares, whatever the type of the column; a text stays one.
                 let sql = format!(
-                    "WITH piecewise_moved(old, new) AS (VALUES {})
-                     UPDATE {child} SET {column} = (SELECT new FROM piecewise_moved WHERE old = {column})
+                    "WITH piecewise_moved(old, new) AS
+                       (SELECT CAST(column1 AS INTEGER), CAST(column2 AS INTEGER) FROM (VALUES {}))
+                     UPDATE {child} SET {column} =
+                       (SELECT CASE typeof({column}) WHEN 'text' THEN CAST(new AS TEXT) ELSE new END
+                        FROM piecewise_moved WHERE old = {column})
                      WHERE {column} IN (SELECT old FROM piecewise_moved)",
                     pairs.join(", ")
                 );
@@ -515,6 +542,17 @@ impl Replica {
         let is_tracked = |table: &str| self.containers.of_table(table).is_some_and(|c| c.has_table());
         Ok(found.into_iter().filter(|(table, _)| !is_tracked(table)).collect())
     }
+}
+
+/// The changes for which a row that was written here stands: the insert first.
+fn origins(key: &RowKey, view: &View, changes: &[Actor]) -> Vec<Origin> {
+    let cells = view.cells.get(MOVED).into_iter().flatten();
+    let cells = cells.filter(|cell| changes.contains(&cell.incarnation));
+    let integer_keys = matches!(key, RowKey::Integer(_));
+    let mut origins: Vec<Origin> =
+        cells.flat_map(|cell| origin::decode(row::plain(cell).as_ref(), integer_keys)).collect();
+    origins.extend(changes.iter().map(|actor| (key.clone(), *actor)));
+    origins
 }
 
 /// Values as one that can be looked up; None if one is NULL.

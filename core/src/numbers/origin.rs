@@ -17,6 +17,8 @@ use crate::value::{Value, ValueRef};
 
 /// The key in documents. It has a character that no column's name has.
 pub(crate) const MOVED: &str = "\u{1f}moved";
+/// The key under which a row that was chosen from a conflict as a new one names the row that it was.
+pub(crate) const CHOSEN: &str = "\u{1f}chosen";
 const VERSION: u8 = 1;
 /// Changes that are named: the first, and the last of those that follow.
 const NAMED_MAX: usize = 64;

@@ -137,6 +137,17 @@ impl Replica {
         Ok(layout::meta(&self.conn, &format!("renumber mine {no}"))?.unwrap_or(false))
     }
 
+    /// Notes which numbers SQLite gives to rows that are inserted after tracking began: this one and greater ones. Call it in a
+    /// transaction.
+    pub(crate) fn set_first_new_number(&mut self, no: i64, first: i64) -> Result<(), StoreError> {
+        layout::set_meta(&self.conn, &format!("first new number {no}"), first)
+    }
+
+    /// The first of them; None where it was not noted.
+    pub(crate) fn first_new_number(&self, no: i64) -> Result<Option<i64>, StoreError> {
+        layout::meta(&self.conn, &format!("first new number {no}"))
+    }
+
     /// Takes from a description how rows are numbered. Call it in a transaction.
     pub(crate) fn take_numbering(&mut self, no: i64, described: &Description) -> Result<(), ReplicaError> {
         let settings =

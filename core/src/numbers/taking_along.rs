@@ -2,19 +2,22 @@
 //!
 //! Those follow that the device wrote which inserted the row, after it did, and before it can have seen the other row: on that
 //! device, before the other came; elsewhere, before both were accepted by the server. What it wrote later, and what others wrote,
-//! means the row that shows.
+//! means the row that shows. A row that is itself in conflict and does not show takes its references along too, and one that was
+//! chosen before names the row that it was, so it does not matter which of them is chosen first.
 
-use crate::change::Merge;
+use super::origin::{CHOSEN, decode};
+use crate::change::{Action, Merge};
+use crate::document::Cell;
 use crate::id::{Actor, PeerId, Timestamp};
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
 use crate::row;
 use crate::store::holds;
-use crate::store::user_table::{Compared, UserTable};
+use crate::store::user_table::{Compared, RowValues, UserTable};
 use crate::store::{documents, segments};
 use crate::table::{Collation, ForeignKey};
 use crate::value::Value;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 /// Who wrote a change, and when.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +28,15 @@ struct Writing {
     accepted: Option<Timestamp>,
     /// The segment, by its place among all that came to this file.
     segment: i64,
+}
+
+/// A reference from one table to another.
+struct Place<'t> {
+    /// The child's container.
+    no: i64,
+    parent: &'t UserTable,
+    child: &'t UserTable,
+    foreign: &'t ForeignKey,
 }
 
 /// The row that becomes new, and the one that shows.
@@ -68,12 +80,16 @@ impl Replica {
                 if self.containers[&child_no].is_read_only() {
                     continue;
                 }
+                let place = Place { no: child_no, parent: &user, child: &child, foreign: &foreign };
                 let (from, to) = (named(&user, &foreign, &old)?, named(&user, &foreign, &new)?);
-                for key in self.children_with(child_no, &child, &foreign, &from)? {
-                    if !self.is_reference_meant(child_no, &child, &foreign, &key, &apart)? {
+                let mut keys = self.children_with(&place, &from)?;
+                // It may name itself, and is not in its table yet.
+                keys.extend((child_no == no).then(|| new.clone()));
+                for key in keys {
+                    if !self.is_reference_meant(&place, &key, &from, &apart)? {
                         continue;
                     }
-                    if let Some(new) = self.refer_to(child_no, &child, &foreign, &key, &to, time)? {
+                    if let Some(new) = self.refer_to(&place, &key, &from, &to, time)? {
                         count += 1;
                         rows.push((child_no, key.clone()));
                         if new != key {
@@ -81,6 +97,10 @@ impl Replica {
                             moved.push((child_no, key, new));
                         }
                     }
+                }
+                for key in self.take_along_in_conflicts(&place, (&from, &to), &apart, time)? {
+                    count += 1;
+                    rows.push((child_no, key));
                 }
             }
         }
@@ -101,54 +121,108 @@ impl Replica {
         Ok(None)
     }
 
-    /// The rows that refer to a key by a foreign key: those that the table shows, and held ones.
-    fn children_with(
+    /// Changes references in rows that do not show, since they are in conflict with others. Their keys stay. Returns the keys.
+    fn take_along_in_conflicts(
         &mut self,
-        no: i64,
-        child: &UserTable,
-        foreign: &ForeignKey,
-        values: &[Value],
+        place: &Place<'_>,
+        (from, to): (&[Value], &[Value]),
+        apart: &Apart,
+        time: Timestamp,
     ) -> Result<Vec<RowKey>, ReplicaError> {
-        let compared: Vec<_> = foreign
-            .columns
-            .iter()
-            .zip(values)
-            .map(|(index, value)| Compared {
-                index: *index,
-                collation: Collation::Binary,
-                value: value.clone(),
-            })
-            .collect();
-        let mut keys = child.keys_where(&self.conn, &compared)?;
-        for (key, _) in holds::all(&self.conn, no, child.has_integer_key())? {
-            let view = self.history.view(&self.conn, no, &key)?;
+        let Place { no, child, foreign, .. } = place;
+        let mut found = vec![];
+        let is_document_column = |n: &usize| child.columns.iter().any(|c| c.index == *n);
+        if !foreign.columns.iter().all(is_document_column) {
+            return Ok(found);
+        }
+        for key in documents::keys_in_conflict(&self.conn, *no, child.has_integer_key())? {
+            let view = self.history.view(&self.conn, *no, &key)?;
+            for (row, cells) in view.other_rows() {
+                let before = place.values(&key, &row::values_of(&cells, child))?;
+                if naming(place.parent, foreign, &before) != from {
+                    continue;
+                }
+                if !self.is_meant_in(place, &key, (row, &cells), apart)? {
+                    continue;
+                }
+                let values = renamed(child, foreign, &before, from, to);
+                let view = self.history.view(&self.conn, *no, &key)?;
+                self.write_change(*no, &key, &view.edit_row(row, &place.columns(values)), time)?;
+                found.push(key.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    /// The rows that refer to a key by a foreign key: those that the table shows, and held ones.
+    fn children_with(&mut self, place: &Place<'_>, from: &[Value]) -> Result<Vec<RowKey>, ReplicaError> {
+        let Place { no, parent, child, foreign } = place;
+        let mut keys = vec![];
+        // As columns of numbers and of text keep them; a column without a type has both.
+        for like in [Value::Null, Value::Text(String::new())] {
+            let before = vec![like; from.len()];
+            let values = renamed(child, foreign, &before, &vec![Value::Null; from.len()], from);
+            let compared = foreign.columns.iter().zip(values);
+            let compared: Vec<_> = compared
+                .map(|(index, value)| Compared { index: *index, collation: Collation::Binary, value })
+                .collect();
+            keys.extend(child.keys_where(&self.conn, &compared)?);
+        }
+        for (key, _) in holds::all(&self.conn, *no, child.has_integer_key())? {
+            let view = self.history.view(&self.conn, *no, &key)?;
             let Some(shown) = row::shown(&view, child) else { continue };
-            let key_values = child.key_values(&key)?;
-            let refers = foreign.columns.iter().zip(values);
-            if refers.into_iter().all(|(n, value)| child.value_at(*n, &key_values, &shown) == *value) {
+            if naming(parent, foreign, &place.values(&key, &shown)?) == from {
                 keys.push(key);
             }
         }
+        keys.sort();
+        keys.dedup();
         Ok(keys)
     }
 
+    /// Whether a row refers to this key and means the row that becomes new.
     fn is_reference_meant(
         &mut self,
-        no: i64,
-        child: &UserTable,
-        foreign: &ForeignKey,
+        place: &Place<'_>,
         key: &RowKey,
+        from: &[Value],
         apart: &Apart,
     ) -> Result<bool, ReplicaError> {
-        let view = self.history.view(&self.conn, no, key)?;
+        let view = self.history.view(&self.conn, place.no, key)?;
         let (Some(cells), Some(incarnation)) = (view.shown(), view.incarnation()) else { return Ok(false) };
-        for n in &foreign.columns {
-            let column = child.columns.iter().find(|c| c.index == *n);
+        if naming(place.parent, place.foreign, &place.values(key, &row::values_of(&cells, place.child))?)
+            != from
+        {
+            return Ok(false);
+        }
+        self.is_meant_in(place, key, (incarnation, &cells), apart)
+    }
+
+    /// Whether the reference in one of the rows under a key means the row that becomes new.
+    fn is_meant_in(
+        &mut self,
+        place: &Place<'_>,
+        key: &RowKey,
+        (row, cells): (Actor, &BTreeMap<&str, &Cell>),
+        apart: &Apart,
+    ) -> Result<bool, ReplicaError> {
+        let chosen = cells.get(CHOSEN).filter(|cell| cell.incarnation == row).map(|cell| row::plain(cell));
+        let was = chosen.map(|value| decode(value.as_ref(), place.child.has_integer_key()));
+        let was = was.and_then(|was| was.into_iter().next());
+        for n in &place.foreign.columns {
+            let column = place.child.columns.iter().find(|c| c.index == *n).map(|c| c.key.as_str());
             let actor = match column {
-                Some(column) => cells.get(column.key.as_str()).map(|cell| cell.id.actor),
-                None => Some(incarnation),
+                Some(column) => cells.get(column).map(|cell| cell.id.actor),
+                None => Some(row),
             };
-            let by = actor.map_or(Ok(None), |actor| self.writing(no, key, &actor))?;
+            let by = match (actor, &was) {
+                // It has it from the row that it was.
+                (Some(actor), Some((key, row_then))) if actor == row => {
+                    self.written_in(place.no, key, row_then, column)?
+                }
+                (Some(actor), _) => self.writing(place.no, key, &actor)?,
+                (None, _) => None,
+            };
             if !by.is_some_and(|by| apart.is_meant(&by)) {
                 return Ok(false);
             }
@@ -156,35 +230,54 @@ impl Replica {
         Ok(true)
     }
 
+    /// Who wrote a column of a row last; without a column, who inserted it.
+    fn written_in(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        row: &Actor,
+        column: Option<&str>,
+    ) -> Result<Option<Writing>, ReplicaError> {
+        let mut last = *row;
+        for at in documents::changes(&self.conn, no, key)? {
+            let (actor, change) = self.history.change(&self.conn, at)?;
+            let is_of_row =
+                matches!(change.ops.first().map(|op| &op.action), Some(Action::Live(life)) if life == row);
+            if is_of_row && column.is_some_and(|column| change.ops.iter().any(|op| op.key == column)) {
+                last = actor;
+            }
+        }
+        self.writing(no, key, &last)
+    }
+
     /// Writes a reference of a row; the key that the row has then. None: it cannot be changed.
     fn refer_to(
         &mut self,
-        no: i64,
-        child: &Arc<UserTable>,
-        foreign: &ForeignKey,
+        place: &Place<'_>,
         key: &RowKey,
-        values: &[Value],
+        from: &[Value],
+        to: &[Value],
         time: Timestamp,
     ) -> Result<Option<RowKey>, ReplicaError> {
-        let view = self.history.view(&self.conn, no, key)?;
+        let Place { no, child, foreign, .. } = place;
+        let view = self.history.view(&self.conn, *no, key)?;
+        let Some(shown) = row::shown(&view, child) else { return Ok(None) };
+        let values = renamed(child, foreign, &place.values(key, &shown)?, from, to);
+        let key_columns = child.key_columns();
+        if !foreign.columns.iter().any(|n| key_columns.contains(n)) {
+            self.write_change(*no, key, &view.edit(&place.columns(values)), time)?;
+            return Ok(Some(key.clone()));
+        }
         let to = |index: usize| {
             let place = foreign.columns.iter().position(|n| *n == index);
             place.map(|n| values[n].clone())
         };
-        let key_columns = child.key_columns();
-        if !foreign.columns.iter().any(|n| key_columns.contains(n)) {
-            let columns: Vec<(String, Merge, Value)> =
-                child.columns.iter().filter_map(|c| Some((c.key.clone(), c.merge, to(c.index)?))).collect();
-            self.write_change(no, key, &view.edit(&columns), time)?;
-            return Ok(Some(key.clone()));
-        }
-        let Some(shown) = row::shown(&view, child) else { return Ok(None) };
         let old: Vec<Value> = child.key_values(key)?;
         let wanted: Vec<Value> = key_columns.iter().zip(old).map(|(n, old)| to(*n).unwrap_or(old)).collect();
         let wanted: Vec<_> = wanted.iter().map(Value::as_ref).collect();
         let Ok(new) = child.table.row_key(&wanted) else { return Ok(None) };
-        let place = self.history.view(&self.conn, no, &new)?;
-        if place.is_live() {
+        let at_new = self.history.view(&self.conn, *no, &new)?;
+        if at_new.is_live() {
             return Ok(None);
         }
         let columns: Vec<(String, Merge, Value)> = child
@@ -193,9 +286,26 @@ impl Replica {
             .zip(shown)
             .map(|(c, value)| (c.key.clone(), c.merge, to(c.index).unwrap_or(value)))
             .collect();
-        self.write_change(no, key, &view.delete(), time)?;
-        self.write_change(no, &new, &place.insert(&columns), time)?;
+        self.write_change(*no, key, &view.delete(), time)?;
+        self.write_change(*no, &new, &at_new.insert(&columns), time)?;
         Ok(Some(new))
+    }
+}
+
+impl Place<'_> {
+    /// What a row has in the columns of the reference.
+    fn values(&self, key: &RowKey, values: &RowValues) -> Result<Vec<Value>, ReplicaError> {
+        let key_values = self.child.key_values(key)?;
+        Ok(self.foreign.columns.iter().map(|n| self.child.value_at(*n, &key_values, values)).collect())
+    }
+
+    /// These columns as a change writes them.
+    fn columns(&self, values: Vec<Value>) -> Vec<(String, Merge, Value)> {
+        let column = |(n, value): (&usize, Value)| {
+            let column = self.child.columns.iter().find(|c| c.index == *n)?;
+            Some((column.key.clone(), column.merge, value))
+        };
+        self.foreign.columns.iter().zip(values).filter_map(column).collect()
     }
 }
 
@@ -206,7 +316,46 @@ pub(super) fn named(
     key: &RowKey,
 ) -> Result<Vec<Value>, ReplicaError> {
     let (values, columns) = (user.key_values(key)?, user.key_columns());
-    let place =
-        |name: &String| columns.iter().position(|n| user.table.columns[*n].name.eq_ignore_ascii_case(name));
-    Ok(foreign.parent_columns.iter().filter_map(place).map(|n| values[n].clone()).collect())
+    let place = |n: usize| columns.iter().position(|column| *column == n);
+    let places = parent_columns(user, foreign).filter_map(place);
+    Ok(places.map(|n| values[n].clone()).collect())
+}
+
+/// What a row has in the columns of a foreign key, as the key that it names has it: columns here and there may be of other types.
+pub(super) fn naming(user: &UserTable, foreign: &ForeignKey, values: &[Value]) -> Vec<Value> {
+    let column = |(n, value): (usize, &Value)| {
+        let column = &user.table.columns[n];
+        column.fold(column.kept(value).as_ref())
+    };
+    parent_columns(user, foreign).zip(values).map(column).collect()
+}
+
+/// What a row has in the columns of a foreign key when it names `new`, as those columns keep it. `before` is what it has there
+/// while it names `old`.
+pub(super) fn renamed(
+    child: &UserTable,
+    foreign: &ForeignKey,
+    before: &[Value],
+    old: &[Value],
+    new: &[Value],
+) -> Vec<Value> {
+    let columns = foreign.columns.iter().map(|n| &child.table.columns[*n]);
+    let values = columns.zip(before).zip(old.iter().zip(new)).map(|((column, before), (old, new))| {
+        match (before, new) {
+            _ if old == new => before.clone(),
+            // A column without a type keeps a number as the text that the application writes.
+            (Value::Text(_), Value::Integer(number)) => column.kept(&Value::Text(number.to_string())),
+            _ => column.kept(new),
+        }
+    });
+    values.collect()
+}
+
+/// The columns of the parent that a foreign key names, by their places.
+fn parent_columns(user: &UserTable, foreign: &ForeignKey) -> impl Iterator<Item = usize> {
+    let columns = &user.table.columns;
+    foreign
+        .parent_columns
+        .iter()
+        .filter_map(|name| columns.iter().position(|c| c.name.eq_ignore_ascii_case(name)))
 }

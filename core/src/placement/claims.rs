@@ -165,7 +165,7 @@ pub(super) fn parent_claim(foreign: &ForeignKey, parent: Option<&Table>, values:
     let name = format!("{}\0{}", foreign.parent_table, foreign.parent_columns.join("\0"));
     let fold = |(name, value): (&String, &Value)| {
         let column = parent.and_then(|t| t.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name)));
-        column.map_or_else(|| value.clone(), |c| c.fold(value.as_ref()))
+        column.map_or_else(|| value.clone(), |c| c.fold(c.kept(value).as_ref()))
     };
     let folded: Vec<_> = foreign.parent_columns.iter().zip(values).map(fold).collect();
     claim("parent", &name.to_lowercase(), &folded)

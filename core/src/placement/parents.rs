@@ -38,8 +38,12 @@ impl Replica {
             }
             let place =
                 |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
-            let own = foreign.parent_columns.iter().map(|name| place(name).map(&value));
-            if !own.zip(&values).all(|(a, b)| a.is_some_and(|a| a.as_ref().same(b.as_ref()))) {
+            // As SQLite compares: what the row names becomes what the parent's column would make of it.
+            let is_own = |(name, named): (&String, &Value)| {
+                let own = |n: usize| value(n).as_ref().same(user.table.columns[n].kept(named).as_ref());
+                place(name).is_some_and(own)
+            };
+            if !foreign.parent_columns.iter().zip(&values).all(is_own) {
                 return Ok(true);
             }
         }
@@ -210,7 +214,8 @@ impl Replica {
             return Ok(false);
         };
         let own = column_values(&candidate.user, &columns, &candidate.key, &candidate.wanted)?;
-        Ok(own.iter().zip(values).all(|(a, b)| a.as_ref().same(b.as_ref())))
+        let named = columns.iter().zip(values).map(|(n, value)| table.columns[*n].kept(value));
+        Ok(own.iter().zip(named).all(|(a, b)| a.as_ref().same(b.as_ref())))
     }
 
     /// Containers whose tables refer to this one, with how.

@@ -6,7 +6,7 @@ use crate::document::{Cell, View};
 use crate::id::{PeerId, SegmentId, Timestamp};
 use crate::key::RowKey;
 use crate::message::RefusalReason;
-use crate::numbers::MOVED;
+use crate::numbers::{CHOSEN, MOVED, encode_origins};
 use crate::row;
 use crate::store::user_table::UserTable;
 use crate::store::{StoreError, documents, holds, layout, log, numbers, schema, segments};
@@ -420,24 +420,33 @@ impl Replica {
                 let key = self.new_key(no, &user, key.as_deref())?;
                 let others = view.other_rows();
                 let actor = number.checked_sub(1).and_then(|n| others.get(n)).map(|(actor, _)| *actor);
-                (view.decide(&all(&shown)), Some((key, values, actor.filter(|_| *with_references))))
+                (view.decide(&all(&shown)), Some((key, values, actor, *with_references)))
             }
         };
         self.transaction_again(|r| {
             let mut rows = vec![(no, key.clone())];
-            let mut made = None;
-            if let Some((new, values, actor)) = &new_row {
+            let (mut change, mut made) = (change.clone(), None);
+            if let Some((new, values, actor, with_references)) = &new_row {
                 let view = r.history.view(&r.conn, no, new)?;
                 if view.is_live() {
                     return Err(ReplicaError::Invalid { what: format!("row {} exists", user.key_text(new)) });
                 }
-                r.write_change(no, new, &view.insert(&all(values)), time)?;
+                let mut columns = all(values);
+                // What it refers to is still what it referred to as the row that it was.
+                let was = actor.map(|actor| encode_origins(&[(key.clone(), actor)]));
+                columns.extend(was.map(|was| (CHOSEN.to_owned(), Merge::Register, was)));
+                r.write_change(no, new, &view.insert(&columns), time)?;
                 rows.push((no, new.clone()));
-                let (followed, references) = match actor {
-                    Some(actor) => r.take_along(no, (&key, actor), new, time)?,
+                let (followed, references) = match actor.filter(|_| *with_references) {
+                    Some(actor) => r.take_along(no, (&key, &actor), new, time)?,
                     None => Default::default(),
                 };
                 rows.extend(followed);
+                // A row under this key may have referred to it.
+                let view = r.history.view(&r.conn, no, &key)?;
+                if let Some(shown) = row::shown(&view, &user) {
+                    change = view.decide(&all(&shown));
+                }
                 made = Some(MadeRow { key: user.key_text(new), references });
             }
             r.write_change(no, &key, &change, time)?;
@@ -528,7 +537,7 @@ impl Replica {
                 .ops
                 .iter()
                 .skip(1)
-                .filter(|op| op.key != MOVED)
+                .filter(|op| op.key != MOVED && op.key != CHOSEN)
                 .map(|op| (column_name(&user, &op.key).unwrap_or(op.key.clone()), effect(&op.action)))
                 .collect();
             if !change.text.is_empty() {

@@ -98,6 +98,10 @@ impl Replica {
             self.make_autoincrement(no, &table)?;
         }
         self.read_user_table(no)?;
+        if let Some(user) = self.user_table(no)?.filter(|user| user.has_integer_key()) {
+            let first = user.next_integer(&self.conn)?;
+            self.set_first_new_number(no, first)?;
+        }
         let mut notes = schema::notes(&self.conn, &table)?;
         notes.extend(self.find_unkept(no)?);
         self.exempt_children(no)?;

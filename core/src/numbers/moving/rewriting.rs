@@ -3,9 +3,9 @@
 //! A row of which all changes are withdrawn becomes one insert that names the changes for which it stands. Changes of
 //! other rows are written again as they were, with what they build on.
 
-use super::Fate;
+use super::{Fate, origins};
 use crate::change::{Action, Change, Merge, OWN, OpId, TextRun};
-use crate::document::{Evaluation, View};
+use crate::document::View;
 use crate::frame::{FrameWriter, KeyRef};
 use crate::history::Decoded;
 use crate::id::{Actor, ChangeHash, Seq, Timestamp};
@@ -76,35 +76,38 @@ impl Replica {
                 rows.entry(key.clone()).or_default().push((n, index));
             }
         }
+        let actors: HashSet<Actor> = withdrawn.iter().map(|segment| segment.unsent.actor).collect();
         let mut written: BTreeMap<usize, BTreeMap<RowKey, Written>> = BTreeMap::new();
         let mut edits = vec![];
         for (key, places) in &rows {
             let fate = fates.and_then(|fates| fates.get(key));
             let values = values.and_then(|values| values.get(key));
             let is_alone = documents::changes(&self.conn, no, key)?.len() == places.len();
-            let (last, _) = places[places.len() - 1];
-            if fate.is_none() && !is_alone {
+            let becomes_one = fate.is_some() || is_alone;
+            // What was written to a row that the server has or had stays with that one.
+            let of_own = if becomes_one { self.changes_of_own_row(no, key, &actors)? } else { vec![] };
+            let (folded, others): (Vec<_>, Vec<_>) =
+                places.iter().copied().partition(|(n, _)| of_own.contains(&withdrawn[*n].unsent.actor));
+            let mut following = values.filter(|_| !becomes_one).cloned().unwrap_or_default();
+            for (n, index) in others.into_iter().rev() {
                 again.push(key.clone());
-                for (n, index) in places {
-                    let at = At::new(withdrawn[*n].unsent.no, *index);
-                    let (actor, change) = self.history.change(&self.conn, at)?;
-                    let hash = self.history.hash(&self.conn, at)?;
-                    let change = if *n == last { with_values(change, &user, values) } else { change };
-                    let rewritten = Written::Again { change, hash, actor };
-                    written.entry(*n).or_default().insert(key.clone(), rewritten);
-                }
-                continue;
+                let at = At::new(withdrawn[n].unsent.no, index);
+                let (actor, change) = self.history.change(&self.conn, at)?;
+                let hash = self.history.hash(&self.conn, at)?;
+                let change = with_values(change, &user, &mut following);
+                written.entry(n).or_default().insert(key.clone(), Written::Again { change, hash, actor });
             }
-            let view = self.view_of(&withdrawn, places)?;
+            let Some((last, _)) = folded.last().copied() else { continue };
+            let view = self.own_document(no, key)?.evaluate();
             match fate {
                 Some(Fate::Known(place)) => {
-                    edits.extend(self.edits_since(no, key, place, &user, &withdrawn, places, &view)?);
+                    edits.extend(self.edits_since(no, key, place, &user, &withdrawn, &folded, &view)?);
                     continue;
                 }
                 Some(Fate::Gone) => continue,
                 _ => {}
             }
-            let Some(change) = insert(key, &user, &view, values, places.iter().map(|(n, _)| &withdrawn[*n]))
+            let Some(change) = insert(key, &user, &view, values, folded.iter().map(|(n, _)| &withdrawn[*n]))
             else {
                 continue; // it was deleted before anybody else saw it
             };
@@ -145,21 +148,6 @@ impl Replica {
             }
         }
         Ok(found)
-    }
-
-    fn view_of(
-        &mut self,
-        withdrawn: &[Withdrawn],
-        places: &[(usize, usize)],
-    ) -> Result<Arc<View>, ReplicaError> {
-        let mut document = Evaluation::default();
-        for (n, index) in places {
-            let segment = &withdrawn[*n];
-            let Some(change) = segment.decoded.change(*index) else { continue };
-            let hash = self.history.hash(&self.conn, At::new(segment.unsent.no, *index))?;
-            document.add(hash, segment.unsent.actor, &change);
-        }
-        Ok(document.view().clone())
     }
 
     /// What was written here to a row after the copy was made of which the server has it.
@@ -336,24 +324,25 @@ fn insert<'w>(
         (column.key.clone(), column.merge, value)
     };
     let mut columns: Vec<_> = user.columns.iter().zip(shown).map(column).collect();
-    let cells = view.cells.get(MOVED).into_iter().flatten();
-    let integer_keys = matches!(key, RowKey::Integer(_));
-    let mut origins: Vec<Origin> =
-        cells.flat_map(|cell| origin::decode(row::plain(cell).as_ref(), integer_keys)).collect();
-    origins.extend(segments.map(|segment| (key.clone(), segment.unsent.actor)));
+    let changes: Vec<Actor> = segments.map(|segment| segment.unsent.actor).collect();
+    let origins = origins(key, view, &changes);
     columns.push((MOVED.to_owned(), Merge::Register, origin::encode(&origins)));
     Some(View::default().insert(&columns))
 }
 
-/// A change with the values that follow in the columns that it writes.
-fn with_values(mut change: Change, user: &UserTable, values: Option<&BTreeMap<usize, Value>>) -> Change {
-    for (index, value) in values.into_iter().flatten() {
-        let Some(column) = user.columns.iter().find(|c| c.index == *index) else { continue };
-        for op in change.ops.iter_mut().filter(|op| op.key == column.key) {
-            if let Action::Put(old) = &mut op.action {
-                old.clone_from(value);
-            }
+/// A change with the values that follow in the columns that it writes; those are taken out, since earlier changes of them
+/// mean other rows.
+fn with_values(mut change: Change, user: &UserTable, values: &mut BTreeMap<usize, Value>) -> Change {
+    values.retain(|index, value| {
+        let Some(column) = user.columns.iter().find(|c| c.index == *index) else { return true };
+        let puts = change.ops.iter_mut().filter(|op| op.key == column.key);
+        let mut is_written = false;
+        for old in puts.filter_map(|op| if let Action::Put(old) = &mut op.action { Some(old) } else { None })
+        {
+            old.clone_from(value);
+            is_written = true;
         }
-    }
+        !is_written
+    });
     change
 }

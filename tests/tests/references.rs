@@ -1,0 +1,329 @@
+//! What references mean after rows moved: numbers that were given out before, rows from before the first sync, columns of
+//! any type, conflicts that are decided.
+
+use piecewise_core::replica::{Choice, Follow, TrackOptions};
+use piecewise_tests::network::Network;
+
+const SCHEMA: &str = "
+CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
+CREATE TABLE orders(id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES customers(id), of TEXT, name TEXT);
+CREATE TABLE lines(
+  order_id INTEGER NOT NULL REFERENCES orders(id), n INTEGER, of TEXT, PRIMARY KEY (order_id, n)) WITHOUT ROWID;
+";
+
+const STRAY: &str = "
+SELECT o.name || ' of ' || o.of || ' has ' || coalesce(c.name, 'nobody') FROM orders o
+  LEFT JOIN customers c ON c.id = o.customer_id WHERE c.name IS NOT o.of
+UNION ALL SELECT 'line of ' || l.of || ' has ' || coalesce(o.name, 'nobody') FROM lines l
+  LEFT JOIN orders o ON o.id = l.order_id WHERE o.name IS NOT l.of";
+
+fn network(seed: u64) -> Network {
+    let mut net = Network::new(seed, 2, SCHEMA, &TrackOptions::default());
+    net.sync_all();
+    net
+}
+
+/// A customer with an order of one line.
+fn customer(name: &str) -> String {
+    format!(
+        "INSERT INTO customers(name) VALUES ('{name}');
+         INSERT INTO orders(customer_id, of, name) SELECT id, name, name || ' order' FROM customers WHERE name = '{name}';
+         INSERT INTO lines SELECT id, 1, name FROM orders WHERE of = '{name}'"
+    )
+}
+
+fn sync_twice(net: &mut Network) {
+    net.wait(1000);
+    net.sync_all();
+    net.wait(1000);
+    net.sync_all();
+}
+
+/// Each machine has all of these customers, each with the order and the line that were written for it, and no conflict.
+#[track_caller]
+fn check(net: &mut Network, customers: &[&str]) {
+    let names: Vec<_> = customers.iter().map(|name| format!("Text(\"{name}\")")).collect();
+    for n in 0..=2 {
+        assert_eq!(net.query(n, "SELECT name FROM customers ORDER BY name"), names, "machine {n}");
+        assert_eq!(net.query(n, STRAY), [""; 0], "machine {n}");
+        for table in ["orders", "lines"] {
+            let count = format!("SELECT count(*) FROM {table}");
+            assert_eq!(
+                net.query(n, &count),
+                [format!("Integer({})", customers.len())],
+                "machine {n}: {table}"
+            );
+        }
+        let conflicts = net.replica(n).conflicts(None).expect("a list");
+        assert!(conflicts.is_empty(), "machine {n}: {conflicts:?}");
+        assert!(net.held(n).is_empty(), "held on machine {n}");
+    }
+}
+
+#[test]
+fn a_number_whose_earlier_row_was_deleted_everywhere_is_given_out_again_by_two_devices() {
+    let mut net = network(1);
+    net.run(1, &customer("Alma"));
+    net.run(1, &customer("Bert"));
+    sync_twice(&mut net);
+    net.run(
+        1,
+        "DELETE FROM lines WHERE of LIKE 'Bert%'; DELETE FROM orders WHERE of = 'Bert'; DELETE FROM customers WHERE name = 'Bert'",
+    );
+    sync_twice(&mut net);
+    net.run(1, &customer("Carl"));
+    net.wait(1000);
+    net.run(2, &customer("Dora"));
+    net.capture(2);
+    net.run(2, "UPDATE orders SET name = 'Dora order' WHERE of = 'Dora'; UPDATE customers SET name = name");
+    sync_twice(&mut net);
+    check(&mut net, &["Alma", "Carl", "Dora"]);
+    assert_eq!(
+        net.query(2, "SELECT table_name, old, new FROM piecewise_renumbered WHERE table_name = 'customers'"),
+        ["Text(\"customers\") Integer(2) Integer(3)"]
+    );
+}
+
+#[test]
+fn a_row_that_was_written_again_soon_after_it_was_deleted_is_another_one() {
+    let mut net = network(2);
+    net.run(1, "INSERT INTO customers(name) VALUES ('Bert')");
+    net.sync_all();
+    net.run(1, "DELETE FROM customers");
+    net.sync_all();
+    net.run(1, "INSERT INTO customers(name) VALUES ('Bert')");
+    net.capture(1);
+    net.run(2, "INSERT INTO customers(name) VALUES ('Dora')");
+    net.sync(2);
+    sync_twice(&mut net);
+    for n in 0..=2 {
+        assert_eq!(
+            net.query(n, "SELECT id, name FROM customers ORDER BY id"),
+            ["Integer(1) Text(\"Dora\")", "Integer(2) Text(\"Bert\")"],
+            "machine {n}"
+        );
+    }
+}
+
+/// A machine whose file has these rows, and which tracks its tables after that.
+fn machine_with(net: &mut Network, rows: &str, options: &TrackOptions) -> usize {
+    let n = net.add_machine(&format!("{SCHEMA}; {rows}"), Follow::Tracked);
+    for table in ["customers", "orders", "lines"] {
+        net.replica(n).track(table, options).expect("it can be tracked");
+    }
+    n
+}
+
+#[test]
+fn rows_written_after_track_and_before_the_first_sync_move_as_any_that_were_written_offline() {
+    let mut net = Network::new(3, 1, SCHEMA, &TrackOptions::default());
+    net.sync_all();
+    net.run(1, &customer("Carl"));
+    net.run(1, &customer("Alma"));
+    net.sync(1);
+    let late = machine_with(&mut net, "", &TrackOptions::default());
+    net.run(late, &customer("Dora"));
+    sync_twice(&mut net);
+    check(&mut net, &["Alma", "Carl", "Dora"]);
+    assert_eq!(net.query(1, "SELECT id FROM customers WHERE name = 'Carl'"), ["Integer(1)"]);
+}
+
+#[test]
+fn a_row_of_a_table_that_refers_to_itself_follows_though_the_server_knows_nothing_of_it() {
+    const PEOPLE: &str =
+        "CREATE TABLE people(id INTEGER PRIMARY KEY, name TEXT, boss INTEGER REFERENCES people(id))";
+    for before in [true, false] {
+        let mut net = Network::new(4, 1, PEOPLE, &TrackOptions::default());
+        net.run(1, "INSERT INTO people VALUES (1, 'Carl', NULL)");
+        net.sync_all();
+        let rows = "INSERT INTO people VALUES (1, 'Dora', NULL), (2, 'her man', 1)";
+        let late = net.add_machine(&format!("{PEOPLE}; {}", if before { rows } else { "" }), Follow::Tracked);
+        let options = TrackOptions { renumber_mine: before, ..TrackOptions::default() };
+        net.replica(late).track("people", &options).expect("it can be tracked");
+        if !before {
+            net.run(late, rows);
+        }
+        sync_twice(&mut net);
+        for n in 0..=2 {
+            assert_eq!(
+                net.query(n, "SELECT b.name FROM people p JOIN people b ON b.id = p.boss"),
+                ["Text(\"Dora\")"],
+                "machine {n}"
+            );
+        }
+    }
+}
+
+#[test]
+fn rows_from_before_track_keep_their_conflicts_beside_later_ones_that_move() {
+    let mut net = Network::new(5, 1, SCHEMA, &TrackOptions::default());
+    net.sync_all();
+    net.run(1, &customer("Carl"));
+    net.run(1, &customer("Alma"));
+    net.sync(1);
+    let late = machine_with(&mut net, "INSERT INTO customers VALUES (1, 'Carla')", &TrackOptions::default());
+    net.run(late, &customer("Dora"));
+    sync_twice(&mut net);
+    assert_eq!(
+        net.query(0, "SELECT name FROM customers ORDER BY id"),
+        ["Text(\"Carl\")", "Text(\"Alma\")", "Text(\"Dora\")"]
+    );
+}
+
+#[test]
+fn at_first_contact_the_rows_of_the_server_show_in_all_tables() {
+    for seed in 10..20 {
+        let mut net = Network::new(seed, 0, SCHEMA, &TrackOptions::default());
+        let rows = |who: &str| {
+            format!(
+                "INSERT INTO customers VALUES (1, '{who}');
+                 INSERT INTO orders VALUES (1, 1, '{who}', '{who} order');
+                 INSERT INTO lines VALUES (1, 1, '{who} order')"
+            )
+        };
+        for who in ["first", "second", "third"] {
+            let n = machine_with(&mut net, &rows(who), &TrackOptions::default());
+            net.sync(n);
+        }
+        sync_twice(&mut net);
+        for n in 0..=3 {
+            assert_eq!(
+                net.query(n, "SELECT name FROM customers"),
+                ["Text(\"first\")"],
+                "seed {seed}, machine {n}"
+            );
+            assert_eq!(net.query(n, STRAY), [""; 0], "seed {seed}, machine {n}");
+            assert_eq!(net.replica(n).conflicts(None).expect("a list").len(), 3);
+        }
+    }
+}
+
+#[test]
+fn references_in_columns_of_any_type_follow() {
+    for (kind, declared) in
+        [("TEXT", true), ("VARCHAR(20)", true), ("REAL", true), ("", true), ("", false), ("TEXT", false)]
+    {
+        let reference = if declared { "REFERENCES customers(id)" } else { "" };
+        let schema = format!(
+            "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
+             CREATE TABLE orders(id INTEGER PRIMARY KEY, customer_id {kind} {reference}, of TEXT, name TEXT);
+             CREATE TABLE lines(order_id {kind} NOT NULL {}, n INTEGER, of TEXT, PRIMARY KEY (order_id, n)) WITHOUT ROWID",
+            if declared { "REFERENCES orders(id)" } else { "" }
+        );
+        let mut net = Network::new(20, 2, &schema, &TrackOptions::default());
+        net.sync_all();
+        for n in 1..=2 {
+            let draft = format!("CREATE TABLE drafts(customer {kind} REFERENCES customers(id), of TEXT)");
+            net.run(n, &draft);
+            for (table, column, parent) in
+                [("orders", "customer_id", "customers"), ("lines", "order_id", "orders")]
+            {
+                let now = net.now;
+                let added =
+                    declared || net.replica(n).add_reference(now, table, column, parent, "id").is_ok();
+                assert!(added, "{kind}: {table}");
+            }
+        }
+        for (n, name) in [(1, "Carl"), (2, "Dora")] {
+            let all = "INSERT INTO drafts SELECT customer_id, of FROM orders";
+            // Of a text, an application may write more than the digits.
+            let written = if kind.is_empty() { "CAST(id AS TEXT)" } else { "id" };
+            net.run(
+                n,
+                &format!(
+                    "INSERT INTO customers(name) VALUES ('{name}');
+                     INSERT INTO orders(customer_id, of, name) SELECT {written}, name, name || ' order' FROM customers;
+                     INSERT INTO lines SELECT {written}, 1, name FROM orders; {all}"
+                ),
+            );
+            net.wait(1000);
+        }
+        sync_twice(&mut net);
+        check(&mut net, &["Carl", "Dora"]);
+        let classes =
+            "SELECT DISTINCT typeof(customer_id) FROM orders UNION SELECT typeof(order_id) FROM lines";
+        let class = if kind == "REAL" { "real" } else { "text" };
+        assert_eq!(net.query(0, classes), [format!("Text(\"{class}\")")], "{kind}");
+        for n in 1..=2 {
+            let drafts = "SELECT d.of, c.name FROM drafts d LEFT JOIN customers c ON c.id = customer WHERE c.name IS NOT d.of";
+            assert_eq!(net.query(n, drafts), [""; 0], "{kind}: machine {n}");
+        }
+    }
+}
+
+#[test]
+fn a_reference_to_the_own_row_in_a_column_of_text_lets_the_row_show() {
+    const PEOPLE: &str =
+        "CREATE TABLE people(id INTEGER PRIMARY KEY, name TEXT, boss TEXT REFERENCES people(id))";
+    let mut net = Network::new(21, 2, PEOPLE, &TrackOptions::default());
+    net.sync_all();
+    for (n, name) in [(1, "Carl"), (2, "Dora")] {
+        net.run(n, &format!("INSERT INTO people VALUES (1, '{name}', 1), (2, '{name} man', 1)"));
+        net.wait(1000);
+    }
+    sync_twice(&mut net);
+    for n in 0..=2 {
+        assert!(net.held(n).is_empty(), "held on machine {n}");
+        let bosses = "SELECT p.name, b.name FROM people p JOIN people b ON b.id = p.boss ORDER BY 1";
+        let pairs = [("Carl", "Carl"), ("Carl man", "Carl"), ("Dora", "Dora"), ("Dora man", "Dora")];
+        assert_eq!(
+            net.query(n, bosses),
+            pairs.map(|(p, b)| format!("Text(\"{p}\") Text(\"{b}\")")),
+            "machine {n}"
+        );
+    }
+}
+
+/// Makes each row that is in conflict and does not show a new one, with its references.
+fn choose_all(net: &mut Network, n: usize, rows: &[(&str, &str)]) -> Vec<u64> {
+    let mut followed = vec![];
+    for (table, key) in rows {
+        let (now, choice) = (net.now, Choice::AsNewRow { number: 1, key: None, with_references: true });
+        let made = net.replica(n).choose(now, table, key, &choice).expect("a choice").expect("a new row");
+        followed.push(made.references);
+        net.wait(1000);
+    }
+    followed
+}
+
+#[test]
+fn rows_in_conflict_that_become_new_ones_keep_their_parents_whichever_is_chosen_first() {
+    const SCHEMA: &str = "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
+        CREATE TABLE orders(id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES customers(id), of TEXT, name TEXT);
+        CREATE TABLE people(id INTEGER PRIMARY KEY, name TEXT, boss INTEGER REFERENCES people(id), of TEXT)";
+    const STRAY: &str = "SELECT o.of, c.name FROM orders o LEFT JOIN customers c ON c.id = o.customer_id WHERE c.name IS NOT o.of
+        UNION ALL SELECT p.of, b.name FROM people p LEFT JOIN people b ON b.id = p.boss WHERE b.name IS NOT p.of";
+    let options = TrackOptions { keep_numbers: true, ..TrackOptions::default() };
+    let orders: [&[(&str, &str)]; 2] = [
+        &[("customers", "1"), ("orders", "1"), ("people", "1"), ("people", "2")],
+        &[("people", "2"), ("people", "1"), ("orders", "1"), ("customers", "1")],
+    ];
+    for (chooser, other) in [(1, 1), (2, 2), (1, 2)] {
+        for rows in orders {
+            let mut net = Network::new(22, 2, SCHEMA, &options);
+            net.sync_all();
+            for (n, name) in [(1, "Carl"), (2, "Dora")] {
+                net.run(
+                    n,
+                    &format!(
+                        "INSERT INTO customers VALUES (1, '{name}');
+                         INSERT INTO orders VALUES (1, 1, '{name}', 'order');
+                         INSERT INTO people VALUES (1, '{name}', 1, '{name}'), (2, '{name} man', 1, '{name}')"
+                    ),
+                );
+                net.wait(1000);
+            }
+            sync_twice(&mut net);
+            // Half of them are chosen on another machine.
+            choose_all(&mut net, chooser, &rows[..2]);
+            sync_twice(&mut net);
+            choose_all(&mut net, other, &rows[2..]);
+            sync_twice(&mut net);
+            for n in 0..=2 {
+                assert_eq!(net.query(n, STRAY), [""; 0], "{chooser}, {rows:?}, machine {n}");
+                assert_eq!(net.query(n, "SELECT count(*) FROM people"), ["Integer(4)"]);
+                assert!(net.replica(n).conflicts(None).expect("a list").is_empty());
+            }
+        }
+    }
+}
