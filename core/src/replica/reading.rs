@@ -6,7 +6,7 @@ use crate::document::{Cell, View};
 use crate::id::{PeerId, SegmentId, Timestamp};
 use crate::key::RowKey;
 use crate::message::RefusalReason;
-use crate::numbers::{CHOSEN, MOVED, encode_origins};
+use crate::numbers::{CHOSEN, FreeNumbers, MOVED, encode_origins};
 use crate::row;
 use crate::store::user_table::UserTable;
 use crate::store::{StoreError, documents, holds, layout, log, numbers, schema, segments};
@@ -458,8 +458,8 @@ impl Replica {
     fn new_key(&mut self, no: i64, user: &UserTable, key: Option<&str>) -> Result<RowKey, ReplicaError> {
         match key {
             Some(text) => user.parse_key(text).map_err(invalid),
-            None if user.has_integer_key() => {
-                let next = self.free_number(no, user, &mut None, 0)?;
+            None if user.has_integer_key() && !user.key_is_reference() => {
+                let next = self.free_number(no, user, &mut FreeNumbers::new(0))?;
                 let none = || ReplicaError::Invalid { what: "there is no free key left".into() };
                 next.map(RowKey::Integer).ok_or_else(none)
             }
