@@ -103,6 +103,7 @@ impl Replica {
         taken.has_new_actor = !segments::has_actor(&self.conn, no, &segment.actor)?;
         let number = segments::append(&self.conn, no, &cursor, origin, segment)?;
         self.touch(no);
+        self.note_author(&segment.header.author)?;
         self.tell_log_of(no, segment, origin.peer)?;
         let target = if into_table { self.target(no)? } else { None };
         self.note_changes(no, number, segment, target.as_ref(), &mut taken)?;

@@ -1,6 +1,6 @@
 //! Reading: what people want to know of a replica: its state, conflicts, held and refused rows, history.
 
-use super::{Replica, ReplicaError, Scan, Stopped};
+use super::{Author, Replica, ReplicaError, Scan, Stopped};
 use crate::change::{Action, Merge, TextRun};
 use crate::document::{Cell, View};
 use crate::id::{PeerId, SegmentId, Timestamp};
@@ -89,7 +89,7 @@ pub struct Written {
     /// The value.
     pub value: Value,
     /// Who wrote it.
-    pub author: PeerId,
+    pub author: Author,
     /// When.
     pub time: Timestamp,
 }
@@ -132,7 +132,7 @@ pub struct OtherRow {
     /// Its values by column.
     pub values: Vec<(String, Value)>,
     /// Who inserted it.
-    pub author: PeerId,
+    pub author: Author,
     /// When.
     pub time: Timestamp,
 }
@@ -235,7 +235,7 @@ pub struct HistoryEntry {
     /// When it was written.
     pub time: Timestamp,
     /// Who wrote it.
-    pub author: PeerId,
+    pub author: Author,
     /// "insert", "edit" or "delete".
     pub kind: &'static str,
     /// Columns and what it did to them.
@@ -347,7 +347,7 @@ impl Replica {
             let mut others = vec![];
             for (incarnation, cells) in rows {
                 let values = row::values_of(&cells, user);
-                let author = self.author_of(no, key, &incarnation)?;
+                let author = self.author_with(self.author_of(no, key, &incarnation)?);
                 others.push(OtherRow { values: named(user, values), author, time: incarnation.time() });
             }
             found.push(Conflict { table, key: key_text, kind: ConflictKind::Row { shown, others } });
@@ -356,7 +356,7 @@ impl Replica {
     }
 
     fn written(&self, no: i64, key: &RowKey, cell: &Cell) -> Result<Written, ReplicaError> {
-        let author = self.author_of(no, key, &cell.id.actor)?;
+        let author = self.author_with(self.author_of(no, key, &cell.id.actor)?);
         Ok(Written { value: row::plain(cell), author, time: cell.id.actor.time() })
     }
 
@@ -548,7 +548,7 @@ impl Replica {
                 false if view.waiting.contains(&hash) => "waits",
                 false => "counts",
             };
-            let (time, author) = (segment.header.time, segment.header.author);
+            let (time, author) = (segment.header.time, self.author_with(segment.header.author));
             entries.push(HistoryEntry { time, author, kind, columns, segment: segment.id, state });
         }
         if entries.is_empty() {
