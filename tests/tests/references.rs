@@ -298,17 +298,27 @@ fn rows_in_conflict_that_become_new_ones_keep_their_parents_whichever_is_chosen_
         &[("customers", "1"), ("orders", "1"), ("people", "1"), ("people", "2")],
         &[("people", "2"), ("people", "1"), ("orders", "1"), ("customers", "1")],
     ];
-    for (chooser, other) in [(1, 1), (2, 2), (1, 2)] {
+    // Where the children are written on the other machine first, the rows that show are of both.
+    for (chooser, other, mixed) in
+        [(1, 1, false), (2, 2, false), (1, 2, false), (1, 1, true), (2, 2, true), (2, 1, true)]
+    {
         for rows in orders {
             let mut net = Network::new(22, 2, SCHEMA, &options);
             net.sync_all();
-            for (n, name) in [(1, "Carl"), (2, "Dora")] {
+            let mut machines = [(1, "Carl"), (2, "Dora")];
+            for (n, name) in machines {
+                net.run(n, &format!("INSERT INTO customers VALUES (1, '{name}'); INSERT INTO people VALUES (1, '{name}', 1, '{name}')"));
+                net.wait(1000);
+            }
+            if mixed {
+                machines.reverse();
+            }
+            for (n, name) in machines {
                 net.run(
                     n,
                     &format!(
-                        "INSERT INTO customers VALUES (1, '{name}');
-                         INSERT INTO orders VALUES (1, 1, '{name}', 'order');
-                         INSERT INTO people VALUES (1, '{name}', 1, '{name}'), (2, '{name} man', 1, '{name}')"
+                        "INSERT INTO orders VALUES (1, 1, '{name}', 'order');
+                         INSERT INTO people VALUES (2, '{name} man', 1, '{name}')"
                     ),
                 );
                 net.wait(1000);
