@@ -203,6 +203,8 @@ pub struct Link {
     intake: intake::Intake,
     /// Whether rows move whose numbers other rows have.
     moves_rows: bool,
+    /// Containers whose rows cannot move over this connection.
+    unmoved: BTreeSet<i64>,
     leases: leases::Leases,
     names: names::Names,
     /// Whether the responder has forgotten this talk until somebody has something to say.
@@ -283,6 +285,7 @@ impl Link {
             comparing: None,
             intake: intake::Intake::default(),
             moves_rows: false,
+            unmoved: BTreeSet::new(),
             leases: leases::Leases::default(),
             names: names::Names::default(),
             sent: (0, 0),

@@ -175,6 +175,8 @@ pub(crate) struct Numbers {
     pub(crate) is_reading_log: bool,
     /// Whether rows written here give way to those that come now.
     pub(crate) gives_way: bool,
+    /// Whether rows that moved are listed without triggers of the application, one of which ended the transaction.
+    pub(crate) lists_quietly: bool,
     /// Rows that moved, until they are told of; and those of this transaction.
     pub(crate) news: Vec<Renumbered>,
     /// Rows that were here under numbers of other rows at first contact, by table, until they are told of.

@@ -298,17 +298,27 @@ fn rows_in_conflict_that_become_new_ones_keep_their_parents_whichever_is_chosen_
         &[("customers", "1"), ("orders", "1"), ("people", "1"), ("people", "2")],
         &[("people", "2"), ("people", "1"), ("orders", "1"), ("customers", "1")],
     ];
-    for (chooser, other) in [(1, 1), (2, 2), (1, 2)] {
+    // Where the children are written on the other machine first, the rows that show are of both.
+    for (chooser, other, mixed) in
+        [(1, 1, false), (2, 2, false), (1, 2, false), (1, 1, true), (2, 2, true), (2, 1, true)]
+    {
         for rows in orders {
             let mut net = Network::new(22, 2, SCHEMA, &options);
             net.sync_all();
-            for (n, name) in [(1, "Carl"), (2, "Dora")] {
+            let mut machines = [(1, "Carl"), (2, "Dora")];
+            for (n, name) in machines {
+                net.run(n, &format!("INSERT INTO customers VALUES (1, '{name}'); INSERT INTO people VALUES (1, '{name}', 1, '{name}')"));
+                net.wait(1000);
+            }
+            if mixed {
+                machines.reverse();
+            }
+            for (n, name) in machines {
                 net.run(
                     n,
                     &format!(
-                        "INSERT INTO customers VALUES (1, '{name}');
-                         INSERT INTO orders VALUES (1, 1, '{name}', 'order');
-                         INSERT INTO people VALUES (1, '{name}', 1, '{name}'), (2, '{name} man', 1, '{name}')"
+                        "INSERT INTO orders VALUES (1, 1, '{name}', 'order');
+                         INSERT INTO people VALUES (2, '{name} man', 1, '{name}')"
                     ),
                 );
                 net.wait(1000);
@@ -325,5 +335,66 @@ fn rows_in_conflict_that_become_new_ones_keep_their_parents_whichever_is_chosen_
                 assert!(net.replica(n).conflicts(None).expect("a list").is_empty());
             }
         }
+    }
+}
+
+/// Two devices that wrote a customer each; the second has a table of its own, which is not tracked, with these triggers.
+fn with_ledger(seed: u64, triggers: &str) -> Network {
+    let schema = format!("{SCHEMA} CREATE TABLE other(id TEXT PRIMARY KEY);");
+    let mut net = Network::new(seed, 2, &schema, &TrackOptions::default());
+    net.sync_all();
+    net.run(
+        2,
+        &format!(
+            "CREATE TABLE ledger(id INTEGER PRIMARY KEY, customer REFERENCES customers(id)); {triggers}"
+        ),
+    );
+    net.run(1, &customer("Carl"));
+    net.wait(1000);
+    net.run(2, &customer("Dora"));
+    net.run(2, "INSERT INTO ledger(customer) SELECT id FROM customers; INSERT INTO other VALUES ('b')");
+    net
+}
+
+#[test]
+fn a_row_that_cannot_move_stops_its_table_alone_until_the_cause_is_gone() {
+    for raise in ["ABORT", "FAIL", "ROLLBACK"] {
+        let trigger = format!(
+            "CREATE TRIGGER fixed BEFORE UPDATE OF customer ON ledger BEGIN SELECT RAISE({raise}, 'refs are fixed'); END"
+        );
+        let mut net = with_ledger(30, &trigger);
+        for _ in 0..2 {
+            net.sync(1);
+            net.talk(2, None).expect("a talk that ends");
+            assert_eq!(net.query(0, "SELECT * FROM other"), ["Text(\"b\")"], "{raise}: other tables sync");
+            assert_eq!(net.query(2, "SELECT name FROM customers"), ["Text(\"Dora\")"]);
+            let stopped = net.replica(2).stopped();
+            let why =
+                stopped.iter().find(|(table, _)| table == "customers").map(|(_, stop)| stop.why.clone());
+            let why = why.expect("the table is stopped");
+            assert!(why.contains("ledger.customer") && why.contains("refs are fixed"), "{why}");
+            let waiting: Vec<_> = stopped.iter().map(|(table, _)| table.as_str()).collect();
+            assert_eq!(waiting, ["customers", "lines", "orders"]);
+        }
+        net.run(2, "DROP TRIGGER fixed");
+        sync_twice(&mut net);
+        check(&mut net, &["Carl", "Dora"]);
+        assert!(net.replica(2).stopped().is_empty());
+        let names = "SELECT c.name FROM ledger JOIN customers c ON c.id = customer";
+        assert_eq!(net.query(2, names), ["Text(\"Dora\")"]);
+    }
+}
+
+#[test]
+fn a_trigger_on_the_list_of_moves_that_fails_stops_no_move() {
+    for raise in ["ABORT", "FAIL", "ROLLBACK"] {
+        let trigger = format!(
+            "CREATE TRIGGER told AFTER INSERT ON piecewise_renumbered BEGIN SELECT RAISE({raise}, 'not now'); END"
+        );
+        let mut net = with_ledger(31, &trigger);
+        sync_twice(&mut net);
+        check(&mut net, &["Carl", "Dora"]);
+        let listed = "SELECT old, new FROM piecewise_renumbered WHERE table_name = 'customers'";
+        assert_eq!(net.query(2, listed), ["Integer(1) Integer(2)"], "{raise}");
     }
 }

@@ -35,16 +35,21 @@ impl Link {
 
     /// Ends the session of a container.
     pub(super) fn fail(&mut self, replica: &mut Replica, no: i64, error: SyncError) -> Result<(), LinkError> {
-        let why = words(&error);
+        self.end(replica, no, &words(&error))?;
+        self.failures.push(sync_error(replica, no, error));
+        Ok(())
+    }
+
+    /// Ends the session of a container for a cause in words.
+    pub(super) fn end(&mut self, replica: &mut Replica, no: i64, why: &str) -> Result<(), LinkError> {
         self.forget_session(no);
         self.denied.insert(no, Denial::Failed);
         if self.is_responder() {
             let id = replica.containers[&no].id;
-            self.deny_failed(&id, &why);
+            self.deny_failed(&id, why);
         } else {
-            replica.note_session(no, Some((StopKind::NotSynced, &why)))?;
+            replica.note_session(no, Some((StopKind::NotSynced, why)))?;
         }
-        self.failures.push(sync_error(replica, no, error));
         Ok(())
     }
 

@@ -4,9 +4,11 @@
 //! moved whose numbers are taken.
 
 use super::{Link, LinkError, sync_error};
+use crate::container::SyncError;
 use crate::handshake;
 use crate::id::{Seq, Timestamp};
-use crate::replica::{Replica, Scan};
+use crate::replica::{Replica, ReplicaError, Scan};
+use crate::store::numbers;
 use std::collections::BTreeSet;
 
 /// How often numbers may be refused on one connection before the rows are left in conflict.
@@ -105,6 +107,9 @@ impl Link {
                 let state = replica.containers.get(member);
                 state.is_some_and(|state| state.scan() == Scan::Adopt && !state.is_halted())
             };
+            if family.iter().any(|member| self.unmoved.contains(member)) {
+                continue;
+            }
             let is_ready = |member: &i64| {
                 self.has_all_of(replica, *member, no)
                     && !is_adopting(member)
@@ -123,7 +128,13 @@ impl Link {
                 replica.leave_numbers(&family, now)?;
                 Default::default()
             } else {
-                replica.settle_numbers(&family, rounds, now)?
+                match replica.settle_numbers(&family, rounds, now) {
+                    Err(error @ ReplicaError::Table { .. }) => {
+                        self.leave_unmoved(replica, &family, error)?;
+                        continue;
+                    }
+                    settled => settled?,
+                }
             };
             for member in &family {
                 let Some(session) = self.sessions.get_mut(member) else { continue };
@@ -134,6 +145,30 @@ impl Link {
             }
             self.make_ready(replica, family);
         }
+        Ok(())
+    }
+
+    /// Ends the sessions of a table whose rows cannot move now, and of those that wait for it. The next connection begins anew.
+    fn leave_unmoved(
+        &mut self,
+        replica: &mut Replica,
+        family: &[i64],
+        error: ReplicaError,
+    ) -> Result<(), LinkError> {
+        let ReplicaError::Table { no, ref table, ref why, ref source, .. } = error else {
+            return Err(error.into());
+        };
+        let why = format!("{why}: {source}");
+        let waits = format!("it waits for table {table}: {why}");
+        self.unmoved.insert(no);
+        for member in family.iter().filter(|member| **member != no) {
+            let unsent = numbers::unsent(&replica.conn, *member).map_err(ReplicaError::from)?;
+            if !unsent.is_empty() {
+                self.end(replica, *member, &waits)?;
+            }
+        }
+        self.end(replica, no, &why)?;
+        self.failures.push(sync_error(replica, no, SyncError::Replica(error)));
         Ok(())
     }
 }

@@ -14,8 +14,9 @@ use crate::change::{Action, OWN};
 use crate::document::{Document, View};
 use crate::id::{Actor, ChangeHash, Seq, Timestamp};
 use crate::key::{RowKey, encode_tuple};
-use crate::replica::{Replica, ReplicaError};
+use crate::replica::{Replica, ReplicaError, StopKind};
 use crate::row;
+use crate::store::StoreError;
 use crate::store::user_table::{RowValues, UserTable, quote};
 use crate::store::{documents, holds, numbers};
 use crate::table::ForeignKey;
@@ -80,6 +81,7 @@ impl Replica {
             let plan = r.plan(members, rounds)?;
             r.carry_out(members, plan, now)
         })?;
+        self.numbers.lists_quietly = false;
         self.numbers.news.extend(settled.renumbered.drain(..).map(|(moved, _)| moved));
         Ok(settled)
     }
@@ -468,24 +470,64 @@ impl Replica {
                         _ => None,
                     })
                     .collect();
-                let (child, column) = (quote(&child), quote(&column));
+                let (table, place) = (quote(&child), quote(&column));
                 // Compared as a foreign key compares, whatever the type of the column; a text stays one.
                 let sql = format!(
                     "WITH piecewise_moved(old, new) AS
                        (SELECT CAST(column1 AS INTEGER), CAST(column2 AS INTEGER) FROM (VALUES {}))
-                     UPDATE {child} SET {column} =
-                       (SELECT CASE typeof({column}) WHEN 'text' THEN CAST(new AS TEXT) ELSE new END
-                        FROM piecewise_moved WHERE old = {column})
-                     WHERE {column} IN (SELECT old FROM piecewise_moved)",
+                     UPDATE {table} SET {place} =
+                       (SELECT CASE typeof({place}) WHEN 'text' THEN CAST(new AS TEXT) ELSE new END
+                        FROM piecewise_moved WHERE old = {place})
+                     WHERE {place} IN (SELECT old FROM piecewise_moved)",
                     pairs.join(", ")
                 );
-                self.conn.execute(&sql, [])?;
+                if let Err(error) = self.conn.execute(&sql, []) {
+                    return Err(self.cannot_follow(*no, &child, &column, error.into()));
+                }
             }
         }
         for (moved, time) in renumbered {
-            numbers::put_renumbered(&self.conn, &moved.table, moved.old, moved.new, *time)?;
+            self.list_renumbered(moved, *time)?;
         }
         Ok(())
+    }
+
+    /// A table that is not tracked does not let its references change, so rows of `no` cannot move.
+    fn cannot_follow(&self, no: i64, child: &str, column: &str, source: StoreError) -> ReplicaError {
+        if source.is_of_file() {
+            return source.into();
+        }
+        let table = self.containers[&no].table.clone();
+        let why = format!(
+            "rows whose numbers other rows have at the server cannot get others, since {child}.{column} refers to them \
+             and does not let itself be changed"
+        );
+        ReplicaError::Table { no, table, kind: StopKind::NotSynced, why, source: Box::new(source) }
+    }
+
+    /// Lists a row that moved, for applications. What a trigger of theirs cannot do with that is theirs: the row has moved.
+    fn list_renumbered(&mut self, moved: &Renumbered, time: Timestamp) -> Result<(), ReplicaError> {
+        let listed = |r: &Self| numbers::put_renumbered(&r.conn, &moved.table, moved.old, moved.new, time);
+        if !self.numbers.lists_quietly {
+            self.conn.execute_batch("SAVEPOINT piecewise_listed")?;
+            let Err(error) = listed(self) else {
+                return Ok(self.conn.execute_batch("RELEASE piecewise_listed")?);
+            };
+            if error.is_of_file() {
+                return Err(error.into());
+            }
+            if self.conn.is_autocommit() {
+                // All of it is done again, and listed without triggers.
+                self.numbers.lists_quietly = true;
+                let (table, key) = ("piecewise_renumbered".to_owned(), moved.old.to_string());
+                return Err(ReplicaError::TransactionEnded { table, key, cause: error.to_string() });
+            }
+            self.conn.execute_batch("ROLLBACK TO piecewise_listed; RELEASE piecewise_listed")?;
+        }
+        self.set_triggers(false)?;
+        let done = listed(self);
+        self.set_triggers(true)?;
+        Ok(done?)
     }
 
     /// Columns of tables that are not tracked which refer to a table's key.

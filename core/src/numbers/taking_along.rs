@@ -6,7 +6,7 @@
 //! chosen before names the row that it was, so it does not matter which of them is chosen first.
 
 use super::origin::{CHOSEN, decode};
-use crate::change::{Action, Merge};
+use crate::change::{Action, Merge, OWN};
 use crate::document::Cell;
 use crate::id::{Actor, PeerId, Timestamp};
 use crate::key::RowKey;
@@ -211,18 +211,13 @@ impl Replica {
         let was = was.and_then(|was| was.into_iter().next());
         for n in &place.foreign.columns {
             let column = place.child.columns.iter().find(|c| c.index == *n).map(|c| c.key.as_str());
-            let actor = match column {
-                Some(column) => cells.get(column).map(|cell| cell.id.actor),
-                None => Some(row),
-            };
-            let by = match (actor, &was) {
+            let shown = column.and_then(|column| cells.get(column)).map(|cell| cell.id.actor);
+            let (mut key, mut by) = (key, self.first_writer(place.no, key, &row, column, shown)?);
+            if let Some((key_then, row_then)) = was.as_ref().filter(|_| by == Some(row)) {
                 // It has it from the row that it was.
-                (Some(actor), Some((key, row_then))) if actor == row => {
-                    self.written_in(place.no, key, row_then, column)?
-                }
-                (Some(actor), _) => self.writing(place.no, key, &actor)?,
-                (None, _) => None,
-            };
+                (key, by) = (key_then, self.first_writer(place.no, key_then, row_then, column, None)?);
+            }
+            let by = by.map_or(Ok(None), |by| self.writing(place.no, key, &by))?;
             if !by.is_some_and(|by| apart.is_meant(&by)) {
                 return Ok(false);
             }
@@ -230,24 +225,36 @@ impl Replica {
         Ok(true)
     }
 
-    /// Who wrote a column of a row last; without a column, who inserted it.
-    fn written_in(
+    /// The change of a row that gave a column the value which `last` wrote there, or the last change that wrote it. A decision
+    /// about a conflict writes values again that others gave. Without a column, the insert.
+    fn first_writer(
         &mut self,
         no: i64,
         key: &RowKey,
         row: &Actor,
         column: Option<&str>,
-    ) -> Result<Option<Writing>, ReplicaError> {
-        let mut last = *row;
+        last: Option<Actor>,
+    ) -> Result<Option<Actor>, ReplicaError> {
+        let Some(column) = column else { return Ok(Some(*row)) };
+        let mut writes = vec![];
         for at in documents::changes(&self.conn, no, key)? {
             let (actor, change) = self.history.change(&self.conn, at)?;
-            let is_of_row =
-                matches!(change.ops.first().map(|op| &op.action), Some(Action::Live(life)) if life == row);
-            if is_of_row && column.is_some_and(|column| change.ops.iter().any(|op| op.key == column)) {
-                last = actor;
-            }
+            let is_of_row = match change.ops.first().map(|op| &op.action) {
+                Some(Action::Live(life)) => life == row || (*life == OWN && actor == *row),
+                _ => false,
+            };
+            let put = change.ops.into_iter().find(|op| is_of_row && op.key == column);
+            writes.extend(put.map(|op| (actor, op.action)));
         }
-        self.writing(no, key, &last)
+        let place = match last {
+            Some(last) => writes.iter().position(|(actor, _)| *actor == last),
+            None => writes.len().checked_sub(1),
+        };
+        let Some(mut place) = place else { return Ok(None) };
+        while place > 0 && writes[place - 1].1 == writes[place].1 {
+            place -= 1;
+        }
+        Ok(Some(writes[place].0))
     }
 
     /// Writes a reference of a row; the key that the row has then. None: it cannot be changed.
