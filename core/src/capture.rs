@@ -576,12 +576,16 @@ impl Replica {
             .filter(|(key, _)| known.is_empty() || crate::description::may_be_added(key))
             .map(|(key, value)| (key, Merge::Register, value))
             .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let change = if view.is_live() { view.decide(&missing) } else { view.insert(&missing) };
         let time = time.max(Timestamp(1));
-        self.write_change(no, &RowKey::Description, &change, time)
+        if !missing.is_empty() {
+            let change = if view.is_live() { view.decide(&missing) } else { view.insert(&missing) };
+            self.write_change(no, &RowKey::Description, &change, time)?;
+        }
+        // By itself: the server may refuse it to one who may add to the description.
+        if !known.is_empty() && self.keeps_numbers_unsaid(no, &known) {
+            self.describe_numbers(no, time)?;
+        }
+        Ok(())
     }
 
     /// Writes what descriptions do not say yet of tables whose schema changed.

@@ -71,6 +71,7 @@ pub struct Description {
     unkept: BTreeSet<String>,
     autoincrement: bool,
     keeps_numbers: bool,
+    says_of_numbers: bool,
     /// Keys of the entries of references that the schema does not declare.
     references: BTreeSet<String>,
     indexes: BTreeMap<String, Vec<DescribedIndexColumn>>,
@@ -359,6 +360,7 @@ impl Description {
             unkept: BTreeSet::new(),
             autoincrement: false,
             keeps_numbers: false,
+            says_of_numbers: false,
             references: BTreeSet::new(),
             indexes: BTreeMap::new(),
             defaults: BTreeMap::new(),
@@ -434,7 +436,9 @@ impl Description {
         let parts = split(rest);
         match (kind, fields) {
             ("autoincrement", _) => self.autoincrement = true,
-            ("keep-numbers", [says]) => self.keeps_numbers = says.is_empty(),
+            ("keep-numbers", [says]) => {
+                (self.keeps_numbers, self.says_of_numbers) = (says.is_empty(), true);
+            }
             ("ref", _) if read_reference(rest).is_some() => drop(self.references.insert(rest.to_owned())),
             ("default", [text]) => {
                 self.defaults.insert(rest.to_owned(), Now::from_name(text));
@@ -576,6 +580,16 @@ impl Description {
     /// References that the schema does not declare, as [`read_reference`] reads them.
     pub(crate) fn references(&self) -> &BTreeSet<String> {
         &self.references
+    }
+
+    /// Whether it says that rows keep their numbers, or that they do not.
+    pub(crate) fn says_of_numbers(&self) -> bool {
+        self.says_of_numbers
+    }
+
+    /// Its foreign keys, in the same form.
+    pub(crate) fn foreign_references(&self) -> BTreeSet<String> {
+        self.foreign.iter().map(|f| reference_text(&f.columns, &f.parent, &f.parent_columns)).collect()
     }
 
     /// How concurrent values of a column come together.

@@ -108,11 +108,18 @@ impl Replica {
         for no in self.containers.children_of(&parent.table.name) {
             let Some(user) = self.user_table(no)? else { continue };
             for foreign in user.table.foreign_keys.iter().chain(&user.references) {
+                let mut foreign = foreign.clone();
+                // A reference that no schema declares has the key's name from when it was told of: SQLite renamed it nowhere.
+                if let ([named], [n]) = (&mut foreign.parent_columns[..], &key[..])
+                    && !parent.table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(named))
+                {
+                    named.clone_from(&parent.table.columns[*n].name);
+                }
                 let refers = foreign.parent_table.eq_ignore_ascii_case(&parent.table.name)
                     && foreign.columns.len() == foreign.parent_columns.len()
                     && foreign.parent_columns.iter().all(is_key);
                 if refers {
-                    found.push((no, user.clone(), foreign.clone()));
+                    found.push((no, user.clone(), foreign));
                 }
             }
         }

@@ -148,3 +148,29 @@ fn a_watch_of_a_folder_tells_of_renumbered_rows_as_events() {
         }
     }
 }
+
+#[test]
+fn a_table_that_keeps_its_numbers_is_not_said_to_change_them() {
+    let it = Pair::new("WAL", SHOP);
+    let said = it.devices[0].run(["track", it.path(0), "customers", "--as", "app", "--keep-numbers"]);
+    let said = format!("{}{}", said.out, said.err);
+    assert!(!said.contains("another") && said.contains("kept beside it as a conflict"), "{said}");
+}
+
+#[test]
+fn a_table_without_numbers_that_are_left_is_named() {
+    let it = Pair::new(
+        "WAL",
+        &SHOP.replace("customers(id INTEGER PRIMARY KEY", "customers(id INTEGER PRIMARY KEY AUTOINCREMENT"),
+    );
+    it.track(0);
+    it.track(1);
+    sql(&it.files[0], "INSERT INTO customers VALUES (9223372036854775807, 'last')");
+    it.sync(0);
+    let said = it.devices[1].run(["sync", it.path(1)]);
+    assert!(said.err.contains("no number is left in customers"), "{}", said.err);
+    let said = it.devices[1].run(["status", it.path(1)]);
+    assert!(said.out.contains("no number is left"), "{}", said.out);
+    let tables = &it.devices[1].json(&["status", it.path(1)])["tables"];
+    assert_eq!((&tables[0]["table"], &tables[0]["numbers_used_up"]), (&json!("customers"), &json!(true)));
+}

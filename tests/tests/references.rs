@@ -1,7 +1,8 @@
 //! What references mean after rows moved: numbers that were given out before, rows from before the first sync, columns of
 //! any type, conflicts that are decided.
 
-use piecewise_core::replica::{Choice, Follow, TrackOptions};
+use piecewise_core::grant::Access;
+use piecewise_core::replica::{Choice, Follow, Reference, ReplicaError, TrackOptions};
 use piecewise_tests::network::Network;
 
 const SCHEMA: &str = "
@@ -396,5 +397,124 @@ fn a_trigger_on_the_list_of_moves_that_fails_stops_no_move() {
         check(&mut net, &["Carl", "Dora"]);
         let listed = "SELECT old, new FROM piecewise_renumbered WHERE table_name = 'customers'";
         assert_eq!(net.query(2, listed), ["Integer(1) Integer(2)"], "{raise}");
+    }
+}
+
+#[test]
+fn what_track_is_asked_for_on_a_later_device_is_described() {
+    const SCHEMA: &str = "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
+        CREATE TABLE notes(id TEXT PRIMARY KEY, about INTEGER, of TEXT)";
+    for keep_numbers in [false, true] {
+        for (before, access) in [(0, Access::Write), (1, Access::Admin)] {
+            let mut net = Network::new(40, 1, SCHEMA, &TrackOptions::default());
+            net.sync_all();
+            let rows = if before == 1 { "INSERT INTO customers VALUES (7, 'known')" } else { "" };
+            let late = net.add_machine(&format!("{SCHEMA}; {rows}"), Follow::Tracked);
+            net.allow(late, Some(access));
+            let about =
+                Reference { column: "about".into(), parent: "customers".into(), parent_column: "id".into() };
+            for table in ["customers", "notes"] {
+                let references = if table == "notes" { vec![about.clone()] } else { vec![] };
+                let options = TrackOptions { keep_numbers, references, ..TrackOptions::default() };
+                net.replica(late).track(table, &options).expect("it can be tracked");
+            }
+            sync_twice(&mut net);
+            for (n, name) in [(1, "Carl"), (late, "Dora")] {
+                net.run(
+                    n,
+                    &format!(
+                        "INSERT INTO customers(name) VALUES ('{name}');
+                         INSERT INTO notes SELECT name, id, name FROM customers WHERE name = '{name}'"
+                    ),
+                );
+                net.wait(1000);
+            }
+            sync_twice(&mut net);
+            for n in 0..=2 {
+                // To say that rows keep their numbers takes more than to write.
+                let kept = keep_numbers && access == Access::Admin;
+                let count = net.query(n, "SELECT count(*) FROM customers WHERE name <> 'known'");
+                assert_eq!(
+                    count,
+                    [if kept { "Integer(1)" } else { "Integer(2)" }],
+                    "machine {n}, {access:?}"
+                );
+                let stray = "SELECT n.of, c.name FROM notes n LEFT JOIN customers c ON c.id = about WHERE c.name IS NOT n.of";
+                assert!(kept || net.query(n, stray).is_empty(), "machine {n}: {keep_numbers}, {access:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reference_names_the_key_of_a_table_that_is_there() {
+    let mut net = network(41);
+    let now = net.now;
+    for (parent, column) in [("custommers", "id"), ("customers", "nid"), ("customers", "name")] {
+        let refused = net.replica(1).add_reference(now, "lines", "n", parent, column);
+        assert!(matches!(refused, Err(ReplicaError::NotFound { .. })), "{parent}.{column}: {refused:?}");
+        net.run(1, &format!("CREATE TABLE x_{column}_{parent}(id INTEGER PRIMARY KEY, about INTEGER)"));
+        let reference =
+            Reference { column: "about".into(), parent: parent.into(), parent_column: column.into() };
+        let options = TrackOptions { references: vec![reference], ..TrackOptions::default() };
+        let refused = net.replica(1).track(&format!("x_{column}_{parent}"), &options);
+        assert!(matches!(refused, Err(ReplicaError::NotFound { .. })), "{parent}.{column}: {refused:?}");
+    }
+}
+
+#[test]
+fn references_follow_that_only_the_description_has_and_where_the_key_has_another_name() {
+    let schema = |declared: &str| {
+        format!(
+            "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
+             CREATE TABLE notes(id TEXT PRIMARY KEY, about INTEGER {declared}, of TEXT)"
+        )
+    };
+    for declared in ["REFERENCES customers(id)", ""] {
+        let mut net = Network::new(42, 1, &schema(declared), &TrackOptions::default());
+        let now = net.now;
+        if declared.is_empty() {
+            net.replica(1).add_reference(now, "notes", "about", "customers", "id").expect("a reference");
+        }
+        net.sync_all();
+        let late = net.add_machine(&schema(""), Follow::Tracked);
+        net.track_again(late);
+        sync_twice(&mut net);
+        if declared.is_empty() {
+            net.run(late, "ALTER TABLE customers RENAME COLUMN id TO number");
+        }
+        for (n, name) in [(1, "Carl"), (late, "Dora")] {
+            net.run(
+                n,
+                &format!(
+                    "INSERT INTO customers(name) VALUES ('{name}');
+                     INSERT INTO notes SELECT name, customers.rowid, name FROM customers WHERE name = '{name}'"
+                ),
+            );
+            net.wait(1000);
+        }
+        sync_twice(&mut net);
+        for n in 0..=1 {
+            let names = "SELECT n.of, c.name FROM notes n LEFT JOIN customers c ON c.id = about ORDER BY 1";
+            let pairs = ["Carl", "Dora"].map(|name| format!("Text(\"{name}\") Text(\"{name}\")"));
+            assert_eq!(net.query(n, names), pairs, "machine {n}, {declared:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_to_move_at_first_contact_do_so_although_it_is_cut() {
+    for cut in 4..24 {
+        let mut net = Network::new(43, 1, SCHEMA, &TrackOptions::default());
+        net.sync_all();
+        let rows = format!("{}; {}", customer("Alma"), customer("Bert"));
+        let options = TrackOptions { renumber_mine: true, ..TrackOptions::default() };
+        let late = machine_with(&mut net, &rows, &options);
+        net.talk(late, Some(cut)).expect("a talk that is cut");
+        net.wait(1000);
+        net.run(1, &customer("Carl"));
+        net.sync(1);
+        sync_twice(&mut net);
+        check(&mut net, &["Alma", "Bert", "Carl"]);
     }
 }

@@ -98,7 +98,7 @@ fn as_json(binding: Option<&Binding>, seen: &Seen) -> Value {
                 "table": t.table, "container": t.container, "rows": t.rows, "segments": t.segments,
                 "segments_waiting": t.waiting_segments, "held": t.held, "refused": t.refused,
                 "renumbered": t.renumbered,
-                "leases": t.leases.iter().map(|(first, last)| json!({ "first": first, "last": last })).collect::<Vec<_>>(), "renamed_columns": t.renamed_columns.iter().map(|(here, there)| json!({ "here": here, "there": there })).collect::<Vec<_>>(), "root": t.root, "read_only": t.read_only, "met": t.met, "null_keys": t.null_keys, "stopped": t.stopped.as_ref().map(|s| stopped_json(&t.table, s)),
+                "leases": t.leases.iter().map(|(first, last)| json!({ "first": first, "last": last })).collect::<Vec<_>>(), "renamed_columns": t.renamed_columns.iter().map(|(here, there)| json!({ "here": here, "there": there })).collect::<Vec<_>>(), "numbers_used_up": t.numbers_used_up, "root": t.root, "read_only": t.read_only, "met": t.met, "null_keys": t.null_keys, "stopped": t.stopped.as_ref().map(|s| stopped_json(&t.table, s)),
             })
         })
         .collect();
@@ -246,6 +246,9 @@ fn print_tables(status: &Status) {
         if !t.leases.is_empty() {
             let blocks: Vec<_> = t.leases.iter().map(|(first, last)| format!("{first} to {last}")).collect();
             notes.push(format!("gives out the numbers {}", blocks.join(", then ")));
+        }
+        if t.numbers_used_up {
+            notes.push("no number is left: the greatest one is used".to_owned());
         }
         for (here, there) in &t.renamed_columns {
             notes.push(format!("column {} is {} elsewhere", shown(here), shown(there)));

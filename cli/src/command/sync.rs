@@ -36,6 +36,7 @@ pub(crate) fn sync(args: &SyncArgs) -> Result<u8, Failure> {
         let attention = replica.attention()?;
         print_summary(&database, &summary, &done, &attention, json!({}));
         tell_what_waits(&args.file, &attention);
+        tell_used_up(&replica.used_up_tables()?);
     }
     Ok(tell_what_is_left_out(&done.left_out, &replica, &args.file))
 }
@@ -320,6 +321,17 @@ pub(super) fn line(database: &str, s: &Summary) -> String {
 pub(crate) fn stopped_json(table: &str, stopped: &Stopped) -> Value {
     let since = (stopped.since.0 > 0).then(|| time(stopped.since));
     json!({ "table": table, "cause": stopped.kind.name(), "words": stopped.why, "since": since })
+}
+
+/// Names tables into which nobody can insert without saying a number.
+fn tell_used_up(tables: &[String]) {
+    for table in tables {
+        note(&format!(
+            "no number is left in {table}: the greatest one, {}, is used, and AUTOINCREMENT gives none twice. SQLite calls an \
+             insert there \"database or disk is full\"",
+            i64::MAX
+        ));
+    }
 }
 
 /// Says what a person should look at.

@@ -183,6 +183,7 @@ fn tracked_already(replica: &Replica, table: &str, args: &TrackArgs) -> Failure 
 fn name(kind: NoteKind) -> &'static str {
     match kind {
         NoteKind::IntegerKey => "integer_key",
+        NoteKind::KeptNumbers => "kept_numbers",
         NoteKind::FirstContact => "first_contact",
         NoteKind::Orphans => "orphans",
         NoteKind::LocalIndex => "local_index",
@@ -213,11 +214,16 @@ fn tell_notes(notes: &[(String, TrackNote)]) {
 const NOTES_SHOWN: usize = 3;
 
 /// What many tables have in common.
-const KINDS: [(NoteKind, &str, &str); 6] = [
+const KINDS: [(NoteKind, &str, &str); 7] = [
     (
         NoteKind::IntegerKey,
         "table numbers its rows, which get other numbers where two devices give out one; what `--ref` names follows",
         "tables number their rows, which get other numbers where two devices give out one; what `--ref` names follows",
+    ),
+    (
+        NoteKind::KeptNumbers,
+        "table numbers its rows, which keep their numbers: where two devices give out one, one row shows and the other is in conflict",
+        "tables number their rows, which keep their numbers: where two devices give out one, one row shows and the other is in conflict",
     ),
     (
         NoteKind::FirstContact,

@@ -123,6 +123,22 @@ impl Replica {
         }
     }
 
+    /// Whether SQLite has no number left to give out in a table.
+    pub(crate) fn are_numbers_used_up(&self, no: i64) -> Result<bool, ReplicaError> {
+        match self.user_table(no)?.filter(|user| user.autoincrement) {
+            Some(user) => Ok(self.last_given(&user)? == i64::MAX),
+            None => Ok(false),
+        }
+    }
+
+    /// The tables of which that is so.
+    pub fn used_up_tables(&self) -> Result<Vec<String>, ReplicaError> {
+        // Asked of `sqlite_sequence`, since a file may have thousands of tables.
+        let mut found = leases::with_sequence_at(&self.conn, i64::MAX)?;
+        found.retain(|table| self.containers.of_table(table).is_some());
+        Ok(found)
+    }
+
     /// The number after which SQLite goes on in a table.
     pub(crate) fn last_given(&self, user: &UserTable) -> Result<i64, ReplicaError> {
         let sequence = leases::sequence(&self.conn, &user.table.name)?.unwrap_or(0);

@@ -4,7 +4,8 @@ use crate::change::Merge;
 use crate::description::{self, Description};
 use crate::id::Timestamp;
 use crate::key::RowKey;
-use crate::replica::{ColumnBinding, Replica, ReplicaError, TrackOptions};
+use crate::replica::{ColumnBinding, Replica, ReplicaError, Scan, TrackOptions};
+use crate::store::schema::{self, TrackRefusal};
 use crate::store::{StoreError, layout};
 use crate::table::{ForeignKey, Table};
 use crate::value::Value;
@@ -15,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const KEEP: &str = "keep-numbers";
 /// What an entry of a reference begins with.
 const REFERENCE: &str = "ref ";
+/// What a line of this file begins with that tells of a foreign key elsewhere. The description has an entry of its own for it.
+const FOREIGN: &str = "foreign ";
 
 /// How the rows of a table are numbered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,12 +26,14 @@ pub(crate) struct Settings {
     pub(crate) keeps: bool,
     /// References that no schema declares, as `description::read_reference` reads them.
     pub(crate) references: BTreeSet<String>,
+    /// Foreign keys that the description has and the schema here does not, in the same form.
+    pub(crate) foreign: BTreeSet<String>,
 }
 
 impl Settings {
     /// Those that are asked for when a table is tracked.
     pub(crate) fn of(table: &Table, options: &TrackOptions) -> Result<Self, ReplicaError> {
-        let mut settings = Self { keeps: options.keep_numbers, references: BTreeSet::new() };
+        let mut settings = Self { keeps: options.keep_numbers, ..Self::default() };
         for reference in &options.references {
             let named = |c: &&crate::table::Column| c.name.eq_ignore_ascii_case(&reference.column);
             let Some(column) = table.columns.iter().find(named) else {
@@ -63,7 +68,15 @@ impl Settings {
                 kept: false,
             })
         };
-        self.references.iter().filter_map(foreign).collect()
+        let is_declared = |foreign: &ForeignKey| {
+            let same = |declared: &ForeignKey| {
+                declared.columns == foreign.columns
+                    && declared.parent_table.eq_ignore_ascii_case(&foreign.parent_table)
+            };
+            table.foreign_keys.iter().any(same)
+        };
+        let all = self.references.iter().chain(&self.foreign).filter_map(foreign);
+        all.filter(|foreign| !is_declared(foreign)).collect()
     }
 
     /// The entries by which the description says so.
@@ -84,7 +97,10 @@ fn read(conn: &Connection) -> Result<BTreeMap<i64, Settings>, StoreError> {
         let entry: String = row.get(1)?;
         match entry.strip_prefix(REFERENCE) {
             Some(text) => drop(settings.references.insert(text.to_owned())),
-            None => settings.keeps |= entry == KEEP,
+            None => match entry.strip_prefix(FOREIGN) {
+                Some(text) => drop(settings.foreign.insert(text.to_owned())),
+                None => settings.keeps |= entry == KEEP,
+            },
         }
     }
     Ok(found)
@@ -103,7 +119,8 @@ impl Replica {
 
     /// How the rows of a container's table are numbered.
     pub(crate) fn settings_of(&self, no: i64) -> &Settings {
-        const NONE: &Settings = &Settings { keeps: false, references: BTreeSet::new() };
+        const NONE: &Settings =
+            &Settings { keeps: false, references: BTreeSet::new(), foreign: BTreeSet::new() };
         self.numbers.settings.get(&no).unwrap_or(NONE)
     }
 
@@ -114,7 +131,8 @@ impl Replica {
             return Ok(false);
         }
         self.conn.prepare_cached("DELETE FROM piecewise_numbering WHERE container = ?")?.execute([no])?;
-        for (entry, _) in settings.entries() {
+        let foreign = settings.foreign.iter().map(|text| format!("{FOREIGN}{text}"));
+        for entry in settings.entries().into_iter().map(|(entry, _)| entry).chain(foreign) {
             let sql = "INSERT INTO piecewise_numbering VALUES (?, ?)";
             self.conn.prepare_cached(sql)?.execute((no, entry))?;
         }
@@ -150,8 +168,17 @@ impl Replica {
 
     /// Takes from a description how rows are numbered. Call it in a transaction.
     pub(crate) fn take_numbering(&mut self, no: i64, described: &Description) -> Result<(), ReplicaError> {
-        let settings =
-            Settings { keeps: described.keeps_numbers(), references: described.references().clone() };
+        let mut settings = Settings {
+            keeps: described.keeps_numbers(),
+            references: described.references().clone(),
+            foreign: described.foreign_references(),
+        };
+        // What `track` was asked for here is not described yet.
+        if matches!(self.containers[&no].scan(), Scan::Meet | Scan::Join) {
+            let asked = self.settings_of(no);
+            settings.keeps |= asked.keeps && !described.says_of_numbers();
+            settings.references.extend(asked.references.iter().cloned());
+        }
         if self.set_numbering(no, settings)? { self.read_user_table(no) } else { Ok(()) }
     }
 
@@ -168,11 +195,39 @@ impl Replica {
             if !view.is_live() {
                 return Ok(true); // the first description says so
             }
-            let says = Value::Text(if keeps { String::new() } else { "no".into() });
-            let change = view.decide(&[(KEEP.to_owned(), Merge::Register, says)]);
-            r.write_change(no, &RowKey::Description, &change, r.corrected(now))?;
+            r.describe_numbers(no, r.corrected(now))?;
             Ok(true)
         })
+    }
+
+    /// Whether rows keep their numbers since `track` was asked so here, and the description says nothing of it.
+    pub(crate) fn keeps_numbers_unsaid(&self, no: i64, described: &[(String, Value)]) -> bool {
+        self.settings_of(no).keeps && !described.iter().any(|(key, _)| key == KEEP)
+    }
+
+    /// Writes into the description whether rows keep their numbers. Call it in a transaction, once there is a description.
+    pub(crate) fn describe_numbers(&mut self, no: i64, time: Timestamp) -> Result<(), ReplicaError> {
+        let says = Value::Text(if self.settings_of(no).keeps { String::new() } else { "no".into() });
+        let view = self.history.view(&self.conn, no, &RowKey::Description)?;
+        let change = view.decide(&[(KEEP.to_owned(), Merge::Register, says)]);
+        self.write_change(no, &RowKey::Description, &change, time)
+    }
+
+    /// Refuses a reference to what no row is known by.
+    pub(crate) fn check_reference(&self, parent: &str, column: &str) -> Result<(), ReplicaError> {
+        let not_found = |what: String| Err(ReplicaError::NotFound { what });
+        let table = match schema::read_known_table(&self.conn, self.kinds()?, parent) {
+            Ok(table) => table,
+            Err(TrackRefusal::Store(error)) => return Err(error.into()),
+            Err(_) => return not_found(format!("table {parent} with a key that rows can be named by")),
+        };
+        let Some(n) = table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(column)) else {
+            return not_found(format!("column {parent}.{column}"));
+        };
+        match table.key_columns().contains(&n) {
+            true => Ok(()),
+            false => not_found(format!("column {column} in the primary key of {parent}")),
+        }
     }
 
     /// Writes into the description of a table that some of its columns name rows of another by the key. Returns whether that is
@@ -187,6 +242,7 @@ impl Replica {
     ) -> Result<bool, ReplicaError> {
         let no = self.number(table)?;
         self.transaction(|r| {
+            r.check_reference(parent, parent_column)?;
             let mut settings = r.settings_of(no).clone();
             let state = &r.containers[&no];
             let binding = state.columns.iter().find(|c| c.name.eq_ignore_ascii_case(column));

@@ -96,7 +96,7 @@ impl Replica {
             if numbers::is_unsent(&self.conn, no, at.segment())? {
                 let (actor, change) = self.history.change(&self.conn, at)?;
                 // Rows from before tracking may be the same as the server's: they stay in conflict.
-                if !actor.time().is_before_tracking()
+                if (!actor.time().is_before_tracking() || self.renumbers_mine(no)?)
                     && matches!(change.ops.first().map(|op| &op.action), Some(Action::Live(OWN)))
                 {
                     return Ok(true);

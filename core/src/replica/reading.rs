@@ -71,6 +71,8 @@ pub struct TableStatus {
     pub renumbered: u64,
     /// Blocks of numbers that its rows get here, each by its first and last.
     pub leases: Vec<(i64, i64)>,
+    /// Whether SQLite has no number left for its next row: the greatest one is used, and AUTOINCREMENT gives none twice.
+    pub numbers_used_up: bool,
     /// Columns that are called otherwise in documents, and so on devices that did not rename them: here and there.
     pub renamed_columns: Vec<(String, String)>,
     /// The fingerprint of its segments.
@@ -269,6 +271,7 @@ impl Replica {
                 refused: holds::count_refused(&self.conn, state.no)?,
                 renumbered: numbers::count_renumbered(&self.conn, &state.table)?,
                 leases: self.leases_of(state.no),
+                numbers_used_up: self.are_numbers_used_up(state.no)?,
                 renamed_columns: state.renamed_columns().collect(),
                 root: state.feed.digest().to_string(),
                 read_only: state.is_read_only(),

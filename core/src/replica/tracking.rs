@@ -8,7 +8,7 @@ use crate::container_name::ContainerName;
 use crate::key::RowKey;
 use crate::numbers::Settings;
 use crate::row;
-use crate::store::schema::{TrackNote, TrackRefusal};
+use crate::store::schema::{Numbering, TrackNote, TrackRefusal};
 use crate::store::triggers::APPLYING;
 use crate::store::user_table::{RowValues, UserTable, quote};
 use crate::store::{holds, layout, log, schema};
@@ -102,7 +102,8 @@ impl Replica {
             let first = user.next_integer(&self.conn)?;
             self.set_first_new_number(no, first)?;
         }
-        let mut notes = schema::notes(&self.conn, &table)?;
+        let numbering = if self.settings_of(no).keeps { Numbering::Keeps } else { Numbering::Moves };
+        let mut notes = schema::notes(&self.conn, &table, numbering)?;
         notes.extend(self.find_unkept(no)?);
         self.exempt_children(no)?;
         Ok((no, notes))
@@ -304,6 +305,9 @@ impl Plan {
         let bad = || TrackRefusal::BadName { table: table.name.clone() };
         let name = ContainerName::parse(&name).map_err(|_| bad())?;
         let settings = Settings::of(&table, options)?;
+        for reference in &options.references {
+            replica.check_reference(&reference.parent, &reference.parent_column)?;
+        }
         let TrackOptions { prefer_local, renumber_mine, autoincrement, .. } = *options;
         Ok(Self { table, name, columns, prefer_local, settings, renumber_mine, autoincrement })
     }

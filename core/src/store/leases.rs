@@ -76,6 +76,17 @@ pub(crate) fn set_given(conn: &Connection, container: i64, last: i64) -> Result<
     Ok(())
 }
 
+/// The tables whose sequence is at this number.
+pub(crate) fn with_sequence_at(conn: &Connection, number: i64) -> Result<Vec<String>, StoreError> {
+    let Ok(mut stmt) = conn.prepare_cached("SELECT name FROM sqlite_sequence WHERE seq = ? ORDER BY name")
+    else {
+        return Ok(vec![]); // no table has AUTOINCREMENT
+    };
+    let names = stmt.query_map([number], |row| row.get::<_, String>(0))?;
+    // An application may have written anything there.
+    Ok(names.filter_map(Result::ok).collect())
+}
+
 /// What SQLite gave out last in an AUTOINCREMENT table; None: nothing yet, or it is no such table.
 pub(crate) fn sequence(conn: &Connection, table: &str) -> Result<Option<i64>, StoreError> {
     if !super::schema::table_exists(conn, "sqlite_sequence")? {

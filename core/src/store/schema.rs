@@ -115,6 +115,8 @@ pub struct TrackNote {
 pub enum NoteKind {
     /// Two machines may give out one number.
     IntegerKey,
+    /// The same, and rows keep their numbers.
+    KeptNumbers,
     /// Rows that are here may have numbers of other rows at the server.
     FirstContact,
     /// Rows refer to parents that do not exist.
@@ -398,27 +400,56 @@ pub(crate) fn read_known_table(conn: &Connection, kinds: &Kinds, name: &str) -> 
     Ok(Table { name, columns, key, without_rowid, strict, unique, foreign_keys })
 }
 
-fn first_contact(table: &str) -> String {
+/// What becomes of rows whose numbers other rows have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbering {
+    /// They get others.
+    Moves,
+    /// They keep them.
+    Keeps,
+}
+
+fn first_contact(table: &str, numbering: Numbering) -> String {
+    let otherwise = match numbering {
+        Numbering::Moves => {
+            "`--renumber-mine` gives it another number, with all that refers to it; with `--prefer local` it shows"
+        }
+        Numbering::Keeps => "With `--prefer local` it shows",
+    };
     format!(
         "{table} has rows: one whose number another row has at the server is kept beside that as a conflict, and the server's \
-         shows. `--renumber-mine` gives it another number, with all that refers to it; with `--prefer local` it shows"
+         shows. {otherwise}"
     )
 }
 
 /// What may surprise a user of this table.
-pub(crate) fn notes(conn: &Connection, table: &Table) -> Result<Vec<TrackNote>, StoreError> {
+pub(crate) fn notes(
+    conn: &Connection,
+    table: &Table,
+    numbering: Numbering,
+) -> Result<Vec<TrackNote>, StoreError> {
     let mut notes = vec![];
     let mut note = |kind, text| notes.push(TrackNote { kind, text });
     if let TableKey::Rowid(n) = table.key {
+        let (kind, clash) = match numbering {
+            Numbering::Moves => (
+                NoteKind::IntegerKey,
+                "the later row gets another, and declared references to it follow. `--ref` names others; numbers in JSON or URLs \
+                 do not follow",
+            ),
+            Numbering::Keeps => (
+                NoteKind::KeptNumbers,
+                "one row shows and the other is kept beside it as a conflict; references by that number mean the one that shows",
+            ),
+        };
         let text = format!(
-            "{}.{} is an INTEGER PRIMARY KEY: where two machines give out one number offline, the later row gets another, \
-             and declared references to it follow. `--ref` names others; numbers in JSON or URLs do not follow",
+            "{}.{} is an INTEGER PRIMARY KEY: where two machines give out one number offline, {clash}",
             table.name, table.columns[n].name
         );
-        note(NoteKind::IntegerKey, text);
+        note(kind, text);
         let sql = format!("SELECT 1 FROM {} LIMIT 1", quote(&table.name));
         if conn.prepare(&sql)?.exists([])? {
-            note(NoteKind::FirstContact, first_contact(&table.name));
+            note(NoteKind::FirstContact, first_contact(&table.name, numbering));
         }
     }
     match null_keys(conn, table)? {
