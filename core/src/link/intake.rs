@@ -65,6 +65,7 @@ impl Link {
             && self.outbox.is_empty()
             && self.ready.is_empty()
             && !self.is_level()
+            && !self.names.are_open()
             && self.unlevel.iter().all(|no| self.sessions.get(no).is_none_or(waits))
     }
 
