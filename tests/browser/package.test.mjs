@@ -81,6 +81,45 @@ test('two browsers, Node and a native device edit offline and converge', async t
   assert.ok(history.length >= 5, 'all edits are in the history');
 });
 
+test('a row that gets another number is told of, its references follow, and who wrote what has a name', async t => {
+  const dir = folder(t);
+  const server = await new Server(t, join(dir, 'server')).start();
+  const schema = 'CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE orders(id TEXT PRIMARY KEY, customer INTEGER REFERENCES customers(id))';
+  const devices = [];
+  for (const name of ['one', 'two']) {
+    const db = await open(name, { memory: true });
+    t.after(() => db.close());
+    await db.join(server.invite('app/*=admin'), { database: 'app' });
+    if (name === 'one') {
+      await db.exec(schema);
+      await db.track('customers');
+      await db.track('orders');
+    }
+    await db.level();
+    devices.push(db);
+  }
+  const [one, two] = devices;
+  await until(() => two.query("SELECT count(*) AS n FROM sqlite_schema WHERE name = 'orders'"), ([found]) => found.n === 1, 'the tables');
+  await Promise.all(devices.map(db => db.disconnect()));
+  const events = [];
+  two.on('renumbered', event => events.push(event));
+  for (const [n, db] of devices.entries()) {
+    await db.run('INSERT INTO customers(name) VALUES (?)', [`of ${n}`]);
+    await db.run('INSERT INTO orders VALUES (?, 1)', [`order ${n}`]);
+  }
+  for (const db of devices) {
+    await db.connect();
+    await db.level();
+  }
+  const told = await until(() => events, heard => heard.length > 0, 'the event');
+  assert.deepEqual(told.map(event => [event.table, event.old, event.new]), [['customers', 1, 2]]);
+  const sql = 'SELECT o.id, c.name FROM orders o JOIN customers c ON c.id = o.customer ORDER BY o.id';
+  const wanted = [{ id: 'order 0', name: 'of 0' }, { id: 'order 1', name: 'of 1' }];
+  for (const db of devices) await until(() => db.query(sql), found => JSON.stringify(found) === JSON.stringify(wanted), 'each order with its customer');
+  const history = await until(() => one.history('orders', 'order 1'), ([entry]) => entry.authorName, 'a name');
+  assert.equal(typeof history[0].authorName, 'string');
+});
+
 test('a reload, a closed browser and a killed one keep what was written, also offline', async t => {
   const dir = folder(t);
   const server = await new Server(t, join(dir, 'server')).start();
