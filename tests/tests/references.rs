@@ -518,3 +518,27 @@ fn rows_that_are_to_move_at_first_contact_do_so_although_it_is_cut() {
         check(&mut net, &["Alma", "Bert", "Carl"]);
     }
 }
+
+#[test]
+fn references_follow_that_have_more_columns_than_the_key() {
+    const SCHEMA: &str = "CREATE TABLE customers(id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, name TEXT, UNIQUE (tenant, id));
+        CREATE TABLE orders(id INTEGER PRIMARY KEY, tenant TEXT, customer_id INTEGER, of TEXT, name TEXT, UNIQUE (id, tenant),
+          FOREIGN KEY (tenant, customer_id) REFERENCES customers(tenant, id));
+        CREATE TABLE lines(tenant TEXT, order_id INTEGER, n INTEGER, of TEXT, PRIMARY KEY (tenant, order_id, n),
+          FOREIGN KEY (order_id, tenant) REFERENCES orders(id, tenant)) WITHOUT ROWID";
+    let mut net = Network::new(50, 2, SCHEMA, &TrackOptions::default());
+    net.sync_all();
+    for (n, name) in [(1, "Carl"), (2, "Dora")] {
+        net.run(
+            n,
+            &format!(
+                "INSERT INTO customers(tenant, name) VALUES ('t', '{name}');
+                 INSERT INTO orders(tenant, customer_id, of, name) SELECT tenant, id, name, name || ' order' FROM customers;
+                 INSERT INTO lines SELECT tenant, id, 1, name FROM orders"
+            ),
+        );
+        net.wait(1000);
+    }
+    sync_twice(&mut net);
+    check(&mut net, &["Carl", "Dora"]);
+}
