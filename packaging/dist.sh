@@ -18,6 +18,8 @@ else
     export RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static"
 fi
 echo "building for $target"
+# Random bytes come from the kernel by its own call: a static binary finds no other way in a root without /dev.
+export RUSTFLAGS="${RUSTFLAGS:-} --cfg getrandom_backend=\"linux_getrandom\""
 # Paths of this machine are nobody's business.
 export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$PWD=/piecewise --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 $CARGO build -q --profile dist --target "$target" -p piecewise-cli -p piecewise-server --bins

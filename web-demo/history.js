@@ -16,7 +16,7 @@ export async function showHistory(db, id, title) {
   const line = (tag, text, className = '') => Object.assign(document.createElement(tag), { textContent: text, className });
   dialog.querySelector('ol').replaceChildren(...together(entries).map(({ first, changes, log, state }) => {
     const li = document.createElement('li');
-    li.append(line('strong', `${who(first.author)} ${KINDS[first.kind]}`), ' ', line('time', when(first.time)));
+    li.append(line('strong', `${who(first.author, first.authorName)} ${KINDS[first.kind]}`), ' ', line('time', when(first.time)));
     for (const [column, what] of changes) li.append(line('span', `${column}: ${what}`, 'what'));
     if (state !== 'counts') li.append(line('small', state === 'waits' ? 'waits for an earlier change' : 'void', 'warn'));
     li.append(line('small', log ?? (status.open ? 'not in the server\'s log yet' : 'offline: the server\'s log was not asked')));

@@ -61,7 +61,7 @@ export function inbox(section, db, act, cards) {
     const line = Object.assign(document.createElement('div'), { className: 'choices' });
     for (const { words, by, work } of choices) {
       const button = Object.assign(document.createElement('button'), { type: 'button', textContent: words });
-      if (by) button.append(Object.assign(document.createElement('small'), { textContent: `${who(by.author)}, ${when(by.time)}` }));
+      if (by) button.append(Object.assign(document.createElement('small'), { textContent: `${who(by.author, by.authorName)}, ${when(by.time)}` }));
       button.onclick = act(work);
       line.append(button);
     }

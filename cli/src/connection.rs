@@ -33,8 +33,10 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long to wait for the last frames to leave.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
-/// Frames that wait in each direction.
+/// Frames that wait to be sent.
 const QUEUE: usize = 8;
+/// Frames that wait to be taken in, as far as there is room for what they open to.
+const QUEUE_IN: usize = 64;
 /// The channel of a database, if this side talks of one alone; else that of the survey.
 pub(crate) const CHANNEL: u64 = 1;
 
@@ -61,13 +63,27 @@ pub(crate) struct Connection {
     writer: JoinHandle<()>,
 }
 
-/// A frame that came over a channel.
+/// A frame that came over a channel, or several that one follows from.
 #[derive(Debug)]
 pub(crate) struct Arrived {
     pub(crate) channel: u64,
     pub(crate) frame: Opened,
     /// Memory that is taken until it is taken in.
-    _held: Held,
+    held: Vec<Held>,
+}
+
+impl Arrived {
+    /// Takes in the frame that came after it, if both can be one of at most so many changes; gives it back if not.
+    pub(crate) fn join(&mut self, mut next: Self, most: u64) -> Option<Self> {
+        if self.channel != next.channel {
+            return Some(next);
+        }
+        let apart = self.frame.join(next.frame, most);
+        if apart.is_none() {
+            self.held.append(&mut next.held);
+        }
+        apart.map(|frame| Self { channel: next.channel, frame, held: next.held })
+    }
 }
 
 /// A channel and what goes over it.
@@ -143,7 +159,7 @@ pub(crate) async fn connect(
     let Channel { sealer, opener, features, .. } = channel;
     let (sink, stream) = socket.split();
     let bytes = Arc::new(Bytes::default());
-    let (to_us, incoming) = mpsc::channel(QUEUE);
+    let (to_us, incoming) = mpsc::channel(QUEUE_IN);
     let (to_log, of_log) = mpsc::channel(QUEUE);
     let (outgoing, from_us) = mpsc::channel(QUEUE);
     tokio::spawn(read(Box::pin(stream), opener, to_us, to_log, bytes.clone()));
@@ -278,7 +294,7 @@ async fn read(
             }
             Ok((channel, frame)) => {
                 let (frame, held) = backlog.open(frame).await;
-                to_us.send(Ok(Arrived { channel, frame, _held: held })).await.is_ok()
+                to_us.send(Ok(Arrived { channel, frame, held: vec![held] })).await.is_ok()
             }
             Err(_) => true,
         };

@@ -22,6 +22,9 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 /// Frames taken in before others are sent.
 const FRAMES_AT_ONCE: usize = 4;
+/// Changes that are taken in together, where frames follow from each other: a quarter of a second under the write lock. While
+/// another program writes, each frame is taken in alone.
+const CHANGES_AT_ONCE: u64 = 24 << 10;
 /// How often at most a connection that stays notes in the file that both are level.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// How long a stale "in sync" note may stay in the file.
@@ -212,7 +215,7 @@ pub(crate) struct Drive<'a> {
     /// Segments that had gone either way when the file was told last.
     moved_before: u64,
     turns: Turns,
-    /// A frame that waits until all is captured.
+    /// A frame that waits until all is captured, or those before it are taken in.
     waiting: Option<Arrived>,
     checkpoints: Checkpoints,
     /// Whether what happens is told as JSON, an event on a line.
@@ -470,21 +473,33 @@ impl<'a> Drive<'a> {
             (self.dirty, capturing) = (captured.more, captured.more);
             moved = captured.rows > 0 || captured.more;
         }
-        for _ in 0..FRAMES_AT_ONCE {
-            let arrived = match self.waiting.take() {
-                Some(arrived) => arrived,
-                None => match self.connection.incoming.try_recv() {
-                    Ok(arrived) => arrived?,
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return Err(lost()),
-                },
-            };
+        let mut frames = 0;
+        while frames < FRAMES_AT_ONCE {
+            let Some(mut arrived) = self.next_frame()? else { break };
             // Before rows are taken in, all is captured that is here: that is done piece by piece, and goes out meanwhile.
             if capturing && arrived.frame.brings_segments() {
                 self.waiting = Some(arrived);
                 break;
             }
+            frames += 1;
+            let mut ended = Ok(());
+            while !self.turns.has_writers() {
+                let next = match self.next_frame() {
+                    Ok(Some(next)) => next,
+                    Ok(None) => break,
+                    Err(failure) => {
+                        ended = Err(failure);
+                        break;
+                    }
+                };
+                self.waiting = arrived.join(next, CHANGES_AT_ONCE);
+                if self.waiting.is_some() {
+                    break;
+                }
+                frames += 1;
+            }
             self.take(arrived)?;
+            ended?;
             moved = true;
         }
         moved |= self.send()?;
@@ -495,6 +510,18 @@ impl<'a> Drive<'a> {
             self.progress.show(traffic, is_whole, &self.summary, received + sent);
         }
         Ok(moved)
+    }
+
+    /// The next frame that came, if one did.
+    fn next_frame(&mut self) -> Result<Option<Arrived>, Failure> {
+        match self.waiting.take() {
+            Some(arrived) => Ok(Some(arrived)),
+            None => match self.connection.incoming.try_recv() {
+                Ok(arrived) => arrived.map(Some),
+                Err(TryRecvError::Empty) => Ok(None),
+                Err(TryRecvError::Disconnected) => Err(lost()),
+            },
+        }
     }
 
     /// Sends what there is to say, as far as there is room; false if there was nothing.

@@ -1,6 +1,7 @@
 //! Output: SQL values and rows as people and programs read them.
 
 use piecewise_core::id::{PeerId, Timestamp};
+use piecewise_core::replica::Author;
 use piecewise_core::value::Value;
 use piecewise_server::terminal::{device, shown, time};
 use serde_json::{Map, json};
@@ -11,8 +12,8 @@ pub(crate) fn written(at: Timestamp) -> String {
 }
 
 /// Who wrote something, for people on the device `own`.
-pub(crate) fn author(key: &PeerId, own: &PeerId) -> String {
-    if key == own { "this device".to_owned() } else { device(key, None) }
+pub(crate) fn author(author: &Author, own: &PeerId) -> String {
+    if author.key == *own { "this device".to_owned() } else { device(&author.key, author.name.as_deref()) }
 }
 
 /// An SQL value as JSON: a blob as `{"blob": hex}`, text that is not UTF-8 as `{"text": hex}`.

@@ -7,8 +7,8 @@
 use crate::change::{Action, Change};
 use crate::change_codec::{self, FreshEncoder};
 use crate::frame::{KeyRef, Life, OpKind, RowChange, Template};
-use crate::history::{History, Noted};
-use crate::id::ChangeHash;
+use crate::history::Noted;
+use crate::id::{Actor, ChangeHash};
 use crate::key::RowKey;
 use crate::numbers::{Arrived, MOVED};
 use crate::replica::{Replica, ReplicaError, Scan};
@@ -29,6 +29,8 @@ pub(crate) struct TakenIn {
     pub(crate) is_new: bool,
     /// Changes in it.
     pub(crate) rows: u64,
+    /// Its changes that are no plain first inserts of their rows, to be noted.
+    pub(crate) edits: Vec<Edit>,
     /// Rows to be placed by looking at their documents.
     pub(crate) unsettled: Vec<(i64, RowKey)>,
     /// Whether it changed the table's description.
@@ -37,6 +39,25 @@ pub(crate) struct TakenIn {
     has_new_actor: bool,
     /// What of it concerns numbers.
     arrived: Arrived,
+}
+
+/// A change that is noted by looking at what its row has.
+#[derive(Debug)]
+pub(crate) struct Edit {
+    key: RowKey,
+    at: At,
+    hash: ChangeHash,
+    actor: Actor,
+    change: Change,
+    /// See [`Noted::is_only`].
+    is_only: bool,
+}
+
+/// What segments brought into a container and is not noted, or not shown, yet.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    pub(crate) edits: Vec<Edit>,
+    pub(crate) unsettled: Vec<(i64, RowKey)>,
 }
 
 /// Where rows of a segment go at once, if anywhere.
@@ -58,7 +79,7 @@ struct Filling {
 impl Replica {
     /// Appends a segment to its container's feed and notes its changes; unless it is there already.
     ///
-    /// With `into_table`, first inserts go into the user's table. Call it in a transaction.
+    /// With `into_table`, first inserts go into the user's table. Edits are for the caller to note. Call it in a transaction.
     pub(crate) fn take_in(
         &mut self,
         no: i64,
@@ -82,13 +103,14 @@ impl Replica {
         taken.has_new_actor = !segments::has_actor(&self.conn, no, &segment.actor)?;
         let number = segments::append(&self.conn, no, &cursor, origin, segment)?;
         self.touch(no);
+        self.note_author(&segment.header.author)?;
         self.tell_log_of(no, segment, origin.peer)?;
         let target = if into_table { self.target(no)? } else { None };
-        let mut history = std::mem::take(&mut self.history);
-        let noted = self.note_changes(no, number, segment, target.as_ref(), &mut history, &mut taken);
-        self.history = history;
-        noted?;
+        self.note_changes(no, number, segment, target.as_ref(), &mut taken)?;
         taken.rows = u64::from(segment.header.count) - u64::from(taken.description);
+        if !taken.arrived.is_empty() || taken.description {
+            self.note_edits(no, &mut taken.edits)?;
+        }
         let arrived = std::mem::take(&mut taken.arrived);
         self.note_arrived(no, segment, origin == Origin::HERE, arrived)?;
         Ok(taken)
@@ -110,7 +132,6 @@ impl Replica {
         number: i64,
         segment: &Segment,
         target: Option<&Target>,
-        history: &mut History,
         taken: &mut TakenIn,
     ) -> Result<(), ReplicaError> {
         let conn = &self.conn;
@@ -141,8 +162,10 @@ impl Replica {
                 {
                     taken.arrived.add_moved(key.clone(), value.as_ref());
                 }
-                let hash = self.note_change(no, segment, (key, at, &change), target, history, taken)?;
-                hashes.extend_from_slice(&hash.0);
+                let hash = put_edit(no, segment, (key, at, change), target, taken)?;
+                if is_plain {
+                    hashes.extend_from_slice(&hash.0);
+                }
                 continue;
             }
             let filling = fillings[row.template_number]
@@ -156,8 +179,7 @@ impl Replica {
             }
             if !lines.note(&key, at)? {
                 taken.arrived.met.push(key.into());
-                let row = (key.into(), at, &row.into_change());
-                self.note_change(no, segment, row, target, history, taken)?;
+                put_edit(no, segment, (key.into(), at, row.into_change()), target, taken)?;
                 continue;
             }
             let Some(target) = target else { continue };
@@ -202,26 +224,32 @@ impl Replica {
         }
     }
 
-    /// Notes a change that is not the plain first insert of its row.
-    fn note_change(
-        &self,
-        no: i64,
-        segment: &Segment,
-        (key, at, change): (RowKey, At, &Change),
-        target: Option<&Target>,
-        history: &mut History,
-        taken: &mut TakenIn,
-    ) -> Result<ChangeHash, ReplicaError> {
-        let mut chunk = vec![];
-        let hash = change_codec::encode(change, &segment.actor, &mut chunk)
-            .map_err(|_| StoreError::BadChange { segment: segment.id })?;
-        let noted = Noted { at, hash, actor: segment.actor, change, is_only: taken.has_new_actor };
-        history.note(&self.conn, no, &key, &noted)?;
-        if target.is_some() && key != RowKey::Description {
-            taken.unsettled.push((no, key));
+    /// Notes edits, by their rows: what rows near each other have in common is read and written once.
+    pub(crate) fn note_edits(&mut self, no: i64, edits: &mut Vec<Edit>) -> Result<(), ReplicaError> {
+        edits.sort_unstable_by(|a, b| (&a.key, a.at).cmp(&(&b.key, b.at)));
+        for Edit { key, at, hash, actor, change, is_only } in edits.drain(..) {
+            self.history.note(&self.conn, no, &key, &Noted { at, hash, actor, change: &change, is_only })?;
         }
-        Ok(hash)
+        Ok(())
     }
+}
+
+/// Keeps a change that is not the plain first insert of its row, to be noted. Returns its hash.
+fn put_edit(
+    no: i64,
+    segment: &Segment,
+    (key, at, change): (RowKey, At, Change),
+    target: Option<&Target>,
+    taken: &mut TakenIn,
+) -> Result<ChangeHash, StoreError> {
+    let mut chunk = vec![];
+    let hash = change_codec::encode(&change, &segment.actor, &mut chunk)
+        .map_err(|_| StoreError::BadChange { segment: segment.id })?;
+    if target.is_some() && key != RowKey::Description {
+        taken.unsettled.push((no, key.clone()));
+    }
+    taken.edits.push(Edit { key, at, hash, actor: segment.actor, change, is_only: taken.has_new_actor });
+    Ok(hash)
 }
 
 fn check_key(key: &KeyRef<'_>, integer_keys: bool) -> Result<(), StoreError> {

@@ -524,7 +524,8 @@ impl Replica {
             let time = self.acceptance_time(no, self.clock.max(time))?;
             segment = segment.accept(&self.identity, time);
         }
-        self.take_in(no, &segment, Origin::HERE, false)?;
+        let mut taken = self.take_in(no, &segment, Origin::HERE, false)?;
+        self.note_edits(no, &mut taken.edits)?;
         Ok(segment.actor)
     }
 

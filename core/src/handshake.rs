@@ -29,8 +29,10 @@ pub const PIECES: u32 = 1;
 pub const NUMBERS: u32 = 2;
 /// The server gives blocks of numbers to devices that ask for them.
 pub const LEASES: u32 = 4;
+/// The server tells names of devices, see [`crate::link`].
+pub const NAMES: u32 = 8;
 /// All that this version knows.
-const FEATURES: u32 = PIECES | NUMBERS | LEASES;
+const FEATURES: u32 = PIECES | NUMBERS | LEASES | NAMES;
 
 const PATTERN: &str = "Noise_NN_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE: &[u8] = b"piecewise/1";

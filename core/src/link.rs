@@ -24,6 +24,7 @@
 //!   15 pieces   limit LEB128 · n LEB128 · n times (hash 32 · length held LEB128)
 //!   16 piece    hash of a frame 32 · its length LEB128 · at LEB128 · bytes
 //!   17 lease    see `leases`
+//!   18 names    see `names`
 //! ```
 //! The digest is SHA-256 over the ascending pairs (container id, root digest).
 
@@ -36,6 +37,7 @@ mod known;
 mod leases;
 mod leaving;
 mod making;
+mod names;
 mod numbers;
 mod pieces;
 mod receipts;
@@ -85,6 +87,7 @@ const FOLLOW: u8 = 14;
 const PIECES: u8 = 15;
 const PIECE: u8 = 16;
 const LEASE: u8 = 17;
+const NAMES: u8 = 18;
 
 const NAME_LEN_MAX: usize = 512;
 /// Containers listed in one frame.
@@ -203,6 +206,7 @@ pub struct Link {
     /// Containers whose rows cannot move over this connection.
     unmoved: BTreeSet<i64>,
     leases: leases::Leases,
+    names: names::Names,
     /// Whether the responder has forgotten this talk until somebody has something to say.
     at_rest: bool,
     pieces: pieces::Pieces,
@@ -283,6 +287,7 @@ impl Link {
             moves_rows: false,
             unmoved: BTreeSet::new(),
             leases: leases::Leases::default(),
+            names: names::Names::default(),
             sent: (0, 0),
             at_rest: false,
             pieces: pieces::Pieces::default(),
@@ -304,6 +309,7 @@ impl Link {
             && self.ready.is_empty()
             && self.unlevel.is_empty()
             && !self.leases.are_open()
+            && !self.names.are_open()
     }
 
     /// Takes in one frame.
@@ -333,6 +339,7 @@ impl Link {
             PIECES => self.receive_pieces(replica, &mut r)?,
             PIECE => return self.receive_piece(replica, &mut r, now),
             LEASE => self.receive_lease(replica, &mut r)?,
+            NAMES => self.receive_names(replica, &mut r)?,
             FOLLOW if self.is_responder() => self.receive_followed(replica, &mut r)?,
             RECEIPT if self.is_responder() => self.receive_receipt(replica, &mut r, now)?,
             ROWS if !self.is_responder() => self.receive_rows(replica, &mut r)?,
@@ -395,6 +402,9 @@ impl Link {
             }
         }
         if let Some(frame) = self.next_lease(replica) {
+            return Ok(Some(frame.into()));
+        }
+        if let Some(frame) = self.next_names(replica) {
             return Ok(Some(frame.into()));
         }
         Ok(self.next_receipt(replica, now)?.map(Arc::from))

@@ -20,6 +20,7 @@
 //! row was deleted and that SQLite gives out again names another row.
 
 mod autoincrement;
+mod free;
 mod leases;
 mod moving;
 mod origin;
@@ -27,6 +28,7 @@ mod settings;
 mod taken;
 mod taking_along;
 
+pub(crate) use free::FreeNumbers;
 pub(crate) use leases::BLOCKS_MAX;
 pub(crate) use origin::{CHOSEN, MOVED, encode as encode_origins};
 pub(crate) use settings::Settings;

@@ -3,6 +3,7 @@
 //! It knows the file's containers and lends them out; it owns the connection and the one way to change the
 //! file, a transaction after which memory and disk agree. One thread uses it at a time.
 
+mod authors;
 mod carried;
 pub(crate) mod columns;
 mod containers;
@@ -19,6 +20,7 @@ mod supervised;
 mod talks;
 mod tracking;
 
+pub use authors::Author;
 pub(crate) use columns::ColumnBinding;
 use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
@@ -270,6 +272,8 @@ pub struct Replica {
     pub(crate) generation: i64,
     /// The check of tables against their documents that is under way.
     pub(crate) scrubbing: Scrubbing,
+    /// Who wrote what is here, with their names.
+    pub(crate) authors: HashMap<PeerId, Option<String>>,
     /// What is known of rows whose numbers are taken, and how tables are numbered.
     pub(crate) numbers: Numbers,
     /// When the file was looked at last for commits of other connections.
@@ -365,6 +369,7 @@ impl Replica {
             generation: 0,
             scrubbing: Scrubbing::default(),
             numbers: Numbers::default(),
+            authors: HashMap::new(),
             data_version: None,
         };
         upgrade::upgrade(&replica.conn)?;

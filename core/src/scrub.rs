@@ -15,6 +15,7 @@
 
 mod heal;
 mod look;
+mod replay;
 
 use crate::id::Timestamp;
 use crate::replica::{Replica, ReplicaError, Scan};
@@ -208,6 +209,8 @@ pub(crate) struct Scrubbing {
     /// When the last one ended, and the state of the file then.
     ended: Option<Timestamp>,
     state: Option<FileState>,
+    /// Documents that are made anew.
+    replay: Option<replay::Replay>,
 }
 
 /// Tells whether a file was written: the commits of other connections, and our own.
@@ -227,6 +230,7 @@ struct Round {
 impl Scrubbing {
     /// A container is gone.
     pub(crate) fn forget(&mut self, no: i64) {
+        self.replay = None;
         if let Some(round) = &mut self.round {
             round.left.remove(&no);
             round.dirty.remove(&no);
@@ -236,6 +240,7 @@ impl Scrubbing {
 
     /// Segments of a container were given other places: its check begins anew.
     pub(crate) fn begin_anew(&mut self, no: i64) {
+        self.replay = None;
         if let Some(check) = self.round.as_mut().and_then(|round| round.checks.get_mut(&no)) {
             (check.stage, check.place, check.current) = (0, None, Counts::default());
         }
@@ -266,7 +271,7 @@ impl Replica {
     }
 
     /// Does the next step of the check that is under way, or begins one where the last program left it: compares about
-    /// `rows` rows and heals what differs.
+    /// `rows` rows, or reads so many changes of rows that have several, and heals what differs.
     ///
     /// Takes the write lock only where rows differ or are held, and now and then to note how far it has come.
     pub fn check_some(&mut self, now: Timestamp, rows: usize) -> Result<Checked, ReplicaError> {
@@ -282,15 +287,15 @@ impl Replica {
         if self.scrubbing.round.is_none() {
             self.begin_round(now, true)?;
         }
-        while checked.rows < rows as u64 {
+        let mut work = 0;
+        while work < rows as u64 {
             let round = self.scrubbing.round.as_ref().expect("it was begun above");
             let Some(no) = round.left.first().copied() else {
                 self.end_round(now)?;
                 checked.is_over = true;
                 return Ok(checked);
             };
-            let left = rows - checked.rows as usize;
-            self.check_container(no, now, left, &mut checked)?;
+            work += self.check_container(no, now, rows - work as usize, &mut checked)?;
         }
         let round = self.scrubbing.round.as_ref().expect("it was begun above");
         if now.ms_since(round.noted) >= NOTE_MS {
@@ -369,6 +374,7 @@ impl Replica {
             }
         }
         let (dirty, noted) = (BTreeSet::new(), now);
+        self.scrubbing.replay = None;
         self.scrubbing.round = Some(Round { began, checks, left, dirty, noted });
         Ok(())
     }
@@ -407,20 +413,20 @@ impl Replica {
         Ok((self.data_version()?, self.generation))
     }
 
-    /// Goes on with the check of a container.
+    /// Goes on with the check of a container; how much was done, counted in rows.
     fn check_container(
         &mut self,
         no: i64,
         now: Timestamp,
         rows: usize,
         checked: &mut Checked,
-    ) -> Result<(), ReplicaError> {
-        let Some(round) = &mut self.scrubbing.round else { return Ok(()) };
+    ) -> Result<u64, ReplicaError> {
+        let Some(round) = &mut self.scrubbing.round else { return Ok(0) };
         let mut check = round.checks.remove(&no).unwrap_or_default();
         if self.left_out(no)?.is_some() {
             (check.stage, check.place) = (0, None);
             self.keep_check(no, check, true);
-            return Ok(());
+            return Ok(0);
         }
         let stage = Stage::from_code(check.stage).unwrap_or(Stage::Documents);
         if check.stage == 0 {
@@ -453,7 +459,7 @@ impl Replica {
             check.last = std::mem::take(&mut check.current);
         }
         self.keep_check(no, check, next.is_none());
-        Ok(())
+        Ok(looked.work)
     }
 
     fn keep_check(&mut self, no: i64, check: Check, is_done: bool) {
@@ -490,6 +496,8 @@ impl Replica {
 struct Looked {
     /// Rows and documents compared.
     rows: u64,
+    /// What that cost, counted in rows.
+    work: u64,
     /// Rows that differ.
     suspects: Vec<crate::key::RowKey>,
     /// Where to go on; None: at the next part.

@@ -44,6 +44,11 @@ pub trait Authority: Send + Sync {
         true
     }
 
+    /// The name of a device that may take part in a database; None: there is none, or it is nobody's business.
+    fn name_of(&self, _database: &str, _peer: &PeerId) -> Option<String> {
+        None
+    }
+
     /// Hears that `peer` created a container.
     fn created(&self, _peer: &PeerId) {}
 }

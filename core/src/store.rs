@@ -4,6 +4,7 @@
 //! `schema_rows`, `index_terms`, `triggers`, `key_text`, `clauses`, `guard` and `user_table` deal with what is the user's;
 //! `busy` waits for other programs' locks.
 
+pub(crate) mod authors;
 pub(crate) mod baselines;
 pub(crate) mod busy;
 pub(crate) mod checks;

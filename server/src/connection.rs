@@ -316,7 +316,7 @@ impl Router {
             };
             let (frame, room) = self.backlog.open(frame).await;
             // A database that rests has told the link so; what crossed that word is said again after an attach.
-            let _ = commands.send(Command::Frame { id, frame, room });
+            let _ = commands.send(Command::Frame { id, frame, rooms: vec![room] });
             return Ok(vec![]);
         }
         let attach =

@@ -40,6 +40,8 @@ const CAPTURE_AGAIN_DOUBLED: u32 = 5;
 /// words it pays to gather them, while after large ones both the author and those who listen should not wait.
 const COMMANDS_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 256 << 10;
+/// Changes of one link's frames that are taken in together, where one follows from the other: other links wait meanwhile.
+const CHANGES_AT_ONCE: u64 = 4 << 10;
 
 /// Which link of which connection.
 pub(crate) type LinkId = (u64, u64);
@@ -56,7 +58,7 @@ pub(crate) enum Command {
         unreceipted: Vec<(i64, u64)>,
     },
     /// A frame came in for a link.
-    Frame { id: LinkId, frame: Opened, room: Room },
+    Frame { id: LinkId, frame: Opened, rooms: Vec<Room> },
     /// A connection has room again.
     Room { connection: u64 },
     /// A link's peer has left it, and held this.
@@ -81,6 +83,23 @@ impl Command {
         match self {
             Self::Frame { frame, .. } => frame.frame_len(),
             _ => 0,
+        }
+    }
+
+    /// Takes in the command that came after it, if both are frames that are taken in together; gives it back if not.
+    fn join(&mut self, next: Self) -> Option<Self> {
+        match (self, next) {
+            (
+                Self::Frame { id, frame, rooms },
+                Self::Frame { id: next_id, frame: next, rooms: mut next_rooms },
+            ) if *id == next_id => {
+                let apart = frame.join(next, CHANGES_AT_ONCE);
+                if apart.is_none() {
+                    rooms.append(&mut next_rooms);
+                }
+                apart.map(|frame| Self::Frame { id: next_id, frame, rooms: next_rooms })
+            }
+            (_, next) => Some(next),
         }
     }
 }
@@ -357,7 +376,8 @@ impl Worker {
         while commands.len() < COMMANDS_AT_ONCE && bytes < BYTES_AT_ONCE {
             let Ok(command) = self.inbox.try_recv() else { break };
             bytes += command.bytes();
-            commands.push(command);
+            let apart = commands.last_mut().expect("the first is in it").join(command);
+            commands.extend(apart);
         }
         // Whatever came after a revocation is handled after this.
         self.authority.look();
@@ -377,9 +397,9 @@ impl Worker {
             Command::Attach { id, peer, attach, outbox, unreceipted } => {
                 self.attach(id, peer, attach, outbox, unreceipted);
             }
-            Command::Frame { id, frame, room } => {
+            Command::Frame { id, frame, rooms } => {
                 self.receive(id, frame);
-                drop(room);
+                drop(rooms);
             }
             Command::Report(ask) => {
                 ask.answer(&self.name, &self.replica, self.links.values().map(|l| (l.peer, &l.link)));

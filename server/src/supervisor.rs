@@ -432,6 +432,15 @@ impl Authority for Supervisor {
         self.ledger.within(Hit::Containers, |limits| created < limits.containers_per_peer)
     }
 
+    fn name_of(&self, database: &str, peer: &PeerId) -> Option<String> {
+        if !Self::grants(self, peer).iter().any(|grant| grant.pattern.covers_database(database)) {
+            return None;
+        }
+        let state = self.state();
+        let mut stmt = state.conn.prepare_cached("SELECT name FROM peers WHERE key = ?").ok()?;
+        stmt.query_row([peer.0], |row| row.get::<_, String>(0)).ok().filter(|name| !name.is_empty())
+    }
+
     fn created(&self, peer: &PeerId) {
         self.ledger.change(peer, |account| account.containers += 1);
     }

@@ -56,12 +56,17 @@ impl Turns {
         done
     }
 
+    /// Whether another program wrote lately.
+    pub fn has_writers(&self) -> bool {
+        self.writers_until.is_some_and(|until| self.ended < until)
+    }
+
     /// What is owed to others for so much work.
     fn owes(&self, worked: Duration) -> Duration {
-        worked.mul_f64(match self.writers_until {
-            Some(until) if self.ended < until => SHARE_OF_WRITERS,
-            _ if self.always => SHARE,
-            _ => 0.0,
+        worked.mul_f64(match self.always {
+            _ if self.has_writers() => SHARE_OF_WRITERS,
+            true => SHARE,
+            false => 0.0,
         })
     }
 

@@ -227,6 +227,58 @@ fn a_check_goes_on_where_another_program_left_it() {
     assert!(rows <= all - first.rows, "{rows} of {all} rows after {}", first.rows);
 }
 
+/// Rows of which each has many changes in many segments, of which some come while they are being gone through.
+#[test]
+fn rows_with_a_long_history_are_compared_while_more_is_written() {
+    let mut net = shop();
+    for round in 0..12 {
+        net.wait(1000);
+        net.run(
+            1,
+            &format!(
+                "UPDATE notes SET title = title || {round}, done = {round} WHERE id % 4 <> {}",
+                round % 4
+            ),
+        );
+        net.run(2, "UPDATE words SET uses = uses + 1 WHERE word < 'word5'");
+        net.sync_all();
+    }
+    net.run_unseen(
+        2,
+        "UPDATE notes SET done = 99 WHERE id IN (6, 300); DELETE FROM words WHERE word = 'word30'",
+    );
+    let now = net.now;
+    net.replica(2).begin_check(now).expect("it begins");
+    let (mut found, mut steps) = (vec![], 0);
+    loop {
+        let step = net.replica(2).check_some(now, 50).expect("a step");
+        found.extend(step.findings.into_iter().map(|f| (format!("{} {}", f.table, f.key), f.fault)));
+        if step.is_over {
+            break;
+        }
+        steps += 1;
+        if steps % 8 == 0 {
+            net.run(
+                1,
+                &format!(
+                    "UPDATE notes SET title = 'while {steps}' WHERE id % 7 = {} AND id > 6 AND id < 300",
+                    steps % 7
+                ),
+            );
+            net.sync_all();
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let expected = [
+        ("notes 300", RowFault::Differs),
+        ("notes 6", RowFault::Differs),
+        ("words word30", RowFault::Missing),
+    ];
+    assert_eq!(found, expected.map(|(row, fault)| (row.to_owned(), fault)));
+    assert!(steps > 40, "{steps} steps: the rows were gone through in pieces");
+    all_same(&mut net);
+}
+
 #[test]
 fn the_next_check_is_due_after_a_write_or_a_day() {
     let mut net = shop();

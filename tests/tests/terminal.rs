@@ -407,3 +407,40 @@ fn of_several_servers_an_address_means_the_one_that_answers_there() {
     it.device.must(["sync", text(&file)]);
     assert_eq!(query(&server.file("app"), "SELECT id FROM t"), ["Text(\"1\")"]);
 }
+
+#[test]
+fn who_wrote_something_is_told_by_the_name_that_the_server_knows() {
+    let it = Setting::new("app/*=write");
+    let other = Device::joined(&it.path("other"), &it.server, &["app/*=write"]);
+    let stranger = Device::joined(&it.path("stranger"), &it.server, &["elsewhere/*=write"]);
+    let file = it.file("a.db", "CREATE TABLE t(id TEXT PRIMARY KEY, v); INSERT INTO t VALUES ('1', 'x')");
+    it.device.must(["track", text(&file), "t", "--as", "app"]);
+    it.device.must(["sync", text(&file)]);
+    let copy = it.path("b.db");
+    other.must(["clone", "app", text(&copy)]);
+    sql(&copy, "UPDATE t SET v = 'theirs'");
+    sql(&file, "UPDATE t SET v = 'ours'");
+    other.must(["sync", text(&copy)]);
+    it.device.must(["sync", text(&file)]);
+    other.must(["sync", text(&copy)]);
+    let key = |device: &Device| device.json(&["identity"])["key"].as_str().unwrap().to_owned();
+    let peers = it.serve(&["peers"]);
+    let name = |device: &Device| {
+        let key = key(device);
+        let peer = peers.as_array().unwrap().iter().find(|peer| peer["key"] == json!(key));
+        peer.unwrap()["name"].as_str().unwrap().to_owned()
+    };
+    for (device, file, of) in [(&it.device, &file, &other), (&other, &copy, &it.device)] {
+        let conflict = device.json(&["conflicts", text(file)])[0].clone();
+        let written = [conflict["shown"].clone(), conflict["others"][0].clone()];
+        let theirs = written.iter().find(|w| w["author"] == json!(key(of))).unwrap();
+        assert_eq!(theirs["author_name"], json!(name(of)), "{conflict}");
+        let said = device.must(["conflicts", text(file)]);
+        assert!(said.contains(&format!("by {} (", name(of))) && said.contains("by this device"), "{said}");
+        let history = device.must(["history", text(file), "t", "1"]);
+        assert!(history.contains(&name(of)), "{history}");
+        let known = query(file, "SELECT count(*) FROM piecewise_authors WHERE name IS NOT NULL");
+        assert_eq!(known, ["Integer(1)"], "the other device");
+    }
+    assert_ne!(stranger.run(["clone", "app", text(&it.path("c.db"))]).code, 0, "it hears nothing of app");
+}

@@ -178,15 +178,17 @@ export interface CheckReport {
 
 /** In what people read of conflicts and held rows, a BLOB is { blob: hex }. */
 export type Shown = null | number | string | { blob: string };
-export interface Written { value: Shown; author: string; time: number }
+export interface Written { value: Shown; author: string; authorName: string | null; time: number }
 export type Conflict =
   | { kind: 'cell'; table: string; key: string; column: string; shown: Written; others: Written[] }
-  | { kind: 'row'; table: string; key: string; shown: Record<string, Shown>; others: { row: Record<string, Shown>; author: string; time: number }[] };
+  | { kind: 'row'; table: string; key: string; shown: Record<string, Shown>; others: { row: Record<string, Shown>; author: string; authorName: string | null; time: number }[] };
 export interface Held { table: string; key: string; cause: string; row: Record<string, Shown> }
 export interface Refused { table: string; key: string; reason: string; time: number }
 export interface HistoryEntry {
   time: number;
   author: string;
+  /** The name under which the server knows the author, once it has told it. */
+  authorName: string | null;
   kind: 'insert' | 'edit' | 'delete';
   /** What it did to each column, in words. */
   columns: Record<string, string>;

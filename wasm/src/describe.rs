@@ -24,7 +24,7 @@ fn row(values: &[(String, Value)]) -> Json {
 }
 
 fn written(written: &Written) -> Json {
-    json!({ "value": value(&written.value), "author": written.author.to_string(), "time": written.time.0 })
+    json!({ "value": value(&written.value), "author": written.author.key.to_string(), "authorName": written.author.name, "time": written.time.0 })
 }
 
 fn stopped(stopped: &Stopped) -> Json {
@@ -56,7 +56,7 @@ pub(crate) fn conflict(conflict: &Conflict) -> Json {
                     "shown": written(shown), "others": others })
         }
         ConflictKind::Row { shown, others } => {
-            let other = |o: &piecewise_core::replica::OtherRow| json!({ "row": row(&o.values), "author": o.author.to_string(), "time": o.time.0 });
+            let other = |o: &piecewise_core::replica::OtherRow| json!({ "row": row(&o.values), "author": o.author.key.to_string(), "authorName": o.author.name, "time": o.time.0 });
             let others: Vec<_> = others.iter().map(other).collect();
             json!({ "table": table, "key": key, "kind": "row", "shown": row(shown), "others": others })
         }
@@ -85,6 +85,6 @@ pub(crate) fn refused(refused: &RefusedRow) -> Json {
 pub(crate) fn history(entry: &HistoryEntry) -> Json {
     let columns: Map<_, _> =
         entry.columns.iter().map(|(name, what)| (name.clone(), json!(what.to_string()))).collect();
-    json!({ "time": entry.time.0, "author": entry.author.to_string(), "kind": entry.kind, "columns": columns,
+    json!({ "time": entry.time.0, "author": entry.author.key.to_string(), "authorName": entry.author.name, "kind": entry.kind, "columns": columns,
             "segment": entry.segment.to_string(), "state": entry.state })
 }

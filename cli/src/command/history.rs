@@ -33,13 +33,13 @@ pub(crate) fn run(args: &HistoryArgs) -> Result<(), Failure> {
     let entry = |(e, logged): (&HistoryEntry, &Option<Proven>)| {
         let columns: Map<_, _> = e.columns.iter().map(|(name, what)| (name.clone(), effect(what))).collect();
         let log = logged.map(|p| json!({ "entry": p.index, "from": p.from.to_string() }));
-        json!({ "time": time(e.time), "author": e.author.to_string(), "kind": e.kind, "columns": columns,
+        json!({ "time": time(e.time), "author": e.author.key.to_string(), "author_name": e.author.name, "kind": e.kind, "columns": columns,
                 "segment": e.segment.to_string(), "state": e.state, "log": log })
     };
     let own = replica.author();
     result(
         || entries.iter().zip(&logged).map(entry).collect(),
-        || entries.iter().zip(&logged).for_each(|(e, logged)| print(e, *logged, args.log, &own)),
+        || entries.iter().zip(&logged).for_each(|(e, logged)| print(&replica, e, *logged, args.log, &own)),
     );
     Ok(())
 }
@@ -53,12 +53,14 @@ fn effect(what: &Effect) -> Json {
     }
 }
 
-fn print(e: &HistoryEntry, logged: Option<Proven>, asked: bool, own: &PeerId) {
+fn print(replica: &Replica, e: &HistoryEntry, logged: Option<Proven>, asked: bool, own: &PeerId) {
     let column = |(name, what): &(String, Effect)| format!("{}={}", shown(name), shown(&what.to_string()));
     let columns: Vec<_> = e.columns.iter().map(column).collect();
     let state = if e.state == "counts" { String::new() } else { format!("  ({})", e.state) };
     let log = match logged {
-        Some(p) => format!("  [log entry {}, from {}]", number(p.index), author(&p.from, own)),
+        Some(p) => {
+            format!("  [log entry {}, from {}]", number(p.index), author(&replica.author_with(p.from), own))
+        }
         None if asked => "  [not in the log yet]".to_owned(),
         None => String::new(),
     };

@@ -1,9 +1,9 @@
 //! Receiving: segments that a peer sends, judged one by one, and what becomes of those that it refuses.
 
 use super::{Container, Received, SyncError};
+use crate::apply::Arrivals;
 use crate::grant::Access;
 use crate::id::{PeerId, Seq, Timestamp};
-use crate::key::RowKey;
 use crate::message::{Cursor, Refusal, RefusalReason, Segments};
 use crate::replica::{Replica, ReplicaError, Scan, StopKind};
 use crate::segment::{Segment, SegmentError};
@@ -70,8 +70,11 @@ impl Container<'_> {
             stored.clear();
             refusals.clear();
             any_taken = false;
-            let (mut received, mut unsettled) = (Received::default(), vec![]);
+            let (mut received, mut arrivals) = (Received::default(), Arrivals::default());
             for checked in &checked {
+                if refuses_taken {
+                    r.note_arrivals(no, &mut arrivals)?; // which numbers are taken is told by what rows have
+                }
                 let judged = match checked {
                     Ok((segment, Some(access))) if segment.is_description() => {
                         match r.judge_description(no, *access, segment, &may_see)? {
@@ -105,7 +108,7 @@ impl Container<'_> {
                     }
                     Ok(segment) => {
                         let before = received.segments;
-                        unsettled = r.apply(no, segment, origin, now, unsettled, &mut received)?;
+                        r.apply(no, segment, origin, now, &mut arrivals, &mut received)?;
                         if received.segments > before {
                             stored.push((segment.header.author, stored_len(segment)));
                         }
@@ -113,8 +116,10 @@ impl Container<'_> {
                 }
             }
             // A row that many of them change is looked at once.
-            if !unsettled.is_empty() {
-                r.quietly(|r| r.settle_beside(unsettled))?;
+            r.note_arrivals(no, &mut arrivals)?;
+            if !arrivals.unsettled.is_empty() {
+                arrivals.unsettled.sort_unstable();
+                r.quietly(|r| r.settle_beside(arrivals.unsettled))?;
             }
             r.retry_held()?;
             if moves && !any_taken {
@@ -228,17 +233,21 @@ fn stored_len(segment: &Segment) -> usize {
 }
 
 impl Replica {
-    /// Takes in a segment. Returns the rows with which the table is still to be brought in line, those of segments before it
-    /// included, which are `unsettled`. Call it in a transaction with nothing to capture.
+    fn note_arrivals(&mut self, no: i64, arrivals: &mut Arrivals) -> Result<(), ReplicaError> {
+        self.note_edits(no, &mut arrivals.edits).map_err(|e| e.of_table(self, no, StopKind::NotApplied))
+    }
+
+    /// Takes in a segment. What is still to be noted, and shown, joins `arrivals`. Call it in a transaction with nothing to
+    /// capture.
     fn apply(
         &mut self,
         no: i64,
         segment: &Segment,
         origin: Origin,
         now: Timestamp,
-        mut unsettled: Vec<(i64, RowKey)>,
+        arrivals: &mut Arrivals,
         received: &mut Received,
-    ) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
+    ) -> Result<(), ReplicaError> {
         let meets = self.containers[&no].scan() == Scan::Meet;
         // Until the description has come, nothing can go into the table: a repair may bring others first. Once something was
         // kept, all is, whatever becomes of the table.
@@ -252,22 +261,28 @@ impl Replica {
             let mut taken = taken.map_err(|e| e.of_table(r, no, StopKind::NotApplied))?;
             received.rows += taken.rows;
             received.segments += u64::from(taken.is_new);
+            arrivals.edits.append(&mut taken.edits);
+            let needs_its_table = r.needs_its_table(no, taken.rows);
+            let meets_nothing = meets && !keeps && taken.is_new;
+            if taken.description || needs_its_table || meets_nothing || with_triggers {
+                r.note_arrivals(no, arrivals)?;
+            }
             if taken.description {
                 taken.unsettled.extend(r.follow_description(no)?);
             }
-            if r.needs_its_table(no, taken.rows) {
+            if needs_its_table {
                 taken.unsettled.extend(r.make_tables()?);
             }
-            if meets && !keeps && taken.is_new {
+            if meets_nothing {
                 r.meet_nothing(no, now)?;
             }
-            unsettled.append(&mut taken.unsettled);
+            arrivals.unsettled.append(&mut taken.unsettled);
             // What triggers of the application make of rows is put back with each segment, and a new description may change
             // what the table shows of all.
             if with_triggers || taken.description {
-                r.settle(std::mem::take(&mut unsettled))?;
+                r.settle(std::mem::take(&mut arrivals.unsettled))?;
             }
-            Ok(unsettled)
+            Ok(())
         })
     }
 }

@@ -395,7 +395,7 @@ impl Baseline {
     pub(crate) fn agrees_with(&self, full: &Self) -> bool {
         let same = |(own, full): (&BaseCell, &BaseCell)| {
             let content = match (&own.content, &full.content) {
-                (BaseContent::Unread, BaseContent::Value(_)) => true,
+                (BaseContent::Unread, BaseContent::Value(_) | BaseContent::Large(_)) => true,
                 (BaseContent::Large(digest), BaseContent::Value(value)) => {
                     is_large(value.as_ref()) && digest_of(value.as_ref()) == *digest
                 }

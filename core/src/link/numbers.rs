@@ -29,6 +29,7 @@ impl Link {
         if features & handshake::LEASES != 0 {
             self.take_leases(replica);
         }
+        self.names.is_on = features & handshake::NAMES != 0;
         Ok(())
     }
 

@@ -31,6 +31,7 @@ impl Link {
         self.unsure.clear();
         self.denied.clear();
         self.leases.begin(replica);
+        self.names.begin();
         self.intake = intake::Intake::default();
         (self.at_rest, self.attached, self.known_to) = (true, false, 0);
         if !was_level {

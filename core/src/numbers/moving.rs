@@ -7,6 +7,7 @@
 mod rewriting;
 
 use super::Renumbered;
+use super::free::FreeNumbers;
 use super::origin::{self, MOVED, Origin};
 use super::taking_along::{named, naming, renamed};
 use crate::change::{Action, OWN};
@@ -24,14 +25,8 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-/// How often a number is drawn where none above all others is left.
-const DRAWS: usize = 64;
 /// Between the times of two segments that captured one write.
 const CAPTURED_WITHIN_MS: u64 = 60_000;
-/// After so many refusals, numbers are taken from no block: a server that was restored may have given it to others.
-const LEASED_ROUNDS: u32 = 2;
-/// After so many refusals of numbers, the numbers that are taken next lie no further apart.
-const ROUNDS_APART: u32 = 16;
 
 /// What became of rows whose numbers are taken.
 #[derive(Debug, Default)]
@@ -137,11 +132,11 @@ impl Replica {
             }
             let Some(user) = self.user_table(*no)? else { continue };
             let of_table = self.own(*no)?;
-            let mut last = None;
+            let mut free = FreeNumbers::new(rounds);
             let mut moved = vec![];
             for key in numbers::taken(&self.conn, *no, user.has_integer_key())? {
                 plan.seen.push((*no, key.clone()));
-                let Some(fate) = self.fate(*no, &user, &key, &of_table, &mut last, rounds)? else { continue };
+                let Some(fate) = self.fate(*no, &user, &key, &of_table, &mut free)? else { continue };
                 if let Fate::Moves(new) | Fate::Known(new) = &fate
                     && *new != key
                 {
@@ -176,8 +171,7 @@ impl Replica {
         user: &UserTable,
         key: &RowKey,
         own: &Own,
-        last: &mut Option<i64>,
-        rounds: u32,
+        free: &mut FreeNumbers,
     ) -> Result<Option<Fate>, ReplicaError> {
         let changes = self.changes_of_own_row(no, key, &own.actors)?;
         if changes.is_empty() {
@@ -192,7 +186,7 @@ impl Replica {
         if let Some(place) = self.known_place(no, key, &origins, own)? {
             return Ok(Some(Fate::Known(place)));
         }
-        if !self.may_renumber(no) || !self.others_live(no, key, own)? {
+        if !self.may_renumber(no) || user.key_is_reference() || !self.others_live(no, key, own)? {
             return Ok(None);
         }
         match view.incarnation() {
@@ -200,7 +194,7 @@ impl Replica {
             Some(row) if !changes.contains(&row) => return Ok(None),
             Some(_) => {}
         }
-        let new = self.free_number(no, user, last, rounds)?;
+        let new = self.free_number(no, user, free)?;
         Ok(new.map(|new| Fate::Moves(RowKey::Integer(new))))
     }
 
@@ -309,42 +303,6 @@ impl Replica {
             }
         }
         Ok(document.view().is_live())
-    }
-
-    /// A number that no row has: the next above all that are known or were given out, from a block if there is one. None: there
-    /// is none.
-    pub(crate) fn free_number(
-        &mut self,
-        no: i64,
-        user: &UserTable,
-        last: &mut Option<i64>,
-        rounds: u32,
-    ) -> Result<Option<i64>, ReplicaError> {
-        let top = match *last {
-            Some(last) => last,
-            None => numbers::greatest(&self.conn, no)?.unwrap_or(0).max(self.last_given(user)?),
-        };
-        let leased = self.numbers.leased.get(&no).filter(|_| user.autoincrement && rounds <= LEASED_ROUNDS);
-        if let Some(new) = leased.and_then(|leased| leased.next(top)) {
-            *last = Some(new);
-            return Ok(Some(new));
-        }
-        // Devices that were refused at once do not meet again at the next number.
-        let apart = 1_u64 << rounds.min(ROUNDS_APART);
-        let gap = 1 + (u64::from_be_bytes(self.nonce()) % apart) as i64;
-        if let Some(new) = top.checked_add(gap) {
-            *last = Some(new);
-            return Ok(Some(new));
-        }
-        // As SQLite does when the greatest number is given out.
-        for _ in 0..DRAWS {
-            let new = (u64::from_be_bytes(self.nonce()) >> 2) as i64 + 1;
-            let key = RowKey::Integer(new);
-            if documents::find(&self.conn, no, &key)?.is_none() && user.read(&self.conn, &key)?.is_none() {
-                return Ok(Some(new));
-            }
-        }
-        Ok(None)
     }
 
     /// Has references to rows that move follow, where they were written here. Returns the rows whose keys change with it.
@@ -573,7 +531,7 @@ impl Replica {
     }
 
     /// Columns of tables that are not tracked which refer to a table's key.
-    fn untracked_references(&self, parent: &str) -> Result<Vec<(String, String)>, ReplicaError> {
+    pub(super) fn untracked_references(&self, parent: &str) -> Result<Vec<(String, String)>, ReplicaError> {
         let sql = "SELECT m.name, f.\"from\" FROM sqlite_master m, pragma_foreign_key_list(m.name) f
                    WHERE m.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE
                    AND (f.\"to\" IS NULL OR EXISTS

@@ -24,6 +24,10 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.met.is_empty() && self.moved.is_empty()
+    }
+
     /// Takes note of what a row stands for.
     pub(crate) fn add_moved(&mut self, key: RowKey, value: ValueRef<'_>) {
         let origins = origin::decode(value, matches!(key, RowKey::Integer(_)));

@@ -1,12 +1,12 @@
 //! Reading: what people want to know of a replica: its state, conflicts, held and refused rows, history.
 
-use super::{Replica, ReplicaError, Scan, Stopped};
+use super::{Author, Replica, ReplicaError, Scan, Stopped};
 use crate::change::{Action, Merge, TextRun};
 use crate::document::{Cell, View};
 use crate::id::{PeerId, SegmentId, Timestamp};
 use crate::key::RowKey;
 use crate::message::RefusalReason;
-use crate::numbers::{CHOSEN, MOVED, encode_origins};
+use crate::numbers::{CHOSEN, FreeNumbers, MOVED, encode_origins};
 use crate::row;
 use crate::store::user_table::UserTable;
 use crate::store::{StoreError, documents, holds, layout, log, numbers, schema, segments};
@@ -91,7 +91,7 @@ pub struct Written {
     /// The value.
     pub value: Value,
     /// Who wrote it.
-    pub author: PeerId,
+    pub author: Author,
     /// When.
     pub time: Timestamp,
 }
@@ -134,7 +134,7 @@ pub struct OtherRow {
     /// Its values by column.
     pub values: Vec<(String, Value)>,
     /// Who inserted it.
-    pub author: PeerId,
+    pub author: Author,
     /// When.
     pub time: Timestamp,
 }
@@ -237,7 +237,7 @@ pub struct HistoryEntry {
     /// When it was written.
     pub time: Timestamp,
     /// Who wrote it.
-    pub author: PeerId,
+    pub author: Author,
     /// "insert", "edit" or "delete".
     pub kind: &'static str,
     /// Columns and what it did to them.
@@ -350,7 +350,7 @@ impl Replica {
             let mut others = vec![];
             for (incarnation, cells) in rows {
                 let values = row::values_of(&cells, user);
-                let author = self.author_of(no, key, &incarnation)?;
+                let author = self.author_with(self.author_of(no, key, &incarnation)?);
                 others.push(OtherRow { values: named(user, values), author, time: incarnation.time() });
             }
             found.push(Conflict { table, key: key_text, kind: ConflictKind::Row { shown, others } });
@@ -359,7 +359,7 @@ impl Replica {
     }
 
     fn written(&self, no: i64, key: &RowKey, cell: &Cell) -> Result<Written, ReplicaError> {
-        let author = self.author_of(no, key, &cell.id.actor)?;
+        let author = self.author_with(self.author_of(no, key, &cell.id.actor)?);
         Ok(Written { value: row::plain(cell), author, time: cell.id.actor.time() })
     }
 
@@ -461,8 +461,8 @@ impl Replica {
     fn new_key(&mut self, no: i64, user: &UserTable, key: Option<&str>) -> Result<RowKey, ReplicaError> {
         match key {
             Some(text) => user.parse_key(text).map_err(invalid),
-            None if user.has_integer_key() => {
-                let next = self.free_number(no, user, &mut None, 0)?;
+            None if user.has_integer_key() && !user.key_is_reference() => {
+                let next = self.free_number(no, user, &mut FreeNumbers::new(0))?;
                 let none = || ReplicaError::Invalid { what: "there is no free key left".into() };
                 next.map(RowKey::Integer).ok_or_else(none)
             }
@@ -551,7 +551,7 @@ impl Replica {
                 false if view.waiting.contains(&hash) => "waits",
                 false => "counts",
             };
-            let (time, author) = (segment.header.time, segment.header.author);
+            let (time, author) = (segment.header.time, self.author_with(segment.header.author));
             entries.push(HistoryEntry { time, author, kind, columns, segment: segment.id, state });
         }
         if entries.is_empty() {

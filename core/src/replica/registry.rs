@@ -174,6 +174,7 @@ impl Replica {
     pub(crate) fn reload(&mut self) -> Result<(), ReplicaError> {
         self.binding = None;
         self.containers.clear();
+        self.authors.clear();
         self.unsettled.clear();
         self.undescribed.clear();
         self.schema_version = -1;
@@ -203,6 +204,7 @@ impl Replica {
             trusted.chunks_exact(32).filter_map(|key| Some(PeerId(key.try_into().ok()?))).collect();
         self.schema_version = layout::meta(conn, "schema_version")?.unwrap_or(-1);
         self.generation = layout::meta(conn, "generation")?.unwrap_or(0);
+        self.authors = crate::store::authors::all(conn)?;
         let away = read_away(conn)?;
         for state in read_containers(conn)? {
             let away = away.get(&state.no).copied();

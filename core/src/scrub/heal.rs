@@ -200,7 +200,8 @@ impl Replica {
         let after = place.map(|p| documents::key_from_bytes(p, integer_keys)).transpose()?;
         let limit = rows.min(ROWS_AT_ONCE);
         let held = holds::after(&self.conn, no, after.as_ref(), limit, integer_keys)?;
-        let mut looked = Looked { rows: held.len() as u64, ..Looked::default() };
+        let count = held.len() as u64;
+        let mut looked = Looked { rows: count, work: count, ..Looked::default() };
         if held.len() == limit {
             looked.place = held.last().map(|(key, _)| documents::key_bytes(key));
         }

@@ -1,16 +1,17 @@
 //! Look: rows and documents side by side, in one read transaction and without the write lock.
 //!
 //! Documents are gone through by the segments that hold their first changes, in the feed's order: a segment is opened once, and
-//! its plain inserts are compared where they stand, while the table's rows with neighbouring keys are read in a row. Only
-//! documents with more changes are evaluated, by all of their changes.
+//! its plain inserts are compared where they stand, while the table's rows with neighbouring keys are read in a row. Documents
+//! with more changes are evaluated by all of them, see `replay`.
 
+use super::replay::Replay;
 use super::{Looked, Stage};
 use crate::capture::decode_values;
 use crate::frame::{KeyRef, Template};
 use crate::id::Seq;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
-use crate::row::{self, is_same};
+use crate::row::is_same;
 use crate::store::documents::{self, At, ChangedRows, Finder};
 use crate::store::user_table::{RowValues, UserTable, value};
 use crate::store::{StoreError, holds, log, segments};
@@ -18,9 +19,6 @@ use crate::table::Affinity;
 use crate::value::ValueRef;
 use rusqlite::{Connection, Row};
 use std::collections::HashSet;
-
-/// Segments listed at once.
-const SEGMENTS: usize = 64;
 
 /// Keys that lie further apart are looked up one by one instead of reading the rows between them.
 const GAP_MAX: i64 = 8;
@@ -33,13 +31,6 @@ struct First<'a> {
     values: Option<usize>,
     /// Whether it has more changes.
     more: bool,
-}
-
-/// A row whose document is more than a plain insert.
-struct Changed {
-    key: RowKey,
-    /// What the table shows.
-    now: Option<RowValues>,
 }
 
 impl Replica {
@@ -71,35 +62,26 @@ impl Replica {
         place: Option<&[u8]>,
         rows: usize,
     ) -> Result<Looked, ReplicaError> {
-        let mut looked = Looked::default();
-        let mut after = place.and_then(|p| p.try_into().ok()).map_or(Seq(0), |p| Seq(u64::from_be_bytes(p)));
-        loop {
-            let lines = segments::after(&self.conn, no, after, SEGMENTS)?;
-            if lines.is_empty() {
-                looked.place = None;
-                return Ok(looked);
-            }
-            for line in lines {
-                looked.rows += self.look_at_segment(no, line.no, user, &mut looked.suspects)?;
-                after = line.cursor.seq;
-                if looked.rows >= rows as u64 {
-                    looked.place = Some(after.0.to_be_bytes().to_vec());
-                    return Ok(looked);
-                }
-            }
-        }
+        let place = place.and_then(|p| p.try_into().ok()).map_or(Seq(0), |p| Seq(u64::from_be_bytes(p)));
+        let under_way = self.scrubbing.replay.take().filter(|replay| replay.is_of(no));
+        let mut replay = under_way.unwrap_or_else(|| Replay::from(no, place));
+        let looked = self.go_on(&mut replay, user, rows as u64)?;
+        self.scrubbing.replay = looked.place.is_some().then_some(replay);
+        Ok(looked)
     }
 
-    /// Compares the documents whose first change is in a segment; how many.
-    fn look_at_segment(
-        &mut self,
+    /// Compares the documents whose first change is in a segment, if that is all of them; gives the others to `changed`.
+    /// Returns how many there are.
+    pub(super) fn look_at_segment(
+        &self,
         no: i64,
         number: i64,
         user: &UserTable,
         suspects: &mut Vec<RowKey>,
+        changed: &mut Vec<RowKey>,
     ) -> Result<u64, ReplicaError> {
         let segment = segments::open(&self.conn, number)?;
-        let (mut changed, mut firsts, mut values) = (vec![], vec![], vec![]);
+        let (mut firsts, mut values) = (vec![], vec![]);
         let mut reader = segment.changes().map_err(StoreError::from)?;
         let templates: Vec<_> = reader.templates().map(|t| Sources::new(t, user)).collect();
         let (mut finder, mut more) = (Finder::new(&self.conn, no), ChangedRows::new(&self.conn, no));
@@ -121,20 +103,10 @@ impl Replica {
                         suspects.push(first.key.into());
                     }
                 }
-                _ => {
-                    let now = found.map(|row| user.values(row, offset)).transpose()?;
-                    changed.push(Changed { key: first.key.into(), now });
-                }
+                _ => changed.push(first.key.into()),
             }
             Ok(())
         })?;
-        for Changed { key, now } in changed {
-            // All of its changes are evaluated: what is kept of them is checked as well.
-            let (view, is_right) = self.history.view_checked(&self.conn, no, &key)?;
-            if !is_right || !is_shown(user, row::shown(&view, user).as_ref(), now.as_ref()) {
-                suspects.push(key);
-            }
-        }
         Ok(count)
     }
 
@@ -148,7 +120,7 @@ impl Replica {
     ) -> Result<Looked, ReplicaError> {
         let after = place.map(|p| documents::key_from_bytes(p, user.has_integer_key())).transpose()?;
         let keys = log::keys_after(&self.conn, user, after.as_ref(), rows)?;
-        let mut looked = Looked { rows: keys.len() as u64, ..Looked::default() };
+        let mut looked = Looked { rows: keys.len() as u64, work: keys.len() as u64, ..Looked::default() };
         if keys.len() == rows {
             looked.place = keys.last().map(documents::key_bytes);
         }
@@ -169,6 +141,7 @@ impl Replica {
         }
         for refused in holds::refused(&self.conn, no, user.has_integer_key())? {
             looked.rows += 1;
+            looked.work += 1;
             let shown = refused.shown.map(|bytes| decode_values(&bytes, user)).transpose()?;
             if !is_same(shown.as_ref(), user.read(&self.conn, &refused.key)?.as_ref()) {
                 looked.suspects.push(refused.key);

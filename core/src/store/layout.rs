@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::{Connection, OptionalExtension, types::FromSql};
 
 /// The layout this version reads and writes.
-pub(crate) const FORMAT: i64 = 7;
+pub(crate) const FORMAT: i64 = 8;
 
 const TABLES: &str = "
 CREATE TABLE piecewise_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -104,11 +104,17 @@ CREATE TABLE IF NOT EXISTS piecewise_inserted(
 CREATE TABLE IF NOT EXISTS piecewise_given(container INTEGER PRIMARY KEY, last INTEGER NOT NULL);
 ";
 
+/// What format 7 did not have: who wrote what is here, and by which name the server knows them.
+const SINCE_8: &str = "
+CREATE TABLE IF NOT EXISTS piecewise_authors(key BLOB PRIMARY KEY, name TEXT) WITHOUT ROWID;
+";
+
 /// Adds what earlier formats did not have, if it is missing.
 pub(super) fn complete(conn: &Connection) -> Result<(), StoreError> {
     conn.execute_batch(SINCE_5)?;
     conn.execute_batch(BASELINES)?;
     conn.execute_batch(SINCE_6)?;
+    conn.execute_batch(SINCE_8)?;
     let has = "SELECT 1 FROM pragma_table_info('piecewise_claims') WHERE name = 'rank'";
     if !conn.prepare(has)?.exists([])? {
         conn.execute_batch("ALTER TABLE piecewise_claims ADD COLUMN rank BLOB")?;
@@ -136,7 +142,7 @@ DROP TABLE piecewise_unsettled; DROP TABLE piecewise_outbox; DROP TABLE piecewis
 DROP TABLE IF EXISTS piecewise_pieces; DROP TABLE piecewise_unkept; DROP TABLE piecewise_exempt; DROP TABLE piecewise_accepted;
 DROP TABLE piecewise_numbering; DROP TABLE piecewise_taken; DROP TABLE piecewise_returned; DROP TABLE piecewise_moves;
 DROP TABLE piecewise_renumbered; DROP TABLE piecewise_leases; DROP TABLE piecewise_inserted; DROP TABLE piecewise_given;
-DROP TABLE piecewise_checks; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
+DROP TABLE piecewise_authors; DROP TABLE piecewise_checks; DROP TABLE piecewise_conflicts; DROP TABLE piecewise_runs; DROP TABLE piecewise_rows; DROP TABLE piecewise_log;
 ";
 
 /// Whether the file has our tables; an error if a later version wrote them.

@@ -3,7 +3,7 @@
 //! Format 1 had a table of rows for each container, a log without a time of its own, and triggers that fitted both. The
 //! triggers are made anew at the next transaction, as after a migration that dropped them. Format 2 did not know how far
 //! the scan of a table had come, format 3 not how far a check had, format 4 not what is in `SINCE_5`, format 5 neither baselines
-//! nor what is in `SINCE_6`. Format 6 kept the hashes of all changes; they stay.
+//! nor what is in `SINCE_6`. Format 6 kept the hashes of all changes; they stay. Format 7 did not know who wrote what is here.
 
 use super::{StoreError, layout, log, schema_rows};
 use rusqlite::Connection;
@@ -42,6 +42,7 @@ fn from_older(conn: &Connection) -> Result<(), StoreError> {
     }
     conn.execute_batch(layout::CHECKS)?;
     layout::complete(conn)?;
+    super::authors::gather(conn)?;
     layout::set_meta(conn, "format", layout::FORMAT)
 }
 

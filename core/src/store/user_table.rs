@@ -193,6 +193,15 @@ impl UserTable {
         matches!(self.table.key, TableKey::Rowid(_))
     }
 
+    /// Whether the key names a row of another table: then rows get no numbers of their own.
+    pub(crate) fn key_is_reference(&self) -> bool {
+        let key = self.key_columns();
+        let mut foreign = self.table.foreign_keys.iter().chain(&self.references);
+        foreign.any(|foreign| {
+            foreign.columns == key && !foreign.parent_table.eq_ignore_ascii_case(&self.table.name)
+        })
+    }
+
     /// Indexes of the key's columns in key order.
     pub(crate) fn key_columns(&self) -> Vec<usize> {
         key_columns(&self.table)

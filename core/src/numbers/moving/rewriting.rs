@@ -77,7 +77,7 @@ impl Replica {
             }
         }
         let actors: HashSet<Actor> = withdrawn.iter().map(|segment| segment.unsent.actor).collect();
-        let mut written: BTreeMap<usize, BTreeMap<RowKey, Written>> = BTreeMap::new();
+        let mut written: BTreeMap<usize, Vec<(RowKey, Written)>> = BTreeMap::new();
         let mut edits = vec![];
         for (key, places) in &rows {
             let fate = fates.and_then(|fates| fates.get(key));
@@ -95,7 +95,7 @@ impl Replica {
                 let (actor, change) = self.history.change(&self.conn, at)?;
                 let hash = self.history.hash(&self.conn, at)?;
                 let change = with_values(change, &user, &mut following);
-                written.entry(n).or_default().insert(key.clone(), Written::Again { change, hash, actor });
+                written.entry(n).or_default().push((key.clone(), Written::Again { change, hash, actor }));
             }
             let Some((last, _)) = folded.last().copied() else { continue };
             let view = self.own_document(no, key)?.evaluate();
@@ -112,7 +112,7 @@ impl Replica {
                 continue; // it was deleted before anybody else saw it
             };
             let key = if let Some(Fate::Moves(new)) = fate { new } else { key };
-            written.entry(last).or_default().insert(key.clone(), Written::Insert(change));
+            written.entry(last).or_default().push((key.clone(), Written::Insert(change)));
         }
         let places = self.take_back(no, &withdrawn, &rows)?;
         let mut names = Names::default();
@@ -231,14 +231,21 @@ impl Replica {
     fn write_anew(
         &mut self,
         no: i64,
-        rows: BTreeMap<RowKey, Written>,
+        mut rows: Vec<(RowKey, Written)>,
         time: Timestamp,
         names: &mut Names,
     ) -> Result<(), ReplicaError> {
         let mut writer = FrameWriter::default();
         let mut named = vec![];
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut last: Option<RowKey> = None;
         for (key, written) in rows {
-            if writer.len() >= SEGMENT_ROWS || writer.byte_len() >= SEGMENT_BYTES || writer.work().is_plenty()
+            // Two rows that come under one key are two changes, by two actors: they are in conflict.
+            let is_again = last.replace(key.clone()).is_some_and(|last| last == key);
+            if is_again
+                || writer.len() >= SEGMENT_ROWS
+                || writer.byte_len() >= SEGMENT_BYTES
+                || writer.work().is_plenty()
             {
                 self.seal(no, std::mem::take(&mut writer), time, std::mem::take(&mut named), names)?;
             }
