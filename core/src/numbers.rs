@@ -10,6 +10,7 @@
 //! * `moving`: decides about all such rows of related tables at once, when all that the server has of them is here.
 //! * `origin`: what a row that was written anew says in its document of where it was, so that a restored or copied file
 //!   knows it again.
+//! * `captured_again`: rows of a restored file whose log had not been captured.
 //! * `leases`: blocks of numbers for each device, so that rows seldom have to move.
 //! * `autoincrement`: tables whose schema does not have it get it.
 //! * `taking_along`: a row of a conflict that becomes a new one takes references with it.
@@ -20,6 +21,7 @@
 //! row was deleted and that SQLite gives out again names another row.
 
 mod autoincrement;
+mod captured_again;
 mod free;
 mod leases;
 mod moving;

@@ -7,11 +7,12 @@
 mod rewriting;
 
 use super::Renumbered;
+use super::captured_again::moved_rows;
 use super::free::FreeNumbers;
 use super::origin::{self, MOVED, Origin};
 use super::taking_along::{named, naming, renamed};
 use crate::change::{Action, OWN};
-use crate::document::{Document, View};
+use crate::document::View;
 use crate::id::{Actor, ChangeHash, Seq, Timestamp};
 use crate::key::{RowKey, encode_tuple};
 use crate::replica::{Replica, ReplicaError, StopKind};
@@ -24,9 +25,6 @@ use crate::value::{Value, ValueRef};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-
-/// Between the times of two segments that captured one write.
-const CAPTURED_WITHIN_MS: u64 = 60_000;
 
 /// What became of rows whose numbers are taken.
 #[derive(Debug, Default)]
@@ -59,10 +57,12 @@ struct Plan {
 }
 
 /// The own segments of a container that the server does not have.
-struct Own {
-    segments: HashSet<i64>,
+pub(super) struct Own {
+    pub(super) segments: HashSet<i64>,
     actors: HashSet<Actor>,
     keys: BTreeSet<RowKey>,
+    /// Where rows are that were written anew, by the keys under which they were written first.
+    pub(super) moved: BTreeMap<RowKey, Vec<RowKey>>,
 }
 
 impl Replica {
@@ -110,7 +110,13 @@ impl Replica {
     }
 
     fn own(&mut self, no: i64) -> Result<Own, ReplicaError> {
-        let mut own = Own { segments: HashSet::new(), actors: HashSet::new(), keys: BTreeSet::new() };
+        let integer_keys = self.containers[&no].integer_keys;
+        let mut own = Own {
+            segments: HashSet::new(),
+            actors: HashSet::new(),
+            keys: BTreeSet::new(),
+            moved: moved_rows(&self.conn, no, integer_keys)?,
+        };
         for unsent in numbers::unsent(&self.conn, no)? {
             own.segments.insert(unsent.no);
             own.actors.insert(unsent.actor);
@@ -180,8 +186,8 @@ impl Replica {
         let document = self.own_document(no, key)?;
         let view = document.evaluate();
         let origins = origins(key, &view, &changes);
-        if self.is_captured_again(no, key, &document, own)? {
-            return Ok(Some(Fate::Known(key.clone())));
+        if let Some(place) = self.captured_before(no, user, key, &document, own)? {
+            return Ok(Some(Fate::Known(place)));
         }
         if let Some(place) = self.known_place(no, key, &origins, own)? {
             return Ok(Some(Fate::Known(place)));
@@ -194,8 +200,11 @@ impl Replica {
             Some(row) if !changes.contains(&row) => return Ok(None),
             Some(_) => {}
         }
-        let new = self.free_number(no, user, free)?;
-        Ok(new.map(|new| Fate::Moves(RowKey::Integer(new))))
+        let new = self.free_number(no, user, free)?.map(RowKey::Integer);
+        match new {
+            Some(new) if self.has_room_for(user, key, &new)? => Ok(Some(Fate::Moves(new))),
+            _ => Ok(None),
+        }
     }
 
     /// The actors of those own changes of a key that are of a row which was inserted here, not of one that the server has or
@@ -257,40 +266,6 @@ impl Replica {
             }
         }
         Ok(None)
-    }
-
-    /// Whether a row that came is the one that was written here: a file that was restored before its log was captured gives
-    /// the same row, by the same author, of the same time. A row that was known here when this one was written is another.
-    fn is_captured_again(
-        &mut self,
-        no: i64,
-        key: &RowKey,
-        document: &Document,
-        own: &Own,
-    ) -> Result<bool, ReplicaError> {
-        let known: HashSet<&ChangeHash> = document.changes().map(|(hash, _, _)| hash).collect();
-        let (mut here, mut there) = (vec![], vec![]);
-        for at in documents::changes(&self.conn, no, key)? {
-            let decoded = self.history.segment(&self.conn, at.segment())?;
-            let header = &decoded.segment.header;
-            let Some(change) = decoded.change(at.index()) else { continue };
-            if header.author != self.author()
-                || !matches!(change.ops.first(), Some(op) if op.action == Action::Live(OWN))
-            {
-                continue;
-            }
-            let values: Vec<_> = change.ops.into_iter().skip(1).map(|op| (op.key, op.action)).collect();
-            let list = match own.segments.contains(&at.segment()) {
-                true => &mut here,
-                false if known.contains(&self.history.hash(&self.conn, at)?) => continue,
-                false => &mut there,
-            };
-            list.push((header.time.0, values));
-        }
-        let is_same = |(a, values): &(u64, Vec<_>), (b, others): &(u64, Vec<_>)| {
-            a.abs_diff(*b) <= CAPTURED_WITHIN_MS && values == others
-        };
-        Ok(here.iter().any(|row| there.iter().any(|other| is_same(row, other))))
     }
 
     /// Whether a row lives by what others wrote.
