@@ -10,6 +10,7 @@
 //! * `moving`: decides about all such rows of related tables at once, when all that the server has of them is here.
 //! * `origin`: what a row that was written anew says in its document of where it was, so that a restored or copied file
 //!   knows it again.
+//! * `captured_again`: rows of a restored file whose log had not been captured.
 //! * `leases`: blocks of numbers for each device, so that rows seldom have to move.
 //! * `autoincrement`: tables whose schema does not have it get it.
 //! * `taking_along`: a row of a conflict that becomes a new one takes references with it.
@@ -20,6 +21,7 @@
 //! row was deleted and that SQLite gives out again names another row.
 
 mod autoincrement;
+mod captured_again;
 mod free;
 mod leases;
 mod moving;
@@ -96,32 +98,19 @@ impl Replica {
     }
 
     /// References to the rows of a table by their key: the containers of the children, with how. Also by foreign keys
-    /// that the application does not keep.
+    /// that the application does not keep. Of those that have more columns than the key, the key's alone are given: the
+    /// others stay as they are.
     pub(crate) fn key_references(
         &self,
         parent: &UserTable,
     ) -> Result<Vec<(i64, Arc<UserTable>, ForeignKey)>, ReplicaError> {
-        let key = parent.key_columns();
-        let is_key =
-            |name: &String| key.iter().any(|n| parent.table.columns[*n].name.eq_ignore_ascii_case(name));
         let mut found = vec![];
         for no in self.containers.children_of(&parent.table.name) {
             let Some(user) = self.user_table(no)? else { continue };
-            for foreign in user.table.foreign_keys.iter().chain(&user.references) {
-                let mut foreign = foreign.clone();
-                // A reference that no schema declares has the key's name from when it was told of: SQLite renamed it nowhere.
-                if let ([named], [n]) = (&mut foreign.parent_columns[..], &key[..])
-                    && !parent.table.columns.iter().any(|c| c.name.eq_ignore_ascii_case(named))
-                {
-                    named.clone_from(&parent.table.columns[*n].name);
-                }
-                let refers = foreign.parent_table.eq_ignore_ascii_case(&parent.table.name)
-                    && foreign.columns.len() == foreign.parent_columns.len()
-                    && foreign.parent_columns.iter().all(is_key);
-                if refers {
-                    found.push((no, user.clone(), foreign));
-                }
-            }
+            let all = user.table.foreign_keys.iter().chain(&user.references);
+            let all = all.filter(|f| f.parent_table.eq_ignore_ascii_case(&parent.table.name));
+            let by_key: Vec<_> = all.filter_map(|foreign| by_key(foreign, parent)).collect();
+            found.extend(by_key.into_iter().map(|foreign| (no, user.clone(), foreign)));
         }
         Ok(found)
     }
@@ -169,6 +158,25 @@ impl Replica {
         self.numbers.taken.insert(no);
         Ok(())
     }
+}
+
+/// A foreign key as far as it names the key of its parent; None if it does not.
+fn by_key(foreign: &ForeignKey, parent: &UserTable) -> Option<ForeignKey> {
+    let (table, key) = (&parent.table, parent.key_columns());
+    let place = |name: &String| table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+    let (mut columns, mut parent_columns) = (vec![], vec![]);
+    for (column, name) in foreign.columns.iter().zip(&foreign.parent_columns) {
+        let n = match (place(name), &key[..]) {
+            (Some(n), _) if key.contains(&n) => n,
+            // A reference that no schema declares has the key's name from when it was told of: SQLite renamed it nowhere.
+            (None, [n]) if foreign.columns.len() == 1 => *n,
+            _ => continue,
+        };
+        columns.push(*column);
+        parent_columns.push(table.columns[n].name.clone());
+    }
+    let is_whole = columns.len() == key.len() || columns.len() == foreign.columns.len();
+    (is_whole && !columns.is_empty()).then(|| ForeignKey { columns, parent_columns, ..foreign.clone() })
 }
 
 /// What a replica knows of numbers, in memory.

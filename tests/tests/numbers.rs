@@ -80,6 +80,8 @@ struct Model {
     backups: Vec<(usize, Vec<u8>)>,
     /// Whether the server may lose commits: by a restored backup or with its power.
     server_loses: bool,
+    /// Whether the newest rows are deleted everywhere, so that SQLite gives their numbers out again; then no file is restored.
+    deletes: bool,
     log: Vec<String>,
 }
 
@@ -143,10 +145,28 @@ impl Model {
         self.run(n, &sql);
     }
 
+    /// Deletes the newest rows that have no children, once everybody knows of all.
+    fn delete_newest(&mut self) {
+        self.log.push("all sync".into());
+        self.net.sync_all();
+        let n = 1 + self.below(self.clients as u64) as usize;
+        for (table, children) in [
+            ("invoices", "SELECT invoice_id FROM lines"),
+            ("customers", "SELECT customer_id FROM orders UNION SELECT customer_id FROM invoices"),
+            ("people", "SELECT boss FROM people WHERE boss IS NOT NULL"),
+        ] {
+            let newest = format!("id = (SELECT max(id) FROM {table})");
+            self.run(n, &format!("DELETE FROM {table} WHERE {newest} AND id NOT IN ({children})"));
+        }
+        self.log.push("all sync".into());
+        self.net.sync_all();
+    }
+
     fn step(&mut self) {
         let pause = self.below(2000);
         self.net.wait(pause);
         match self.below(20) {
+            18 | 19 if self.deletes => self.delete_newest(),
             0..=11 => self.write(),
             12..=16 => {
                 let clients: Vec<_> = (1..=self.clients).filter(|_| self.net.rng.one_in(2)).collect();
@@ -253,6 +273,7 @@ fn run(seed: u64, steps: u64, server_loses: bool) {
         lined: BTreeSet::new(),
         backups: vec![],
         server_loses,
+        deletes: !server_loses && seed.is_multiple_of(3),
         log: vec![],
     };
     let story = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -518,3 +518,73 @@ fn rows_that_are_to_move_at_first_contact_do_so_although_it_is_cut() {
         check(&mut net, &["Alma", "Bert", "Carl"]);
     }
 }
+
+#[test]
+fn references_follow_that_have_more_columns_than_the_key() {
+    const SCHEMA: &str = "CREATE TABLE customers(id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, name TEXT, UNIQUE (tenant, id));
+        CREATE TABLE orders(id INTEGER PRIMARY KEY, tenant TEXT, customer_id INTEGER, of TEXT, name TEXT, UNIQUE (id, tenant),
+          FOREIGN KEY (tenant, customer_id) REFERENCES customers(tenant, id));
+        CREATE TABLE lines(tenant TEXT, order_id INTEGER, n INTEGER, of TEXT, PRIMARY KEY (tenant, order_id, n),
+          FOREIGN KEY (order_id, tenant) REFERENCES orders(id, tenant)) WITHOUT ROWID";
+    let mut net = Network::new(50, 2, SCHEMA, &TrackOptions::default());
+    net.sync_all();
+    for (n, name) in [(1, "Carl"), (2, "Dora")] {
+        net.run(
+            n,
+            &format!(
+                "INSERT INTO customers(tenant, name) VALUES ('t', '{name}');
+                 INSERT INTO orders(tenant, customer_id, of, name) SELECT tenant, id, name, name || ' order' FROM customers;
+                 INSERT INTO lines SELECT tenant, id, 1, name FROM orders"
+            ),
+        );
+        net.wait(1000);
+    }
+    sync_twice(&mut net);
+    check(&mut net, &["Carl", "Dora"]);
+}
+
+#[test]
+fn rows_of_a_restored_file_are_known_again_though_its_log_had_not_been_captured() {
+    let mut net = network(60);
+    for name in ["Dora", "Emil", "Fay"] {
+        net.run(2, &customer(name));
+    }
+    // With its log as the application left it.
+    let copy = net.backup(2);
+    net.wait(1000);
+    net.run(1, &customer("Carl"));
+    net.sync(1);
+    net.sync(2);
+    net.wait(1000);
+    net.restore(2, &copy);
+    sync_twice(&mut net);
+    check(&mut net, &["Carl", "Dora", "Emil", "Fay"]);
+    assert_eq!(net.query(1, "SELECT id FROM customers WHERE name = 'Carl'"), ["Integer(1)"]);
+}
+
+#[test]
+fn a_row_that_its_table_takes_under_no_other_number_is_in_conflict_and_not_held() {
+    const SCHEMA: &str = "CREATE TABLE settings(id INTEGER PRIMARY KEY CHECK (id = 1), theme TEXT);
+        CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT CHECK (name <> ''))";
+    let mut net = Network::new(70, 2, SCHEMA, &TrackOptions::default());
+    net.sync_all();
+    for (n, name) in [(1, "Carl"), (2, "Dora")] {
+        net.run(
+            n,
+            &format!(
+                "INSERT INTO settings VALUES (1, '{name}'); INSERT INTO customers(name) VALUES ('{name}')"
+            ),
+        );
+        net.wait(1000);
+    }
+    sync_twice(&mut net);
+    net.check_same("SELECT * FROM settings");
+    for n in 0..=2 {
+        assert_eq!(
+            net.query(n, "SELECT name FROM customers ORDER BY id"),
+            ["Text(\"Carl\")", "Text(\"Dora\")"]
+        );
+        assert!(net.held(n).is_empty(), "held on machine {n}");
+        assert_eq!(net.replica(n).conflicts(None).expect("a list").len(), 1, "machine {n}");
+    }
+}

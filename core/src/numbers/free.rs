@@ -59,6 +59,33 @@ impl Taken {
 }
 
 impl Replica {
+    /// Whether a table takes a row under another key. One with `CHECK (id = 1)` has no second row: it stays in conflict, where
+    /// it would be held on every device.
+    pub(super) fn has_room_for(
+        &self,
+        user: &UserTable,
+        key: &RowKey,
+        new: &RowKey,
+    ) -> Result<bool, ReplicaError> {
+        let (RowKey::Integer(old), RowKey::Integer(new)) = (key, new) else { return Ok(true) };
+        let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE AND sql LIKE '%CHECK%'";
+        if !self.conn.prepare_cached(sql)?.exists([&user.table.name]).map_err(StoreError::from)? {
+            return Ok(true);
+        }
+        let (table, column) =
+            (quote(&user.table.name), quote(&user.table.columns[user.key_columns()[0]].name));
+        self.set_triggers(false)?;
+        self.conn.execute_batch("SAVEPOINT piecewise_tried")?;
+        let tried =
+            self.conn.execute(&format!("UPDATE {table} SET {column} = ?2 WHERE {column} = ?1"), [old, new]);
+        self.conn.execute_batch("ROLLBACK TO piecewise_tried; RELEASE piecewise_tried")?;
+        let is_refused = |error: &rusqlite::Error| {
+            let code = error.sqlite_error().map(|error| error.extended_code);
+            code == Some(rusqlite::ffi::SQLITE_CONSTRAINT_CHECK)
+        };
+        Ok(!tried.as_ref().is_err_and(is_refused))
+    }
+
     /// A number that no row has and to which none refers: the next above all that are known or were given out, from a block if
     /// there is one. None: there is none.
     pub(crate) fn free_number(

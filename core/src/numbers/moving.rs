@@ -5,28 +5,26 @@
 //! written first.
 
 mod rewriting;
+mod telling;
 
 use super::Renumbered;
+use super::captured_again::moved_rows;
 use super::free::FreeNumbers;
 use super::origin::{self, MOVED, Origin};
 use super::taking_along::{named, naming, renamed};
 use crate::change::{Action, OWN};
-use crate::document::{Document, View};
+use crate::document::View;
 use crate::id::{Actor, ChangeHash, Seq, Timestamp};
 use crate::key::{RowKey, encode_tuple};
-use crate::replica::{Replica, ReplicaError, StopKind};
+use crate::replica::{Replica, ReplicaError};
 use crate::row;
-use crate::store::StoreError;
-use crate::store::user_table::{RowValues, UserTable, quote};
+use crate::store::user_table::{RowValues, UserTable};
 use crate::store::{documents, holds, numbers};
 use crate::table::ForeignKey;
 use crate::value::{Value, ValueRef};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-
-/// Between the times of two segments that captured one write.
-const CAPTURED_WITHIN_MS: u64 = 60_000;
 
 /// What became of rows whose numbers are taken.
 #[derive(Debug, Default)]
@@ -59,10 +57,12 @@ struct Plan {
 }
 
 /// The own segments of a container that the server does not have.
-struct Own {
-    segments: HashSet<i64>,
+pub(super) struct Own {
+    pub(super) segments: HashSet<i64>,
     actors: HashSet<Actor>,
     keys: BTreeSet<RowKey>,
+    /// Where rows are that were written anew, by the keys under which they were written first.
+    pub(super) moved: BTreeMap<RowKey, Vec<RowKey>>,
 }
 
 impl Replica {
@@ -110,7 +110,13 @@ impl Replica {
     }
 
     fn own(&mut self, no: i64) -> Result<Own, ReplicaError> {
-        let mut own = Own { segments: HashSet::new(), actors: HashSet::new(), keys: BTreeSet::new() };
+        let integer_keys = self.containers[&no].integer_keys;
+        let mut own = Own {
+            segments: HashSet::new(),
+            actors: HashSet::new(),
+            keys: BTreeSet::new(),
+            moved: moved_rows(&self.conn, no, integer_keys)?,
+        };
         for unsent in numbers::unsent(&self.conn, no)? {
             own.segments.insert(unsent.no);
             own.actors.insert(unsent.actor);
@@ -180,8 +186,8 @@ impl Replica {
         let document = self.own_document(no, key)?;
         let view = document.evaluate();
         let origins = origins(key, &view, &changes);
-        if self.is_captured_again(no, key, &document, own)? {
-            return Ok(Some(Fate::Known(key.clone())));
+        if let Some(place) = self.captured_before(no, user, key, &document, own)? {
+            return Ok(Some(Fate::Known(place)));
         }
         if let Some(place) = self.known_place(no, key, &origins, own)? {
             return Ok(Some(Fate::Known(place)));
@@ -194,8 +200,11 @@ impl Replica {
             Some(row) if !changes.contains(&row) => return Ok(None),
             Some(_) => {}
         }
-        let new = self.free_number(no, user, free)?;
-        Ok(new.map(|new| Fate::Moves(RowKey::Integer(new))))
+        let new = self.free_number(no, user, free)?.map(RowKey::Integer);
+        match new {
+            Some(new) if self.has_room_for(user, key, &new)? => Ok(Some(Fate::Moves(new))),
+            _ => Ok(None),
+        }
     }
 
     /// The actors of those own changes of a key that are of a row which was inserted here, not of one that the server has or
@@ -257,40 +266,6 @@ impl Replica {
             }
         }
         Ok(None)
-    }
-
-    /// Whether a row that came is the one that was written here: a file that was restored before its log was captured gives
-    /// the same row, by the same author, of the same time. A row that was known here when this one was written is another.
-    fn is_captured_again(
-        &mut self,
-        no: i64,
-        key: &RowKey,
-        document: &Document,
-        own: &Own,
-    ) -> Result<bool, ReplicaError> {
-        let known: HashSet<&ChangeHash> = document.changes().map(|(hash, _, _)| hash).collect();
-        let (mut here, mut there) = (vec![], vec![]);
-        for at in documents::changes(&self.conn, no, key)? {
-            let decoded = self.history.segment(&self.conn, at.segment())?;
-            let header = &decoded.segment.header;
-            let Some(change) = decoded.change(at.index()) else { continue };
-            if header.author != self.author()
-                || !matches!(change.ops.first(), Some(op) if op.action == Action::Live(OWN))
-            {
-                continue;
-            }
-            let values: Vec<_> = change.ops.into_iter().skip(1).map(|op| (op.key, op.action)).collect();
-            let list = match own.segments.contains(&at.segment()) {
-                true => &mut here,
-                false if known.contains(&self.history.hash(&self.conn, at)?) => continue,
-                false => &mut there,
-            };
-            list.push((header.time.0, values));
-        }
-        let is_same = |(a, values): &(u64, Vec<_>), (b, others): &(u64, Vec<_>)| {
-            a.abs_diff(*b) <= CAPTURED_WITHIN_MS && values == others
-        };
-        Ok(here.iter().any(|row| there.iter().any(|other| is_same(row, other))))
     }
 
     /// Whether a row lives by what others wrote.
@@ -447,100 +422,6 @@ impl Replica {
         self.settle_quietly(rows)?;
         self.tell_application(&mapped, &settled.renumbered)?;
         Ok(settled)
-    }
-
-    /// Lists what moved where applications read it, and has tables follow that are not tracked: all of their rows were
-    /// written here.
-    fn tell_application(
-        &mut self,
-        mapped: &Keyed<i64>,
-        renumbered: &[(Renumbered, Timestamp)],
-    ) -> Result<(), ReplicaError> {
-        if renumbered.is_empty() {
-            return Ok(());
-        }
-        self.set_triggers(true)?;
-        for (no, moved) in mapped {
-            let table = self.containers[no].table.clone();
-            for (child, column) in self.untracked_references(&table)? {
-                let pairs: Vec<String> = moved
-                    .iter()
-                    .filter_map(|(key, new)| match key {
-                        RowKey::Integer(old) => Some(format!("({old}, {new})")),
-                        _ => None,
-                    })
-                    .collect();
-                let (table, place) = (quote(&child), quote(&column));
-                // Compared as a foreign key compares, whatever the type of the column; a text stays one.
-                let sql = format!(
-                    "WITH piecewise_moved(old, new) AS
-                       (SELECT CAST(column1 AS INTEGER), CAST(column2 AS INTEGER) FROM (VALUES {}))
-                     UPDATE {table} SET {place} =
-                       (SELECT CASE typeof({place}) WHEN 'text' THEN CAST(new AS TEXT) ELSE new END
-                        FROM piecewise_moved WHERE old = {place})
-                     WHERE {place} IN (SELECT old FROM piecewise_moved)",
-                    pairs.join(", ")
-                );
-                if let Err(error) = self.conn.execute(&sql, []) {
-                    return Err(self.cannot_follow(*no, &child, &column, error.into()));
-                }
-            }
-        }
-        for (moved, time) in renumbered {
-            self.list_renumbered(moved, *time)?;
-        }
-        Ok(())
-    }
-
-    /// A table that is not tracked does not let its references change, so rows of `no` cannot move.
-    fn cannot_follow(&self, no: i64, child: &str, column: &str, source: StoreError) -> ReplicaError {
-        if source.is_of_file() {
-            return source.into();
-        }
-        let table = self.containers[&no].table.clone();
-        let why = format!(
-            "rows whose numbers other rows have at the server cannot get others, since {child}.{column} refers to them \
-             and does not let itself be changed"
-        );
-        ReplicaError::Table { no, table, kind: StopKind::NotSynced, why, source: Box::new(source) }
-    }
-
-    /// Lists a row that moved, for applications. What a trigger of theirs cannot do with that is theirs: the row has moved.
-    fn list_renumbered(&mut self, moved: &Renumbered, time: Timestamp) -> Result<(), ReplicaError> {
-        let listed = |r: &Self| numbers::put_renumbered(&r.conn, &moved.table, moved.old, moved.new, time);
-        if !self.numbers.lists_quietly {
-            self.conn.execute_batch("SAVEPOINT piecewise_listed")?;
-            let Err(error) = listed(self) else {
-                return Ok(self.conn.execute_batch("RELEASE piecewise_listed")?);
-            };
-            if error.is_of_file() {
-                return Err(error.into());
-            }
-            if self.conn.is_autocommit() {
-                // All of it is done again, and listed without triggers.
-                self.numbers.lists_quietly = true;
-                let (table, key) = ("piecewise_renumbered".to_owned(), moved.old.to_string());
-                return Err(ReplicaError::TransactionEnded { table, key, cause: error.to_string() });
-            }
-            self.conn.execute_batch("ROLLBACK TO piecewise_listed; RELEASE piecewise_listed")?;
-        }
-        self.set_triggers(false)?;
-        let done = listed(self);
-        self.set_triggers(true)?;
-        Ok(done?)
-    }
-
-    /// Columns of tables that are not tracked which refer to a table's key.
-    pub(super) fn untracked_references(&self, parent: &str) -> Result<Vec<(String, String)>, ReplicaError> {
-        let sql = "SELECT m.name, f.\"from\" FROM sqlite_master m, pragma_foreign_key_list(m.name) f
-                   WHERE m.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE
-                   AND (f.\"to\" IS NULL OR EXISTS
-                     (SELECT 1 FROM pragma_table_info(?1) WHERE pk > 0 AND name = f.\"to\" COLLATE NOCASE))";
-        let mut stmt = self.conn.prepare(sql)?;
-        let found = stmt.query_map([parent], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let found: Vec<(String, String)> = found.collect::<Result<_, _>>()?;
-        let is_tracked = |table: &str| self.containers.of_table(table).is_some_and(|c| c.has_table());
-        Ok(found.into_iter().filter(|(table, _)| !is_tracked(table)).collect())
     }
 }
 

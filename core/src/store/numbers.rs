@@ -147,6 +147,23 @@ pub(crate) fn moves_of(
     Ok(found)
 }
 
+/// The same of all actors.
+pub(crate) fn all_moves(
+    conn: &Connection,
+    container: i64,
+    integer_keys: bool,
+) -> Result<Vec<(RowKey, RowKey)>, StoreError> {
+    let mut stmt = conn.prepare_cached("SELECT key, new FROM piecewise_moves WHERE container = ?")?;
+    let rows =
+        stmt.query_map([container], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+    let mut found = vec![];
+    for row in rows {
+        let (key, new) = row?;
+        found.push((key_from_bytes(&key, integer_keys)?, key_from_bytes(&new, integer_keys)?));
+    }
+    Ok(found)
+}
+
 /// Whether any row with an INTEGER key from `first` to `last` is known.
 pub(crate) fn any_known(
     conn: &Connection,
