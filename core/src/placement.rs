@@ -277,6 +277,11 @@ impl Replica {
         let (mut later, mut refused) = (vec![], vec![]);
         for (rival, shared) in self.rivals(candidate)? {
             let Candidate { no, key, user, view, .. } = candidate;
+            if self.is_number_taken(*no, &rival)? {
+                // What its document shows is the row that has the number. It moves first, and is looked at again then.
+                let columns = shared.first().map_or(&[][..], Vec::as_slice);
+                return Ok(Some((HoldKind::Unique, clash(user, columns, &rival))));
+            }
             let rival_view = self.history.view(&self.conn, *no, &rival)?;
             // What the server did not take has no place in the order.
             if holds::refused_row(&self.conn, *no, &rival)?.is_some() {

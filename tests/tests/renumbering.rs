@@ -299,3 +299,28 @@ fn lines_under_one_key_go_with_their_own_orders_whoever_wrote_later() {
         check_shops(&mut net, &[0, 1, 2], 6);
     }
 }
+
+/// While its number is taken, a row's document is that of another row: a third that has its UNIQUE value waits for its move, and
+/// what took it out of the table is no delete.
+#[test]
+fn a_row_whose_number_is_taken_is_not_lost_to_another_that_has_its_unique_value() {
+    let schema = "CREATE TABLE t(id INTEGER PRIMARY KEY, w TEXT, a TEXT UNIQUE ON CONFLICT REPLACE)";
+    let mut net = Network::new(31, 2, schema, &TrackOptions::default());
+    net.run(1, "INSERT INTO t VALUES (1, 'one', 'x'), (2, 'two', 'y')");
+    net.sync(1);
+    net.wait(1000);
+    net.run(2, "INSERT INTO t VALUES (1, 'mine', 'y')");
+    for _ in 0..3 {
+        net.wait(1000);
+        net.sync_all();
+    }
+    for n in 0..=2 {
+        let rows = ["Integer(1) Text(\"one\")", "Integer(2) Text(\"two\")"];
+        assert_eq!(net.query(n, "SELECT id, w FROM t ORDER BY id"), rows, "machine {n}");
+        assert_eq!(
+            net.held(n),
+            [("t".to_owned(), "3".to_owned())],
+            "machine {n}: mine, under its new number"
+        );
+    }
+}
