@@ -13,9 +13,12 @@ fail() { echo "error: $1" >&2; [ -z "${2:-}" ] || echo "hint: $2" >&2; exit 1; }
 version="" from="" prefix="" only_bin=""
 while [ $# -gt 0 ]; do
     case "$1" in
-        --version) version=${2:?}; shift ;;
-        --from) from=${2:?}; shift ;;
-        --prefix) prefix=${2:?}; shift ;;
+        --version | --from | --prefix) [ $# -gt 1 ] || fail "$1 needs a value" "--help lists them" ;;
+    esac
+    case "$1" in
+        --version) version=$2; shift ;;
+        --from) from=$2; shift ;;
+        --prefix) prefix=$2; shift ;;
         --bin-only) only_bin=yes ;;
         -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) fail "unknown argument $1" "--help lists them" ;;
@@ -54,7 +57,8 @@ sum() {
 }
 
 get SHA256SUMS
-line=$(grep -E "^[0-9a-f]{64}  piecewise-${version:-[0-9][^ ]*}-$machine-[a-z]+\.tar\.gz$" "$work/SHA256SUMS" | head -n 1) ||
+line=$(grep -E "^[0-9a-f]{64}  piecewise-${version:-[0-9][^ ]*}-$machine-[a-z]+\.tar\.gz$" "$work/SHA256SUMS" | head -n 1)
+[ -n "$line" ] ||
     fail "$from has no archive for this machine" "SHA256SUMS there lists all"
 archive=${line#*  }
 get "$archive"

@@ -2,7 +2,7 @@
 
 use crate::checking::Checking;
 use crate::connection::{Arrived, CHANNEL, Connection};
-use crate::news::{tell_of_clashes, tell_of_renumbered, tell_of_restored};
+use crate::news::{tell_of_clashes, tell_of_merges, tell_of_renumbered, tell_of_restored};
 use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::id::PeerId;
@@ -534,6 +534,7 @@ impl<'a> Drive<'a> {
             sent = true;
         };
         self.summary.rows_renumbered += tell_of_renumbered(self.replica, None, self.as_events);
+        tell_of_merges(self.replica, None);
         self.clashed.extend(tell_of_clashes(self.replica, None, self.as_events));
         Ok(sent)
     }

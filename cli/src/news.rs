@@ -1,8 +1,9 @@
 //! News: what a replica did to rows by itself, told once in words or as events.
 
 use crate::report::Failure;
+use piecewise_core::change::Merge;
 use piecewise_core::numbers::Renumbered;
-use piecewise_core::replica::Replica;
+use piecewise_core::replica::{OtherMerge, Replica};
 use piecewise_server::say;
 use piecewise_server::terminal::{count, note, number};
 use serde_json::json;
@@ -49,6 +50,22 @@ pub(crate) fn tell_of_clashes(
         ));
     }
     clashed
+}
+
+/// Tells of columns that merge otherwise than `track` was asked for here.
+pub(crate) fn tell_of_merges(replica: &mut Replica, file: Option<&str>) {
+    for OtherMerge { table, column, merge } in replica.take_other_merges() {
+        let how = match merge {
+            Merge::Text => "by character",
+            Merge::Counter => "as a counter",
+            Merge::Register => "as a whole",
+        };
+        note(&format!(
+            "{}{table}.{column} merges {how}, as the server's table was tracked before; what `track` was asked for here has no effect. \
+             A table of another name can have it",
+            of(file)
+        ));
+    }
 }
 
 /// Tells of rows whose numbers other rows have, and that have another now. Returns how many.

@@ -11,6 +11,11 @@ pub(crate) fn written(at: Timestamp) -> String {
     if at.is_before_tracking() { "before tracking".to_owned() } else { time(at) }
 }
 
+/// When something was written, for programs; null: before tracking.
+pub(crate) fn written_json(at: Timestamp) -> serde_json::Value {
+    if at.is_before_tracking() { json!(null) } else { json!(time(at)) }
+}
+
 /// Who wrote something, for people on the device `own`.
 pub(crate) fn author(author: &Author, own: &PeerId) -> String {
     if author.key == *own { "this device".to_owned() } else { device(&author.key, author.name.as_deref()) }

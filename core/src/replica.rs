@@ -25,6 +25,7 @@ pub(crate) use columns::ColumnBinding;
 use containers::Containers;
 pub(crate) use containers::{ContainerState, Scan};
 pub use evict::Evicted;
+pub use following::OtherMerge;
 pub use reading::{
     Attention, Choice, Conflict, ConflictKind, Effect, Exported, HeldRow, HistoryEntry, HistorySize, MadeRow,
     OtherRow, RefusedRow, Status, TableStatus, Written,
@@ -274,6 +275,8 @@ pub struct Replica {
     pub(crate) scrubbing: Scrubbing,
     /// Who wrote what is here, with their names.
     pub(crate) authors: HashMap<PeerId, Option<String>>,
+    /// Columns that merge otherwise than was asked for, until they are told of.
+    other_merges: Vec<OtherMerge>,
     /// What is known of rows whose numbers are taken, and how tables are numbered.
     pub(crate) numbers: Numbers,
     /// When the file was looked at last for commits of other connections.
@@ -370,6 +373,7 @@ impl Replica {
             scrubbing: Scrubbing::default(),
             numbers: Numbers::default(),
             authors: HashMap::new(),
+            other_merges: vec![],
             data_version: None,
         };
         upgrade::upgrade(&replica.conn)?;

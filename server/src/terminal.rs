@@ -54,7 +54,8 @@ pub fn parse<T: clap::FromArgMatches>(command: clap::Command, output: impl Fn(&T
         }
         Err(wrong) if wrong.use_stderr() && is_json() => {
             let text = wrong.render().to_string();
-            let what = text.lines().next().unwrap_or_default();
+            let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+            let what = lines.collect::<Vec<_>>().join(" ");
             error(what.trim_start_matches("error: "), Some("--help lists the arguments"), "usage");
             std::process::exit(wrong.exit_code())
         }

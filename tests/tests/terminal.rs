@@ -409,6 +409,50 @@ fn of_several_servers_an_address_means_the_one_that_answers_there() {
 }
 
 #[test]
+fn a_merge_kind_that_the_servers_table_does_not_have_is_told_of() {
+    let it = Setting::new("app/*=write");
+    let schema = "CREATE TABLE t(id TEXT PRIMARY KEY, a TEXT, n INTEGER)";
+    let first = it.file("a.db", schema);
+    it.device.must(["track", text(&first), "t", "--as", "app"]);
+    it.device.must(["sync", text(&first)]);
+    let second = it.file("b.db", schema);
+    it.device.must(["track", text(&second), "t", "--as", "app", "--text", "t.a", "--counter", "t.n"]);
+    let said = it.device.run(["sync", text(&second)]);
+    assert_eq!(said.code, 0, "{said}");
+    for column in ["t.a merges as a whole", "t.n merges as a whole"] {
+        assert!(said.err.contains(column), "{said}");
+    }
+    assert!(!it.device.run(["sync", text(&second)]).err.contains("merges"), "it is told once");
+    let wrong = it.device.run(["track", text(&second), "t", "--text", "t.zz"]);
+    assert!(wrong.code == 1 && wrong.err.contains("table t has no column zz"), "{wrong}");
+    // What the hint says: a table of another name.
+    let tracked = it.device.run(["track", text(&second), "t", "--text", "t.a"]);
+    assert!(tracked.code != 0 && tracked.err.contains("a table of another name"), "{tracked}");
+    sql(&second, "CREATE TABLE t2(id TEXT PRIMARY KEY, a TEXT, n INTEGER); INSERT INTO t2 SELECT * FROM t");
+    it.device.must(["track", text(&second), "t2", "--text", "t2.a"]);
+    assert!(!it.device.run(["sync", text(&second)]).err.contains("merges"), "it merges as it was asked to");
+}
+
+#[test]
+fn of_two_servers_at_one_address_none_is_forgotten_by_it() {
+    let it = Setting::new("app/*=write");
+    let address = it.device.json(&["identity"])["servers"][0]["address"].as_str().unwrap().to_owned();
+    let listen = it.server.listen.clone();
+    let device = it.device.home.clone();
+    drop(it.server);
+    let other = Server::start_at(&it.folder.path().join("other"), &listen, &[]);
+    let device = Device { home: device };
+    device.must(["join", &other.invite(&["app/*=write"])]);
+    let said = device.run(["forget", &address]);
+    assert!(said.code != 0 && said.err.contains("2 servers"), "{said}");
+    let servers = device.json(&["identity"])["servers"].clone();
+    assert_eq!(servers.as_array().unwrap().len(), 2, "{servers}");
+    let key = servers[0]["key"].as_str().unwrap().to_owned();
+    device.must(["forget", &key[..8]]);
+    assert_eq!(device.json(&["identity"])["servers"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn who_wrote_something_is_told_by_the_name_that_the_server_knows() {
     let it = Setting::new("app/*=write");
     let other = Device::joined(&it.path("other"), &it.server, &["app/*=write"]);

@@ -3,12 +3,12 @@
 use super::{about, open_bound};
 use crate::args::{ChooseArgs, ConflictsArgs, ConflictsCommand};
 use crate::home::Home;
-use crate::output::{author, row, row_line, value, written};
+use crate::output::{author, row, row_line, value, written, written_json as written_time};
 use crate::report::Failure;
 use piecewise_core::id::PeerId;
 use piecewise_core::replica::{Choice, Conflict, ConflictKind, MadeRow, OtherRow, Written};
 use piecewise_server::say;
-use piecewise_server::terminal::{Tone, count, paint, result, shown, time};
+use piecewise_server::terminal::{Tone, count, paint, result, shown};
 use serde_json::json;
 
 pub(crate) fn run(args: ConflictsArgs) -> Result<(), Failure> {
@@ -26,7 +26,7 @@ pub(crate) fn run(args: ConflictsArgs) -> Result<(), Failure> {
 }
 
 fn written_json(w: &Written) -> serde_json::Value {
-    json!({ "value": value(&w.value), "author": w.author.key.to_string(), "author_name": w.author.name, "time": time(w.time) })
+    json!({ "value": value(&w.value), "author": w.author.key.to_string(), "author_name": w.author.name, "time": written_time(w.time) })
 }
 
 fn as_json(conflict: &Conflict) -> serde_json::Value {
@@ -43,7 +43,7 @@ fn as_json(conflict: &Conflict) -> serde_json::Value {
                     "shown": written_json(shown), "others": others })
         }
         ConflictKind::Row { shown, others } => {
-            let other = |(n, r): (usize, &OtherRow)| json!({ "number": n + 1, "row": row(&r.values), "author": r.author.key.to_string(), "author_name": r.author.name, "time": time(r.time) });
+            let other = |(n, r): (usize, &OtherRow)| json!({ "number": n + 1, "row": row(&r.values), "author": r.author.key.to_string(), "author_name": r.author.name, "time": written_time(r.time) });
             let others: Vec<_> = others.iter().enumerate().map(other).collect();
             json!({ "table": table, "key": key, "kind": "row", "shown": row(shown), "others": others })
         }

@@ -3,14 +3,14 @@
 use super::{about, open_bound, prove};
 use crate::args::HistoryArgs;
 use crate::home::Home;
-use crate::output::{author, value, written};
+use crate::output::{author, value, written, written_json};
 use crate::report::{Failure, code};
 use crate::witness::Proven;
 use automerge::Automerge;
 use piecewise_core::id::PeerId;
 use piecewise_core::replica::{Effect, HistoryEntry, Replica};
 use piecewise_server::say;
-use piecewise_server::terminal::{count, number, result, shown, time};
+use piecewise_server::terminal::{count, number, result, shown};
 use serde_json::{Map, Value as Json, json};
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &HistoryArgs) -> Result<(), Failure> {
     let entry = |(e, logged): (&HistoryEntry, &Option<Proven>)| {
         let columns: Map<_, _> = e.columns.iter().map(|(name, what)| (name.clone(), effect(what))).collect();
         let log = logged.map(|p| json!({ "entry": p.index, "from": p.from.to_string() }));
-        json!({ "time": time(e.time), "author": e.author.key.to_string(), "author_name": e.author.name, "kind": e.kind, "columns": columns,
+        json!({ "time": written_json(e.time), "author": e.author.key.to_string(), "author_name": e.author.name, "kind": e.kind, "columns": columns,
                 "segment": e.segment.to_string(), "state": e.state, "log": log })
     };
     let own = replica.author();

@@ -2,7 +2,7 @@
 
 use crate::args::ForgetArgs;
 use crate::home::{Home, KnownServer};
-use crate::report::Failure;
+use crate::report::{Failure, code};
 use piecewise_server::say;
 use piecewise_server::terminal::{labelled, note, result};
 use serde_json::json;
@@ -25,6 +25,19 @@ pub(crate) fn run() -> Result<(), Failure> {
 
 pub(crate) fn forget(args: &ForgetArgs) -> Result<(), Failure> {
     let mut home = Home::open()?;
+    // Of several at one address each may be the one that is not needed any more.
+    let named: Vec<_> = home.servers().iter().filter(|s| s.address == args.server).collect();
+    if named.len() > 1 {
+        let keys: Vec<_> = named.iter().map(|s| s.key().to_string()[..8].to_owned()).collect();
+        return Err(Failure::new(format!(
+            "{} servers were joined at {}: {}",
+            named.len(),
+            args.server,
+            keys.join(", ")
+        ))
+        .hint("say which by how its key begins; the last of them is the one that answers there now")
+        .code(code::WHICH_SERVER));
+    }
     let server = home.choose(Some(&args.server))?.clone();
     home.forget(&server)?;
     let (address, key) = (&server.address, server.key());

@@ -160,6 +160,15 @@ fn tracked_already(replica: &Replica, table: &str, args: &TrackArgs) -> Failure 
         !kinds.iter().any(is_it)
     });
     let columns: Vec<_> = other.map(|(column, _)| column).collect();
+    let is_there = |column: &str| {
+        let sql = "SELECT count(*) FROM pragma_table_info(?) WHERE name = ? COLLATE NOCASE";
+        let count = replica.connection().query_row(sql, [table, column], |row| row.get::<_, i64>(0));
+        count.is_ok_and(|count| count > 0)
+    };
+    if let Some(missing) = columns.iter().find(|column| !is_there(column)) {
+        return Failure::new(format!("{}: table {table} has no column {missing}", args.file.display()))
+            .code(code::INVALID);
+    }
     let tracked = ReplicaError::AlreadyTracked { table: table.to_owned() };
     if columns.is_empty() {
         return about(&args.file, tracked);
@@ -175,7 +184,8 @@ fn tracked_already(replica: &Replica, table: &str, args: &TrackArgs) -> Failure 
     Failure::new(message)
         .hint(format!(
             "how a column merges is settled when its table meets the server's. If it never did: `piecewise untrack` it, then \
-             `track` it with these options. Else give {table} another name on every device, make {table} anew with its rows, and `track` that"
+             `track` it with these options. Else make a table of another name with the rows of {table}, `track` that with these \
+             options, and drop {table}: a name that the server knows keeps how its columns merge"
         ))
         .code(code::TRACKED)
 }

@@ -8,7 +8,7 @@ use super::known::{Known, Part};
 use crate::command::wait::needs_somebody;
 use crate::connection::Connection;
 use crate::drive::{FileIdentity, Gathering, Summary, identity, no_intake};
-use crate::news::{tell_of_clashes, tell_of_renumbered, tell_of_restored};
+use crate::news::{tell_of_clashes, tell_of_merges, tell_of_renumbered, tell_of_restored};
 use crate::report::Failure;
 use piecewise_core::link::{Link, Opened};
 use piecewise_core::replica::{self, Binding, Replica, Standing};
@@ -204,6 +204,7 @@ impl Talk {
             let path = self.path.display().to_string();
             self.summary.rows_renumbered +=
                 tell_of_renumbered(&mut self.replica, Some(&path), self.as_events);
+            tell_of_merges(&mut self.replica, Some(&path));
             tell_of_clashes(&mut self.replica, Some(&path), self.as_events);
             self.summary.rows_captured += captured.rows;
             self.dirty = captured.more;

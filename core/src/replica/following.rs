@@ -21,6 +21,17 @@ const SEGMENTS_THAT_WAIT: u64 = 64;
 /// Rows that are put at once into a table that is made after they came.
 const ROWS_AT_ONCE: usize = 64;
 
+/// A column that merges otherwise than this device asked for, since its table says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherMerge {
+    /// The table.
+    pub table: String,
+    /// The column.
+    pub column: String,
+    /// How it merges.
+    pub merge: Merge,
+}
+
 impl Replica {
     /// Whether tables that others made are made here too.
     pub(crate) fn follows_all(&self) -> bool {
@@ -292,6 +303,11 @@ impl Replica {
         Ok(keys.into_iter().map(|key| (no, key)).collect())
     }
 
+    /// Columns that merge otherwise than this device asked for. Each is told once.
+    pub fn take_other_merges(&mut self) -> Vec<OtherMerge> {
+        std::mem::take(&mut self.other_merges)
+    }
+
     /// Takes the merge kinds of columns from the description.
     fn take_merges(&mut self, no: i64, description: &Description) -> Result<(), ReplicaError> {
         let Some(state) = self.containers.get_mut(&no) else { return Ok(()) };
@@ -300,6 +316,10 @@ impl Replica {
             if let Some(merge) = description.merge(&column.key)
                 && merge != column.merge
             {
+                if column.merge != Merge::Register {
+                    let (table, column) = (state.table.clone(), column.name.clone());
+                    self.other_merges.push(OtherMerge { table, column, merge });
+                }
                 column.merge = merge;
                 changed = true;
             }

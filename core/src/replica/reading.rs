@@ -279,6 +279,7 @@ impl Replica {
                 stopped: self.stop_of(state.no)?,
             });
         }
+        tables.sort_by(|a, b| a.table.cmp(&b.table));
         let last_level = match self.binding {
             Some(_) => layout::meta::<i64>(&self.conn, "last_level")?.map(|ms| Timestamp(ms as u64)),
             None => None,
