@@ -29,8 +29,6 @@ pub(crate) struct TakenIn {
     pub(crate) is_new: bool,
     /// Changes in it.
     pub(crate) rows: u64,
-    /// Its changes that are no plain first inserts of their rows, to be noted.
-    pub(crate) edits: Vec<Edit>,
     /// Rows to be placed by looking at their documents.
     pub(crate) unsettled: Vec<(i64, RowKey)>,
     /// Whether it changed the table's description.
@@ -79,13 +77,15 @@ struct Filling {
 impl Replica {
     /// Appends a segment to its container's feed and notes its changes; unless it is there already.
     ///
-    /// With `into_table`, first inserts go into the user's table. Edits are for the caller to note. Call it in a transaction.
+    /// With `into_table`, first inserts go into the user's table. Changes that are no plain first inserts of their rows join `edits`,
+    /// with those of segments before it; if any of them has to be known at once, all are noted. Call it in a transaction.
     pub(crate) fn take_in(
         &mut self,
         no: i64,
         segment: &Segment,
         origin: Origin,
         into_table: bool,
+        edits: &mut Vec<Edit>,
     ) -> Result<TakenIn, ReplicaError> {
         let mut taken = TakenIn::default();
         if let Some(number) = segments::find(&self.conn, no, &segment.id)? {
@@ -106,10 +106,14 @@ impl Replica {
         self.note_author(&segment.header.author)?;
         self.tell_log_of(no, segment, origin.peer)?;
         let target = if into_table { self.target(no)? } else { None };
-        self.note_changes(no, number, segment, target.as_ref(), &mut taken)?;
+        // A repair may bring an edit before its insert: that is noted first, since it came first.
+        if !edits.is_empty() && has_inserts(segment)? {
+            self.note_edits(no, edits)?;
+        }
+        self.note_changes(no, number, segment, target.as_ref(), &mut taken, edits)?;
         taken.rows = u64::from(segment.header.count) - u64::from(taken.description);
         if !taken.arrived.is_empty() || taken.description {
-            self.note_edits(no, &mut taken.edits)?;
+            self.note_edits(no, edits)?;
         }
         let arrived = std::mem::take(&mut taken.arrived);
         self.note_arrived(no, segment, origin == Origin::HERE, arrived)?;
@@ -133,6 +137,7 @@ impl Replica {
         segment: &Segment,
         target: Option<&Target>,
         taken: &mut TakenIn,
+        edits: &mut Vec<Edit>,
     ) -> Result<(), ReplicaError> {
         let conn = &self.conn;
         let mut lines = Lines::new(conn, no);
@@ -162,7 +167,12 @@ impl Replica {
                 {
                     taken.arrived.add_moved(key.clone(), value.as_ref());
                 }
-                let hash = put_edit(no, segment, (key, at, change), target, taken)?;
+                let edit = edit(segment, (key, at, change), taken)?;
+                if target.is_some() && edit.key != RowKey::Description {
+                    taken.unsettled.push((no, edit.key.clone()));
+                }
+                let hash = edit.hash;
+                edits.push(edit);
                 if is_plain {
                     hashes.extend_from_slice(&hash.0);
                 }
@@ -179,7 +189,10 @@ impl Replica {
             }
             if !lines.note(&key, at)? {
                 taken.arrived.met.push(key.into());
-                put_edit(no, segment, (key.into(), at, row.into_change()), target, taken)?;
+                if target.is_some() {
+                    taken.unsettled.push((no, key.into()));
+                }
+                edits.push(edit(segment, (key.into(), at, row.into_change()), taken)?);
                 continue;
             }
             let Some(target) = target else { continue };
@@ -234,22 +247,20 @@ impl Replica {
     }
 }
 
-/// Keeps a change that is not the plain first insert of its row, to be noted. Returns its hash.
-fn put_edit(
-    no: i64,
+/// A change that is not the plain first insert of its row, to be noted.
+fn edit(
     segment: &Segment,
     (key, at, change): (RowKey, At, Change),
-    target: Option<&Target>,
-    taken: &mut TakenIn,
-) -> Result<ChangeHash, StoreError> {
-    let mut chunk = vec![];
-    let hash = change_codec::encode(&change, &segment.actor, &mut chunk)
+    taken: &TakenIn,
+) -> Result<Edit, StoreError> {
+    let hash = change_codec::encode(&change, &segment.actor, &mut vec![])
         .map_err(|_| StoreError::BadChange { segment: segment.id })?;
-    if target.is_some() && key != RowKey::Description {
-        taken.unsettled.push((no, key.clone()));
-    }
-    taken.edits.push(Edit { key, at, hash, actor: segment.actor, change, is_only: taken.has_new_actor });
-    Ok(hash)
+    Ok(Edit { key, at, hash, actor: segment.actor, change, is_only: taken.has_new_actor })
+}
+
+/// Whether any change of a segment is a plain insert.
+fn has_inserts(segment: &Segment) -> Result<bool, StoreError> {
+    Ok(segment.changes()?.templates().any(Template::is_plain_insert))
 }
 
 fn check_key(key: &KeyRef<'_>, integer_keys: bool) -> Result<(), StoreError> {

@@ -524,8 +524,9 @@ impl Replica {
             let time = self.acceptance_time(no, self.clock.max(time))?;
             segment = segment.accept(&self.identity, time);
         }
-        let mut taken = self.take_in(no, &segment, Origin::HERE, false)?;
-        self.note_edits(no, &mut taken.edits)?;
+        let mut edits = vec![];
+        self.take_in(no, &segment, Origin::HERE, false, &mut edits)?;
+        self.note_edits(no, &mut edits)?;
         Ok(segment.actor)
     }
 

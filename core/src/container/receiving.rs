@@ -257,11 +257,10 @@ impl Replica {
                 || !self.is_described_by(no, segment)?);
         let with_triggers = self.containers.any_triggers();
         self.quietly(|r| {
-            let taken = r.take_in(no, segment, origin, !keeps);
+            let taken = r.take_in(no, segment, origin, !keeps, &mut arrivals.edits);
             let mut taken = taken.map_err(|e| e.of_table(r, no, StopKind::NotApplied))?;
             received.rows += taken.rows;
             received.segments += u64::from(taken.is_new);
-            arrivals.edits.append(&mut taken.edits);
             let needs_its_table = r.needs_its_table(no, taken.rows);
             let meets_nothing = meets && !keeps && taken.is_new;
             if taken.description || needs_its_table || meets_nothing || with_triggers {
