@@ -321,3 +321,68 @@ impl Filling {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{PeerId, RealmId, Seq, Timestamp};
+    use crate::identity::Identity;
+    use crate::replica::{Binding, Follow, TrackOptions};
+    use rusqlite::Connection;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    /// A replica whose table `t` has met the server's; and its container.
+    fn replica(seed: u8) -> (Replica, i64) {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE t(id TEXT PRIMARY KEY, v TEXT)").unwrap();
+        let mut replica =
+            Replica::from_connection(conn, Identity::from_seed([seed; 32]), [seed; 32]).unwrap();
+        let (realm, server) = (RealmId([3; 16]), PeerId([4; 32]));
+        replica.bind(Binding { database: "app".into(), realm, server, follow: Follow::All }).unwrap();
+        replica.track("t", &TrackOptions::default()).unwrap();
+        let no = replica.number("t").unwrap();
+        replica.transaction(|r| r.meet_nothing(no, NOW)).unwrap();
+        (replica, no)
+    }
+
+    #[test]
+    fn edits_that_come_before_their_inserts_in_a_batch_are_noted_in_the_order_of_places() {
+        let (mut author, no) = replica(1);
+        for sql in [
+            "INSERT INTO t VALUES ('a', 'x'), ('b', 'x')",
+            "UPDATE t SET v = 'y'",
+            "UPDATE t SET v = 'z' WHERE id = 'a'",
+        ] {
+            author.connection().execute_batch(sql).unwrap();
+            while author.capture(NOW).unwrap().more {}
+        }
+        let numbers = segments::after(&author.conn, no, Seq(0), 10).unwrap();
+        let written: Vec<_> =
+            numbers.iter().map(|line| segments::open(&author.conn, line.no).unwrap()).collect();
+        let [insert, edit, again] = written.iter().filter(|s| !s.is_description()).collect::<Vec<_>>()[..]
+        else {
+            panic!("{} segments", written.len())
+        };
+        for order in [[edit, insert, again], [again, edit, insert], [insert, again, edit]] {
+            let (mut reader, no) = replica(2);
+            reader
+                .transaction(|r| {
+                    let mut edits = vec![];
+                    for (n, segment) in order.into_iter().enumerate() {
+                        r.take_in(no, segment, Origin { peer: 1, seq: Seq(n as u64 + 1) }, true, &mut edits)?;
+                    }
+                    r.note_edits(no, &mut edits)
+                })
+                .unwrap();
+            for (key, shown) in [("a", "z"), ("b", "y")] {
+                let key = reader.user_table(no).unwrap().unwrap().parse_key(&format!("'{key}'")).unwrap();
+                let (view, is_right) = reader.history.view_checked(&reader.conn, no, &key).unwrap();
+                assert!(is_right, "its baseline stands for all changes");
+                let user = reader.user_table(no).unwrap().unwrap();
+                let values = crate::row::shown(&view, &user);
+                assert_eq!(values, Some(vec![Value::Text(shown.to_owned())].into()), "{order:?}");
+            }
+        }
+    }
+}
