@@ -73,7 +73,7 @@ for (const vite of ['vite', 'vite7']) {
     const dir = application(t);
     writeFileSync(join(dir, 'server.js'), "import { open } from 'piecewise';\nexport const one = async () => { const db = await open('x', { memory: true }); try { return await db.query('SELECT 1 AS one'); } finally { await db.close(); } };");
     const { createServer } = await import(vite);
-    const server = await createServer({ root: dir, logLevel: 'error', configFile: false, optimizeDeps: { exclude: ['piecewise'] }, server: { host: '127.0.0.1', port: 0 } });
+    const server = await createServer({ root: dir, logLevel: 'error', configFile: false, optimizeDeps: vite === 'vite7' ? { exclude: ['piecewise'] } : {}, server: { host: '127.0.0.1', port: 0 } });
     atEnd(t, () => server.close());
     await server.listen();
     await runs(t, `http://127.0.0.1:${server.httpServer.address().port}`);

@@ -352,6 +352,27 @@ test('example: the React to-do list, built by Vite, works offline and syncs', as
   assert.equal(sqlite(join(server.data, 'todos.db'), 'SELECT count(*), sum(done) FROM todos'), '3|1');
 });
 
+// Vite 8 is the example's own. Vite 7 compiles JSX to calls of a global React unless told otherwise.
+for (const [vite, options] of [['vite', {}], ['vite7', { esbuild: { jsx: 'automatic' } }]]) {
+  test(`example: the React to-do list is drawn under the dev server of ${vite}`, async t => {
+    const dir = application(t, join(examples, 'react-todo'));
+    const { createServer } = await import(vite);
+    const server = await createServer({ root: dir, logLevel: 'error', server: { host: '127.0.0.1', port: 0 }, ...options });
+    atEnd(t, () => server.close());
+    await server.listen();
+    const page = await (await browser(t, join(folder(t), 'profile'))).newPage();
+    const problems = [];
+    page.on('pageerror', error => problems.push(error.message));
+    await page.goto(`http://127.0.0.1:${server.httpServer.address().port}`);
+    await until(() => page.getByRole('heading', { name: 'To do: 0' }).count(), count => count === 1 || problems.length, 'the list');
+    assert.deepEqual(problems, []);
+    await page.getByLabel('New').fill('Milk');
+    await page.getByRole('button', { name: 'Add' }).click();
+    await page.getByRole('heading', { name: 'To do: 1' }).waitFor();
+    assert.deepEqual(problems, []);
+  });
+}
+
 test('example: the plain page runs from a folder', async t => {
   const dir = folder(t);
   cpSync(join(examples, 'plain-page'), dir, { recursive: true });
