@@ -388,6 +388,9 @@ test('example: the plain page runs from a folder', async t => {
   await page.getByLabel('Invite').fill('nonsense');
   await page.getByRole('button', { name: 'Sync' }).click();
   await page.getByText('copy the whole line').waitFor();
+  await page.getByLabel('Invite').fill(server.invite('todos/*=write'));
+  await page.getByRole('button', { name: 'Sync' }).click();
+  await page.getByText('ask for an invite that grants it').waitFor();
   await page.getByLabel('Invite').fill(server.invite('notes/*=write'));
   await page.getByRole('button', { name: 'Sync' }).click();
   await page.getByText('in sync').waitFor();
