@@ -43,6 +43,8 @@ test('a store tells of changes, shares what is equal, and rests when nobody list
   const todos = store.query('SELECT id, a FROM t WHERE id > ? ORDER BY id', [0n]);
   assert.equal(todos, store.query('SELECT id, a FROM t WHERE id > ? ORDER BY id', [0n]), 'the same for equal parameters');
   assert.notEqual(todos, store.query('SELECT id, a FROM t WHERE id > ? ORDER BY id', ['0']));
+  const forgotten = store.query('SELECT ?', [undefined]);
+  assert.notEqual(forgotten, store.query('SELECT ?', [null]));
   const seen = [], states = [];
   const stops = [todos.subscribe(() => seen.push(todos.getSnapshot())), store.status.subscribe(() => states.push(store.status.getSnapshot()))];
   assert.deepEqual([todos.getSnapshot().isLoading, store.database.getSnapshot(), store.status.getSnapshot(), store.conflicts.getSnapshot()], [true, null, undefined, []]);
@@ -55,6 +57,8 @@ test('a store tells of changes, shares what is equal, and rests when nobody list
   assert.equal(todos.getSnapshot(), todos.getSnapshot());
   assert.ok(states.length >= 1 && states[0].database === null);
   const [first] = todos.getSnapshot().rows;
+  stops.push(forgotten.subscribe(() => {}));
+  await until(() => forgotten.getSnapshot().error?.code, code => code === 'VALUE', 'the value that was forgotten');
   await db.run("UPDATE t SET a = 'z' WHERE id = 2");
   await until(() => todos.getSnapshot().rows[1].a, a => a === 'z');
   assert.equal(todos.getSnapshot().rows[0], first, 'a row that did not change is the same');
