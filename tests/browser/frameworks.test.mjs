@@ -214,6 +214,7 @@ test('Kysely answers as SQLite does: joins with columns of one name, returning, 
   const { dir, db, file } = await both(t);
   const { PiecewiseDialect } = await at(dir, 'kysely.js');
   const { Kysely, sql } = await import('kysely');
+  for (const config of [undefined, {}, { database: Promise.resolve(db) }]) assert.throws(() => new PiecewiseDialect(config), { name: 'PiecewiseError', code: 'VALUE', message: /open database/ });
   const log = [];
   const k = new Kysely({ dialect: new PiecewiseDialect({ database: db }), log: event => log.push(event) });
   /** The rows of a query's objects are those that SQLite gives for its text. */
@@ -260,6 +261,7 @@ test('Kysely answers as SQLite does: joins with columns of one name, returning, 
 test('Drizzle answers as SQLite does: joins with columns of one name, relations, returning, transactions, batches', async t => {
   const { dir, db, file } = await both(t);
   const { drizzle } = await at(dir, 'drizzle.js');
+  for (const database of [undefined, {}, Promise.resolve(db)]) assert.throws(() => drizzle(database), { name: 'PiecewiseError', code: 'VALUE', message: /open database/ });
   const { desc, eq, gt, relations, sql } = await import('drizzle-orm');
   const { blob, integer, real, sqliteTable, text } = await import('drizzle-orm/sqlite-core');
   const person = sqliteTable('person', { id: integer().primaryKey(), name: text().notNull(), born: integer(), picture: blob({ mode: 'buffer' }), big: integer() });

@@ -76,6 +76,11 @@ export function checkOpen(name, options) {
   }
 }
 
+/** Checks what a driver is given: an open database, not the promise of one. */
+export function checkDatabase(database, call) {
+  if (typeof database?.transaction !== 'function') throw wrong(`${call} needs an open database`, "give it what open(…) resolves to: const database = await open('notes', …)");
+}
+
 /** A database on a connection to its host, with its first file. */
 export async function openOn(connect, options) {
   const events = new EventTarget();
