@@ -73,7 +73,7 @@ for (const vite of ['vite', 'vite7']) {
     const dir = application(t);
     writeFileSync(join(dir, 'server.js'), "import { open } from 'piecewise';\nexport const one = async () => { const db = await open('x', { memory: true }); try { return await db.query('SELECT 1 AS one'); } finally { await db.close(); } };");
     const { createServer } = await import(vite);
-    const server = await createServer({ root: dir, logLevel: 'error', configFile: false, optimizeDeps: { exclude: ['piecewise'] }, server: { host: '127.0.0.1', port: 0 } });
+    const server = await createServer({ root: dir, logLevel: 'error', configFile: false, optimizeDeps: vite === 'vite7' ? { exclude: ['piecewise'] } : {}, server: { host: '127.0.0.1', port: 0 } });
     atEnd(t, () => server.close());
     await server.listen();
     await runs(t, `http://127.0.0.1:${server.httpServer.address().port}`);
@@ -101,6 +101,20 @@ test('esbuild builds it, told where the worker and the WASM file are', async t =
   await runs(t, await files(t, join(dir, 'dist')));
 });
 
+for (const format of ['iife', 'esm']) {
+  test(`esbuild without a worker option, format ${format}: opening is an error that says what to do`, async t => {
+    const dir = application(t, "import { open } from 'piecewise';\nopen('app').catch(error => { document.title = JSON.stringify([error.code, error.message, error.hint]); });");
+    const { build } = await import('esbuild');
+    await build({ absWorkingDir: dir, entryPoints: ['./main.js'], bundle: true, format, outdir: 'dist', logLevel: 'silent' });
+    writeFileSync(join(dir, 'dist/index.html'), PAGE('/main.js'));
+    const page = await (await browser(t, join(folder(t), 'profile'))).newPage();
+    await page.goto(await files(t, join(dir, 'dist')));
+    const [code, message, hint] = JSON.parse(await until(() => page.title(), Boolean, 'the error'));
+    assert.deepEqual([code, /worker/.test(message)], ['ASSET', true]);
+    assert.match(hint, /put worker\.js .* open with \{ worker, wasmUrl \}/);
+  });
+}
+
 test('a plain page loads it from another origin, as from a CDN', async t => {
   const dir = application(t);
   const cdn = await files(t, join(dir, 'node_modules'));
@@ -114,11 +128,11 @@ test('what cannot be found is an error that says what to do', async t => {
   const url = await files(t, dir);
   writeFileSync(join(dir, 'index.html'), `<!doctype html><title></title><script type="importmap">{ "imports": { "piecewise": "/node_modules/piecewise/index.js" } }</script><script type="module" src="/main.js"></script>`);
   const page = await (await browser(t, join(folder(t), 'profile'))).newPage();
-  for (const [options, words] of [["{ worker: '/nowhere.js' }", /worker/], ["{ wasmUrl: '/nowhere.wasm' }", /WASM/]]) {
+  for (const [options, words, wanted = 'ASSET'] of [["{ worker: '/nowhere.js' }", /worker/], ["{ wasmUrl: '/nowhere.wasm' }", /WASM/], ['{ worker: () => {} }', /no worker/, 'VALUE']]) {
     writeFileSync(join(dir, 'main.js'), MAIN(options));
     await page.goto(url);
     const [code, message] = JSON.parse(await until(() => page.title(), Boolean, 'the error'));
-    assert.equal(code, 'ASSET');
+    assert.equal(code, wanted);
     assert.match(message, words);
   }
 });

@@ -43,6 +43,8 @@ test('a store tells of changes, shares what is equal, and rests when nobody list
   const todos = store.query('SELECT id, a FROM t WHERE id > ? ORDER BY id', [0n]);
   assert.equal(todos, store.query('SELECT id, a FROM t WHERE id > ? ORDER BY id', [0n]), 'the same for equal parameters');
   assert.notEqual(todos, store.query('SELECT id, a FROM t WHERE id > ? ORDER BY id', ['0']));
+  const forgotten = store.query('SELECT ?', [undefined]);
+  assert.notEqual(forgotten, store.query('SELECT ?', [null]));
   const seen = [], states = [];
   const stops = [todos.subscribe(() => seen.push(todos.getSnapshot())), store.status.subscribe(() => states.push(store.status.getSnapshot()))];
   assert.deepEqual([todos.getSnapshot().isLoading, store.database.getSnapshot(), store.status.getSnapshot(), store.conflicts.getSnapshot()], [true, null, undefined, []]);
@@ -55,6 +57,8 @@ test('a store tells of changes, shares what is equal, and rests when nobody list
   assert.equal(todos.getSnapshot(), todos.getSnapshot());
   assert.ok(states.length >= 1 && states[0].database === null);
   const [first] = todos.getSnapshot().rows;
+  stops.push(forgotten.subscribe(() => {}));
+  await until(() => forgotten.getSnapshot().error?.code, code => code === 'VALUE', 'the value that was forgotten');
   await db.run("UPDATE t SET a = 'z' WHERE id = 2");
   await until(() => todos.getSnapshot().rows[1].a, a => a === 'z');
   assert.equal(todos.getSnapshot().rows[0], first, 'a row that did not change is the same');
@@ -210,6 +214,7 @@ test('Kysely answers as SQLite does: joins with columns of one name, returning, 
   const { dir, db, file } = await both(t);
   const { PiecewiseDialect } = await at(dir, 'kysely.js');
   const { Kysely, sql } = await import('kysely');
+  for (const config of [undefined, {}, { database: Promise.resolve(db) }]) assert.throws(() => new PiecewiseDialect(config), { name: 'PiecewiseError', code: 'VALUE', message: /open database/ });
   const log = [];
   const k = new Kysely({ dialect: new PiecewiseDialect({ database: db }), log: event => log.push(event) });
   /** The rows of a query's objects are those that SQLite gives for its text. */
@@ -256,6 +261,7 @@ test('Kysely answers as SQLite does: joins with columns of one name, returning, 
 test('Drizzle answers as SQLite does: joins with columns of one name, relations, returning, transactions, batches', async t => {
   const { dir, db, file } = await both(t);
   const { drizzle } = await at(dir, 'drizzle.js');
+  for (const database of [undefined, {}, Promise.resolve(db)]) assert.throws(() => drizzle(database), { name: 'PiecewiseError', code: 'VALUE', message: /open database/ });
   const { desc, eq, gt, relations, sql } = await import('drizzle-orm');
   const { blob, integer, real, sqliteTable, text } = await import('drizzle-orm/sqlite-core');
   const person = sqliteTable('person', { id: integer().primaryKey(), name: text().notNull(), born: integer(), picture: blob({ mode: 'buffer' }), big: integer() });
@@ -352,6 +358,27 @@ test('example: the React to-do list, built by Vite, works offline and syncs', as
   assert.equal(sqlite(join(server.data, 'todos.db'), 'SELECT count(*), sum(done) FROM todos'), '3|1');
 });
 
+// Vite 8 is the example's own. Vite 7 compiles JSX to calls of a global React unless told otherwise.
+for (const [vite, options] of [['vite', {}], ['vite7', { esbuild: { jsx: 'automatic' } }]]) {
+  test(`example: the React to-do list is drawn under the dev server of ${vite}`, async t => {
+    const dir = application(t, join(examples, 'react-todo'));
+    const { createServer } = await import(vite);
+    const server = await createServer({ root: dir, logLevel: 'error', server: { host: '127.0.0.1', port: 0 }, ...options });
+    atEnd(t, () => server.close());
+    await server.listen();
+    const page = await (await browser(t, join(folder(t), 'profile'))).newPage();
+    const problems = [];
+    page.on('pageerror', error => problems.push(error.message));
+    await page.goto(`http://127.0.0.1:${server.httpServer.address().port}`);
+    await until(() => page.getByRole('heading', { name: 'To do: 0' }).count(), count => count === 1 || problems.length, 'the list');
+    assert.deepEqual(problems, []);
+    await page.getByLabel('New').fill('Milk');
+    await page.getByRole('button', { name: 'Add' }).click();
+    await page.getByRole('heading', { name: 'To do: 1' }).waitFor();
+    assert.deepEqual(problems, []);
+  });
+}
+
 test('example: the plain page runs from a folder', async t => {
   const dir = folder(t);
   cpSync(join(examples, 'plain-page'), dir, { recursive: true });
@@ -367,6 +394,9 @@ test('example: the plain page runs from a folder', async t => {
   await page.getByLabel('Invite').fill('nonsense');
   await page.getByRole('button', { name: 'Sync' }).click();
   await page.getByText('copy the whole line').waitFor();
+  await page.getByLabel('Invite').fill(server.invite('todos/*=write'));
+  await page.getByRole('button', { name: 'Sync' }).click();
+  await page.getByText('ask for an invite that grants it').waitFor();
   await page.getByLabel('Invite').fill(server.invite('notes/*=write'));
   await page.getByRole('button', { name: 'Sync' }).click();
   await page.getByText('in sync').waitFor();

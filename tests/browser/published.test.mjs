@@ -1,7 +1,7 @@
 // What is published: the package installs and runs from an empty folder, and its types, README and code say the same.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -30,6 +30,17 @@ test('the package packs, installs into an empty folder without a network, and ru
   for (const lib of ['es2022', 'esnext,dom']) execFileSync(join(tests, 'node_modules/.bin/tsc'), ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--skipLibCheck', 'false', '--target', 'es2022', '--module', 'nodenext', '--lib', lib, '--types', '', 'use.ts'], { cwd: dir, encoding: 'utf8', stdio: 'pipe' });
   for (const name of readdirSync(npm).filter(name => name.endsWith('.js'))) assert.ok(packed.files.some(file => file.path === name), `${name} is packed`);
   for (const name of ['LICENSE-MIT', 'LICENSE-APACHE', 'README.md', 'engine/piecewise_wasm_bg.wasm']) assert.ok(packed.files.some(file => file.path === name), `${name} is packed`);
+});
+
+test('it installs from a clone as the README says: as a copy, which finds what the application has', t => {
+  const dir = folder(t);
+  const [, command] = /^npm install (.*) \.\.\/piecewise\/wasm\/npm$/m.exec(read(npm, 'README.md'));
+  writeFileSync(join(dir, 'package.json'), '{ "name": "user", "private": true, "type": "module" }');
+  execFileSync('npm', ['install', ...command.split(' '), '--offline', '--silent', '--no-audit', '--no-fund', npm], { cwd: dir });
+  mkdirSync(join(dir, 'node_modules/react'));
+  writeFileSync(join(dir, 'node_modules/react/index.js'), 'exports.createContext = exports.createElement = exports.useContext = exports.useMemo = exports.useSyncExternalStore = () => {};');
+  writeFileSync(join(dir, 'use.js'), "import { open } from 'piecewise';\nimport { useQuery } from 'piecewise/react';\nconst db = await open('x', { memory: true });\nconsole.log(typeof useQuery, (await db.query('SELECT 7 AS a'))[0].a);\nawait db.close();");
+  assert.equal(execFileSync('node', ['use.js'], { cwd: dir, encoding: 'utf8' }).trim(), 'function 7');
 });
 
 test('each method has a type and a line in the README', async () => {

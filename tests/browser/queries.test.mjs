@@ -65,6 +65,14 @@ test('parameters have names or places, and every mistake is told', async t => {
     [() => db.query('SELECT ?, ?', [1]), /2 parameters, and 1/],
     [() => db.query('SELECT ?', 'text'), /a list of values, or an object/],
     [() => db.query('SELECT ?', new Uint8Array(1)), /a list of values/],
+    [() => db.query('SELECT ?, ?', [1, undefined]), /parameter 2 is undefined/],
+    [() => db.query('SELECT ?', new Array(1)), /parameter 1 is undefined/],
+    [() => db.run('UPDATE t SET a = :a', { a: undefined }), /parameter a is undefined/],
+    [() => db.transaction(['SELECT 1', ['UPDATE t SET a = ?', [undefined]]]), /parameter 1 is undefined/],
+    [() => db.transaction(tx => tx.run('UPDATE t SET a = ?', [undefined])), /parameter 1 is undefined/],
+    [async () => (await db.prepare('UPDATE t SET a = ?')).run([undefined]), /parameter 1 is undefined/],
+    [() => new Promise((_, reject) => { db.subscribe('SELECT ?', [undefined], () => {}, reject); }), /parameter 1 is undefined/],
+    [() => db.editHeld('t', 1, { a: undefined }), /value of a is undefined/],
     [() => db.query(), /SQL statement is missing/],
     [() => db.query('SELECT 1', [], { rows: 'objects' }), /'objects'|rows is objects/],
     [() => db.query('SELECT 1', [], { row: 'array' }), /no option row/],
@@ -76,10 +84,14 @@ test('parameters have names or places, and every mistake is told', async t => {
     [() => db.choose('t', 1), /number of a choice is missing/],
     [() => db.import(), /file is missing/],
     [() => open('y', { memmory: true }), /no option memmory/],
+    [() => open('y', null), /options of open are an object/],
+    ...Object.entries({ memory: 'yes', file: [1], device: 5, persist: 1, transactionIdleMs: Infinity, every: '5', seed: 'secret', worker: 5, wasmUrl: true, WebSocket: 'ws' })
+      .flatMap(([option, value]) => [value, null].map(value => [() => open('y', { memory: true, [option]: value }), new RegExp(`the option ${option} is `)])),
     [async () => db.subscribe('SELECT 1', []), /function that gets the rows is missing/],
     [async () => db.on('changes', () => {}), /no event changes/],
   ];
   for (const [work, message] of mistakes) await assert.rejects(work, error => error instanceof PiecewiseError && error.code === 'VALUE' && message.test(error.message), String(message));
+  assert.deepEqual(await db.query('SELECT a, b FROM t'), [{ a: 'x', b: 2n ** 60n }], 'and nothing was written');
 });
 
 test('writes tell how many rows they changed and which they inserted', async t => {

@@ -36,6 +36,14 @@ export async function use(invite: string, file: Uint8Array): Promise<void> {
 
   // @ts-expect-error a parameter is no date
   await db.run('SELECT ?', [new Date()]);
+  // @ts-expect-error a parameter is not undefined: NULL is null
+  await db.run('SELECT ?', [undefined]);
+  // @ts-expect-error neither is one with a name
+  await db.query('SELECT :a', { a: undefined });
+  // @ts-expect-error an option of another type
+  await open('notes', { memory: 'yes' });
+  // @ts-expect-error a worker is an address, or what starts it
+  await open('notes', { worker: 5 });
   // @ts-expect-error a database is named when joining
   await db.join(invite);
   // @ts-expect-error there is no such event

@@ -4,6 +4,8 @@ import { LiveResult, objects } from './results.js';
 
 const TRANSACTION_IDLE_MS = 5000;
 const EVERY_MAX_MS = 3_600_000;
+/** A timer that is set to more ends at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
 const EVENTS = ['status', 'change', 'refused', 'renumbered', 'log', 'owner', 'error'];
 
 /** Errors have a `code`, a message and often a `hint`. */
@@ -17,13 +19,38 @@ export class PiecewiseError extends Error {
 }
 export const ours = error => (error instanceof PiecewiseError ? error : new PiecewiseError(plain(error)));
 
-const OPTIONS = ['memory', 'file', 'device', 'persist', 'transactionIdleMs', 'every', 'seed', 'worker', 'wasmUrl', 'WebSocket'];
+const isFlag = value => typeof value === 'boolean';
+const isBytes = value => value instanceof Uint8Array;
+const isFunction = value => typeof value === 'function';
+const isAddress = value => typeof value === 'string' || typeof value?.href === 'string';
+const isMs = max => value => typeof value === 'number' && value >= 0 && value <= max;
+/** The options of `open`: whether a value is one, what it has to be, and a hint. */
+const OPTIONS = {
+  memory: [isFlag, 'true or false'],
+  file: [isBytes, 'a Uint8Array', 'the bytes of a SQLite file'],
+  device: [value => typeof value === 'string', 'a text', "such as 'phone': the server's list of devices shows it"],
+  persist: [isFlag, 'true or false'],
+  transactionIdleMs: [isMs(TIMER_MAX_MS), 'a number of milliseconds', 'such as 5000'],
+  every: [isMs(EVERY_MAX_MS), 'a number of milliseconds, at most an hour', 'such as 5000: writes gather for five seconds'],
+  seed: [isBytes, 'a Uint8Array', '32 random bytes'],
+  worker: [value => isAddress(value) || isFunction(value), 'an address, or a function that starts a worker', "such as '/worker.js'"],
+  wasmUrl: [isAddress, 'an address', "such as '/piecewise.wasm'"],
+  WebSocket: [isFunction, 'a class', 'such as WebSocket of the package ws'],
+};
 
 const wrong = (message, hint) => new PiecewiseError(fault('VALUE', message, hint));
 /** An argument that has to be a text. */
 const text = (value, what, hint) => { if (typeof value !== 'string' || !value) throw wrong(`${what} is missing`, hint); return value; };
 const statement = sql => text(sql, 'the SQL statement', "give it as a text, as in query('SELECT * FROM todos')");
 const heard = (hear, what) => { if (typeof hear !== 'function') throw wrong(`${what} is missing`, 'give a function that is called back'); return hear; };
+/** Parameters of a statement. A value that was forgotten, such as a misspelt field, would be stored as NULL. */
+const values = params => {
+  const missing = Array.isArray(params)
+    ? params.findIndex(value => value === undefined) + 1
+    : Object.keys(params ?? {}).find(name => params[name] === undefined);
+  if (missing) throw wrong(`the parameter ${missing} is undefined`, 'give a value; NULL is null');
+  return params;
+};
 /** Options, each of which is known. */
 const known = (options, names, call) => {
   if (options === null || typeof options !== 'object') throw wrong(`the options of ${call} are an object`);
@@ -42,10 +69,16 @@ const shaped = (result, rows) => (rows === 'array' ? { columns: result.columns, 
 /** Checks what every `open` is given. */
 export function checkOpen(name, options) {
   if (typeof name !== 'string' || !/^[A-Za-z0-9_-]{1,64}$/.test(name)) throw new PiecewiseError(fault('VALUE', 'a database is named with letters, digits, - and _'));
-  known(options, OPTIONS, 'open');
-  const { every = 0 } = options;
-  if (typeof every !== 'number' || !(every >= 0 && every <= EVERY_MAX_MS)) throw new PiecewiseError(fault('VALUE', 'the option every is a number of milliseconds, at most an hour', 'such as 5000: writes gather for five seconds'));
-  if (options.WebSocket !== undefined && typeof options.WebSocket !== 'function') throw new PiecewiseError(fault('VALUE', 'the option WebSocket is a class', 'such as WebSocket of the package ws'));
+  known(options, Object.keys(OPTIONS), 'open');
+  for (const [option, value] of Object.entries(options)) {
+    const [fits, kind, hint] = OPTIONS[option];
+    if (value !== undefined && !fits(value)) throw wrong(`the option ${option} is ${kind}`, hint);
+  }
+}
+
+/** Checks what a driver is given: an open database, not the promise of one. */
+export function checkDatabase(database, call) {
+  if (typeof database?.transaction !== 'function') throw wrong(`${call} needs an open database`, "give it what open(…) resolves to: const database = await open('notes', …)");
 }
 
 /** A database on a connection to its host, with its first file. */
@@ -68,10 +101,10 @@ class Statements {
   /** Runs one statement; its rows, as objects or, with `{ rows: 'array' }`, as lists beside the names of their columns. */
   async query(sql, params = [], options = {}) {
     const rows = shape(options, 'query');
-    return shaped(await this.#call('run', statement(sql), params), rows);
+    return shaped(await this.#call('run', statement(sql), values(params)), rows);
   }
   /** Runs one statement; how many rows it changed, and the rowid of the last that it inserted. */
-  async run(sql, params = []) { return done(await this.#call('run', statement(sql), params)); }
+  async run(sql, params = []) { return done(await this.#call('run', statement(sql), values(params))); }
   /** Runs statements whose rows nobody wants; the same of all together. */
   async exec(sql) { return done(await this.#call('exec', statement(sql))); }
 }
@@ -111,7 +144,7 @@ export class Database {
   async transaction(work) {
     if (typeof work === 'function') return this.#during(work);
     if (!Array.isArray(work)) throw wrong('transaction needs statements, or a function');
-    const list = work.map(s => (typeof s === 'string' ? [s, []] : [statement(s?.[0]), s[1] ?? []]));
+    const list = work.map(s => (typeof s === 'string' ? [s, []] : [statement(s?.[0]), values(s[1] ?? [])]));
     return (await this.#call('batch', list)).map(objects);
   }
   async #during(work) {
@@ -162,9 +195,10 @@ export class Database {
     row(table, key);
     return this.#call('chooseHeld', table, key);
   }
-  async editHeld(table, key, values) {
+  async editHeld(table, key, columns) {
     row(table, key);
-    const edits = Object.entries(values ?? {}).map(([column, value]) => [column, value === null ? 'NULL' : String(value)]);
+    for (const [column, value] of Object.entries(columns ?? {})) if (value === undefined) throw wrong(`the value of ${column} is undefined`, 'give a value; NULL is null');
+    const edits = Object.entries(columns ?? {}).map(([column, value]) => [column, value === null ? 'NULL' : String(value)]);
     if (edits.length === 0) throw wrong('the values of a held row are missing', "give columns and values, such as { title: 'another' }");
     return this.#call('editHeld', table, key, edits);
   }
@@ -201,11 +235,13 @@ export class Database {
       if (!result.take(patch)) return;
       try { hear(rows === 'array' ? { columns: result.columns, rows: result.rows } : result.rows); } catch (error) { failed(error); }
     };
-    const begin = () => this.#call('watch', id, sql, params ?? []).catch(error => { if (!this.#closed) failed(error); });
+    const begin = () => this.#watch(id, sql, params ?? []).catch(error => { if (!this.#closed) failed(error); });
     this.#queries.set(id, { take, begin });
     begin();
     return () => { if (this.#queries.delete(id) && !this.#closed) this.#call('unwatch', id).catch(() => {}); };
   }
+
+  async #watch(id, sql, params) { return this.#call('watch', id, sql, values(params)); }
 
   /** Hears of `status`, `change`, `refused`, `log`, `owner` and `error`; returns a function that ends it. */
   on(type, hear) {

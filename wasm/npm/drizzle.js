@@ -1,5 +1,6 @@
 // Drizzle: its SQLite proxy on a database of this package. Rows cross as lists, so that columns of one name stay apart.
 import { SQLiteProxyTransaction, drizzle as proxy } from 'drizzle-orm/sqlite-proxy';
+import { checkDatabase } from './database.js';
 
 /** Statements of nested transactions, which run inside of ours. */
 const NESTED = /^\s*(savepoint|release|rollback to)\b/i;
@@ -12,6 +13,7 @@ const calls = statements => async (sql, params, method) => {
 
 /** `drizzle(database, { schema })`. */
 export function drizzle(database, config = {}) {
+  checkDatabase(database, 'drizzle(database)');
   // A batch is read as lists of rows, also by `get`.
   const batch = list => database.transaction(async tx => {
     const results = [];

@@ -3,7 +3,10 @@
 /** A value in SQL: INTEGER beyond 2^53 is a bigint. */
 export type SqlValue = null | number | bigint | string | boolean | Uint8Array;
 export type Row = Record<string, SqlValue>;
-/** Parameters by position, or by name with or without the prefix that they have in the statement (`:id`, `@id`, `$id`). */
+/**
+ * Parameters by position, or by name with or without the prefix that they have in the statement (`:id`, `@id`, `$id`). One that is
+ * undefined is an error, VALUE: NULL is null.
+ */
 export type Parameters = readonly SqlValue[] | { readonly [name: string]: SqlValue };
 /** How rows come: an object each, where of columns with one name the second is `name:1`, or a list each. */
 export interface RowsOption<Rows extends 'object' | 'array' = 'object' | 'array'> { rows?: Rows }

@@ -8,7 +8,8 @@ export { Database, PiecewiseError } from './database.js';
 const TRAPS_APART_MS = 5000;
 /** Calls that are asked again of a new worker: the one that trapped was answered, these read or had not begun. */
 const REPEATABLE = new Set(['run', 'exec', 'batch', 'status', 'conflicts', 'held', 'check', 'refused', 'history', 'export', 'level', 'connect', 'prepare', 'watch', 'unwatch']);
-const NO_WORKER = { code: 'ASSET', message: "the package's worker could not be loaded", hint: 'a bundler other than Vite, webpack and Next, or a CDN: put worker.js and the WASM file where the page can load them, and open with { worker, wasmUrl }' };
+const GIVE_WORKER = 'put worker.js and the WASM file where the page can load them, and open with { worker, wasmUrl }';
+const NO_WORKER = { code: 'ASSET', message: "the package's worker could not be loaded", hint: `the dev server of Vite 7: set optimizeDeps: { exclude: ['piecewise'] }; a bundler other than Vite, webpack and Next, or a CDN: ${GIVE_WORKER}` };
 
 /** Opens a database of this origin by name; `{ memory: true }` keeps nothing. */
 export async function open(name = 'main', options = {}) {
@@ -24,9 +25,15 @@ export async function open(name = 'main', options = {}) {
 
 /** Starts a worker: the one given, or the package's own. */
 function startWorker(given) {
-  if (typeof given === 'function') return given();
+  if (typeof given === 'function') {
+    const worker = given();
+    if (typeof worker?.postMessage !== 'function') throw fault('VALUE', 'the function of the option worker returned no worker', "such as () => new Worker('/worker.js', { type: 'module' })");
+    return worker;
+  }
   if (given) return fromUrl(new URL(given, location.href));
   const here = import.meta.url;
+  // esbuild's default format is a classic script, which does not know where it was loaded from.
+  if (!here) throw fault('ASSET', "the package's worker cannot be found: a bundler made a classic script of the package", `${GIVE_WORKER}, as the package's README shows for esbuild`);
   // A worker's script must be of the page's origin; what it imports need not.
   if (/^https?:/.test(here) && new URL(here).origin !== location.origin) return fromUrl(new URL('worker.js', here));
   // Bundlers look for this very expression.
@@ -79,6 +86,6 @@ async function inWorker(name, { device, every, file, worker: given, wasmUrl }, h
     hear({ type: 'change', tables: null, schema: true });
     hear({ type: 'status' });
   };
-  try { await start(file); } catch (error) { worker.terminate(); throw error; }
+  try { await start(file); } catch (error) { worker?.terminate(); throw error; }
   return { call, end: () => worker.terminate() };
 }

@@ -1,11 +1,15 @@
 // Kysely: a dialect that runs its queries on a database of this package.
 import { SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely';
+import { checkDatabase } from './database.js';
 import { objectMaker } from './results.js';
 
 /** `new Kysely({ dialect: new PiecewiseDialect({ database }) })`; the database is closed by who opened it. */
 export class PiecewiseDialect {
   #database;
-  constructor({ database }) { this.#database = database; }
+  constructor({ database } = {}) {
+    checkDatabase(database, 'new PiecewiseDialect({ database })');
+    this.#database = database;
+  }
   createDriver() { return new Driver(this.#database); }
   createQueryCompiler() { return new SqliteQueryCompiler(); }
   createAdapter() { return new SqliteAdapter(); }

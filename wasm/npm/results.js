@@ -71,4 +71,5 @@ export class LiveResult {
 /** A text that is the same for a statement with equal parameters. */
 export const keyOf = (sql, params) => JSON.stringify([sql, params], (_, value) => (typeof value === 'bigint' ? { bigint: String(value) }
   : value instanceof Uint8Array ? { blob: [...value] }
-    : typeof value === 'number' && !Number.isFinite(value) ? { number: String(value) } : value));
+    : value === undefined ? { undefined: true }
+      : typeof value === 'number' && !Number.isFinite(value) ? { number: String(value) } : value));

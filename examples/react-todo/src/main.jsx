@@ -67,7 +67,7 @@ function Sync() {
     );
   }
   const waiting = status.tables.reduce((sum, table) => sum + table.changesWaiting, status.writesWaiting);
-  const words = !status.online ? 'offline' : status.level ? 'in sync' : status.open ? 'syncing …' : 'the server cannot be reached';
+  const words = !status.online ? 'offline' : status.level ? 'in sync' : status.open ? 'syncing …' : status.problem?.message ?? 'connecting …';
   return (
     <footer>
       <label><input type="checkbox" checked={status.online} onChange={event => (event.target.checked ? db.connect() : db.disconnect())} /> online</label>
