@@ -381,7 +381,7 @@ mod tests {
                 assert!(is_right, "its baseline stands for all changes");
                 let user = reader.user_table(no).unwrap().unwrap();
                 let values = crate::row::shown(&view, &user);
-                assert_eq!(values, Some(vec![Value::Text(shown.to_owned())].into()), "{order:?}");
+                assert_eq!(values, Some(vec![Value::Text(shown.to_owned())]), "{order:?}");
             }
         }
     }

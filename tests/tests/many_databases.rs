@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is how a fault shows
 
 use piecewise_tests::data::{query, sql};
-use piecewise_tests::process::{Device, Server, Watch, text};
+use piecewise_tests::process::{Device, Server, Watch, text, until};
 use std::path::PathBuf;
 
 const NOTES: &str = "CREATE TABLE notes(id TEXT PRIMARY KEY, body TEXT);";
@@ -63,7 +63,7 @@ fn links_at_rest_hear_of_edits_and_bring_their_own() {
                 ours[n].next_level();
             }
         }
-        assert!(it.open_files() < DATABASES, "{} files are open", it.open_files());
+        until("the server closes files that rest", || it.open_files() < DATABASES);
     }
     for n in 0..DATABASES {
         assert_eq!(query(&it.file(0, n), ALL), query(&it.file(1, n), ALL));
