@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use std::collections::HashMap;
 
 /// Bytes of baselines at which a transaction writes them before its end.
-const BYTES_MAX: usize = 48 << 20;
+const BYTES_MAX: usize = 32 << 20;
 
 /// Baselines of the transaction under way.
 #[derive(Debug, Default)]
