@@ -60,7 +60,8 @@ const moving = await writes(page, "UPDATE items SET name = 'name ' || ? WHERE id
 await page.reload();
 await page.evaluate(async () => { window.piecewise = await import('/piecewise/index.js'); window.db = await piecewise.open('bench'); window.long = []; });
 await subscribe(page, 'SELECT DISTINCT id, name, city, amount, done FROM items');
-const whole = await writes(page, 'UPDATE items SET city = ? WHERE id = ?');
+// Other values than above: what does not change is not told.
+const whole = await writes(page, "UPDATE items SET city = 'whole ' || ? WHERE id = ?");
 await page.close();
 
 const tabs = [];
