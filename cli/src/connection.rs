@@ -2,6 +2,7 @@
 //!
 //! The socket, encryption and the opening of what came are worked on beside whoever uses the queues.
 
+use crate::drive::lost;
 use crate::home::{Home, KnownServer};
 use crate::report::{Failure, code};
 use crate::witness::{self, LogTalk};
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
@@ -73,7 +74,7 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
-    /// Takes in the frame that came after it, if both can be one of at most so many changes; gives it back if not.
+    /// Appends the frame `next`, see [`Opened::join`]. Returns `next` if it cannot be appended.
     pub(crate) fn join(&mut self, mut next: Self, most: u64) -> Option<Self> {
         if self.channel != next.channel {
             return Some(next);
@@ -100,6 +101,15 @@ impl Connection {
     /// Bytes received and sent.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.bytes.received.load(Ordering::Relaxed), self.bytes.sent.load(Ordering::Relaxed))
+    }
+
+    /// Returns the next frame that came, None if there is none yet.
+    pub(crate) fn try_next(&mut self) -> Result<Option<Arrived>, Failure> {
+        match self.incoming.try_recv() {
+            Ok(arrived) => arrived.map(Some),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(lost()),
+        }
     }
 
     /// Room for one more frame, if there is some now.

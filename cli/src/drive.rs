@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use tokio::sync::mpsc::error::TryRecvError;
 
 /// Frames taken in before others are sent.
 const FRAMES_AT_ONCE: usize = 4;
@@ -516,11 +515,7 @@ impl<'a> Drive<'a> {
     fn next_frame(&mut self) -> Result<Option<Arrived>, Failure> {
         match self.waiting.take() {
             Some(arrived) => Ok(Some(arrived)),
-            None => match self.connection.incoming.try_recv() {
-                Ok(arrived) => arrived.map(Some),
-                Err(TryRecvError::Empty) => Ok(None),
-                Err(TryRecvError::Disconnected) => Err(lost()),
-            },
+            None => self.connection.try_next(),
         }
     }
 

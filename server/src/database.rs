@@ -86,7 +86,7 @@ impl Command {
         }
     }
 
-    /// Takes in the command that came after it, if both are frames that are taken in together; gives it back if not.
+    /// Appends the command `next` if both are frames of one link, see [`Opened::join`]. Returns `next` if it cannot be appended.
     fn join(&mut self, next: Self) -> Option<Self> {
         match (self, next) {
             (

@@ -6,6 +6,13 @@ use piecewise_core::replica::TrackOptions;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+/// Orders and lines that belong to another parent than the one that they were written for, which stands in `of`.
+pub const STRAY: &str = "
+SELECT o.name || ' of ' || o.of || ' has ' || coalesce(c.name, 'nobody') FROM orders o
+  LEFT JOIN customers c ON c.id = o.customer_id WHERE c.name IS NOT o.of
+UNION ALL SELECT 'line of ' || l.of || ' has ' || coalesce(o.name, 'nobody') FROM lines l
+  LEFT JOIN orders o ON o.id = l.order_id WHERE o.name IS NOT l.of";
+
 const ORDERS: &str = "CREATE TABLE orders(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL)";
 const FAMILY: &str = "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE orders(id TEXT PRIMARY KEY, customer_id INTEGER NOT NULL REFERENCES customers(id), of TEXT NOT NULL)";

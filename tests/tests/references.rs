@@ -4,6 +4,7 @@
 use piecewise_core::grant::Access;
 use piecewise_core::replica::{Choice, Follow, Reference, ReplicaError, TrackOptions};
 use piecewise_tests::network::Network;
+use piecewise_tests::numbering::STRAY;
 
 const SCHEMA: &str = "
 CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
@@ -11,12 +12,6 @@ CREATE TABLE orders(id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES custo
 CREATE TABLE lines(
   order_id INTEGER NOT NULL REFERENCES orders(id), n INTEGER, of TEXT, PRIMARY KEY (order_id, n)) WITHOUT ROWID;
 ";
-
-const STRAY: &str = "
-SELECT o.name || ' of ' || o.of || ' has ' || coalesce(c.name, 'nobody') FROM orders o
-  LEFT JOIN customers c ON c.id = o.customer_id WHERE c.name IS NOT o.of
-UNION ALL SELECT 'line of ' || l.of || ' has ' || coalesce(o.name, 'nobody') FROM lines l
-  LEFT JOIN orders o ON o.id = l.order_id WHERE o.name IS NOT l.of";
 
 fn network(seed: u64) -> Network {
     let mut net = Network::new(seed, 2, SCHEMA, &TrackOptions::default());

@@ -18,7 +18,6 @@ use piecewise_server::commits::{FALLBACK, FileState};
 use piecewise_server::terminal::note;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::error::TryRecvError;
 
 /// Frames taken in before others are sent.
 const FRAMES_AT_ONCE: usize = 16;
@@ -174,21 +173,17 @@ impl<'v, 'a> Voyage<'v, 'a> {
         let mut frames: Vec<Arrived> = vec![];
         let mut ended = Ok(());
         for _ in 0..FRAMES_AT_ONCE {
-            match self.connection.incoming.try_recv() {
-                Ok(Ok(arrived)) => {
+            match self.connection.try_next() {
+                Ok(Some(arrived)) => {
                     let apart = match frames.last_mut() {
                         Some(last) => last.join(arrived, CHANGES_AT_ONCE),
                         None => Some(arrived),
                     };
                     frames.extend(apart);
                 }
-                Ok(Err(failure)) => {
+                Ok(None) => break,
+                Err(failure) => {
                     ended = Err(failure);
-                    break;
-                }
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => {
-                    ended = Err(lost());
                     break;
                 }
             }

@@ -77,9 +77,8 @@ impl Opened {
         self.len
     }
 
-    /// Takes in the frame that came after it, if that goes on where this one ends, so that both are one transaction: all that
-    /// rows near each other have in common is then read and written once. Gives it back if not, or if there would be more than
-    /// `most` changes.
+    /// Appends the frame `next` if its segments follow from those of this one, so that one transaction applies both: pages that
+    /// their rows share are then read and written once. Returns `next` if they do not, or if both had more than `most` changes.
     ///
     /// What cannot be read stays apart, so that it stops nothing that came before it.
     pub fn join(&mut self, next: Self, most: u64) -> Option<Self> {
