@@ -117,6 +117,9 @@ pub(crate) struct JoinArgs {
     /// The server's address, if it is reached by another one than the invite names.
     #[arg(long, value_name = "URL")]
     pub(crate) address: Option<String>,
+    /// What this device is called at servers, and by other devices; without it, by its host's name.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Args)]

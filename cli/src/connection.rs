@@ -163,7 +163,7 @@ pub(crate) async fn connect(
     secret: Option<[u8; 32]>,
 ) -> Result<Connection, Failure> {
     let identity = home.identity()?;
-    let connecting = tokio::time::timeout(CONNECT_TIME, open(server, identity.clone(), secret));
+    let connecting = tokio::time::timeout(CONNECT_TIME, open(home, server, identity.clone(), secret));
     let silent = || unreachable(&server.address, "it does not answer");
     let (channel, server_time, socket) = connecting.await.map_err(|_| silent())??;
     let Channel { sealer, opener, features, .. } = channel;
@@ -188,12 +188,13 @@ pub(crate) async fn connect(
 }
 
 async fn open(
+    home: &Home,
     server: &KnownServer,
     identity: Identity,
     secret: Option<[u8; 32]>,
 ) -> Result<(Channel, Timestamp, Ws), Failure> {
     let mut socket = dial(&server.address).await?;
-    let name = device_name();
+    let name = home.name();
     let (waiting, first) =
         Initiator::start(identity, server.key(), server.realm(), secret, &name, piecewise_server::chance())?;
     let failed = |error: WsError| unreachable(&server.address, &error.to_string());
@@ -335,11 +336,4 @@ async fn write(
         }
     }
     let _ = sink.close().await;
-}
-
-/// What the server's list of devices shows for this one.
-fn device_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let host = host.or_else(|| std::env::var("COMPUTERNAME").ok()).or_else(|| std::env::var("HOSTNAME").ok());
-    host.unwrap_or_default().trim().to_owned()
 }

@@ -4,6 +4,7 @@
 //! its owner can read, and `servers.toml`.
 
 use crate::report::{Failure, code};
+use piecewise_core::handshake::NAME_LEN_MAX;
 use piecewise_core::id::{PeerId, RealmId};
 use piecewise_core::identity::Identity;
 use piecewise_core::invite::Invite;
@@ -20,6 +21,9 @@ pub(crate) struct Home {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Servers {
+    /// What this device is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     #[serde(default)]
     server: Vec<KnownServer>,
 }
@@ -83,6 +87,30 @@ impl Home {
         read_or_make_key(&self.folder.join("identity.key")).map_err(|e| {
             Failure::new(e.to_string()).hint("set PIECEWISE_HOME to a folder that you may write")
         })
+    }
+
+    /// What this device is called: as it was told, or as its host is.
+    pub(crate) fn name(&self) -> String {
+        self.servers.name.clone().unwrap_or_else(|| {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+            let host = host
+                .or_else(|| std::env::var("COMPUTERNAME").ok())
+                .or_else(|| std::env::var("HOSTNAME").ok());
+            host.unwrap_or_default().trim().to_owned()
+        })
+    }
+
+    /// Calls this device by a name of at most 64 bytes, from the next [`Self::remember`] on also in later runs.
+    pub(crate) fn set_name(&mut self, name: &str) -> Result<(), Failure> {
+        let name = name.trim();
+        if name.is_empty() || name.len() > NAME_LEN_MAX || name.chars().any(char::is_control) {
+            let why = format!("{name:?} cannot be the name of a device");
+            return Err(Failure::new(why)
+                .hint(format!("give 1 to {NAME_LEN_MAX} bytes without control characters"))
+                .code(code::BAD_NAME));
+        }
+        self.servers.name = Some(name.to_owned());
+        Ok(())
     }
 
     /// The servers joined.
@@ -188,7 +216,7 @@ mod tests {
     #[test]
     fn a_server_comes_back_from_its_file() {
         let server = KnownServer { address: "ws://127.0.0.1:1".into(), key: [1; 32], realm: [0xab; 16] };
-        let servers = Servers { server: vec![server.clone()] };
+        let servers = Servers { server: vec![server.clone()], ..Servers::default() };
         let text = toml::to_string(&servers).expect("it is TOML");
         let back: Servers = toml::from_str(&text).expect("it reads");
         assert_eq!(back.server, [server]);
@@ -200,7 +228,7 @@ mod tests {
         let server = |address: &str, n| KnownServer { address: address.into(), key: [n; 32], realm: [n; 16] };
         let home = |list: &[KnownServer]| Home {
             folder: PathBuf::new(),
-            servers: Servers { server: list.to_vec() },
+            servers: Servers { server: list.to_vec(), ..Servers::default() },
         };
         let [old, long, new] = [server("ws://a:1", 1), server("ws://a:17", 2), server("ws://a:1", 3)];
         let all = home(&[old.clone(), long.clone(), new.clone()]);

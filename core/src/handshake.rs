@@ -38,7 +38,8 @@ const PATTERN: &str = "Noise_NN_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE: &[u8] = b"piecewise/1";
 const NOISE_2_LEN: usize = 48;
 const SERVER_FIELDS_LEN: usize = 32 + 16 + 8 + 4;
-const NAME_LEN_MAX: usize = 64;
+/// Bytes of a device's name.
+pub const NAME_LEN_MAX: usize = 64;
 const LABEL_SERVER: &str = "server hello";
 const LABEL_CLIENT: &str = "client hello";
 

@@ -300,6 +300,11 @@ impl Link {
         vec![DENIED]
     }
 
+    /// Whether both sides know which containers the other has.
+    pub fn is_attached(&self) -> bool {
+        self.attached
+    }
+
     /// Whether both sides hold the same now, as far as this side knows.
     pub fn is_level(&self) -> bool {
         self.attached

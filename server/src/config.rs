@@ -145,7 +145,7 @@ pub struct CheckArgs {
 /// Where the server keeps everything.
 #[derive(Debug, Args)]
 pub struct DataArgs {
-    /// The data folder: one SQLite file per database, supervisor.db and server.key.
+    /// The data folder: one SQLite file per database, supervisor.db, the keys of the server and its log.
     #[arg(long, env = "PIECEWISE_DATA", value_name = "DIR")]
     pub data: PathBuf,
 }
@@ -154,7 +154,7 @@ pub struct DataArgs {
 #[derive(Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServeArgs {
-    /// The data folder: one SQLite file per database, supervisor.db and server.key.
+    /// The data folder: one SQLite file per database, supervisor.db, the keys of the server and its log.
     #[arg(long, env = "PIECEWISE_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where to listen [default: 127.0.0.1:7171].

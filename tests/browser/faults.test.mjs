@@ -126,8 +126,11 @@ test('a device that is revoked, or granted nothing, is told so and keeps its row
   await assert.rejects(db.level(), { code: 'NOT_GRANTED' });
   assert.equal((await db.query('SELECT title FROM todos'))[0].title, 'kept');
   const stranger = await inMemory(t);
-  await stranger.join(server.invite('elsewhere/*=admin'), { database: 'app' });
-  await until(() => stranger.status(), status => status.problem?.code === 'NOT_GRANTED', 'no such database');
+  await assert.rejects(stranger.join(server.invite('elsewhere/*=admin'), { database: 'app' }), { code: 'NOT_GRANTED' });
+  assert.equal((await stranger.status()).database, null, 'what it may not have, it does not belong to');
+  const other = await new Server(t, join(dir, 'other')).start();
+  await stranger.join(other.invite('app/*=admin'), { database: 'app' });
+  await stranger.level();
 });
 
 test('what the server refuses stays here, is listed, and can be tried again or given up', async t => {

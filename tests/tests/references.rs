@@ -583,3 +583,36 @@ fn a_row_that_its_table_takes_under_no_other_number_is_in_conflict_and_not_held(
         assert_eq!(net.replica(n).conflicts(None).expect("a list").len(), 1, "machine {n}");
     }
 }
+
+/// An offline insert got the number of a row that lived and was deleted meanwhile: what others wrote to that one does not become its own.
+#[test]
+fn a_row_moves_from_the_number_of_one_that_was_deleted_unknown_to_it() {
+    let schema = "CREATE TABLE customers(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT);
+        CREATE TABLE orders(id TEXT PRIMARY KEY, customer_id INT, of TEXT)";
+    for order_comes_first in [false, true] {
+        let mut net = Network::new(57, 3, schema, &TrackOptions::default());
+        net.sync_all();
+        net.run(1, "INSERT INTO customers VALUES (1, 'Ann')");
+        net.run(2, "INSERT INTO customers VALUES (1, 'Bob')");
+        net.sync(2);
+        net.sync(3);
+        net.run(3, "INSERT INTO orders VALUES ('o', 1, 'Bob')");
+        if order_comes_first {
+            net.sync(3);
+        }
+        net.run(2, "DELETE FROM customers");
+        net.sync(2);
+        net.sync(1);
+        for _ in 0..3 {
+            net.wait(1000);
+            net.sync_all();
+        }
+        for n in 0..=3 {
+            assert_eq!(net.query(n, "SELECT name FROM customers"), ["Text(\"Ann\")"], "machine {n}");
+            let of = net.query(n, "SELECT of FROM orders JOIN customers c ON c.id = customer_id");
+            assert_eq!(of, [""; 0], "machine {n}: the order was not Ann's");
+            assert_eq!(net.query(n, "SELECT customer_id FROM orders"), ["Integer(1)"], "machine {n}");
+        }
+        assert_eq!(net.replica(1).take_renumbered().len(), 1);
+    }
+}

@@ -79,7 +79,11 @@ fn every_command_of_a_device_writes_json() {
     );
     let file = text(&file);
     let other = Device { home: it.path("other") };
-    let joined = other.json(&["join", &it.server.invite(&["app/*=write"])]);
+    let invite = it.server.invite(&["app/*=write"]);
+    let said = other.run(["join", &invite, "--name", "a\tb", "--json"]);
+    assert_eq!((said.code, error(&said)["code"].as_str()), (1, Some("bad_name")), "{said}");
+    let joined = other.json(&["join", &invite, "--name", "Ada's phone"]);
+    assert!(it.serve(&["peers"]).to_string().contains("\"Ada's phone\""));
     assert!(joined["server"].as_str().unwrap().contains(&it.server.listen), "{joined}");
     assert_eq!(joined["key"], other.json(&["identity"])["key"]);
     let tracked = it.device.json(&["track", file, "--all", "--as", "app"]);
@@ -89,9 +93,8 @@ fn every_command_of_a_device_writes_json() {
     let copy = it.path("copy.db");
     let copy = text(&copy);
     let cloned = other.json(&["clone", "app", copy]);
-    let mut tables = cloned["tables"].as_array().unwrap().clone();
-    tables.sort_by_key(|table| table["table"].to_string()); // they come in any order
-    assert_eq!(tables, [json!({ "table": "t", "rows": 1 }), json!({ "table": "u", "rows": 2 })], "{cloned}");
+    let tables = json!([{ "table": "t", "rows": 1 }, { "table": "u", "rows": 2 }]);
+    assert_eq!(cloned["tables"], tables, "{cloned}");
     assert_eq!(it.device.json(&["wait", file]), json!({ "level": true }), "no flag is needed");
     assert_eq!(it.device.json(&["status", file])["caught_up"], true);
     assert_eq!(it.device.json(&["check", file])["unhealed"], 0);

@@ -243,7 +243,7 @@ export class Database {
 
   async #watch(id, sql, params) { return this.#call('watch', id, sql, values(params)); }
 
-  /** Hears of `status`, `change`, `refused`, `log`, `owner` and `error`; returns a function that ends it. */
+  /** Calls back on each `status`, `change`, `refused`, `renumbered`, `log`, `owner` or `error`; returns a function that ends it. */
   on(type, hear) {
     if (!EVENTS.includes(type)) throw wrong(`there is no event ${String(type)}`, `there are: ${EVENTS.join(', ')}`);
     heard(hear, 'the function that hears of it');

@@ -244,7 +244,7 @@ export class Host {
     if (this.#settings.server && this.#settings.online !== false) this.#dial();
   }
 
-  /** Joins a server with an invite, once; resolves when it has let this device in. */
+  /** Joins a server with an invite, once; resolves when it has let this device in and answered with the database. */
   async do_join(invite, database, readInvite) {
     if (typeof database !== 'string' || !database) throw fault('VALUE', 'join needs the name of a database on the server', "join(invite, { database: 'shop' })");
     if (!this.#line.canDial) throw fault('WEBSOCKET', 'this JavaScript has no WebSocket', "use Node 22 or newer, or open with { memory: true, WebSocket } and a class such as that of the package ws");
@@ -415,7 +415,7 @@ export class Host {
     if (!this.#isOpen()) return;
     this.#problem = null;
     const level = this.#engine.isLevel && !this.#dirty;
-    const ready = this.#waiting.filter(one => !one.level || level);
+    const ready = this.#waiting.filter(one => one.level ? level : this.#engine.isAttached);
     this.#waiting = this.#waiting.filter(one => !ready.includes(one));
     if (level !== this.#level) {
       this.#level = level;

@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" />
 
-/** A value in SQL: INTEGER beyond 2^53 is a bigint. */
+/** A value in SQL: an INTEGER is a number, from 2^53 on a bigint. As parameters true and false are 1 and 0, and a whole number is an INTEGER. */
 export type SqlValue = null | number | bigint | string | boolean | Uint8Array;
 export type Row = Record<string, SqlValue>;
 /**
@@ -93,7 +93,7 @@ export interface OpenOptions {
   /** How long a transaction may stand idle before it is undone. Default: 5000. */
   transactionIdleMs?: number;
   /**
-   * How long writes gather while the server is there, in milliseconds: the edits of a row in between are one change, in its history and on the line. Default: 0.
+   * How long writes gather while the server is there, in milliseconds: the edits of a row in between are one change, in its history and on the line. Default: 0; at most an hour.
    * While it is not there they gather for up to a minute, whatever this says.
    */
   every?: number;
@@ -172,7 +172,7 @@ export interface CheckReport {
   findings: {
     table: string;
     key: string;
-    fault: 'differs' | 'missing' | 'unknown' | 'held_without_cause' | 'refused_changed';
+    fault: 'differs' | 'missing' | 'unknown' | 'held_without_cause' | 'refused_changed' | 'baseline';
     healing: 'captured' | 'put_right' | 'held' | 'refused' | 'failed';
     /** Both in words. */
     text: string;

@@ -446,6 +446,12 @@ impl Engine {
         self.talk.as_ref().is_some_and(Talk::is_open)
     }
 
+    /// Whether the server has answered with the database.
+    #[wasm_bindgen(getter, js_name = isAttached)]
+    pub fn is_attached(&self) -> bool {
+        self.talk.as_ref().is_some_and(Talk::is_attached)
+    }
+
     /// Whether both sides hold the same.
     #[wasm_bindgen(getter, js_name = isLevel)]
     pub fn is_level(&self) -> bool {

@@ -5,7 +5,7 @@ use piecewise_core::channel::{LOG_CHANNEL, Opener, Sealer, on_channel, split_cha
 use piecewise_core::handshake::{AwaitingWelcome, Initiator};
 use piecewise_core::id::{PeerId, SegmentId, Timestamp};
 use piecewise_core::identity::Identity;
-use piecewise_core::link::{Incoming, Link, Traffic};
+use piecewise_core::link::{Incoming, Link, LinkError, Traffic};
 use piecewise_core::replica::{Binding, Replica};
 use piecewise_core::supervisor_log::talk::LogMessage;
 use piecewise_core::supervisor_log::{Entry, Event, Verdict, Witness};
@@ -37,6 +37,8 @@ pub(crate) struct Talk {
     identity: Identity,
     /// What the database becomes once the server has let this device in.
     joining: Option<Binding>,
+    /// Whether the database became the server's on this connection.
+    is_new: bool,
     stage: Stage,
     /// Sealed frames that wait to leave.
     ready: VecDeque<Vec<u8>>,
@@ -60,6 +62,7 @@ impl Talk {
             server,
             identity,
             joining,
+            is_new: false,
             stage: Stage::Hello(Box::new(initiator)),
             ready: [first].into(),
             to_prove: vec![],
@@ -70,6 +73,11 @@ impl Talk {
 
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
+    }
+
+    /// Whether the server has answered with the database.
+    pub(crate) fn is_attached(&self) -> bool {
+        matches!(&self.stage, Stage::Open(open) if open.link.as_ref().is_some_and(Link::is_attached))
     }
 
     pub(crate) fn is_level(&self) -> bool {
@@ -111,6 +119,7 @@ impl Talk {
                 if let Some(binding) = self.joining.take()
                     && replica.binding() != Some(&binding)
                 {
+                    self.is_new = replica.binding().is_none();
                     replica.bind(binding)?;
                 }
                 let bound = replica.binding().is_some_and(|b| b.server == self.server);
@@ -132,7 +141,11 @@ impl Talk {
                 if channel == CHANNEL
                     && let Some(link) = &mut open.link
                 {
-                    let received = link.receive(replica, Incoming::read(frame).open(), now)?;
+                    let received = link.receive(replica, Incoming::read(frame).open(), now);
+                    if self.is_new && matches!(received, Err(LinkError::Denied { .. })) {
+                        replica.unbind()?;
+                    }
+                    let received = received?;
                     rows = received.rows;
                     if received.refused > 0 {
                         self.events.push(json!({ "event": "refused", "rows": received.refused }));

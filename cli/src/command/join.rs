@@ -33,6 +33,9 @@ pub(crate) fn run(args: &JoinArgs) -> Result<(), Failure> {
         invite.address.clone_from(address);
     }
     let mut home = Home::open()?;
+    if let Some(name) = &args.name {
+        home.set_name(name)?;
+    }
     let key = home.identity()?.peer_id();
     let server = KnownServer::from(&invite);
     block_on(async {

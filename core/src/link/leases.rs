@@ -3,7 +3,7 @@
 //! ```text
 //! lease    container id 32, then
 //!   initiator   numbers used at most between two blocks LEB128, 0: it asks for none
-//!               · 0, or 1 and the highest block that it holds: first u64 · last u64 · the server's signature 64
+//!               · 0, or 1 and the highest block that it holds: first i64 · last i64 · the server's signature 64
 //!   responder   0: it gives none, or 1 and a block
 //! ```
 //! The initiator tells its highest block at each connect, since a server that was restored may have forgotten that it gave it.

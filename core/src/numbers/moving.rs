@@ -13,7 +13,7 @@ use super::free::FreeNumbers;
 use super::origin::{self, MOVED, Origin};
 use super::taking_along::{named, naming, renamed};
 use crate::change::{Action, OWN};
-use crate::document::View;
+use crate::document::{Cell, Document, Evaluation, View};
 use crate::id::{Actor, ChangeHash, Seq, Timestamp};
 use crate::key::{RowKey, encode_tuple};
 use crate::replica::{Replica, ReplicaError};
@@ -192,7 +192,7 @@ impl Replica {
         if let Some(place) = self.known_place(no, key, &origins, own)? {
             return Ok(Some(Fate::Known(place)));
         }
-        if !self.may_renumber(no) || user.key_is_reference() || !self.others_live(no, key, own)? {
+        if !self.may_renumber(no) || user.key_is_reference() || !self.others_have(no, key, own, &document)? {
             return Ok(None);
         }
         match view.incarnation() {
@@ -268,16 +268,26 @@ impl Replica {
         Ok(None)
     }
 
-    /// Whether a row lives by what others wrote.
-    fn others_live(&mut self, no: i64, key: &RowKey, own: &Own) -> Result<bool, ReplicaError> {
-        let mut document = crate::document::Evaluation::default();
+    /// Whether others have a row under a key: one that lives, or lived unknown to those who wrote the own one. To such a number rows
+    /// of others may refer, and the table's AUTOINCREMENT gives it to nobody else.
+    fn others_have(
+        &mut self,
+        no: i64,
+        key: &RowKey,
+        own: &Own,
+        known: &Document,
+    ) -> Result<bool, ReplicaError> {
+        let mut others = Evaluation::default();
         for at in documents::changes(&self.conn, no, key)? {
             if !own.segments.contains(&at.segment()) {
                 let (actor, change) = self.history.change(&self.conn, at)?;
-                document.add(self.history.hash(&self.conn, at)?, actor, &change);
+                others.add(self.history.hash(&self.conn, at)?, actor, &change);
             }
         }
-        Ok(document.view().is_live())
+        let known: HashSet<Actor> = known.changes().map(|(_, actor, _)| *actor).collect();
+        let view = others.view();
+        let unknown = |cell: &Cell| !known.contains(&cell.id.actor);
+        Ok(view.is_live() || view.cells.get("").into_iter().flatten().any(unknown))
     }
 
     /// Has references to rows that move follow, where they were written here. Returns the rows whose keys change with it.

@@ -5,7 +5,7 @@
 
 use super::origin::{self, MOVED, Origin};
 use crate::change::{Action, OWN};
-use crate::document::Content;
+use crate::document::{Cell, Content};
 use crate::frame::{KeyRef, Life};
 use crate::id::Actor;
 use crate::key::RowKey;
@@ -127,6 +127,7 @@ impl Replica {
         if !has_inserts || (is_new && moves.is_empty() && !has_moved) {
             return Ok(false);
         }
+        let is_after_tracking = !segment.actor.time().is_before_tracking();
         let mut reader = segment.changes().map_err(StoreError::from)?;
         while let Some(row) = reader.next_change().map_err(StoreError::from)? {
             if row.template.life != Life::Opens {
@@ -136,8 +137,10 @@ impl Replica {
             let change = row.into_change();
             let replaced = change.ops.first().map_or(&[][..], |op| &op.preds);
             let view = self.history.view(&self.conn, no, &key)?;
-            let mut lives = view.cells.get("").into_iter().flatten().filter(|_| integer_keys);
-            if lives.any(|cell| matches!(cell.content, Content::Live(_)) && !replaced.contains(&cell.id)) {
+            // A row that was deleted unknown to who inserts counts as well: others may still refer to its number.
+            let counts = |cell: &Cell| is_after_tracking || matches!(cell.content, Content::Live(_));
+            let mut cells = view.cells.get("").into_iter().flatten().filter(|_| integer_keys);
+            if cells.any(|cell| counts(cell) && !replaced.contains(&cell.id)) {
                 return Ok(true);
             }
             if let Some((_, new)) = moves.iter().find(|(old, _)| *old == key)

@@ -11,7 +11,7 @@ use crate::id::PeerId;
 use crate::key::RowKey;
 use crate::message::Cursor;
 use crate::store::{documents, schema, segments};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// In a file with more containers, tables that others made are made together.
 const TABLES_ONE_BY_ONE: usize = 256;
@@ -157,10 +157,11 @@ impl Replica {
     /// Call it in a transaction with nothing to capture.
     pub(crate) fn make_tables(&mut self) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
         let (mut made, mut descriptions) = (BTreeSet::new(), vec![]);
-        for no in self.containers.unmade().clone() {
+        // By name, so that the schemas of two clones are the same text.
+        let unmade = self.containers.unmade().iter().map(|no| (self.containers[no].table.clone(), *no));
+        for (table, no) in unmade.collect::<BTreeMap<_, _>>() {
             self.set_scan(no, Scan::No)?;
             let Some(description) = self.description(no)? else { continue };
-            let table = self.containers[&no].table.clone();
             if let Some(what) = schema::kind_of(&self.conn, &table)? {
                 // Of a table, it is for its user to say that it takes part.
                 let why =

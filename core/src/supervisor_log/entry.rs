@@ -10,6 +10,7 @@
 //!   6 joined     peer 32 · name · secret's hash 32
 //!   7 granted    peer 32 · grant          8 ungranted  the same          9 revoked  peer 32
 //!  10 origin     name · last note of the one before
+//!  11 cancelled  secret's hash 32
 //! container    id 32 · name; every text is a LEB128 length and then UTF-8
 //! ```
 //! A receipt is the peer's signature, label `receipt`, over container id ‖ seq ‖ hash: it has everything of the server's feed
