@@ -290,7 +290,7 @@ impl Network {
             let mut near = Link::initiator(self.replica(*client), server)?;
             near.move_rows(self.replica(*client));
             if self.leases {
-                near.take_leases(self.replica(*client));
+                near.take_leases(self.replica(*client)).expect("they are read");
             }
             let first = near.next_frame(self.replica(*client), now)?.expect("an initiator speaks first");
             talk.count(&first);

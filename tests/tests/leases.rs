@@ -332,3 +332,16 @@ fn with_leases_few_rows_move_and_numbers_stay_small() {
     assert!(without.percent() > 10.0, "{without:?}");
     assert!(with.spread() < 100.0, "{with:?}");
 }
+
+#[test]
+fn a_copy_of_a_file_gets_blocks_of_its_own() {
+    let mut net = leased(14);
+    let copy = net.backup(1);
+    net.restore(2, &copy);
+    net.sync(2);
+    net.sync(2);
+    let blocks = [1, 2].map(|n| leases(&mut net, n));
+    assert!(blocks.iter().all(|blocks| !blocks.is_empty()));
+    assert!(blocks[0].iter().all(|block| !blocks[1].contains(block)), "{blocks:?}");
+    assert!((blocks[1][0].0..=blocks[1][0].1).contains(&insert(&mut net, 2, "by the copy")));
+}

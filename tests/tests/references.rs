@@ -616,3 +616,106 @@ fn a_row_moves_from_the_number_of_one_that_was_deleted_unknown_to_it() {
         assert_eq!(net.replica(1).take_renumbered().len(), 1);
     }
 }
+
+/// References that were written here follow also where another device's value, or another device's row under the key, shows by now.
+#[test]
+fn references_follow_that_do_not_show() {
+    let schema = "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
+        CREATE TABLE orders(id TEXT PRIMARY KEY, customer_id INTEGER REFERENCES customers(id), of TEXT)";
+    let mut net = Network::new(58, 2, schema, &TrackOptions::default());
+    net.run(
+        1,
+        "INSERT INTO customers VALUES (1, 'first'); INSERT INTO orders VALUES ('both edit', 1, 'first')",
+    );
+    for n in [1, 2, 1] {
+        net.sync(n);
+    }
+    net.run(
+        2,
+        "INSERT INTO customers VALUES (2, 'of 2'); INSERT INTO orders VALUES ('both insert', 2, 'of 2');
+         UPDATE orders SET customer_id = 2, of = 'of 2' WHERE id = 'both edit'",
+    );
+    net.capture(2);
+    net.wait(1000);
+    net.run(
+        1,
+        "INSERT INTO customers VALUES (2, 'of 1'); INSERT INTO orders VALUES ('both insert', 2, 'of 1');
+         UPDATE orders SET customer_id = 2, of = 'of 1' WHERE id = 'both edit'",
+    );
+    net.sync(1);
+    sync_twice(&mut net);
+    for n in 0..=2 {
+        assert_eq!(net.query(n, STRAY_ORDERS), [""; 0], "machine {n}");
+        let conflicts = net.replica(n).conflicts(None).expect("a list");
+        assert!(!conflicts.is_empty(), "machine {n}");
+        // Orders of customer 3, who is 2's, stand in all that was written there, also where it does not show.
+        assert_eq!(
+            conflicts.iter().filter(|c| format!("{c:?}").contains("Integer(3)")).count(),
+            2,
+            "{conflicts:?}"
+        );
+    }
+    // The row that shows goes, unseen by who has the other.
+    net.run(1, "DELETE FROM orders WHERE id = 'both insert'");
+    sync_twice(&mut net);
+    for n in 0..=2 {
+        assert_eq!(net.query(n, STRAY_ORDERS), [""; 0], "machine {n}");
+    }
+}
+
+const STRAY_ORDERS: &str = "SELECT o.id, o.of, c.name FROM orders o LEFT JOIN customers c ON c.id = o.customer_id WHERE c.name IS NOT o.of";
+
+/// A row that cannot show here, since its parent is gone, has its own references, not those of the server's row of its number.
+#[test]
+fn a_held_row_that_moves_keeps_its_own_parent() {
+    let schema = "CREATE TABLE groups(id TEXT PRIMARY KEY);
+        CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
+        CREATE TABLE orders(id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES customers(id), of TEXT,
+          group_id TEXT REFERENCES groups(id))";
+    let mut net = Network::new(59, 2, schema, &TrackOptions::default());
+    net.run(1, "INSERT INTO groups VALUES ('g')");
+    for n in [1, 2, 1] {
+        net.sync(n);
+    }
+    net.run(
+        2,
+        "INSERT INTO customers VALUES (1, '2a'), (2, '2b'); INSERT INTO orders VALUES (1, 2, '2b', 'g')",
+    );
+    net.run(
+        1,
+        "INSERT INTO customers VALUES (1, '1a'), (2, '1b'); INSERT INTO orders VALUES (1, 1, '1a', NULL);
+         DELETE FROM groups",
+    );
+    net.sync(1);
+    sync_twice(&mut net);
+    net.run(1, "INSERT INTO groups VALUES ('g')");
+    sync_twice(&mut net);
+    for n in 0..=2 {
+        assert_eq!(net.query(n, STRAY_ORDERS), [""; 0], "machine {n}");
+        assert_eq!(
+            net.query(n, "SELECT of FROM orders ORDER BY of"),
+            ["Text(\"1a\")", "Text(\"2b\")"],
+            "machine {n}"
+        );
+    }
+}
+
+/// What was written to a row of a restored file, which is at the server under another number, means the parents as they are there.
+#[test]
+fn an_edit_of_a_reference_in_a_restored_file_follows() {
+    let mut net = network(60);
+    net.run(1, &customer("one"));
+    net.sync(1);
+    net.run(2, &format!("{};{}", customer("two"), customer("three")));
+    net.capture(2);
+    let copy = net.backup(2);
+    net.sync(2);
+    net.restore(2, &copy);
+    net.run(2, "UPDATE orders SET customer_id = 1, of = 'two' WHERE of = 'three'");
+    sync_twice(&mut net);
+    for n in 0..=2 {
+        let stray = "SELECT o.name, c.name FROM orders o LEFT JOIN customers c ON c.id = o.customer_id WHERE c.name IS NOT o.of";
+        assert_eq!(net.query(n, stray), [""; 0], "machine {n}");
+        assert_eq!(net.query(n, "SELECT count(*) FROM orders"), ["Integer(3)"], "machine {n}");
+    }
+}

@@ -133,7 +133,7 @@ impl Talk {
         features: u32,
     ) -> Result<(), Failure> {
         let mut link = Link::initiator(&mut self.replica, self.binding.server)?;
-        link.use_features(&self.replica, features)?;
+        link.use_features(&mut self.replica, features)?;
         self.link = Some(link);
         (self.channel, self.cause, self.moved) = (channel, theirs, false);
         (self.sent_before, self.to_note) = ((0, 0), true);

@@ -67,9 +67,13 @@ impl Leases {
 
 impl Link {
     /// As the initiator, with a server that gives blocks of numbers: asks for them. Call it right after the link was made.
-    pub fn take_leases(&mut self, replica: &Replica) {
+    pub fn take_leases(&mut self, replica: &mut Replica) -> Result<(), LinkError> {
         self.leases.is_on = !self.is_responder() && !replica.is_server;
+        if self.leases.is_on {
+            replica.forget_leases_of_others(&self.peer)?;
+        }
         self.leases.begin(replica);
+        Ok(())
     }
 
     /// Whether rows that move wait for a block: else they would take numbers from blocks of others.

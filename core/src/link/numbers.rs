@@ -16,7 +16,7 @@ const ROUNDS_MAX: u32 = 64;
 
 impl Link {
     /// As the initiator: makes use of what the server knows beyond the first version. Call it right after the link was made.
-    pub fn use_features(&mut self, replica: &Replica, features: u32) -> Result<(), LinkError> {
+    pub fn use_features(&mut self, replica: &mut Replica, features: u32) -> Result<(), LinkError> {
         if features == 0 {
             return Err(LinkError::OlderServer); // it would end the connection without a word
         }
@@ -27,7 +27,7 @@ impl Link {
             self.move_rows(replica);
         }
         if features & handshake::LEASES != 0 {
-            self.take_leases(replica);
+            self.take_leases(replica)?;
         }
         self.names.is_on = features & handshake::NAMES != 0;
         Ok(())

@@ -145,6 +145,29 @@ impl Replica {
         Ok(sequence.max(user.next_integer(&self.conn)?.saturating_sub(1)).max(0))
     }
 
+    /// Drops blocks that the server gave to another device: this file is a copy of that one's.
+    pub(crate) fn forget_leases_of_others(&mut self, server: &PeerId) -> Result<(), ReplicaError> {
+        let device = self.author();
+        let is_others = |(no, leased): &(&i64, &Leased)| {
+            let id = self.containers.get(no).map(|c| &c.id);
+            id.is_some_and(|id| leased.blocks.iter().any(|block| !block.is_of(server, id, &device)))
+        };
+        let of_others: Vec<i64> = self.numbers.leased.iter().filter(is_others).map(|(no, _)| *no).collect();
+        if of_others.is_empty() {
+            return Ok(());
+        }
+        self.transaction(|r| {
+            for no in of_others {
+                let Some(leased) = r.numbers.leased.get_mut(&no) else { continue };
+                leased.blocks.clear();
+                leased.most = leased.most.max(1); // it wants some of its own
+                leases::forget_until(&r.conn, no, i64::MAX)?;
+                leases::set_inserted(&r.conn, no, leased)?;
+            }
+            Ok(())
+        })
+    }
+
     /// Takes a block that the server gave. Returns whether it is of use.
     pub(crate) fn take_lease(&mut self, no: i64, lease: Lease) -> Result<bool, ReplicaError> {
         self.transaction(|r| {

@@ -19,7 +19,7 @@ use crate::key::{RowKey, encode_tuple};
 use crate::replica::{Replica, ReplicaError};
 use crate::row;
 use crate::store::user_table::{RowValues, UserTable};
-use crate::store::{documents, holds, numbers};
+use crate::store::{documents, numbers};
 use crate::table::ForeignKey;
 use crate::value::{Value, ValueRef};
 use std::collections::btree_map::Entry;
@@ -63,6 +63,27 @@ pub(super) struct Own {
     keys: BTreeSet<RowKey>,
     /// Where rows are that were written anew, by the keys under which they were written first.
     pub(super) moved: BTreeMap<RowKey, Vec<RowKey>>,
+}
+
+/// A row as it was written here.
+struct OwnRow {
+    values: RowValues,
+    /// Its own changes with what they build on; None: all of it was written here.
+    view: Option<View>,
+}
+
+impl OwnRow {
+    /// Whether what it has in these columns was written here and is not at the server.
+    fn is_own(&self, user: &UserTable, columns: &[usize], own: &Own) -> bool {
+        let Some(view) = &self.view else { return true };
+        let (Some(cells), Some(incarnation)) = (view.shown(), view.incarnation()) else { return false };
+        columns.iter().all(|n| match user.columns.iter().find(|c| c.index == *n) {
+            Some(column) => {
+                cells.get(column.key.as_str()).is_some_and(|cell| own.actors.contains(&cell.id.actor))
+            }
+            None => own.actors.contains(&incarnation),
+        })
+    }
 }
 
 impl Replica {
@@ -309,13 +330,13 @@ impl Replica {
         }
         let mut changed = vec![];
         for key in &own.keys {
-            let Some(values) = self.values_here(child_no, child, key)? else { continue };
+            let Some(row) = self.own_row(child_no, child, key, &foreign.columns, own)? else { continue };
             let key_values = child.key_values(key)?;
             let refers: Vec<_> =
-                foreign.columns.iter().map(|n| child.value_at(*n, &key_values, &values)).collect();
+                foreign.columns.iter().map(|n| child.value_at(*n, &key_values, &row.values)).collect();
             let names = tuple(&naming(user, foreign, &refers));
             let Some((old, new)) = names.and_then(|names| follows.get(&names)) else { continue };
-            if !self.wrote(child_no, child, key, &foreign.columns, own)? {
+            if !row.is_own(child, &foreign.columns, own) {
                 continue;
             }
             let new = renamed(child, foreign, &refers, old, new);
@@ -341,45 +362,42 @@ impl Replica {
         Ok(changed)
     }
 
-    /// What a row is here: as its table shows it, or as its document does where the table cannot.
-    fn values_here(
-        &mut self,
-        no: i64,
-        user: &UserTable,
-        key: &RowKey,
-    ) -> Result<Option<RowValues>, ReplicaError> {
-        if let Some(values) = user.read(&self.conn, key)? {
-            return Ok(Some(values));
-        }
-        if holds::find(&self.conn, no, key)?.is_none() {
-            return Ok(None);
-        }
-        let view = self.history.view(&self.conn, no, key)?;
-        Ok(row::shown(&view, user))
-    }
-
-    /// Whether what a row has in these columns was written here and is not at the server.
-    fn wrote(
+    /// A row as it was written here; None if nothing of these columns was.
+    ///
+    /// What others wrote to it, or under its key, counts only as far as it was known to who wrote here: another value may show by now.
+    fn own_row(
         &mut self,
         no: i64,
         user: &UserTable,
         key: &RowKey,
         columns: &[usize],
         own: &Own,
-    ) -> Result<bool, ReplicaError> {
+    ) -> Result<Option<OwnRow>, ReplicaError> {
         let changes = documents::changes(&self.conn, no, key)?;
-        if changes.iter().all(|at| own.segments.contains(&at.segment())) || self.is_number_taken(no, key)? {
-            return Ok(true);
+        let is_own = |at: &documents::At| own.segments.contains(&at.segment());
+        if changes.iter().all(is_own)
+            && let Some(values) = user.read(&self.conn, key)?
+        {
+            return Ok(Some(OwnRow { values, view: None }));
         }
-        let view = self.history.view(&self.conn, no, key)?;
-        let (Some(cells), Some(incarnation)) = (view.shown(), view.incarnation()) else { return Ok(false) };
-        let is_own = |n: &usize| match user.columns.iter().find(|c| c.index == *n) {
-            Some(column) => {
-                cells.get(column.key.as_str()).is_some_and(|cell| own.actors.contains(&cell.id.actor))
-            }
-            None => own.actors.contains(&incarnation),
-        };
-        Ok(columns.iter().all(is_own))
+        let written = user.columns.iter().filter(|c| columns.contains(&c.index));
+        let written: Vec<&str> = written.map(|c| c.key.as_str()).collect();
+        let mut may_refer = written.len() < columns.len();
+        for at in changes.into_iter().filter(is_own) {
+            may_refer = may_refer
+                || self
+                    .history
+                    .change(&self.conn, at)?
+                    .1
+                    .ops
+                    .iter()
+                    .any(|op| written.contains(&op.key.as_str()));
+        }
+        if !may_refer {
+            return Ok(None);
+        }
+        let view = self.own_document(no, key)?.evaluate();
+        Ok(row::shown(&view, user).map(|values| OwnRow { values, view: Some(view) }))
     }
 
     // ---- carrying out

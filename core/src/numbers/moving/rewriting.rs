@@ -101,7 +101,8 @@ impl Replica {
             let view = self.own_document(no, key)?.evaluate();
             match fate {
                 Some(Fate::Known(place)) => {
-                    edits.extend(self.edits_since(no, key, place, &user, &withdrawn, &folded, &view)?);
+                    edits
+                        .extend(self.edits_since(no, key, place, &user, values, &withdrawn, &folded, &view)?);
                     continue;
                 }
                 Some(Fate::Gone) => continue,
@@ -158,6 +159,7 @@ impl Replica {
         key: &RowKey,
         place: &RowKey,
         user: &UserTable,
+        values: Option<&BTreeMap<usize, Value>>,
         withdrawn: &[Withdrawn],
         places: &[(usize, usize)],
         view: &View,
@@ -197,7 +199,8 @@ impl Replica {
                 && view.incarnation() != Some(cell.id.actor)
                 && is_new(&cell.id.actor)
             {
-                columns.push((column.key.clone(), column.merge, row::plain(cell)));
+                let follows = values.and_then(|values| values.get(&column.index)).cloned();
+                columns.push((column.key.clone(), column.merge, follows.unwrap_or_else(|| row::plain(cell))));
             }
         }
         Ok((!columns.is_empty()).then(|| Edits { key: place.clone(), columns: Some(columns), time }))
