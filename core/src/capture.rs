@@ -420,13 +420,15 @@ impl Replica {
             None => self.history.view(&self.conn, no, key)?,
         };
         let is_held = refused.is_none() && holds::find(&self.conn, no, key)?.is_some();
-        if is_held && now.is_some() && view.is_live() && self.may_renumber(no) {
+        if is_held
+            && let Some(now) = now
+            && view.is_live()
+            && self.may_renumber(no)
+        {
             // SQLite gave the number of a row that the table does not show to another one.
-            self.note_taken(no, key)?;
-            let values = user.columns.iter().zip(now.into_iter().flatten());
-            let all: Vec<_> = values.map(|(c, value)| (c.key.clone(), c.merge, value.clone())).collect();
-            return Ok(Some((View::default().insert(&all), None)));
+            return Ok(Some((self.insert_beside(no, user, key, now)?, None)));
         }
+        let is_other = refused.is_some() && self.is_refused_beside(no, key)?;
         let before = match refused {
             Some(shown) => shown.map(|bytes| decode_values(&bytes, user)).transpose()?,
             None if is_held && !is_taken => None,
@@ -437,7 +439,32 @@ impl Replica {
             return Ok(None);
         }
         holds::forget_refused(&self.conn, no, Some(key))?;
-        Ok(row::edit(&view, user, before.as_ref(), now).map(|change| (change, before)))
+        match now {
+            Some(now) if is_other => Ok(Some((self.insert_beside(no, user, key, now)?, None))),
+            _ => Ok(row::edit(&view, user, before.as_ref(), now).map(|change| (change, before))),
+        }
+    }
+
+    /// A row that has the key of another, as an insert that knows nothing of that one; it moves if it may.
+    pub(crate) fn insert_beside(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        key: &RowKey,
+        values: &RowValues,
+    ) -> Result<Change, ReplicaError> {
+        // Also where this device may not write yet: the right may be on its way.
+        if self.is_renumbered(no) {
+            self.note_taken(no, key)?;
+        }
+        let all = user.columns.iter().zip(values).map(|(c, value)| (c.key.clone(), c.merge, value.clone()));
+        Ok(View::default().insert(&all.collect::<Vec<_>>()))
+    }
+
+    /// Whether a row that was inserted here was refused, and another device's is under its key by now.
+    pub(crate) fn is_refused_beside(&mut self, no: i64, key: &RowKey) -> Result<bool, ReplicaError> {
+        Ok(holds::is_refused_insert(&self.conn, no, key)?
+            && self.history.view(&self.conn, no, key)?.cells.contains_key(""))
     }
 
     /// What a document showed when its table was there for the last time, if the table is back and changes came meanwhile

@@ -61,10 +61,14 @@ impl Replica {
     ///
     /// Of tables that refer to each other in a circle none is sent after the others, so their rows keep their numbers.
     pub(crate) fn may_renumber(&self, no: i64) -> bool {
+        self.is_renumbered(no) && self.containers.get(&no).is_some_and(|state| !state.is_read_only())
+    }
+
+    /// Whether that is so of rows of a container wherever they may be written.
+    pub(crate) fn is_renumbered(&self, no: i64) -> bool {
         let Some(state) = self.containers.get(&no) else { return false };
         state.integer_keys
             && !self.is_server
-            && !state.is_read_only()
             && !self.settings_of(no).keeps
             && self.containers.parents_of(no).all(|parent| !self.is_circle(no, parent))
     }
@@ -88,13 +92,19 @@ impl Replica {
 
     /// The containers whose tables are related to this one, itself among them, if rows of any may move; else none.
     pub(crate) fn family(&self, no: i64) -> Vec<i64> {
+        let found = self.relatives(no);
+        if found.iter().any(|no| self.may_renumber(*no)) { found.into_iter().collect() } else { vec![] }
+    }
+
+    /// The containers whose tables are related to this one, itself among them.
+    pub(crate) fn relatives(&self, no: i64) -> BTreeSet<i64> {
         let (mut found, mut rest) = (BTreeSet::from([no]), vec![no]);
         while let Some(next) = rest.pop() {
             let Some(state) = self.containers.get(&next) else { continue };
             let related = self.containers.children_of(&state.table).chain(self.containers.parents_of(next));
             rest.extend(related.filter(|no| found.insert(*no)).collect::<Vec<_>>());
         }
-        if found.iter().any(|no| self.may_renumber(*no)) { found.into_iter().collect() } else { vec![] }
+        found
     }
 
     /// References to the rows of a table by their key: the containers of the children, with how. Also by foreign keys

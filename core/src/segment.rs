@@ -155,6 +155,17 @@ pub(crate) fn is_accepted_by(
     verify(&acceptance.server, LABEL_ACCEPTED, &accepted_bytes(id, acceptance.time), signature).is_ok()
 }
 
+/// The bytes of a segment without an acceptance, with this one.
+pub(crate) fn with_acceptance(segment: &[u8], acceptance: &Acceptance, signature: &[u8; 64]) -> Arc<[u8]> {
+    let mut bytes = Vec::with_capacity(segment.len() + ACCEPTED_LEN);
+    bytes.extend_from_slice(&segment[..segment.len() - 1]);
+    bytes.push(1);
+    bytes.extend_from_slice(&acceptance.server.0);
+    bytes.extend_from_slice(&acceptance.time.0.to_be_bytes());
+    bytes.extend_from_slice(signature);
+    bytes.into()
+}
+
 /// The acceptance of a stored segment, from its header, its last bytes and its length.
 pub(crate) fn stored_acceptance(
     header: &[u8],
@@ -261,15 +272,11 @@ impl Segment {
 
     /// The same segment with this server's word that it took it in.
     pub fn accept(self, server: &Identity, time: Timestamp) -> Self {
-        let end = self.bytes.len() - if self.acceptance.is_some() { ACCEPTED_LEN + 1 } else { 1 };
-        let mut bytes = Vec::with_capacity(end + ACCEPTED_LEN + 1);
-        bytes.extend_from_slice(&self.bytes[..end]);
-        bytes.push(1);
-        bytes.extend_from_slice(&server.peer_id().0);
-        bytes.extend_from_slice(&time.0.to_be_bytes());
-        bytes.extend_from_slice(&server.sign(LABEL_ACCEPTED, &accepted_bytes(self.id, time)));
-        let acceptance = Some(Acceptance { server: server.peer_id(), time });
-        Self { acceptance, bytes: bytes.into(), ..self }
+        let end = self.bytes.len() - if self.acceptance.is_some() { ACCEPTED_LEN } else { 0 };
+        let acceptance = Acceptance { server: server.peer_id(), time };
+        let signature = server.sign(LABEL_ACCEPTED, &accepted_bytes(self.id, time));
+        let bytes = with_acceptance(&self.bytes[..end], &acceptance, &signature);
+        Self { acceptance: Some(acceptance), bytes, ..self }
     }
 
     /// Whether its first change is one of the table's description.

@@ -205,8 +205,9 @@ fn a_server_short_of_disk_gives_all_it_has_and_takes_nothing_until_it_has_room()
     // With nothing to bring, a sync is level.
     it.device.must(["sync", text(&file)]);
     sql(&file, "INSERT INTO t VALUES ('2', 'meanwhile')");
-    sql(&file, "CREATE TABLE new(id TEXT PRIMARY KEY, v); INSERT INTO new VALUES ('1', 'n')");
-    it.device.must(["track", text(&file), "new"]);
+    sql(&file, "CREATE TABLE new(id TEXT PRIMARY KEY, v); INSERT INTO new VALUES ('1', 'n');
+                CREATE TABLE child(id TEXT PRIMARY KEY, of TEXT REFERENCES new(id)); INSERT INTO child VALUES ('c', '1')");
+    it.device.must(["track", text(&file), "new", "child"]);
     let said = it.device.run(["sync", text(&file)]);
     failed(&said, 7, "the server takes nothing in now");
     assert!(said.err.contains("hint: changes made here stay"), "{said}");
@@ -222,7 +223,8 @@ fn a_server_short_of_disk_gives_all_it_has_and_takes_nothing_until_it_has_room()
         query(&it.server.file("app"), "SELECT v FROM t ORDER BY id"),
         ["Text(\"before\")", "Text(\"meanwhile\")"]
     );
-    assert_eq!(query(&it.server.file("app"), "SELECT v FROM new"), ["Text(\"n\")"]);
+    let child = "SELECT v FROM new JOIN child ON new.id = of"; // it waited for its parent, which waited for room
+    assert_eq!(query(&it.server.file("app"), child), ["Text(\"n\")"]);
     assert_eq!(
         it.device.json(&["status", text(&file)])["last_talk"]["server_stopped"],
         serde_json::Value::Null

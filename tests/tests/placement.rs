@@ -719,3 +719,21 @@ fn an_index_over_a_view_of_two_tables_stays_sound_where_a_row_loses_its_parent()
     net.run(2, "INSERT INTO words(words, rank) VALUES ('integrity-check', 1)");
     assert_eq!(net.query(2, "SELECT rowid FROM words('dogs')"), integers(&[3]));
 }
+
+/// A server that was restored learns from the device again when it accepted what it lost, as others may know.
+#[test]
+fn a_server_restored_from_yesterday_keeps_the_order_of_claims() {
+    let mut net = network(2, "CREATE TABLE t(id TEXT PRIMARY KEY, u TEXT UNIQUE)");
+    net.sync_all();
+    let yesterday = net.backup(0);
+    net.run(1, "INSERT INTO t VALUES ('first', 'u')");
+    net.sync(1);
+    net.restore(0, &yesterday);
+    net.wait(1000);
+    net.run(2, "INSERT INTO t VALUES ('second', 'u')");
+    net.sync(2);
+    net.sync_all();
+    net.check_same("SELECT * FROM t");
+    assert_eq!(net.query(2, "SELECT id FROM t"), ["Text(\"first\")"]);
+    assert_eq!(causes(&mut net, 1), ["second UNIQUE (u): row first has the same and was accepted first"]);
+}

@@ -719,3 +719,49 @@ fn an_edit_of_a_reference_in_a_restored_file_follows() {
         assert_eq!(net.query(n, "SELECT count(*) FROM orders"), ["Integer(3)"], "machine {n}");
     }
 }
+
+#[test]
+fn tables_that_keep_their_numbers_from_now_on_wait_for_each_other_no_longer() {
+    let mut net = network(61);
+    let now = net.now;
+    for table in ["customers", "orders"] {
+        assert!(net.replica(1).keep_numbers(now, table, true).expect("a setting"));
+    }
+    for n in [1, 2, 1] {
+        net.sync(n);
+    }
+    net.run(2, &customer("two"));
+    sync_twice(&mut net);
+    check(&mut net, &["two"]);
+}
+
+/// A row that was refused is not the one that another device inserted under its number meanwhile.
+#[test]
+fn a_refused_row_that_is_tried_again_moves_from_a_number_that_is_taken() {
+    for edits_it in [false, true] {
+        let mut net = network(62);
+        net.run(2, "INSERT INTO customers(name) VALUES ('two')");
+        net.capture(2);
+        net.allow(2, Some(Access::Read));
+        net.sync(2);
+        net.allow(2, Some(Access::Write));
+        net.run(1, "INSERT INTO customers(name) VALUES ('one')");
+        net.sync(1);
+        net.sync(2);
+        let now = net.now;
+        match edits_it {
+            true => net.run(2, "UPDATE customers SET name = name || '!'"),
+            false => assert_eq!(net.replica(2).retry_refused(now).expect("it is written again"), 1),
+        }
+        sync_twice(&mut net);
+        let two = if edits_it { "Integer(2) Text(\"two!\")" } else { "Integer(2) Text(\"two\")" };
+        for n in 0..=2 {
+            assert_eq!(
+                net.query(n, "SELECT * FROM customers"),
+                ["Integer(1) Text(\"one\")", two],
+                "machine {n}"
+            );
+        }
+        assert!(net.replica(2).refused().expect("a list").is_empty());
+    }
+}

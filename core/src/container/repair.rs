@@ -100,7 +100,7 @@ impl Container<'_> {
         let (mut bytes, mut parts, most) = (0, vec![], session.message_bytes(MESSAGE_BYTES));
         while let Some(id) = session.wanted.front() {
             if let Some(no) = segments::find(&self.replica.conn, self.no, id)? {
-                let segment = segments::bytes(&self.replica.conn, no)?;
+                let segment = segments::outgoing(&self.replica.conn, self.no, no, self.replica.is_server)?;
                 if bytes > 0 && bytes + weight(&segment) > most {
                     break;
                 }

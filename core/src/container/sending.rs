@@ -24,6 +24,7 @@ impl Container<'_> {
     /// The next part of the feed that the peer does not have.
     pub(super) fn next_segments(&mut self, session: &mut Session) -> Result<Option<Message>, SyncError> {
         let (Some(mut sent), Some(proven)) = (session.sent, session.proven) else { return Ok(None) };
+        session.held_back = session.holds_back && session.stopped;
         if session.holds_back || session.is_in_repair() || session.in_flight_bytes() >= WINDOW_BYTES {
             return Ok(None);
         }
@@ -67,7 +68,7 @@ impl Container<'_> {
                     break 'lines;
                 }
                 if !theirs {
-                    let segment = segments::bytes(conn, line.no)?;
+                    let segment = segments::outgoing(conn, self.no, line.no, self.replica.is_server)?;
                     let change_work = if line.is_plain { 1 } else { EDIT_WORK };
                     let changes = change_count(&segment).saturating_mul(change_work);
                     work = changes.saturating_add(SEGMENT_WORK).saturating_add(work);

@@ -62,8 +62,15 @@ impl Link {
         let mut found = BTreeSet::new();
         if self.moves_rows {
             for no in changed {
-                if !found.contains(no) {
-                    found.extend(replica.family(*no));
+                if found.contains(no) {
+                    continue;
+                }
+                let family = replica.family(*no);
+                // Tables whose rows may move no longer wait no longer.
+                let waits = |no: &i64| self.sessions.get(no).is_some_and(|s| s.numbers.holds_back);
+                match family.is_empty() && !self.unlevel.is_empty() {
+                    true => found.extend(replica.relatives(*no).into_iter().filter(waits)),
+                    false => found.extend(family),
                 }
             }
         }

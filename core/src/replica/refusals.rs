@@ -6,6 +6,7 @@
 use super::stops::StopKind;
 use super::{Replica, ReplicaError};
 use crate::capture::{Dirty, decode_values};
+use crate::change::{Action, OWN};
 use crate::feed;
 use crate::id::{Seq, Timestamp};
 use crate::key::RowKey;
@@ -39,6 +40,10 @@ impl Replica {
                     described = true;
                 } else {
                     self.refuse_row(no, key, now, refusal.reason)?;
+                    let first = decoded.change(index).and_then(|change| change.ops.into_iter().next());
+                    if first.is_some_and(|op| op.action == Action::Live(OWN) && op.preds.is_empty()) {
+                        holds::note_refused_insert(&self.conn, no, key)?;
+                    }
                     rows += 1;
                 }
                 self.history.forget_baseline(&self.conn, no, key)?;
@@ -99,6 +104,9 @@ impl Replica {
             let time = r.corrected(now);
             let mut dirty = vec![];
             for key in keys {
+                if r.retry_beside(no, &key, time)? {
+                    continue;
+                }
                 match holds::refused_kept(&r.conn, no, &key)? {
                     None => dirty.push(Dirty { key, time }),
                     Some(kept) => r.write_kept(no, &key, &kept, time)?,
@@ -108,6 +116,24 @@ impl Replica {
             r.capture_rows(no, dirty)?;
             Ok(())
         })
+    }
+
+    /// Writes a refused row again that was inserted here, if another device's row is under its key by now; whether it is.
+    fn retry_beside(&mut self, no: i64, key: &RowKey, time: Timestamp) -> Result<bool, ReplicaError> {
+        if !self.is_refused_beside(no, key)? {
+            return Ok(false);
+        }
+        let Some(user) = self.user_table(no)? else { return Ok(false) };
+        let values = match holds::refused_kept(&self.conn, no, key)? {
+            Some(kept) => Some(decode_values(&kept, &user)?),
+            None => user.read(&self.conn, key)?,
+        };
+        if let Some(values) = values {
+            let change = self.insert_beside(no, &user, key, &values)?;
+            self.write_change(no, key, &change, time)?;
+        }
+        self.unsettled.push((no, key.clone()));
+        Ok(true)
     }
 
     /// Writes again what was written to a row that the table could not show.

@@ -328,15 +328,30 @@ pub(crate) struct Refused {
 
 /// Records a refused row.
 pub(crate) fn refuse(conn: &Connection, container: i64, row: &Refused) -> Result<(), StoreError> {
-    conn.prepare_cached("REPLACE INTO piecewise_refused VALUES (?, ?, ?, ?, ?, ?)")?.execute(params![
+    let sql = "INSERT INTO piecewise_refused VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+               reason = excluded.reason | (reason & 256), time = excluded.time, shown = excluded.shown, kept = excluded.kept";
+    conn.prepare_cached(sql)?.execute(params![
         container,
         key_bytes(&row.key),
-        row.reason,
+        i64::from(row.reason),
         row.time.0 as i64,
         row.shown,
         row.kept
     ])?;
     Ok(())
+}
+
+/// Notes that a refused row was inserted here: it is another than what comes under its key. Kept beside its reason.
+pub(crate) fn note_refused_insert(conn: &Connection, container: i64, key: &RowKey) -> Result<(), StoreError> {
+    let sql = "UPDATE piecewise_refused SET reason = reason | 256 WHERE container = ? AND key = ?";
+    conn.prepare_cached(sql)?.execute(params![container, key_bytes(key)])?;
+    Ok(())
+}
+
+/// Whether a row is refused and was inserted here.
+pub(crate) fn is_refused_insert(conn: &Connection, container: i64, key: &RowKey) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_refused WHERE container = ? AND key = ? AND reason & 256";
+    Ok(conn.prepare_cached(sql)?.exists(params![container, key_bytes(key)])?)
 }
 
 /// Notes that the table shows a refused row no longer, and what was written to it.
@@ -358,7 +373,7 @@ pub(crate) fn refused(
     integer_keys: bool,
 ) -> Result<Vec<Refused>, StoreError> {
     let mut stmt = conn.prepare_cached(
-        "SELECT key, reason, time, shown, kept FROM piecewise_refused WHERE container = ? ORDER BY key",
+        "SELECT key, reason & 255, time, shown, kept FROM piecewise_refused WHERE container = ? ORDER BY key",
     )?;
     let rows = stmt.query_map([container], |row| {
         Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get(3)?, row.get(4)?))

@@ -7,7 +7,9 @@ use super::StoreError;
 use crate::frame::Template;
 use crate::id::{Actor, PeerId, ReplicaId, SegmentId, Seq, Timestamp};
 use crate::message::Cursor;
-use crate::segment::{ACCEPTED_LEN, Acceptance, HEADER_LEN, Segment, row_count, stored_acceptance};
+use crate::segment::{
+    ACCEPTED_LEN, Acceptance, HEADER_LEN, Segment, row_count, stored_acceptance, with_acceptance,
+};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::Arc;
 
@@ -132,6 +134,22 @@ pub(crate) fn bytes(conn: &Connection, no: i64) -> Result<Arc<[u8]>, StoreError>
         .ok_or(StoreError::Damaged { what: "a segment that a row refers to is missing" })
 }
 
+/// A segment's bytes as they are sent: on a device with the acceptance that it was told of. A server that was restored to before it
+/// knows by its own word again when it accepted the segment, as other devices do.
+pub(crate) fn outgoing(
+    conn: &Connection,
+    container: i64,
+    no: i64,
+    is_server: bool,
+) -> Result<Arc<[u8]>, StoreError> {
+    let bytes = bytes(conn, no)?;
+    if is_server {
+        return Ok(bytes);
+    }
+    let told = told_acceptance(conn, container, no)?;
+    Ok(told.map_or(bytes.clone(), |(acceptance, signature)| with_acceptance(&bytes, &acceptance, &signature)))
+}
+
 /// A segment, opened: it was checked before it was stored.
 pub(crate) fn open(conn: &Connection, no: i64) -> Result<Segment, StoreError> {
     let mut stmt = conn.prepare_cached("SELECT id, actor, bytes FROM piecewise_segments WHERE no = ?")?;
@@ -186,6 +204,15 @@ pub(crate) fn acceptance(
     if let Some(found) = stored_acceptance(&header, &end, len) {
         return Ok(Some(found));
     }
+    told_acceptance(conn, container, no)
+}
+
+/// When a segment that was captured here was accepted, as far as it was told.
+fn told_acceptance(
+    conn: &Connection,
+    container: i64,
+    no: i64,
+) -> Result<Option<(Acceptance, [u8; 64])>, StoreError> {
     let sql = "SELECT server, time, signature FROM piecewise_accepted WHERE container = ? AND segment = ?";
     let mut stmt = conn.prepare_cached(sql)?;
     let told = stmt.query_row([container, no], |row| {
