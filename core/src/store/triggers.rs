@@ -123,11 +123,13 @@ impl<'t> LocalIndex<'t> {
     /// An expression over the new row.
     ///
     /// Its columns stand there under their names, with the types and collations that the table gives them: that is what
-    /// the empty first part of the UNION is for. Those not mentioned are left out, so that they can be dropped.
+    /// the empty first part of the UNION is for. Those not mentioned are left out, so that they can be dropped; and each is named
+    /// once more, so that one can be renamed: SQLite renames columns of the table, and not those of a SELECT.
     fn over_new_row(&self, expression: &String) -> String {
         let (columns, rowid) = self.mentioned(std::iter::once(expression));
         let columns: Vec<_> = columns.iter().map(|n| &self.table.columns[*n]).collect();
-        let names = columns.iter().map(|column| quote(&column.name)).chain(rowid.map(str::to_owned));
+        let names = columns.iter().map(|column| quote(&column.name)).map(|name| format!("{name} AS {name}"));
+        let names = names.chain(rowid.map(str::to_owned));
         let values =
             columns.iter().map(|column| new_value(column)).chain(rowid.map(|name| format!("NEW.{name}")));
         let (names, values) = (names.collect::<Vec<_>>().join(", "), values.collect::<Vec<_>>().join(", "));
@@ -318,6 +320,22 @@ mod tests {
         );
         assert_eq!(logged(&conn, "INSERT INTO t VALUES ('x', 'd')"), ["x"]);
         assert_eq!(logged(&conn, "INSERT OR REPLACE INTO t VALUES ('y', NULL)"), ["x", "y"]);
+    }
+
+    #[test]
+    fn a_column_of_an_index_can_be_renamed() {
+        for index in ["email", "lower(email)", "email) WHERE (deleted = 0"] {
+            let conn = tracked(&format!(
+                "CREATE TABLE t(id INTEGER PRIMARY KEY, email TEXT, deleted INT DEFAULT 0);
+                 CREATE UNIQUE INDEX i ON t({index});",
+            ));
+            conn.execute_batch("INSERT INTO t(id, email) VALUES (1, 'a')").unwrap();
+            conn.execute_batch(
+                "ALTER TABLE t RENAME COLUMN email TO mail; ALTER TABLE t RENAME COLUMN deleted TO gone",
+            )
+            .unwrap();
+            assert_eq!(logged(&conn, "REPLACE INTO t(id, mail) VALUES (2, 'a')"), ["1", "2"], "{index}");
+        }
     }
 
     #[test]
