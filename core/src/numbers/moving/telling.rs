@@ -56,7 +56,13 @@ impl Replica {
     }
 
     /// A table that is not tracked does not let its references change, so rows of `no` cannot move.
-    fn cannot_follow(&self, no: i64, child: &str, column: &str, source: StoreError) -> ReplicaError {
+    pub(super) fn cannot_follow(
+        &self,
+        no: i64,
+        child: &str,
+        column: &str,
+        source: StoreError,
+    ) -> ReplicaError {
         if source.is_of_file() {
             return source.into();
         }
