@@ -152,3 +152,104 @@ fn a_generated_reference_that_cannot_follow_stops_the_table_with_words() {
     assert_eq!(why_stopped(&mut net, 2, "customers"), None);
     assert_eq!(net.query(0, "SELECT name FROM customers ORDER BY 1"), ["Text(\"Carl\")", "Text(\"Dora\")"]);
 }
+
+#[test]
+fn rows_that_refer_to_each_other_by_text_show_together() {
+    for kind in ["INT", "TEXT", "NUMERIC", ""] {
+        let schema = format!(
+            "CREATE TABLE people(id INTEGER PRIMARY KEY, friend {kind} REFERENCES people(id), name TEXT)"
+        );
+        let mut net = Network::new(1, 2, &schema, &TrackOptions::default());
+        net.sync_all();
+        for (n, name) in [(1, "Carl"), (2, "Dora")] {
+            net.run(n, &format!("BEGIN; PRAGMA defer_foreign_keys = ON; INSERT INTO people VALUES (2, 3, '{name}'), (3, 2, '{name}'); COMMIT"));
+            net.wait(1000);
+        }
+        sync_until_quiet(&mut net);
+        for n in 0..=2 {
+            let pairs = "SELECT count(*) FROM people p JOIN people f ON f.id = p.friend AND f.name = p.name";
+            assert_eq!(net.query(n, pairs), ["Integer(4)"], "machine {n}: {kind}");
+            assert!(net.held(n).is_empty(), "held on machine {n}: {kind}");
+        }
+    }
+}
+
+/// Two devices with a tracked table of customers and others that are not tracked; each writes its own rows into all of them.
+fn with_others(others: &str, tracked: &str, rows: &str) -> Network {
+    let mut net = Network::new(1, 2, &format!("{CUSTOMERS} {tracked}"), &TrackOptions::default());
+    net.sync_all();
+    for (n, name) in [(1, "Carl"), (2, "Dora")] {
+        net.run(n, others);
+        let rows = format!("INSERT INTO customers(name) VALUES ('@'); {rows}");
+        net.run(n, &rows.replace('@', name));
+        net.wait(1000);
+    }
+    net
+}
+
+#[test]
+fn tables_that_are_not_tracked_follow_through_each_other() {
+    for (others, tracked, rows) in [
+        (
+            "CREATE TABLE u(customer INT UNIQUE REFERENCES customers(id), of); CREATE TABLE v(customer TEXT REFERENCES u(customer), of)",
+            "",
+            "INSERT INTO u SELECT id, name FROM customers WHERE name = '@'; INSERT INTO v SELECT customer, of FROM u WHERE of = '@'",
+        ),
+        (
+            "CREATE TABLE u(customer INTEGER PRIMARY KEY REFERENCES customers, of); CREATE TABLE w(customer PRIMARY KEY REFERENCES u) WITHOUT ROWID;
+             CREATE TABLE v(customer INT REFERENCES w(customer), of)",
+            "",
+            "INSERT INTO u SELECT id, name FROM customers WHERE name = '@'; INSERT INTO w SELECT customer FROM u WHERE of = '@';
+             INSERT INTO v SELECT customer, of FROM u WHERE of = '@'",
+        ),
+        (
+            "CREATE TABLE u(customer INT REFERENCES customers(id), n INT, of, PRIMARY KEY (customer, n)) WITHOUT ROWID;
+             CREATE TABLE v(customer INT, n INT, of, FOREIGN KEY (customer, n) REFERENCES u(customer, n))",
+            "",
+            "INSERT INTO u SELECT id, 1, name FROM customers WHERE name = '@'; INSERT INTO v SELECT customer, n, of FROM u WHERE of = '@'",
+        ),
+        (
+            "CREATE TABLE u(customer INTEGER PRIMARY KEY REFERENCES customers(id), of)",
+            "CREATE TABLE v(id TEXT PRIMARY KEY, customer INT REFERENCES u(customer), of)",
+            "INSERT INTO u SELECT id, name FROM customers WHERE name = '@'; INSERT INTO v SELECT of, customer, of FROM u WHERE of = '@'",
+        ),
+        (
+            "CREATE TABLE v(customer INT, n INT, of, FOREIGN KEY (customer, n) REFERENCES lines(customer, n))",
+            "CREATE TABLE lines(customer INT REFERENCES customers(id), n INT, of, PRIMARY KEY (customer, n)) WITHOUT ROWID",
+            "INSERT INTO lines SELECT id, 1, name FROM customers WHERE name = '@'; INSERT INTO v SELECT customer, n, of FROM lines WHERE of = '@'",
+        ),
+    ] {
+        let mut net = with_others(others, tracked, rows);
+        sync_until_quiet(&mut net);
+        let names = "SELECT v.of, c.name FROM v LEFT JOIN customers c ON c.id = v.customer WHERE v.of = 'Dora'";
+        assert_eq!(net.query(2, names), ["Text(\"Dora\") Text(\"Dora\")"], "{others}");
+        assert_eq!(net.query(2, "PRAGMA foreign_key_check"), [""; 0], "{others}");
+        assert_eq!(net.query(2, "SELECT old, new FROM piecewise_renumbered"), ["Integer(1) Integer(2)"], "{others}");
+    }
+}
+
+#[test]
+fn a_table_that_undoes_the_change_of_its_reference_stops_the_move() {
+    for what in [
+        "TRIGGER fixed BEFORE UPDATE ON u BEGIN SELECT RAISE(IGNORE); END",
+        "TRIGGER fixed AFTER UPDATE ON u BEGIN UPDATE u SET customer = old.customer WHERE rowid = new.rowid; END",
+    ] {
+        for key in ["INT", "INTEGER PRIMARY KEY"] {
+            let others =
+                format!("CREATE TABLE u(customer {key} REFERENCES customers(id), of); CREATE {what}");
+            let mut net =
+                with_others(&others, "", "INSERT INTO u SELECT id, name FROM customers WHERE name = '@'");
+            net.sync(1);
+            net.talk(2, None).expect("a talk that ends");
+            let why = why_stopped(&mut net, 2, "customers").expect("the table is stopped");
+            assert!(why.contains("u.customer"), "{why}");
+            let names = "SELECT c.name FROM u JOIN customers c ON c.id = u.customer WHERE u.of = 'Dora'";
+            assert_eq!(net.query(2, names), ["Text(\"Dora\")"]);
+            net.run(2, "DROP TRIGGER fixed");
+            sync_until_quiet(&mut net);
+            assert_eq!(why_stopped(&mut net, 2, "customers"), None);
+            assert_eq!(net.query(2, names), ["Text(\"Dora\")"]);
+            assert_eq!(net.query(0, "SELECT count(*) FROM customers"), ["Integer(2)"]);
+        }
+    }
+}

@@ -5,10 +5,12 @@
 //! written first.
 
 mod following;
+mod others;
 mod rewriting;
 mod telling;
 
 use self::following::{Changed, Generated};
+use self::others::Other;
 use super::Renumbered;
 use super::captured_again::moved_rows;
 use super::free::FreeNumbers;
@@ -52,6 +54,8 @@ struct Plan {
     values: Keyed<BTreeMap<usize, Value>>,
     /// What generated columns have to become by that.
     generated: Vec<Generated>,
+    /// What changes in tables that are not tracked; None: they were not looked at.
+    others: Option<Vec<Other>>,
     /// Rows that were looked at.
     seen: Vec<(i64, RowKey)>,
 }
@@ -334,7 +338,6 @@ impl Replica {
         }
         self.forget_taken(members)?;
         let time = self.corrected(now);
-        let mut mapped: Keyed<i64> = BTreeMap::new();
         for (no, fates) in &plan.fates {
             for (key, fate) in fates {
                 if let (
@@ -343,7 +346,6 @@ impl Replica {
                 ) = (key, fate)
                     && old != new
                 {
-                    mapped.entry(*no).or_default().insert(key.clone(), *new);
                     let table = self.containers[no].table.clone();
                     settled.renumbered.push((Renumbered { table, old: *old, new: *new }, time));
                 }
@@ -367,7 +369,8 @@ impl Replica {
         }
         rows.append(&mut again);
         self.settle_quietly(rows)?;
-        self.tell_application(&mapped, &settled.renumbered)?;
+        self.change_others(plan.others.as_deref().unwrap_or_default())?;
+        self.tell_application(&settled.renumbered)?;
         Ok(settled)
     }
 }

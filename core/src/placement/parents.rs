@@ -237,7 +237,7 @@ impl Replica {
     }
 
     /// Containers whose tables refer to this one, with how.
-    pub(super) fn references_to(
+    pub(crate) fn references_to(
         &self,
         parent: &str,
     ) -> Result<Vec<(i64, Arc<UserTable>, ForeignKey)>, ReplicaError> {

@@ -9,7 +9,7 @@ use crate::numbers::taking_along::{kept_like, names};
 use crate::replica::{Replica, ReplicaError};
 use crate::store::StoreError;
 use crate::store::user_table::{UserTable, quote};
-use crate::table::ForeignKey;
+use crate::table::{Column, ForeignKey};
 use crate::value::{Value, ValueRef};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -32,11 +32,18 @@ pub(super) struct Changed {
 struct Relation {
     no: i64,
     child: Arc<UserTable>,
-    /// Columns of the child and of the parent.
-    pairs: Vec<(usize, usize)>,
-    /// Those of them that tell which row it is: the parent's key, or all.
+    pairs: Pairs,
+}
+
+/// The columns of a child by which it names rows, each with the one of the parent that it names.
+pub(super) struct Pairs {
+    all: Vec<(usize, usize)>,
+    /// Those that tell which row it is: the parent's key, or all.
     telling: Vec<(usize, usize)>,
 }
+
+/// Rows that change, by the values by which a child names them: what it names before, and what changes.
+pub(super) type Named<'c> = HashMap<Vec<u8>, (Columns, &'c Columns)>;
 
 /// What a generated column has to become since it refers to a row that moves.
 #[derive(Debug)]
@@ -76,6 +83,7 @@ impl Replica {
                 let rows = self.follow(&user, &changed, &relation, of_child, plan)?;
                 work.push_back(Changed { root: changed.root, no: relation.no, rows });
             }
+            self.follow_in_others(&user, &changed, &columns, plan)?;
         }
         self.check_generated(plan)
     }
@@ -91,11 +99,9 @@ impl Replica {
             let Some(child) = self.user_table(no)? else { continue };
             let all = child.table.foreign_keys.iter().chain(&child.references);
             let all = all.filter(|f| f.parent_table.eq_ignore_ascii_case(&parent.table.name));
-            for (pairs, telling) in all.filter_map(|foreign| pairs(foreign, parent)) {
-                if pairs.iter().any(|(_, named)| columns.contains(named)) {
-                    found.push(Relation { no, child: child.clone(), pairs, telling });
-                }
-            }
+            let pairs = all.filter_map(|foreign| Pairs::of(foreign, parent));
+            let pairs = pairs.filter(|pairs| pairs.name_any(columns));
+            found.extend(pairs.map(|pairs| Relation { no, child: child.clone(), pairs }));
         }
         Ok(found)
     }
@@ -109,21 +115,13 @@ impl Replica {
         own: &Own,
         plan: &mut Plan,
     ) -> Result<Vec<(RowKey, Columns)>, ReplicaError> {
-        let Relation { no, child, pairs, telling } = relation;
-        let named = self.named_rows(user, changed, relation)?;
-        let columns: Vec<usize> = pairs.iter().map(|(column, _)| *column).collect();
+        let Relation { no, child, pairs } = relation;
+        let named = self.named_rows(user, changed, pairs)?;
+        let columns = pairs.columns();
         let mut rows = vec![];
         for key in own.keys.iter().filter(|_| !named.is_empty()) {
             let Some(here) = self.columns_here(*no, child, key, &columns)? else { continue };
-            let name = |(column, parent): &(usize, usize)| names(&user.table.columns[*parent], &here[column]);
-            let told: Vec<_> = telling.iter().map(name).collect();
-            let Some((before, after)) = tuple(&told).and_then(|told| named.get(&told)) else { continue };
-            let mut follows = Columns::new();
-            for pair @ (column, parent) in pairs.iter().filter(|pair| name(pair) == before[&pair.1]) {
-                if let Some(new) = after.get(parent) {
-                    follows.insert(pair.0, kept_like(&child.table.columns[*column], &here[column], new));
-                }
-            }
+            let mut follows = pairs.follow(&named, &user.table.columns, &child.table.columns, &here);
             let is_generated = |n: &usize| child.table.columns[*n].generated;
             let written: Vec<_> = follows.keys().copied().filter(|n| !is_generated(n)).collect();
             if follows.is_empty() || !self.wrote(*no, child, key, &written, own)? {
@@ -138,15 +136,14 @@ impl Replica {
         Ok(rows)
     }
 
-    /// The rows that change, by the values by which a relation names them: what its columns of the parent have before, and what
-    /// changes.
-    fn named_rows<'c>(
+    /// The rows that change, as a child names them.
+    pub(super) fn named_rows<'c>(
         &mut self,
         user: &UserTable,
         changed: &'c Changed,
-        relation: &Relation,
-    ) -> Result<HashMap<Vec<u8>, (Columns, &'c Columns)>, ReplicaError> {
-        let columns: Vec<usize> = relation.pairs.iter().map(|(_, parent)| *parent).collect();
+        pairs: &Pairs,
+    ) -> Result<Named<'c>, ReplicaError> {
+        let columns: Vec<usize> = pairs.all.iter().map(|(_, parent)| *parent).collect();
         let key_columns = user.key_columns();
         let mut named = HashMap::new();
         for (key, after) in &changed.rows {
@@ -160,7 +157,7 @@ impl Replica {
             let Some(before) = before else { continue };
             let before: Columns =
                 before.into_iter().map(|(n, value)| (n, names(&user.table.columns[n], &value))).collect();
-            let told: Vec<_> = relation.telling.iter().map(|(_, parent)| before[parent].clone()).collect();
+            let told: Vec<_> = pairs.telling.iter().map(|(_, parent)| before[parent].clone()).collect();
             named.extend(tuple(&told).map(|told| (told, (before, after))));
         }
         Ok(named)
@@ -199,7 +196,7 @@ impl Replica {
         let columns = user.table.columns.iter().enumerate();
         let generated: BTreeSet<usize> = columns.filter(|(_, c)| c.generated).map(|(n, _)| n).collect();
         let relations = self.relations(user, &generated)?;
-        let named: BTreeSet<_> = relations.iter().flat_map(|r| &r.pairs).map(|(_, n)| *n).collect();
+        let named: BTreeSet<_> = relations.iter().flat_map(|r| &r.pairs.all).map(|(_, n)| *n).collect();
         let named: Vec<_> = named.intersection(&generated).copied().collect();
         if named.is_empty() {
             return Ok(());
@@ -299,32 +296,64 @@ impl Plan {
     }
 }
 
-/// The columns of a foreign key with those that they name, and those of them that tell the row. None: they tell none.
-#[allow(clippy::type_complexity)] // two lists of one kind
-fn pairs(foreign: &ForeignKey, parent: &UserTable) -> Option<(Vec<(usize, usize)>, Vec<(usize, usize)>)> {
-    let (table, key) = (&parent.table, parent.key_columns());
-    let place = |name: &String| table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
-    let mut pairs = vec![];
-    for (column, name) in foreign.columns.iter().zip(&foreign.parent_columns) {
-        let named = match (place(name), &key[..]) {
-            (Some(n), _) => n,
-            // A reference that no schema declares has the key's name from when it was told of: SQLite renamed it nowhere.
-            (None, [n]) if foreign.columns.len() == 1 => *n,
-            _ => continue,
+impl Pairs {
+    /// Those of a foreign key; None: it names no rows of this parent.
+    pub(super) fn of(foreign: &ForeignKey, parent: &UserTable) -> Option<Self> {
+        let (table, key) = (&parent.table, parent.key_columns());
+        let place = |name: &String| table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+        let mut all = vec![];
+        for (column, name) in foreign.columns.iter().zip(&foreign.parent_columns) {
+            let named = match (place(name), &key[..]) {
+                (Some(n), _) => n,
+                // A reference that no schema declares has the key's name from when it was told of: SQLite renamed it nowhere.
+                (None, [n]) if foreign.columns.len() == 1 => *n,
+                _ => continue,
+            };
+            all.push((*column, named));
+        }
+        let by_key: Vec<_> = all.iter().copied().filter(|(_, named)| key.contains(named)).collect();
+        let telling = match by_key.len() == key.len() {
+            true => by_key,
+            false if all.len() == foreign.columns.len() => all.clone(),
+            false => return None,
         };
-        pairs.push((*column, named));
+        Some(Self { all, telling })
     }
-    let by_key: Vec<_> = pairs.iter().copied().filter(|(_, named)| key.contains(named)).collect();
-    let telling = match by_key.len() == key.len() {
-        true => by_key,
-        false if pairs.len() == foreign.columns.len() => pairs.clone(),
-        false => return None,
-    };
-    Some((pairs, telling))
+
+    /// Whether any of these columns of the parent is named.
+    pub(super) fn name_any(&self, columns: &BTreeSet<usize>) -> bool {
+        self.all.iter().any(|(_, named)| columns.contains(named))
+    }
+
+    /// The child's columns.
+    pub(super) fn columns(&self) -> Vec<usize> {
+        self.all.iter().map(|(column, _)| *column).collect()
+    }
+
+    /// What a child has in its columns when it names a row as that is then; nothing if it names none that changes.
+    pub(super) fn follow(
+        &self,
+        named: &Named<'_>,
+        parent: &[Column],
+        child: &[Column],
+        here: &Columns,
+    ) -> Columns {
+        let name = |(column, named): &(usize, usize)| names(&parent[*named], &here[column]);
+        let told: Vec<_> = self.telling.iter().map(name).collect();
+        let Some((before, after)) = tuple(&told).and_then(|told| named.get(&told)) else {
+            return Columns::new();
+        };
+        let same = self.all.iter().filter(|pair| name(pair) == before[&pair.1]);
+        let then = |(column, named): &(usize, usize)| {
+            let new = after.get(named)?;
+            Some((*column, kept_like(&child[*column], &here[column], new)))
+        };
+        same.filter_map(then).collect()
+    }
 }
 
 /// Values as one that can be looked up; None if one is NULL.
-fn tuple(values: &[Value]) -> Option<Vec<u8>> {
+pub(super) fn tuple(values: &[Value]) -> Option<Vec<u8>> {
     let values: Vec<ValueRef<'_>> = values.iter().map(Value::as_ref).collect();
     encode_tuple(&values)
 }
