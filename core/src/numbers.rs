@@ -76,14 +76,27 @@ impl Replica {
     /// Whether rows of a container that were inserted here may move since their keys name rows that may.
     pub(crate) fn key_may_follow(&self, no: i64) -> Result<bool, ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(false) };
-        let key = user.key_columns();
+        self.may_follow_in(&user, no, &user.key_columns())
+    }
+
+    /// Whether any of these columns of a table names rows that may move, or columns that may follow such.
+    fn may_follow_in(&self, user: &UserTable, no: i64, columns: &[usize]) -> Result<bool, ReplicaError> {
         for foreign in user.table.foreign_keys.iter().chain(&user.references) {
             let parent = self.containers.of_table(&foreign.parent_table).map(|c| c.no);
             let parent = parent.filter(|parent| *parent != no && !self.is_circle(no, *parent));
-            if let Some(parent) = parent
-                && foreign.columns.iter().any(|n| key.contains(n))
-                && (self.may_renumber(parent) || self.key_may_follow(parent)?)
-            {
+            let Some(parent) = parent.filter(|_| foreign.columns.iter().any(|n| columns.contains(n))) else {
+                continue;
+            };
+            if self.may_renumber(parent) {
+                return Ok(true);
+            }
+            let Some(above) = self.user_table(parent)? else { continue };
+            let is_named = |n: &usize| {
+                let name = &above.table.columns[*n].name;
+                foreign.parent_columns.iter().any(|named| named.eq_ignore_ascii_case(name))
+            };
+            let named: Vec<usize> = (0..above.table.columns.len()).filter(is_named).collect();
+            if self.may_follow_in(&above, parent, &named)? {
                 return Ok(true);
             }
         }

@@ -38,7 +38,7 @@ use crate::store::user_table::{Fault, RowValues, UserTable};
 use crate::table::ForeignKey;
 use crate::value::Value;
 use claims::{parent_claim, unique_claim, unique_claims, unique_values};
-use parents::{Parent, parent_values};
+use parents::Parent;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use writing::Deed;
@@ -427,7 +427,7 @@ impl Replica {
             if !any_exempt && !holds::any(&self.conn, child_no)? {
                 continue;
             }
-            let Some(values) = parent_values(user, &foreign, key, wanted)? else { continue };
+            let Some(values) = self.shown_parent_values(user, &foreign, key, wanted)? else { continue };
             let claim = parent_claim(&foreign, Some(&user.table), &values);
             if any_exempt {
                 holds::end_exemptions(&self.conn, child_no, &claim)?;

@@ -19,6 +19,7 @@ pub(crate) mod layout;
 pub(crate) mod leases;
 pub(crate) mod log;
 pub(crate) mod numbers;
+pub(crate) mod other_tables;
 pub(crate) mod outbox;
 pub(crate) mod pieces;
 pub mod schema;

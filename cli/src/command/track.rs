@@ -198,6 +198,7 @@ fn name(kind: NoteKind) -> &'static str {
         NoteKind::Orphans => "orphans",
         NoteKind::LocalIndex => "local_index",
         NoteKind::NoParent => "no_parent",
+        NoteKind::GeneratedReference => "generated_reference",
         NoteKind::NullKeys => "null_keys",
         _ => "other",
     }
@@ -224,7 +225,7 @@ fn tell_notes(notes: &[(String, TrackNote)]) {
 const NOTES_SHOWN: usize = 3;
 
 /// What many tables have in common.
-const KINDS: [(NoteKind, &str, &str); 7] = [
+const KINDS: [(NoteKind, &str, &str); 8] = [
     (
         NoteKind::IntegerKey,
         "table numbers its rows, which get other numbers where two devices give out one; what `--ref` names follows",
@@ -255,6 +256,11 @@ const KINDS: [(NoteKind, &str, &str); 7] = [
         NoteKind::NoParent,
         "refers to tables that are not in this file",
         "refer to tables that are not in this file",
+    ),
+    (
+        NoteKind::GeneratedReference,
+        "has a reference by a generated column, which cannot follow",
+        "have references by generated columns, which cannot follow",
     ),
 ];
 

@@ -144,7 +144,17 @@ impl Replica {
     /// Numbers above one to which rows refer: in tables, tracked or not, and in rows that are held.
     fn referred_above(&mut self, user: &UserTable, top: i64) -> Result<BTreeSet<i64>, ReplicaError> {
         let mut referred = BTreeSet::new();
-        let mut columns = self.untracked_references(&user.table.name)?;
+        let mut columns = vec![];
+        let key = user.key_columns();
+        for other in self.other_tables()? {
+            for foreign in &other.references {
+                if let Some(by_key) = super::by_key(foreign, user).filter(|_| key.len() == 1)
+                    && foreign.parent_table.eq_ignore_ascii_case(&user.table.name)
+                {
+                    columns.push((other.name.clone(), other.columns[by_key.columns[0]].name.clone()));
+                }
+            }
+        }
         for (no, child, foreign) in self.key_references(user)? {
             let [column] = foreign.columns[..] else { continue };
             columns.push((child.table.name.clone(), child.table.columns[column].name.clone()));

@@ -4,27 +4,27 @@
 //! change that moves, or that builds on one, are withdrawn; what they say is written anew, at the times at which it was
 //! written first.
 
+mod following;
+mod others;
 mod rewriting;
 mod telling;
 
+use self::following::{Changed, Generated};
+use self::others::Other;
 use super::Renumbered;
 use super::captured_again::moved_rows;
 use super::free::FreeNumbers;
 use super::origin::{self, MOVED, Origin};
-use super::taking_along::{named, naming, renamed};
 use crate::change::{Action, OWN};
 use crate::document::{Cell, Document, Evaluation, View};
 use crate::id::{Actor, ChangeHash, Seq, Timestamp};
-use crate::key::{RowKey, encode_tuple};
+use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
 use crate::row;
 use crate::store::user_table::{RowValues, UserTable};
 use crate::store::{documents, numbers};
-use crate::table::ForeignKey;
-use crate::value::{Value, ValueRef};
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use crate::value::Value;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What became of rows whose numbers are taken.
 #[derive(Debug, Default)]
@@ -52,6 +52,10 @@ struct Plan {
     fates: Keyed<Fate>,
     /// Values that follow, by the column's place in its table.
     values: Keyed<BTreeMap<usize, Value>>,
+    /// What generated columns have to become by that.
+    generated: Vec<Generated>,
+    /// What changes in tables that are not tracked; None: they were not looked at.
+    others: Option<Vec<Other>>,
     /// Rows that were looked at.
     seen: Vec<(i64, RowKey)>,
 }
@@ -152,7 +156,7 @@ impl Replica {
     fn plan(&mut self, members: &[i64], rounds: u32) -> Result<Plan, ReplicaError> {
         let mut plan = Plan::default();
         let mut own = BTreeMap::new();
-        let mut work = VecDeque::new();
+        let mut work = vec![];
         for no in members {
             if !self.numbers.taken.contains(no) {
                 continue;
@@ -167,27 +171,15 @@ impl Replica {
                 if let Fate::Moves(new) | Fate::Known(new) = &fate
                     && *new != key
                 {
-                    moved.push((key.clone(), new.clone()));
+                    let changed = user.key_columns().into_iter().zip(user.key_values(new)?).collect();
+                    moved.push((key.clone(), changed));
                 }
                 plan.fates.entry(*no).or_default().insert(key, fate);
             }
             own.insert(*no, of_table);
-            work.push_back((*no, moved));
+            work.push(Changed { root: *no, no: *no, rows: moved });
         }
-        while let Some((no, moved)) = work.pop_front() {
-            let Some(user) = self.user_table(no)?.filter(|_| !moved.is_empty()) else { continue };
-            for (child_no, child, foreign) in self.key_references(&user)? {
-                if !members.contains(&child_no) {
-                    continue;
-                }
-                let of_child = match own.entry(child_no) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(new) => new.insert(self.own(child_no)?),
-                };
-                let moved = self.follow(&user, &moved, child_no, &child, &foreign, of_child, &mut plan)?;
-                work.push_back((child_no, moved));
-            }
-        }
+        self.follow_all(members, work, &mut own, &mut plan)?;
         Ok(plan)
     }
 
@@ -311,57 +303,6 @@ impl Replica {
         Ok(view.is_live() || view.cells.get("").into_iter().flatten().any(unknown))
     }
 
-    /// Has references to rows that move follow, where they were written here. Returns the rows whose keys change with it.
-    #[allow(clippy::too_many_arguments)] // one reference between two tables, and what is known of each
-    fn follow(
-        &mut self,
-        user: &UserTable,
-        moved: &[(RowKey, RowKey)],
-        child_no: i64,
-        child: &Arc<UserTable>,
-        foreign: &ForeignKey,
-        own: &Own,
-        plan: &mut Plan,
-    ) -> Result<Vec<(RowKey, RowKey)>, ReplicaError> {
-        let mut follows = HashMap::new();
-        for (old, new) in moved {
-            let (old, new) = (named(user, foreign, old)?, named(user, foreign, new)?);
-            follows.extend(tuple(&old).map(|names| (names, (old, new))));
-        }
-        let mut changed = vec![];
-        for key in &own.keys {
-            let Some(row) = self.own_row(child_no, child, key, &foreign.columns, own)? else { continue };
-            let key_values = child.key_values(key)?;
-            let refers: Vec<_> =
-                foreign.columns.iter().map(|n| child.value_at(*n, &key_values, &row.values)).collect();
-            let names = tuple(&naming(user, foreign, &refers));
-            let Some((old, new)) = names.and_then(|names| follows.get(&names)) else { continue };
-            if !row.is_own(child, &foreign.columns, own) {
-                continue;
-            }
-            let new = renamed(child, foreign, &refers, old, new);
-            let followed = plan.values.entry(child_no).or_default().entry(key.clone()).or_default();
-            followed.extend(foreign.columns.iter().copied().zip(new));
-            let columns = child.key_columns();
-            if !foreign.columns.iter().any(|n| columns.contains(n)) {
-                continue;
-            }
-            let wanted: Vec<Value> = columns
-                .iter()
-                .zip(&key_values)
-                .map(|(n, old)| followed.get(n).unwrap_or(old).clone())
-                .collect();
-            let wanted: Vec<_> = wanted.iter().map(Value::as_ref).collect();
-            let Ok(new) = child.table.row_key(&wanted) else { continue };
-            let fates = plan.fates.entry(child_no).or_default();
-            if new != *key && !matches!(fates.get(key), Some(Fate::Known(_) | Fate::Gone)) {
-                fates.insert(key.clone(), Fate::Moves(new.clone()));
-                changed.push((key.clone(), new));
-            }
-        }
-        Ok(changed)
-    }
-
     /// A row as it was written here; None if nothing of these columns was.
     ///
     /// What others wrote to it, or under its key, counts only as far as it was known to who wrote here: another value may show by now.
@@ -415,7 +356,6 @@ impl Replica {
         }
         self.forget_taken(members)?;
         let time = self.corrected(now);
-        let mut mapped: Keyed<i64> = BTreeMap::new();
         for (no, fates) in &plan.fates {
             for (key, fate) in fates {
                 if let (
@@ -424,7 +364,6 @@ impl Replica {
                 ) = (key, fate)
                     && old != new
                 {
-                    mapped.entry(*no).or_default().insert(key.clone(), *new);
                     let table = self.containers[no].table.clone();
                     settled.renumbered.push((Renumbered { table, old: *old, new: *new }, time));
                 }
@@ -448,7 +387,8 @@ impl Replica {
         }
         rows.append(&mut again);
         self.settle_quietly(rows)?;
-        self.tell_application(&mapped, &settled.renumbered)?;
+        self.change_others(plan.others.as_deref().unwrap_or_default())?;
+        self.tell_application(&settled.renumbered)?;
         Ok(settled)
     }
 }
@@ -462,10 +402,4 @@ fn origins(key: &RowKey, view: &View, changes: &[Actor]) -> Vec<Origin> {
         cells.flat_map(|cell| origin::decode(row::plain(cell).as_ref(), integer_keys)).collect();
     origins.extend(changes.iter().map(|actor| (key.clone(), *actor)));
     origins
-}
-
-/// Values as one that can be looked up; None if one is NULL.
-fn tuple(values: &[Value]) -> Option<Vec<u8>> {
-    let values: Vec<ValueRef<'_>> = values.iter().map(Value::as_ref).collect();
-    encode_tuple(&values)
 }

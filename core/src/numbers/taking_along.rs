@@ -15,7 +15,7 @@ use crate::row;
 use crate::store::holds;
 use crate::store::user_table::{Compared, RowValues, UserTable};
 use crate::store::{documents, segments};
-use crate::table::{Collation, ForeignKey};
+use crate::table::{Collation, Column, ForeignKey};
 use crate::value::Value;
 use std::collections::BTreeMap;
 
@@ -317,11 +317,7 @@ impl Place<'_> {
 }
 
 /// The values by which a foreign key names a row.
-pub(super) fn named(
-    user: &UserTable,
-    foreign: &ForeignKey,
-    key: &RowKey,
-) -> Result<Vec<Value>, ReplicaError> {
+fn named(user: &UserTable, foreign: &ForeignKey, key: &RowKey) -> Result<Vec<Value>, ReplicaError> {
     let (values, columns) = (user.key_values(key)?, user.key_columns());
     let place = |n: usize| columns.iter().position(|column| *column == n);
     let places = parent_columns(user, foreign).filter_map(place);
@@ -329,17 +325,19 @@ pub(super) fn named(
 }
 
 /// What a row has in the columns of a foreign key, as the key that it names has it: columns here and there may be of other types.
-pub(super) fn naming(user: &UserTable, foreign: &ForeignKey, values: &[Value]) -> Vec<Value> {
-    let column = |(n, value): (usize, &Value)| {
-        let column = &user.table.columns[n];
-        column.fold(column.kept(value).as_ref())
-    };
+fn naming(user: &UserTable, foreign: &ForeignKey, values: &[Value]) -> Vec<Value> {
+    let column = |(n, value): (usize, &Value)| names(&user.table.columns[n], value);
     parent_columns(user, foreign).zip(values).map(column).collect()
+}
+
+/// A value by which a child names its parent, as the parent's column has it.
+pub(crate) fn names(column: &Column, value: &Value) -> Value {
+    column.fold(column.kept(value).as_ref())
 }
 
 /// What a row has in the columns of a foreign key when it names `new`, as those columns keep it. `before` is what it has there
 /// while it names `old`.
-pub(super) fn renamed(
+fn renamed(
     child: &UserTable,
     foreign: &ForeignKey,
     before: &[Value],
@@ -348,14 +346,18 @@ pub(super) fn renamed(
 ) -> Vec<Value> {
     let columns = foreign.columns.iter().map(|n| &child.table.columns[*n]);
     let values = columns.zip(before).zip(old.iter().zip(new)).map(|((column, before), (old, new))| {
-        match (before, new) {
-            _ if old == new => before.clone(),
-            // A column without a type keeps a number as the text that the application writes.
-            (Value::Text(_), Value::Integer(number)) => column.kept(&Value::Text(number.to_string())),
-            _ => column.kept(new),
-        }
+        if old == new { before.clone() } else { kept_like(column, before, new) }
     });
     values.collect()
+}
+
+/// A value that names another row than `before` did, as its column keeps it.
+pub(super) fn kept_like(column: &Column, before: &Value, new: &Value) -> Value {
+    match (before, new) {
+        // A column without a type keeps a number as the text that the application writes.
+        (Value::Text(_), Value::Integer(number)) => column.kept(&Value::Text(number.to_string())),
+        _ => column.kept(new),
+    }
 }
 
 /// The columns of the parent that a foreign key names, by their places.

@@ -120,7 +120,11 @@ impl Replica {
         let Some(columns) = foreign.parent_columns.iter().map(place).collect::<Option<Vec<_>>>() else {
             return Ok(vec![]);
         };
-        let value_of = |column: usize| columns.iter().position(|c| *c == column).map(|n| values[n].clone());
+        // As the parent's columns keep what the child has: a TEXT column may name an INTEGER key.
+        let value_of = |column: usize| {
+            let place = columns.iter().position(|c| *c == column)?;
+            Some(user.table.columns[column].kept(&values[place]))
+        };
         let mut found = vec![];
         let by_key: Option<Vec<_>> = user.key_columns().into_iter().map(value_of).collect();
         if let Some(values) = by_key.filter(|values| values.len() == columns.len()) {

@@ -49,7 +49,7 @@ impl Replica {
             changes.push((rival, view.edit(&again)));
         }
         let losers = changes.iter().map(|(key, _)| user.key_text(key)).collect();
-        self.decide(now, held.no, changes, held.key)?;
+        self.decide(now, held.no, changes, held.key, true)?;
         Ok(losers)
     }
 
@@ -77,7 +77,7 @@ impl Replica {
             edited.push((column.key.clone(), column.merge, held.user.parse_column(column.index, text)));
         }
         let change = held.view.edit(&edited);
-        self.decide(now, held.no, vec![(held.key.clone(), change)], held.key.clone())?;
+        self.decide(now, held.no, vec![(held.key.clone(), change)], held.key.clone(), false)?;
         Ok(holds::find(&self.conn, held.no, &held.key)?.is_none())
     }
 
@@ -85,7 +85,7 @@ impl Replica {
     pub fn discard_held(&mut self, now: Timestamp, table: &str, key: &str) -> Result<(), ReplicaError> {
         let (held, _) = self.held_row(now, table, key)?;
         let change = held.view.delete();
-        self.decide(now, held.no, vec![(held.key.clone(), change)], held.key)
+        self.decide(now, held.no, vec![(held.key.clone(), change)], held.key, false)
     }
 
     fn held_row(
@@ -108,12 +108,14 @@ impl Replica {
         Ok((Candidate { no, key, user, view, wanted }, kind))
     }
 
+    /// Writes changes and looks at their rows and that of `key` again. `must_show`: nothing is done if that one is held all the same.
     fn decide(
         &mut self,
         now: Timestamp,
         no: i64,
         changes: Vec<(RowKey, Change)>,
         key: RowKey,
+        must_show: bool,
     ) -> Result<(), ReplicaError> {
         let time = self.corrected(now);
         self.transaction_again(|r| {
@@ -123,7 +125,13 @@ impl Replica {
                 rows.push((no, key.clone()));
             }
             rows.push((no, key.clone()));
-            r.settle_quietly(rows)
+            r.settle_quietly(rows)?;
+            // It may refer to a row that gives way to it.
+            if must_show && holds::find(&r.conn, no, &key)?.is_some() {
+                let what = "it would be held all the same, such as by a reference to the row that gives way";
+                return Err(ReplicaError::Invalid { what: what.into() });
+            }
+            Ok(())
         })
     }
 }

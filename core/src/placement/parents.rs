@@ -83,6 +83,24 @@ impl Replica {
         Ok(orphans)
     }
 
+    /// The values by which children name a row that its table shows, also those of generated columns.
+    pub(super) fn shown_parent_values(
+        &self,
+        user: &UserTable,
+        foreign: &ForeignKey,
+        key: &RowKey,
+        values: &RowValues,
+    ) -> Result<Option<Vec<Value>>, ReplicaError> {
+        let place = |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+        let columns: Vec<_> = foreign.parent_columns.iter().filter_map(place).collect();
+        let is_whole = columns.len() == foreign.parent_columns.len();
+        if !is_whole || columns.iter().all(|n| !user.table.columns[*n].generated) {
+            return parent_values(user, foreign, key, values);
+        }
+        let shown = user.read_columns(&self.conn, key, &columns)?;
+        Ok(shown.filter(|values| !values.contains(&Value::Null)))
+    }
+
     /// What became of the parent that a row names by a foreign key.
     pub(super) fn parent(&self, candidate: &Candidate, foreign: &ForeignKey) -> Result<Parent, ReplicaError> {
         if !foreign.kept {
@@ -219,7 +237,7 @@ impl Replica {
     }
 
     /// Containers whose tables refer to this one, with how.
-    pub(super) fn references_to(
+    pub(crate) fn references_to(
         &self,
         parent: &str,
     ) -> Result<Vec<(i64, Arc<UserTable>, ForeignKey)>, ReplicaError> {

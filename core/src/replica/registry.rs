@@ -13,6 +13,7 @@ use crate::message::Cursor;
 use crate::numbers::Settings;
 use crate::root::{Root, RootDigest};
 use crate::store::clauses::Clauses;
+use crate::store::other_tables::references_through;
 use crate::store::schema::{Catalogue, Kinds, TrackRefusal};
 use crate::store::triggers::{self, Mode};
 use crate::store::user_table::{Acts, UserTable};
@@ -270,8 +271,20 @@ impl Replica {
                 _ => self.set_scan(no, Scan::Compare)?,
             }
         }
+        if is_new {
+            self.read_references_through()?;
+        }
         self.schema_is_new()?;
         self.note_schema()
+    }
+
+    /// Reads the tables anew whose references may lead through tables that are not tracked. Call it in a transaction.
+    pub(super) fn read_references_through(&mut self) -> Result<(), ReplicaError> {
+        let kinds = self.kinds()?;
+        let leads = |table: &String| kinds.has(table) && !self.is_tracked(table);
+        let leading = self.containers.values().filter(|c| c.surroundings.parents.iter().any(leads));
+        let leading: Vec<i64> = leading.map(|c| c.no).collect();
+        leading.into_iter().try_for_each(|no| self.read_user_table(no))
     }
 
     /// Takes in how a table looks after its schema changed.
@@ -392,7 +405,19 @@ impl Replica {
     /// A container's table as it is now, or what is wrong with it; None if there is none yet.
     fn look_at_table(&self, state: &ContainerState) -> Result<Option<Found>, StoreError> {
         let (kinds, clauses) = (self.kinds()?, self.clauses()?);
-        state.look_at_table(&self.conn, kinds, clauses, self.unkept_of(state.no), self.settings_of(state.no))
+        let (unkept, settings) = (self.unkept_of(state.no), self.settings_of(state.no));
+        let mut found = state.look_at_table(&self.conn, kinds, clauses, unkept, settings)?;
+        if let Some(Ok((user, _))) = &mut found {
+            let declared = &user.table.foreign_keys;
+            let through = references_through(&self.conn, kinds, declared, |table| self.is_tracked(table))?;
+            user.references.extend(through);
+        }
+        Ok(found)
+    }
+
+    /// Whether a table of the file is tracked.
+    pub(crate) fn is_tracked(&self, table: &str) -> bool {
+        self.containers.of_table(table).is_some_and(|c| c.has_table())
     }
 
     /// The table of a container as it is now; None while there is none that fits.

@@ -137,6 +137,7 @@ impl Replica {
                 crate::store::triggers::remove(&r.conn, &numbers)?;
                 r.unmake_autoincrement(&numbers)?;
                 r.remove_containers(&numbers)?;
+                r.read_references_through()?;
                 Ok(back)
             });
             match done {

@@ -125,6 +125,8 @@ pub enum NoteKind {
     LocalIndex,
     /// A foreign key to a table that is not in the file.
     NoParent,
+    /// A foreign key on a generated column.
+    GeneratedReference,
     /// Rows that cannot sync.
     NullKeys,
 }
@@ -337,6 +339,12 @@ impl Kinds {
         Ok((texts.of_tables.get(&lower).map_or(&[], Vec::as_slice), views))
     }
 
+    /// Whether a table is WITHOUT ROWID; None: there is no table of this name whose rows SQLite itself keeps.
+    pub(super) fn without_rowid(&self, table: &str) -> Option<bool> {
+        let kind = self.kinds.get(&table.to_ascii_lowercase())?;
+        (kind.kind == "table").then_some(kind.without_rowid)
+    }
+
     /// Whether there is a table or view of this name.
     pub(crate) fn has(&self, table: &str) -> bool {
         self.kinds.contains_key(&table.to_ascii_lowercase())
@@ -380,6 +388,12 @@ pub(crate) fn read_known_table(conn: &Connection, kinds: &Kinds, name: &str) -> 
         _ => {}
     }
     let (columns, key_columns) = read_columns(conn, &name)?;
+    for n in &key_columns {
+        let collation = collation_of(conn, &name, &columns[*n].name)?;
+        if Collation::from_name(&collation).is_none() {
+            return Err(TrackRefusal::UnknownCollation { table: name, collation });
+        }
+    }
     let bad = |n: &str| n.is_empty() || n.len() > 128 || n.chars().any(char::is_control);
     if bad(&name) || columns.iter().any(|c| bad(&c.name)) {
         return Err(TrackRefusal::BadName { table: name });
@@ -478,6 +492,14 @@ pub(crate) fn notes(
             );
             note(NoteKind::NoParent, text);
         }
+        for column in foreign.columns.iter().map(|n| &table.columns[*n]).filter(|c| c.generated) {
+            let (table, name, parent) = (&table.name, &column.name, &foreign.parent_table);
+            let text = format!(
+                "{table}.{name} refers to {parent} and is generated: it cannot follow a row of {parent} that gets another \
+                 number, and {parent} stops then until no row written here refers to such a row by it"
+            );
+            note(NoteKind::GeneratedReference, text);
+        }
     }
     Ok(notes)
 }
@@ -503,7 +525,8 @@ fn is_similar(a: &str, b: &str) -> bool {
     (shared + tail) * 3 >= a.len().max(b.len()) * 2
 }
 
-fn read_columns(conn: &Connection, table: &str) -> Result<(Vec<Column>, Vec<usize>), TrackRefusal> {
+/// The columns of a table, and the places of those of its primary key.
+pub(super) fn read_columns(conn: &Connection, table: &str) -> Result<(Vec<Column>, Vec<usize>), StoreError> {
     let sql =
         "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid";
     let mut stmt = conn.prepare_cached(sql)?;
@@ -526,9 +549,6 @@ fn read_columns(conn: &Connection, table: &str) -> Result<(Vec<Column>, Vec<usiz
             merge: Merge::Register,
             name,
         });
-        if place > 0 && Collation::from_name(&collation).is_none() {
-            return Err(TrackRefusal::UnknownCollation { table: table.to_owned(), collation });
-        }
     }
     key.sort_unstable();
     Ok((columns, key.into_iter().map(|(_, n)| n).collect()))
@@ -591,11 +611,12 @@ fn index_sql(conn: &Connection, index: &str) -> Result<String, StoreError> {
     Ok(text.flatten().unwrap_or_default())
 }
 
-fn read_foreign_keys(
+/// The foreign keys of a table that say, or whose parents say, to which columns they are.
+pub(super) fn read_foreign_keys(
     conn: &Connection,
     table: &str,
     columns: &[Column],
-) -> Result<Vec<ForeignKey>, TrackRefusal> {
+) -> Result<Vec<ForeignKey>, StoreError> {
     let sql = "SELECT id, \"table\", \"from\", \"to\", on_delete, on_update FROM pragma_foreign_key_list(?) ORDER BY id, seq";
     let mut stmt = conn.prepare_cached(sql)?;
     let mut rows = stmt.query([table])?;

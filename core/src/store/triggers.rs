@@ -55,7 +55,7 @@ pub(crate) fn remove(conn: &Connection, numbers: &BTreeSet<i64>) -> Result<(), S
 
 const PREFIX: &str = "piecewise_";
 /// What the rowid is called, where no column has such a name.
-const ROWID: [&str; 3] = ["rowid", "oid", "_rowid_"];
+pub(super) const ROWID: [&str; 3] = ["rowid", "oid", "_rowid_"];
 
 /// The triggers of a container.
 fn triggers(no: i64, table: &Table, mode: Mode) -> Vec<Trigger> {

@@ -11,6 +11,7 @@ use crate::table::{Affinity, Collation, ForeignKey, Table, TableKey};
 use crate::value::{Value, ValueRef};
 use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
 use rusqlite::{CachedStatement, Connection, Row, ToSql, ffi};
+use std::collections::BTreeMap;
 
 /// What statements that apply rows begin with, so that nobody else's have their texts: see `guard`.
 const APPLY: &str = "/* apply */";
@@ -347,6 +348,47 @@ impl UserTable {
         self.bind_key(&mut stmt, 1, key)?;
         let mut rows = stmt.raw_query();
         rows.next()?.map(|row| self.values(row, 0)).transpose()
+    }
+
+    /// Some columns of the row with this key, by their places in the table.
+    pub(crate) fn read_columns(
+        &self,
+        conn: &Connection,
+        key: &RowKey,
+        columns: &[usize],
+    ) -> Result<Option<Vec<Value>>, StoreError> {
+        let names: Vec<_> = columns.iter().map(|n| quote(&self.table.columns[*n].name)).collect();
+        let sql = format!("SELECT {} FROM {} WHERE {}", names.join(", "), self.name(), self.key_filter);
+        let mut stmt = conn.prepare_cached(&sql)?;
+        self.bind_key(&mut stmt, 1, key)?;
+        let mut rows = stmt.raw_query();
+        let values = |row: &Row<'_>| {
+            (0..columns.len())
+                .map(|n| Ok(value(row.get_ref(n)?).to_owned()))
+                .collect::<Result<_, StoreError>>()
+        };
+        rows.next()?.map(values).transpose()
+    }
+
+    /// Sets columns of a row, by their places in the table, also of its key. What is in its way goes: it is to be rolled back.
+    pub(crate) fn try_columns(
+        &self,
+        conn: &Connection,
+        key: &RowKey,
+        values: &BTreeMap<usize, Value>,
+    ) -> Result<(), StoreError> {
+        let values: Vec<_> = values.iter().filter(|(n, _)| !self.table.columns[**n].generated).collect();
+        let terms: Vec<_> =
+            values.iter().map(|(n, _)| format!("{} = ?", quote(&self.table.columns[**n].name))).collect();
+        let (name, terms) = (self.name(), terms.join(", "));
+        let sql = format!("UPDATE OR REPLACE {name} SET {terms} WHERE {}", self.key_filter);
+        let mut stmt = conn.prepare_cached(&sql)?;
+        for (n, (_, value)) in values.iter().enumerate() {
+            stmt.raw_bind_parameter(n + 1, value.as_ref())?;
+        }
+        self.bind_key(&mut stmt, values.len() + 1, key)?;
+        stmt.raw_execute()?;
+        Ok(())
     }
 
     /// The statement that inserts a row: document columns, then the key columns that are not among them.
