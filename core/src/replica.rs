@@ -489,7 +489,7 @@ impl Replica {
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
         self.history.begin();
         let written = self.conn.total_changes();
-        let due = self.retries.due();
+        let (due, counting) = (self.retries.due(), self.containers.counting());
         let ready = self.notice_others().and_then(|()| self.refresh_schema());
         let done = ready.and_then(|()| work(self)).and_then(|value| {
             for no in &self.touched {
@@ -534,6 +534,7 @@ impl Replica {
                 self.stops_to_tell.clear();
                 self.history.clear();
                 self.reload()?;
+                self.containers.count_on(counting);
                 self.retries.restore(due);
                 Err(error)
             }
@@ -586,19 +587,13 @@ impl Replica {
             return Ok(());
         }
         let before: HashMap<_, _> = self.containers.values().map(|c| (c.no, c.feed.tip)).collect();
-        // What was counted is nowhere else.
-        let counting = self.containers.values().filter(|c| c.scan() == Scan::Count);
-        let counting: Vec<_> = counting.map(|c| (c.no, c.scan_after.clone(), c.counted)).collect();
+        let counting = self.containers.counting();
         self.history.clear();
         self.reload()?;
         if self.binding.is_none() {
             return Err(ReplicaError::NotBound);
         }
-        for (no, after, counted) in counting {
-            if let Some(state) = self.containers.get_mut(&no).filter(|c| c.scan() == Scan::Count) {
-                (state.scan_after, state.counted) = (after, counted);
-            }
-        }
+        self.containers.count_on(counting);
         self.data_version = Some(self.data_version()?);
         let changed: Vec<_> = self
             .containers

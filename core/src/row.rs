@@ -2,6 +2,7 @@
 
 use crate::change::Change;
 use crate::document::{Cell, Content, View};
+use crate::id::Actor;
 use crate::store::user_table::{RowValues, UserTable};
 use crate::value::Value;
 
@@ -63,11 +64,20 @@ pub(crate) fn edit(
         }
         (_, Some(values)) => {
             let all: Vec<_> = values.iter().enumerate().map(|(n, value)| column(n, value)).collect();
-            // The table does not show a row that lives: it is held, and another one than this unless both say the same.
-            let is_another = shown(view, user).is_some_and(|held| !is_same(Some(&held), Some(values)));
-            Some(if is_another { view.insert_beside(&all) } else { view.insert(&all) })
+            // Rows that live and that the table does not show are held, and are others than this unless they say the same.
+            Some(view.insert_beside(&all, row_with(view, user, values)))
         }
     }
+}
+
+/// Of the rows that live under a key, one that has these values.
+fn row_with(view: &View, user: &UserTable, values: &RowValues) -> Option<Actor> {
+    let has_them = |row: &RowValues| is_same(Some(row), Some(values));
+    if shown(view, user).as_ref().is_some_and(has_them) {
+        return view.incarnation();
+    }
+    let others = view.other_rows();
+    others.into_iter().find(|(_, cells)| has_them(&values_of(cells, user))).map(|(life, _)| life)
 }
 
 /// The entries of a description's document: for each key the value of the greatest actor.

@@ -280,6 +280,47 @@ fn a_row_that_is_held_takes_part_in_a_migration() {
 }
 
 #[test]
+fn a_row_that_is_inserted_over_a_held_one_after_a_migration_is_in_conflict_with_it() {
+    let schema = "CREATE TABLE p(id TEXT PRIMARY KEY); CREATE TABLE t(id TEXT PRIMARY KEY, v TEXT, f TEXT REFERENCES p(id)); CREATE UNIQUE INDEX u ON t(f) WHERE f <> 'two'";
+    for (migrations, insert) in [
+        (&["ALTER TABLE t RENAME COLUMN v TO w"][..], "INSERT INTO t(id, w) VALUES ('x', 'other')"),
+        (
+            &["ALTER TABLE t RENAME TO t9", "ALTER TABLE t9 RENAME TO t"],
+            "INSERT INTO t(id, v) VALUES ('x', 'other')",
+        ),
+        (&["DROP INDEX u"], "INSERT INTO t(id, v) VALUES ('x', 'other')"),
+        (&["DROP INDEX u"], "UPDATE t SET id = 'x' WHERE id = 'a'"),
+    ] {
+        let mut net = two_devices(schema, "INSERT INTO t(id, v) VALUES ('a', 'two')");
+        net.run(1, "PRAGMA foreign_keys = OFF; INSERT INTO t VALUES ('x', 'precious', 'none')");
+        net.sync(1);
+        net.sync(2);
+        assert_eq!(net.held(2).len(), 1, "{migrations:?}");
+        for migration in migrations {
+            net.run(2, migration);
+            if migrations.len() > 1 {
+                net.sync(2);
+            }
+        }
+        net.run(2, insert);
+        net.sync_all();
+        for n in 1..=2 {
+            let conflicts = format!("{:?}", net.replica(n).conflicts(None).expect("a list"));
+            let held = format!("{:?}", net.replica(n).held(None).expect("a list"));
+            assert!((conflicts + &held).contains("precious"), "machine {n}: {migrations:?} {insert}");
+        }
+    }
+}
+
+#[test]
+fn a_column_that_was_renamed_and_then_written_everywhere_is_the_same() {
+    let mut net = two_devices(T, "INSERT INTO t VALUES ('1', 'one', 'n1')");
+    net.run(1, "ALTER TABLE t RENAME COLUMN title TO name; UPDATE t SET name = 'new'");
+    net.sync_all();
+    assert_eq!(net.query(2, "SELECT * FROM t"), ["Text(\"1\") Text(\"new\") Text(\"n1\")"]);
+}
+
+#[test]
 fn a_row_that_was_refused_is_read_after_a_migration() {
     let mut net = two_devices(T, T_ROWS);
     let long = "x".repeat(70_000);

@@ -155,6 +155,24 @@ fn what_a_person_decides_is_done_where_a_trigger_ends_the_transaction_for_it() {
 }
 
 #[test]
+fn a_row_that_ends_the_transaction_stays_held_when_its_table_is_compared_after_a_migration() {
+    let bad = "CREATE TRIGGER bad BEFORE INSERT ON t WHEN NEW.n = 3 BEGIN SELECT RAISE(ROLLBACK, 'no'); END;";
+    let rebuilt = format!(
+        "CREATE TABLE t2(id TEXT PRIMARY KEY NOT NULL, n INT); INSERT INTO t2 SELECT * FROM t; DROP TABLE t; ALTER TABLE t2 RENAME TO t; {bad}"
+    );
+    for migration in ["ALTER TABLE t RENAME COLUMN n TO m", &rebuilt] {
+        let mut net = network(2, "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, n INT)");
+        net.run(2, bad);
+        net.run(1, "INSERT INTO t VALUES ('x', 3)");
+        net.sync_all();
+        net.run(2, migration);
+        net.sync_all();
+        assert_eq!(causes(&mut net, 2), ["x trigger bad: no"], "{migration}");
+        assert!(net.check(2).is_empty(), "{migration}");
+    }
+}
+
+#[test]
 fn what_an_expression_cannot_take_is_held_until_the_schema_can() {
     let mut net = network(2, "CREATE TABLE t(id INTEGER PRIMARY KEY, data TEXT, n INTEGER, g AS (n % 10))");
     net.sync_all();

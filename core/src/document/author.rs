@@ -21,10 +21,10 @@ impl View {
         self.open(columns, &[])
     }
 
-    /// The change that opens an incarnation with these columns. Rows that live under the key stay as they are: whoever inserted
-    /// it did not see them.
-    pub fn insert_beside(&self, columns: &[(String, Merge, Value)]) -> Change {
-        self.open(columns, &self.lives().collect::<Vec<_>>())
+    /// The change that opens an incarnation with these columns in place of `same`, if there is one. Other rows that live under
+    /// the key stay as they are: whoever inserted it did not see them.
+    pub fn insert_beside(&self, columns: &[(String, Merge, Value)], same: Option<Actor>) -> Change {
+        self.open(columns, &self.lives().filter(|life| Some(*life) != same).collect::<Vec<_>>())
     }
 
     fn open(&self, columns: &[(String, Merge, Value)], others: &[Actor]) -> Change {

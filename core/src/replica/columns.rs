@@ -182,6 +182,8 @@ struct Changed<'a> {
     sample: Sample,
     /// The affinities of columns as they are described, by their keys.
     affinities: HashMap<String, Affinity>,
+    /// Whether the schema was changed by one statement since.
+    is_one_change: bool,
 }
 
 impl Changed<'_> {
@@ -205,7 +207,7 @@ impl Changed<'_> {
         let mut pairs = vec![];
         for n in (0..columns.len()).filter(|n| is_open(*n, &chosen) && !columns[*n].generated) {
             for (place, b) in self.before.iter().enumerate().filter(|(_, b)| !chosen.contains(&Some(**b))) {
-                let Evidence { equal, other } = self.evidence(n, *b, |_| true);
+                let Evidence { equal, other } = self.said(n, *b);
                 if equal > 0 && equal >= other {
                     let tie = (self.same_name(n) != Some(*b), place.abs_diff(n), !self.has_affinity(n, *b));
                     pairs.push((std::cmp::Reverse(equal), other, tie, n, *b));
@@ -218,22 +220,31 @@ impl Changed<'_> {
                 chosen[n] = Some(b);
             }
         }
+        // A column that kept its name and stands elsewhere may be another one, and its name that of one more.
+        self.decide_by_place(&mut chosen, |n| self.same_name(n).is_none());
         for n in 0..columns.len() {
             if let Some(b) = self.same_name(n).filter(|b| chosen[n].is_none() && !chosen.contains(&Some(*b)))
             {
                 chosen[n] = Some(b);
             }
         }
-        for n in (0..columns.len()).filter(|n| self.same_name(*n).is_none() && !columns[*n].generated) {
-            let tie = self.before.get(n).filter(|b| {
-                is_open(n, &chosen)
-                    && !chosen.contains(&Some(**b))
-                    && self.evidence(n, **b, |_| true) == Evidence::default()
-                    && self.has_affinity(n, **b)
-            });
-            chosen[n] = chosen[n].or(tie.copied());
-        }
+        self.decide_by_place(&mut chosen, |_| true);
         chosen
+    }
+
+    /// Takes columns for those that stood at their places, where rows say nothing.
+    fn decide_by_place(&self, chosen: &mut [Option<usize>], is_meant: impl Fn(usize) -> bool) {
+        let key = self.table.key_columns();
+        for (n, column) in self.table.columns.iter().enumerate() {
+            let is_open = chosen[n].is_none() && !key.contains(&n) && !column.generated && is_meant(n);
+            if is_open
+                && let Some(b) = self.before.get(n).filter(|b| !chosen.contains(&Some(**b)))
+                && self.is_unsaid(n, *b)
+                && self.has_affinity(n, *b)
+            {
+                chosen[n] = Some(*b);
+            }
+        }
     }
 
     fn same_name(&self, n: usize) -> Option<usize> {
@@ -250,7 +261,29 @@ impl Changed<'_> {
         }
     }
 
+    /// What rows say of a column being one that documents know: those that nobody has written since, or if they say nothing,
+    /// all.
+    fn said(&self, n: usize, b: usize) -> Evidence {
+        match self.evidence(n, b, |row| !row.is_dirty) {
+            Evidence { equal: 0, other: 0 } => self.evidence(n, b, |_| true),
+            evidence => evidence,
+        }
+    }
+
+    /// Whether rows leave it to place and type whether a column is one that documents know. One change of the schema that
+    /// leaves as many columns is a rename, whatever was written since.
+    fn is_unsaid(&self, n: usize, b: usize) -> bool {
+        let is_rename = self.is_one_change && self.before.len() == self.table.columns.len();
+        match is_rename {
+            true => self.evidence(n, b, |row| !row.is_dirty) == Evidence::default(),
+            false => self.said(n, b) == Evidence::default(),
+        }
+    }
+
     fn has_moved(&self, n: usize, b: usize) -> bool {
+        if self.before.len() == self.table.columns.len() {
+            return self.before[n] != b;
+        }
         let now: Vec<_> = (0..self.table.columns.len()).filter_map(|n| self.same_name(n)).collect();
         let before = self.before.iter().filter(|b| now.contains(b));
         let place = (0..n).filter(|n| self.same_name(*n).is_some()).count();
@@ -306,6 +339,8 @@ impl Replica {
             return Ok(Decided::Same);
         };
         let (bindings, scan) = (state.columns.clone(), state.scan());
+        // What became of it while it was away or did not fit, is not counted.
+        let was_seen = state.fingerprint.is_some() && state.away.is_none();
         let table = match schema::read_known_table(&self.conn, self.kinds()?, &state.table) {
             Ok(table) => table,
             Err(TrackRefusal::Store(error)) => return Err(error.into()),
@@ -338,9 +373,12 @@ impl Replica {
             key.extend(places.filter_map(|(column, key)| Some((column, binding(key)?))));
         }
         let sample = if known { self.sample(no, &user, SAMPLE_ALL, SAMPLE)? } else { Sample::default() };
-        let changed = Changed { bindings: &bindings, before, table: &table, user: &user, sample, affinities };
+        let is_one_change = was_seen && self.changes_of_schema()? == 1;
+        let table = &table;
+        let changed =
+            Changed { bindings: &bindings, before, table, user: &user, sample, affinities, is_one_change };
         let chosen = changed.decide(&key);
-        let columns = bound(&bindings, &table, &chosen);
+        let columns = bound(&bindings, table, &chosen);
         let only_went = (0..chosen.len()).all(|n| chosen[n].is_some() && chosen[n] == changed.same_name(n));
         let is_like_documents = !changed.sample.contradicts(&user, &columns);
         store_columns(&self.conn, no, &columns)?;
@@ -394,11 +432,15 @@ impl Replica {
         let sample = self.sample(no, user, SAMPLE_FEW, SAMPLE_FEW / 4)?;
         // To drop a column and add it again takes two changes of the schema. If it has its default wherever one looks, few
         // rows would tell.
-        let changes = schema::schema_version(&self.conn)?.wrapping_sub(self.schema_version);
-        let is_open = changes > 1
+        let is_open = self.changes_of_schema()? > 1
             && sample.rows.len() >= SAMPLE_FEW / 2
             && sample.tells_nothing_of_some(user, bindings);
         Ok(is_open || sample.contradicts(user, bindings))
+    }
+
+    /// How many statements have changed the schema since it was looked at last.
+    fn changes_of_schema(&self) -> Result<i64, StoreError> {
+        Ok(schema::schema_version(&self.conn)?.wrapping_sub(self.schema_version))
     }
 
     /// Rows of a table with what their documents show: all up to a number, or of more so many from each of its ends and
@@ -479,6 +521,11 @@ mod tests {
     /// What becomes of the columns of a table with rows, of which documents show what the first SQL made; as
     /// "name=key" for each column.
     fn decided(before: &str, change: &str) -> String {
+        decided_by(before, change, &[], false)
+    }
+
+    /// The same where rows with these keys were written since, and the schema was changed by one statement or by several.
+    fn decided_by(before: &str, change: &str, written: &[&str], is_one_change: bool) -> String {
         let conn = rusqlite::Connection::open_in_memory().unwrap();
         conn.execute_batch(before).unwrap();
         let old = UserTable::new(read_table(&conn, "t").unwrap(), str::to_owned);
@@ -491,15 +538,17 @@ mod tests {
         let row = |(key, shown): (&RowKey, RowValues)| SampledRow {
             values: by_index(&user, user.read(&conn, key).unwrap().unwrap()),
             shown: by_index(&old, shown).into_iter().map(|(n, value)| (name(n), value)).collect(),
-            is_dirty: false,
+            is_dirty: written.iter().any(|text| old.parse_key(text).unwrap() == *key),
         };
         let sample = Sample { rows: keys.iter().zip(documents).map(row).collect() };
         let bindings: Vec<_> = old.table.columns.iter().map(|c| ColumnBinding::new(&c.name)).collect();
         let before = (0..bindings.len()).collect();
         let affinities = old.table.columns.iter().map(|c| (c.name.clone(), c.affinity())).collect();
-        let changed = Changed { bindings: &bindings, before, table: &table, user: &user, sample, affinities };
+        let table = &table;
+        let changed =
+            Changed { bindings: &bindings, before, table, user: &user, sample, affinities, is_one_change };
         let key: Vec<_> = table.key_columns().into_iter().zip(old.table.key_columns()).collect();
-        let all = bound(&bindings, &table, &changed.decide(&key));
+        let all = bound(&bindings, table, &changed.decide(&key));
         let keys: HashSet<_> = all.iter().map(|b| &b.key).collect();
         assert_eq!(keys.len(), all.len(), "a key for each column");
         let text = |b: &ColumnBinding| format!("{}={}", b.name, b.key);
@@ -587,6 +636,28 @@ mod tests {
         let change =
             "ALTER TABLE t RENAME b TO b2; ALTER TABLE t RENAME a TO a2; ALTER TABLE t RENAME d TO d2";
         assert_eq!(decided(alike, change), "id=id a2=a b2=b c=c d2=d");
+    }
+
+    #[test]
+    fn rows_that_nobody_has_written_since_decide_about_a_renamed_column() {
+        let written = ["'1'", "'9'"];
+        let change = "ALTER TABLE t RENAME title TO name; UPDATE t SET name = 'new' WHERE id = '1'";
+        assert_eq!(decided_by(T, change, &written[..1], false), "id=id name=title note=note");
+        let all = "ALTER TABLE t RENAME note TO body; UPDATE t SET body = 'new'";
+        assert_eq!(decided_by(T, all, &written, true), "id=id title=title body=note");
+        let anew = "ALTER TABLE t DROP note; ALTER TABLE t ADD body TEXT; UPDATE t SET body = 'new'";
+        assert_eq!(decided_by(T, anew, &written, false), "id=id title=title body=body");
+    }
+
+    #[test]
+    fn a_name_that_is_used_again_where_rows_say_nothing_is_another_column() {
+        let t = "CREATE TABLE t(id TEXT PRIMARY KEY, v TEXT, o TEXT, x INT);";
+        for t in [t, &format!("{t} INSERT INTO t(id, o) VALUES ('k', 'text')")] {
+            let added = "ALTER TABLE t RENAME v TO w; ALTER TABLE t ADD v TEXT";
+            assert_eq!(decided(t, added), "id=id w=v o=o x=x v=v (2)");
+            let renamed = "ALTER TABLE t RENAME v TO w; ALTER TABLE t RENAME o TO v";
+            assert_eq!(decided(t, renamed), "id=id w=v v=o x=x");
+        }
     }
 
     #[test]

@@ -114,6 +114,9 @@ impl ContainerState {
     }
 }
 
+/// How far the documents of a container were counted: the last key, and what was found.
+type Counting = (i64, Option<crate::key::RowKey>, (u64, u64));
+
 /// All containers of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Containers {
@@ -231,6 +234,21 @@ impl Containers {
     /// Those with a scan to do that can be done now.
     pub(crate) fn scanning(&self) -> impl Iterator<Item = &ContainerState> {
         self.scanning.iter().map(|no| &self.all[no])
+    }
+
+    /// How far documents were counted, which is in memory alone.
+    pub(super) fn counting(&self) -> Vec<Counting> {
+        let counting = self.scanning().filter(|c| c.scan == Scan::Count);
+        counting.map(|c| (c.no, c.scan_after.clone(), c.counted)).collect()
+    }
+
+    /// Goes on counting from there after the file was read anew, where it is still to be done.
+    pub(super) fn count_on(&mut self, counting: Vec<Counting>) {
+        for (no, after, counted) in counting {
+            if let Some(state) = self.all.get_mut(&no).filter(|c| c.scan == Scan::Count) {
+                (state.scan_after, state.counted) = (after, counted);
+            }
+        }
     }
 
     /// Whether triggers of the application may act on what apply writes.
