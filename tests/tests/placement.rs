@@ -755,3 +755,21 @@ fn a_server_restored_from_yesterday_keeps_the_order_of_claims() {
     assert_eq!(net.query(2, "SELECT id FROM t"), ["Text(\"first\")"]);
     assert_eq!(causes(&mut net, 1), ["second UNIQUE (u): row first has the same and was accepted first"]);
 }
+
+#[test]
+fn a_held_row_that_refers_to_the_one_in_its_way_is_not_chosen() {
+    let mut net =
+        network(2, "CREATE TABLE g(id TEXT PRIMARY KEY, name TEXT UNIQUE, par TEXT REFERENCES g(id))");
+    net.sync_all();
+    net.run(1, "INSERT INTO g VALUES ('1', 'Ann', NULL), ('2', 'Bob', '1')");
+    net.sync(1);
+    net.run(2, "PRAGMA foreign_keys = OFF; INSERT INTO g VALUES ('5', 'Ann', '2')");
+    net.sync_all();
+    assert_eq!(net.held(2), [("g".to_owned(), "5".to_owned())]);
+    let now = net.now;
+    let error = net.replica(2).choose_held(now, "g", "5").expect_err("its grandparent would go");
+    assert!(error.to_string().contains("held all the same"), "{error}");
+    net.sync_all();
+    net.check_same("SELECT * FROM g ORDER BY id");
+    assert_eq!(net.query(2, "SELECT id FROM g ORDER BY id"), ["Text(\"1\")", "Text(\"2\")"]);
+}
