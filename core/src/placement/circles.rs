@@ -5,7 +5,7 @@
 //! all replicas, in whatever order the rows came. Rows in a net (see `nets`) lean on their held parents and need no such set.
 
 use super::claims::unique_claim;
-use super::parents::Parent;
+use super::parents::{Parent, parent_columns};
 use super::{Candidate, Queue};
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
@@ -116,10 +116,7 @@ impl Replica {
     ) -> Result<Vec<Row>, ReplicaError> {
         let Some(state) = self.containers.of_table(&foreign.parent_table) else { return Ok(vec![]) };
         let Some(user) = self.user_table(state.no)? else { return Ok(vec![]) };
-        let place = |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
-        let Some(columns) = foreign.parent_columns.iter().map(place).collect::<Option<Vec<_>>>() else {
-            return Ok(vec![]);
-        };
+        let Some(columns) = parent_columns(&user, foreign) else { return Ok(vec![]) };
         // As the parent's columns keep what the child has: a TEXT column may name an INTEGER key.
         let value_of = |column: usize| {
             let place = columns.iter().position(|c| *c == column)?;

@@ -91,12 +91,10 @@ impl Replica {
         key: &RowKey,
         values: &RowValues,
     ) -> Result<Option<Vec<Value>>, ReplicaError> {
-        let place = |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
-        let columns: Vec<_> = foreign.parent_columns.iter().filter_map(place).collect();
-        let is_whole = columns.len() == foreign.parent_columns.len();
-        if !is_whole || columns.iter().all(|n| !user.table.columns[*n].generated) {
+        let is_generated = |n: &usize| user.table.columns[*n].generated;
+        let Some(columns) = parent_columns(user, foreign).filter(|all| all.iter().any(is_generated)) else {
             return parent_values(user, foreign, key, values);
-        }
+        };
         let shown = user.read_columns(&self.conn, key, &columns)?;
         Ok(shown.filter(|values| !values.contains(&Value::Null)))
     }
@@ -265,6 +263,12 @@ pub(super) fn foreign_values(
     Ok((!values.contains(&Value::Null)).then_some(values))
 }
 
+/// The columns of a parent that a foreign key names; None if they are not there.
+pub(super) fn parent_columns(user: &UserTable, foreign: &ForeignKey) -> Option<Vec<usize>> {
+    let place = |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+    foreign.parent_columns.iter().map(place).collect()
+}
+
 /// The values by which children name this row; None if the columns are not there or one is NULL.
 pub(super) fn parent_values(
     user: &UserTable,
@@ -272,10 +276,7 @@ pub(super) fn parent_values(
     key: &RowKey,
     values: &RowValues,
 ) -> Result<Option<Vec<Value>>, ReplicaError> {
-    let place = |name: &String| user.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
-    let Some(columns) = foreign.parent_columns.iter().map(place).collect::<Option<Vec<_>>>() else {
-        return Ok(None);
-    };
+    let Some(columns) = parent_columns(user, foreign) else { return Ok(None) };
     let values = column_values(user, &columns, key, values)?;
     Ok((!values.contains(&Value::Null)).then_some(values))
 }
