@@ -184,19 +184,21 @@ impl View {
     /// For each key of a row that is there, the live values under its incarnation that differ from the shown one.
     pub fn conflicts(&self) -> Vec<(&str, &Cell, Vec<&Cell>)> {
         let (Some(shown), Some(incarnation)) = (self.shown(), self.incarnation()) else { return vec![] };
-        let others = |key: &str, cell: &Cell| -> Vec<&Cell> {
-            let all = self.cells.get(key).into_iter().flatten().chain(self.edited_unseen(key));
-            let mut others: Vec<_> = all
-                .filter(|c| c.id != cell.id && c.incarnation == incarnation && c.content != cell.content)
-                .collect();
-            others.sort_by_key(|c| std::cmp::Reverse((c.id.actor, c.id.counter)));
-            others
-        };
         shown
             .into_iter()
-            .map(|(key, cell)| (key, cell, others(key, cell)))
+            .map(|(key, cell)| (key, cell, self.beside(key, cell, incarnation)))
             .filter(|(_, _, others)| !others.is_empty())
             .collect()
+    }
+
+    /// The live values under a key and an incarnation that differ from one of them, newest first.
+    pub fn beside(&self, key: &str, cell: &Cell, incarnation: Actor) -> Vec<&Cell> {
+        let all = self.cells.get(key).into_iter().flatten().chain(self.edited_unseen(key));
+        let mut others: Vec<_> = all
+            .filter(|c| c.id != cell.id && c.incarnation == incarnation && c.content != cell.content)
+            .collect();
+        others.sort_by_key(|c| std::cmp::Reverse((c.id.actor, c.id.counter)));
+        others
     }
 
     /// The other rows that live under the same key: their incarnations, greatest first, and their cells.

@@ -108,5 +108,5 @@ impl Asked {
 
 /// What stands for a database in the eyes of somebody with these grants.
 fn brief(standing: &Standing, grants: &[Grant]) -> Option<Brief> {
-    standing.digest(|container| access(grants, container).is_some()).map(|digest| Brief::of(&digest))
+    standing.digest(|container| access(grants, container)).map(|digest| Brief::of(&digest))
 }

@@ -320,6 +320,41 @@ fn other_rows(net: &mut Network, n: usize) -> Vec<(String, String)> {
 }
 
 #[test]
+fn what_lost_within_the_other_row_of_a_conflict_is_listed_and_can_be_chosen() {
+    let options = TrackOptions { keep_numbers: true, ..TrackOptions::default() };
+    let mut net = Network::new(12, 3, NOTES, &options);
+    net.sync_all();
+    net.run(1, "INSERT INTO notes VALUES (1, 'of one', '', 0, 0)");
+    net.capture(1);
+    net.sync(1);
+    net.sync(3);
+    // Two people edit the row that is to be the other one, while a third inserts its own under the same key.
+    for (n, title) in [(1, "edited by one"), (3, "edited by three")] {
+        net.wait(1000);
+        net.run(n, &format!("UPDATE notes SET title = '{title}' WHERE id = 1"));
+        net.capture(n);
+    }
+    net.wait(1000);
+    net.run(2, "INSERT INTO notes VALUES (1, 'of two', '', 1, 0)");
+    net.capture(2);
+    net.sync_all();
+    net.check_same(ALL);
+    let others: Vec<_> = ["edited by three", "edited by one"]
+        .iter()
+        .map(|title| (format!("Text({title:?})"), "Integer(0)".to_owned()))
+        .collect();
+    for n in 0..=3 {
+        assert_eq!(other_rows(&mut net, n), others, "machine {n}");
+    }
+    let now = net.now;
+    net.replica(2).choose(now, "notes", "1", &Choice::Row { number: 2 }).expect("a choice");
+    net.sync_all();
+    net.check_same(ALL);
+    assert_eq!(net.query(3, "SELECT title, done FROM notes"), ["Text(\"edited by one\") Integer(0)"]);
+    assert_eq!(other_rows(&mut net, 1), []);
+}
+
+#[test]
 fn an_edit_of_one_column_ends_no_conflict_of_whole_rows_and_takes_no_value_of_the_other_row() {
     let options = TrackOptions { keep_numbers: true, ..TrackOptions::default() };
     let mut net = Network::new(11, 2, NOTES, &options);

@@ -10,6 +10,7 @@ use crate::connection::Connection;
 use crate::drive::{FileIdentity, Gathering, Summary, identity, no_intake};
 use crate::news::{tell_of_clashes, tell_of_merges, tell_of_renumbered, tell_of_restored};
 use crate::report::Failure;
+use piecewise_core::grant::Access;
 use piecewise_core::link::{Link, Opened};
 use piecewise_core::replica::{self, Binding, Replica, Standing};
 use piecewise_core::survey::Brief;
@@ -348,7 +349,7 @@ impl Talk {
     /// What the file holds, and how it stands with the server.
     pub(super) fn part(&self) -> Result<Part, Failure> {
         let standing = Standing::of(&self.replica);
-        let held = standing.digest(|_| true).map(|digest| Brief::of(&digest).0);
+        let held = standing.digest(|_| Some(Access::Write)).map(|digest| Brief::of(&digest).0);
         let met = self.cause.map(|brief| brief.0).filter(|met| !self.moved && Some(*met) != held);
         let waiting = self.replica.waiting()?;
         let level = waiting.is_over() && waiting.stopped == 0 && standing.is_settled();

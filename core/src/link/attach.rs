@@ -5,7 +5,7 @@ use super::{ATTACH, ATTACHED, FOLLOW, LIST_MAX, Link, LinkError, NAME_LEN_MAX, V
 use crate::bytes::{DecodeError, Reader, put_bytes, put_uleb};
 use crate::grant::Access;
 use crate::id::ContainerId;
-use crate::replica::standing::{self, holding};
+use crate::replica::standing::{self, held_by_client, held_with, holding};
 use crate::replica::{ContainerState, Replica};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -185,7 +185,11 @@ impl Link {
 
     pub(super) fn digest(&self, replica: &Replica) -> [u8; 32] {
         let access = self.access_now();
-        let shared = self.shared(replica, &access).filter_map(|state| Some((&state.id, holding(state)?)));
+        let held = |state| match self.is_responder() {
+            true => Some(held_with(holding(state)?, access(&state.name)?)),
+            false => held_by_client(state),
+        };
+        let shared = self.shared(replica, &access).filter_map(|state| Some((&state.id, held(state)?)));
         standing::digest(shared).unwrap_or_else(standing::digest_of_none)
     }
 

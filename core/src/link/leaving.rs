@@ -6,7 +6,7 @@
 use super::{ENDED, LEAVE, Link, LinkError};
 use crate::bytes::{DecodeError, Reader, put_bytes};
 use crate::replica::Replica;
-use crate::replica::standing::{digest, digest_of_none, holding};
+use crate::replica::standing::{digest, digest_of_none, held_by_client};
 
 /// The longest cause in words that a frame carries.
 pub(super) const CAUSE_LEN_MAX: usize = 512;
@@ -53,7 +53,8 @@ impl Link {
     pub fn leave(mut self, replica: &mut Replica) -> Result<Vec<Vec<u8>>, LinkError> {
         let mut frames = if self.at_rest { vec![] } else { self.receipts(replica)? };
         let shared = replica.containers.in_order().filter(|c| !self.denied.contains_key(&c.no));
-        let held = digest(shared.filter_map(|c| Some((&c.id, holding(c)?)))).unwrap_or_else(digest_of_none);
+        let held = digest(shared.filter_map(|c| Some((&c.id, held_by_client(c)?))));
+        let held = held.unwrap_or_else(digest_of_none);
         frames.push([&[LEAVE][..], &held].concat());
         Ok(frames)
     }

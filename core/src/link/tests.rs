@@ -1,7 +1,7 @@
 //! Two ends of a link, and the frames between them.
 
 use super::*;
-use crate::grant::Grant;
+use crate::grant::{Access, Grant, access};
 use crate::id::{PeerId, RealmId, Timestamp};
 use crate::identity::Identity;
 use crate::replica::{Binding, Follow, Standing, TrackOptions};
@@ -13,11 +13,16 @@ use std::sync::Arc;
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const SERVER: [u8; 32] = [1; 32];
 
-struct Everything;
+fn writes(_: &str) -> Option<Access> {
+    Some(Access::Write)
+}
 
-impl Authority for Everything {
+/// Grants everybody this.
+struct Grants(&'static str);
+
+impl Authority for Grants {
     fn grants(&self, _: &PeerId) -> Arc<[Grant]> {
-        "**=admin".parse().into_iter().collect()
+        self.0.split(' ').map(|grant| grant.parse().expect("a grant")).collect()
     }
 }
 
@@ -51,14 +56,14 @@ fn track(replica: &mut Replica, table: &str) {
 /// Talks until both sides are level; both ends.
 fn talk(server: &mut Replica, client: &mut Replica) -> (Link, Link) {
     let near = Link::initiator(client, server.author()).expect("a link");
-    go_on(server, client, near)
+    go_on(server, client, near, "**=admin")
 }
 
-/// An initiator attaches, and talks until both sides are level.
-fn go_on(server: &mut Replica, client: &mut Replica, mut near: Link) -> (Link, Link) {
+/// An initiator with this grant attaches, and talks until both sides are level.
+fn go_on(server: &mut Replica, client: &mut Replica, mut near: Link, grant: &'static str) -> (Link, Link) {
     let first = near.next_frame(client, NOW).expect("a frame").expect("it begins");
     let attach = Attach::decode(&first).expect("an attach");
-    let mut far = Link::responder(server, client.author(), Arc::new(Everything), attach).expect("a link");
+    let mut far = Link::responder(server, client.author(), Arc::new(Grants(grant)), attach).expect("a link");
     let mut moved = true;
     while moved {
         let captured = client.capture(NOW).expect("a capture");
@@ -95,13 +100,13 @@ fn who_leaves_holds_what_the_other_side_holds_until_something_is_written_there()
     let left = left(near, &mut client);
     assert_eq!(left, far.held(&server));
     let mut standing = Standing::of(&server);
-    assert_eq!(standing.digest(|_| true), Some(left));
+    assert_eq!(standing.digest(writes), Some(left));
     server.connection().execute("INSERT INTO notes VALUES ('b')", []).expect("a row");
     server.capture(NOW).expect("a capture");
     assert_ne!(left, far.held(&server));
     standing.keep_up(&server);
-    assert_eq!(standing.digest(|_| true), Some(far.held(&server)));
-    assert_eq!(standing.digest(|_| true), Standing::of(&server).digest(|_| true));
+    assert_eq!(standing.digest(writes), Some(far.held(&server)));
+    assert_eq!(standing.digest(writes), Standing::of(&server).digest(writes));
 }
 
 #[test]
@@ -113,9 +118,34 @@ fn what_one_may_not_see_does_not_count_and_neither_does_what_one_does_not_follow
     let (near, far) = talk(&mut server, &mut one);
     let left = left(near, &mut one);
     assert_eq!(left, far.held(&server));
-    assert_ne!(Some(left), standing.digest(|_| true));
-    assert_eq!(Some(left), standing.digest(|name| name == "shop/tags"));
-    assert_eq!(standing.digest(|_| false), None);
+    assert_ne!(Some(left), standing.digest(writes));
+    assert_eq!(Some(left), standing.digest(|name| (name == "shop/tags").then_some(Access::Write)));
+    assert_eq!(standing.digest(|_| None), None);
+}
+
+#[test]
+fn a_change_of_rights_is_learned_where_nothing_else_changed() {
+    let (mut server, mut client) = (server(), device([2; 32], &["notes", "tags"]));
+    talk(&mut server, &mut client);
+    for (grant, read_only) in [
+        ("shop/*=write", [false, false]),
+        ("shop/notes=read shop/tags=write", [true, false]),
+        ("shop/*=read", [true, true]),
+        ("shop/*=read", [true, true]),
+        ("shop/*=write", [false, false]),
+    ] {
+        let near = Link::initiator(&mut client, server.author()).expect("a link");
+        let (near, far) = go_on(&mut server, &mut client, near, grant);
+        let status = client.status().expect("a status");
+        let are: Vec<_> = status.tables.iter().map(|table| table.read_only).collect();
+        assert_eq!(are, read_only, "{grant}");
+        let standing = Standing::of(&client).digest(writes);
+        let left = left(near, &mut client);
+        assert_eq!((left, Some(left)), (far.held(&server), standing), "{grant}");
+        let grants: Arc<[Grant]> = grant.split(' ').map(|grant| grant.parse().expect("a grant")).collect();
+        let seen = Standing::of(&server).digest(|name| access(&grants, name));
+        assert_eq!(seen, standing, "{grant}");
+    }
 }
 
 #[test]
@@ -124,8 +154,8 @@ fn a_table_that_is_tracked_while_a_link_rests_is_talked_of() {
     let (mut near, _) = talk(&mut server, &mut client);
     hear(&mut near, &mut client, &Link::rest());
     track(&mut client, "tags");
-    go_on(&mut server, &mut client, near);
-    assert_eq!(Standing::of(&server).digest(|_| true), Standing::of(&client).digest(|_| true));
+    go_on(&mut server, &mut client, near, "**=admin");
+    assert_eq!(Standing::of(&server).digest(writes), Standing::of(&client).digest(writes));
     let rows: i64 =
         server.connection().query_row("SELECT count(*) FROM tags", [], |r| r.get(0)).expect("the table");
     assert_eq!(rows, 1);
@@ -159,7 +189,7 @@ fn what_is_captured_while_the_server_answers_an_attach_is_not_acknowledged_with_
     let first = near.next_frame(&mut client, NOW).expect("a frame").expect("it begins");
     let attach = Attach::decode(&first).expect("an attach");
     let mut far =
-        Link::responder(&mut server, client.author(), Arc::new(Everything), attach).expect("a link");
+        Link::responder(&mut server, client.author(), Arc::new(Grants("**=admin")), attach).expect("a link");
     let answer = far.next_frame(&mut server, NOW).expect("a frame").expect("an answer");
     client.connection().execute_batch("INSERT INTO notes VALUES ('b')").expect("a row");
     client.capture(NOW).expect("a capture");

@@ -3,7 +3,7 @@
 use super::{Author, Replica, ReplicaError, Scan, Stopped};
 use crate::change::{Action, Merge, TextRun};
 use crate::document::{Cell, View};
-use crate::id::{PeerId, SegmentId, Timestamp};
+use crate::id::{Actor, PeerId, SegmentId, Timestamp};
 use crate::key::RowKey;
 use crate::message::RefusalReason;
 use crate::numbers::{CHOSEN, FreeNumbers, MOVED, encode_origins};
@@ -11,6 +11,7 @@ use crate::row;
 use crate::store::user_table::UserTable;
 use crate::store::{StoreError, documents, holds, layout, log, numbers, schema, segments};
 use crate::value::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The state of a file.
@@ -123,7 +124,7 @@ pub enum ConflictKind {
     Row {
         /// What shows.
         shown: Vec<(String, Value)>,
-        /// The others, newest first.
+        /// The others, newest first; one whose columns are in conflict themselves stands there once more for each other value.
         others: Vec<OtherRow>,
     },
 }
@@ -133,7 +134,7 @@ pub enum ConflictKind {
 pub struct OtherRow {
     /// Its values by column.
     pub values: Vec<(String, Value)>,
-    /// Who inserted it.
+    /// Who inserted it, or wrote the value in which it differs from the one before.
     pub author: Author,
     /// When.
     pub time: Timestamp,
@@ -345,14 +346,13 @@ impl Replica {
             let kind = ConflictKind::Cell { column, shown, others };
             found.push(Conflict { table: table.clone(), key: key_text.clone(), kind });
         }
-        let rows = view.other_rows();
+        let rows = other_versions(view, user);
         if !rows.is_empty() {
             let shown = row::shown(view, user).map(|v| named(user, v)).unwrap_or_default();
             let mut others = vec![];
-            for (incarnation, cells) in rows {
-                let values = row::values_of(&cells, user);
-                let author = self.author_with(self.author_of(no, key, &incarnation)?);
-                others.push(OtherRow { values: named(user, values), author, time: incarnation.time() });
+            for Version { values, actor, .. } in rows {
+                let author = self.author_with(self.author_of(no, key, &actor)?);
+                others.push(OtherRow { values: named(user, values), author, time: actor.time() });
             }
             found.push(Conflict { table, key: key_text, kind: ConflictKind::Row { shown, others } });
         }
@@ -365,7 +365,7 @@ impl Replica {
     }
 
     /// Who is behind an actor: the author of the segment that holds its change of the row.
-    fn author_of(&self, no: i64, key: &RowKey, actor: &crate::id::Actor) -> Result<PeerId, ReplicaError> {
+    fn author_of(&self, no: i64, key: &RowKey, actor: &Actor) -> Result<PeerId, ReplicaError> {
         for at in documents::changes(&self.conn, no, key)? {
             let segment = segments::open(&self.conn, at.segment())?;
             if segment.actor == *actor {
@@ -415,35 +415,33 @@ impl Replica {
             Choice::Row { number } => {
                 let values = match number {
                     0 => shown,
-                    n => other_row(&view, &user, *n)?,
+                    n => other_version(&view, &user, *n)?.values,
                 };
                 (view.decide(&all(&values)), None)
             }
             Choice::AsNewRow { number, key, with_references } => {
-                let values = other_row(&view, &user, *number)?;
+                let Version { values, incarnation, .. } = other_version(&view, &user, *number)?;
                 let key = self.new_key(no, &user, key.as_deref())?;
-                let others = view.other_rows();
-                let actor = number.checked_sub(1).and_then(|n| others.get(n)).map(|(actor, _)| *actor);
-                (view.decide(&all(&shown)), Some((key, values, actor, *with_references)))
+                (view.decide(&all(&shown)), Some((key, values, incarnation, *with_references)))
             }
         };
         self.transaction_again(|r| {
             let mut rows = vec![(no, key.clone())];
             let (mut change, mut made) = (change.clone(), None);
-            if let Some((new, values, actor, with_references)) = &new_row {
+            if let Some((new, values, incarnation, with_references)) = &new_row {
                 let view = r.history.view(&r.conn, no, new)?;
                 if view.is_live() {
                     return Err(ReplicaError::Invalid { what: format!("row {} exists", user.key_text(new)) });
                 }
                 let mut columns = all(values);
                 // What it refers to is still what it referred to as the row that it was.
-                let was = actor.map(|actor| encode_origins(&[(key.clone(), actor)]));
-                columns.extend(was.map(|was| (CHOSEN.to_owned(), Merge::Register, was)));
+                let was = encode_origins(&[(key.clone(), *incarnation)]);
+                columns.push((CHOSEN.to_owned(), Merge::Register, was));
                 r.write_change(no, new, &view.insert(&columns), time)?;
                 rows.push((no, new.clone()));
-                let (followed, references) = match actor.filter(|_| *with_references) {
-                    Some(actor) => r.take_along(no, (&key, &actor), new, time)?,
-                    None => Default::default(),
+                let (followed, references) = match with_references {
+                    true => r.take_along(no, (&key, incarnation), new, time)?,
+                    false => Default::default(),
                 };
                 rows.extend(followed);
                 // A row under this key may have referred to it.
@@ -626,10 +624,38 @@ fn nothing(number: usize) -> ReplicaError {
     ReplicaError::NotFound { what: format!("conflict number {number}") }
 }
 
-fn other_row(view: &View, user: &UserTable, number: usize) -> Result<Vec<Value>, ReplicaError> {
-    let rows = view.other_rows();
-    let place = number.checked_sub(1).and_then(|n| rows.get(n)).ok_or_else(|| nothing(number))?;
-    Ok(row::values_of(&place.1, user))
+/// What another row under a key says, or said before somebody edited it at the same time as others.
+struct Version {
+    /// Its values, as the table has its columns.
+    values: Vec<Value>,
+    /// The row's incarnation.
+    incarnation: Actor,
+    /// Who inserted the row, or wrote the value in which this differs from it.
+    actor: Actor,
+}
+
+/// The other rows under a key, each with its own winning values and then once for each value that lost against one of those.
+fn other_versions(view: &View, user: &UserTable) -> Vec<Version> {
+    let mut versions = vec![];
+    for (incarnation, cells) in view.other_rows() {
+        let mut add = |cells: &BTreeMap<&str, &Cell>, actor: Actor| {
+            versions.push(Version { values: row::values_of(cells, user), incarnation, actor });
+        };
+        add(&cells, incarnation);
+        for (key, cell) in cells.iter().filter(|(key, _)| column_name(user, key).is_some()) {
+            for lost in view.beside(key, cell, incarnation) {
+                let mut cells = cells.clone();
+                cells.insert(key, lost);
+                add(&cells, lost.id.actor);
+            }
+        }
+    }
+    versions
+}
+
+fn other_version(view: &View, user: &UserTable, number: usize) -> Result<Version, ReplicaError> {
+    let place = number.checked_sub(1).and_then(|n| other_versions(view, user).into_iter().nth(n));
+    place.ok_or_else(|| nothing(number))
 }
 
 fn column_name(user: &UserTable, key: &str) -> Option<String> {

@@ -4,6 +4,7 @@
 //! answer for thousands without opening their files.
 
 use super::{ContainerState, Replica, Scan};
+use crate::grant::Access;
 use crate::id::ContainerId;
 use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
@@ -45,12 +46,13 @@ impl Standing {
         self.note(replica);
     }
 
-    /// One digest over the containers that somebody sees; None: there are none.
-    pub fn digest(&self, sees: impl Fn(&str) -> bool) -> Option<[u8; 32]> {
-        let seen = |(_, (name, _)): &(&ContainerId, &(String, [u8; 32]))| sees(name);
-        match self.containers.iter().all(|one| seen(&one)) {
-            true => *self.whole.get_or_init(|| digest(self.containers.iter().map(|(id, c)| (id, c.1)))),
-            false => digest(self.containers.iter().filter(seen).map(|(id, c)| (id, c.1))),
+    /// One digest over the containers that somebody has access to; None: there are none. A client's file knows its access itself,
+    /// and takes `Access::Write` here.
+    pub fn digest(&self, access: impl Fn(&str) -> Option<Access>) -> Option<[u8; 32]> {
+        let all = self.containers.iter();
+        match all.clone().all(|(_, (name, _))| access(name) > Some(Access::Read)) {
+            true => *self.whole.get_or_init(|| digest(all.map(|(id, (_, held))| (id, *held)))),
+            false => digest(all.filter_map(|(id, (name, held))| Some((id, held_with(*held, access(name)?))))),
         }
     }
 
@@ -66,7 +68,7 @@ impl Standing {
     }
 
     fn put(&mut self, state: &ContainerState) {
-        match holding(state) {
+        match held_by_client(state) {
             Some(held) => drop(self.containers.insert(state.id, (state.name.clone(), held))),
             None => drop(self.containers.remove(&state.id)),
         }
@@ -88,6 +90,17 @@ pub(crate) fn holding(container: &ContainerState) -> Option<[u8; 32]> {
         Scan::No => Some(container.feed.digest().0),
         _ => Some(LOOKING),
     }
+}
+
+/// What stands for a container in the digest, by the access to it: so that a change of rights is a difference.
+pub(crate) fn held_with(held: [u8; 32], access: Access) -> [u8; 32] {
+    if access == Access::Read && held != LOOKING { held.map(|byte| !byte) } else { held }
+}
+
+/// What stands for a container in a client's digest, by the access that it was told. On a server none is read-only.
+pub(crate) fn held_by_client(container: &ContainerState) -> Option<[u8; 32]> {
+    let access = if container.is_read_only() { Access::Read } else { Access::Write };
+    Some(held_with(holding(container)?, access))
 }
 
 /// One digest over containers in the order of their ids, each with what stands for what it holds; None: there are none.

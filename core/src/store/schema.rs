@@ -1,7 +1,7 @@
 //! Schema: reads what a user's table is like, and says why one cannot be tracked.
 
 use super::user_table::quote;
-use super::{StoreError, index_terms};
+use super::{StoreError, index_terms, triggers};
 use crate::change::Merge;
 use crate::table::{Collation, Column, Default, ForeignKey, Now, Table, TableKey, Unique, UniqueTerm};
 use crate::value::Value;
@@ -478,10 +478,14 @@ pub(crate) fn notes(
         ),
     }
     for unique in table.unique.iter().filter(|u| u.partial.is_some()) {
-        let text = format!(
+        let mut text = format!(
             "the UNIQUE index {} is partial, or over expressions or generated columns: it is enforced on this machine alone",
             unique.index
         );
+        if triggers::is_never_used(conn, table, unique)? {
+            text += ". SQLite cannot use it as its WHERE is written, so that each insert into the tracked table reads the whole \
+                     table: write constants on the right (`deleted = 0`, not `0 = deleted`)";
+        }
         note(NoteKind::LocalIndex, text);
     }
     for foreign in &table.foreign_keys {

@@ -222,6 +222,24 @@ fn log_displaced(
     })
 }
 
+/// Whether SQLite looks through the whole table for the rows that hold some values of a partial UNIQUE index.
+///
+/// It does where the condition has a constant on the left: SQLite turns `0 = gone` around in a query, and not in the index.
+pub(crate) fn is_never_used(conn: &Connection, table: &Table, unique: &Unique) -> Result<bool, StoreError> {
+    let text = LocalIndex::read(table, unique).map(|index| index.text);
+    let Some(IndexText { terms, condition: Some(condition) }) = text else { return Ok(false) };
+    let terms = terms.iter().map(|term| format!("({term}) = ?")).collect::<Vec<_>>().join(" AND ");
+    let from = quote(&table.name);
+    let mut plan =
+        conn.prepare(&format!("EXPLAIN QUERY PLAN SELECT 1 FROM {from} WHERE ({condition}) AND {terms}"))?;
+    let mut steps = plan.raw_query();
+    let mut is_scan = false;
+    while let Some(step) = steps.next()? {
+        is_scan |= step.get::<_, String>(3)?.starts_with("SCAN");
+    }
+    Ok(is_scan)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,6 +376,22 @@ mod tests {
         let plan = format!("EXPLAIN QUERY PLAN SELECT {}", select.replace("NEW.\"email\"", "'x'"));
         let plan: String = conn.query_row(&plan, [], |row| row.get(3)).unwrap();
         assert!(plan.contains("USING COVERING INDEX i") || plan.contains("USING INDEX i"), "{plan}");
+    }
+
+    #[test]
+    fn an_index_that_no_query_can_use_is_known() {
+        let never_used = |index: &str| {
+            let conn = tracked(&format!(
+                "CREATE TABLE t(id INTEGER PRIMARY KEY, email TEXT, gone INT); CREATE UNIQUE INDEX i ON t({index});",
+            ));
+            let table = read_table(&conn, "t").unwrap();
+            is_never_used(&conn, &table, &table.unique[0]).unwrap()
+        };
+        assert!(never_used("email) WHERE (0 = gone"));
+        assert!(never_used("lower(email)) WHERE ('' <> email AND 0 = gone"));
+        let used =
+            ["email", "email) WHERE (gone = 0", "lower(email)", "lower(email), gone) WHERE (email <> ''"];
+        used.into_iter().for_each(|index| assert!(!never_used(index), "{index}"));
     }
 
     #[test]
