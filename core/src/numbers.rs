@@ -70,7 +70,7 @@ impl Replica {
         state.integer_keys
             && !self.is_server
             && !self.settings_of(no).keeps
-            && self.containers.parents_of(no).all(|parent| !self.is_circle(no, parent))
+            && !self.refers_in_circle(no)
     }
 
     /// Whether rows of a container that were inserted here may move since their keys name rows that may.

@@ -402,3 +402,23 @@ fn a_table_whose_name_cannot_travel_is_left_out_by_itself() {
     assert_eq!(said.code, 0, "{said}");
     assert!(said.out.contains("c is tracked") && said.err.contains("table a/b has a name"), "{said}");
 }
+
+#[test]
+fn what_becomes_of_clashing_numbers_is_told_as_it_is_also_in_a_circle() {
+    let it = Setting::new();
+    let file = it.file(
+        "a.db",
+        "CREATE TABLE teams(id INTEGER PRIMARY KEY, lead INTEGER REFERENCES people(id));
+         CREATE TABLE people(id INTEGER PRIMARY KEY, team INTEGER REFERENCES teams(id));
+         CREATE TABLE trees(id INTEGER PRIMARY KEY, under INTEGER REFERENCES trees(id));",
+    );
+    let said = it.device.run(["track", text(&file), "--all", "--as", "app"]);
+    let of = |table: &str| {
+        let line = said.err.lines().find(|line| line.contains(&format!("{table}.id is an INTEGER")));
+        line.unwrap_or_default().to_owned()
+    };
+    for table in ["teams", "people"] {
+        assert!(of(table).contains("in a circle") && !of(table).contains("gets another"), "{said}");
+    }
+    assert!(of("trees").contains("gets another"), "{said}");
+}

@@ -11,8 +11,8 @@ const me = unique();
 const READS = new Set(['status', 'conflicts', 'held', 'check', 'refused', 'history', 'export', 'level', 'prepare', 'watch', 'unwatch']);
 /** Calls that write, and are done once however often they are asked. */
 const WRITES = new Set(['run', 'exec', 'batch']);
-/** The files of a tab that was just closed may take a moment to be free. */
-const OPEN_TRIES = 40;
+/** The files of a tab that was just closed or loaded again are free once the browser has ended its worker: on a busy machine seconds later. */
+const OPEN_TRIES = 600;
 const OPEN_AGAIN_MS = 50;
 
 let name, device, every, host, release;

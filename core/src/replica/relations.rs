@@ -16,6 +16,11 @@ impl Replica {
         depth(no, |no| self.containers.parents_of(no).collect())
     }
 
+    /// Returns whether a table and others refer to each other.
+    pub(crate) fn refers_in_circle(&self, no: i64) -> bool {
+        self.containers.parents_of(no).any(|parent| self.is_circle(no, parent))
+    }
+
     /// Returns whether two tables refer to each other, directly or through others.
     pub(crate) fn is_circle(&self, child: i64, parent: i64) -> bool {
         is_above(child, parent, |no| self.containers.parents_of(no).collect())

@@ -66,17 +66,22 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         let database = self.binding.as_ref().ok_or(ReplicaError::NotBound)?.database.clone();
         self.transaction(|r| {
-            let mut begun = BTreeSet::new();
+            let mut outcomes = vec![];
             for (table, options) in tables {
-                let notes = match Plan::new(r, &database, table, options) {
-                    Ok(plan) => {
-                        let (no, notes) = r.begin_to_track(plan)?;
-                        begun.insert(no);
-                        Ok(notes)
-                    }
+                outcomes.push(match Plan::new(r, &database, table, options) {
+                    Ok(plan) => Ok(r.begin_to_track(plan)?),
                     Err(refusal) => Err(refusal),
-                };
-                tell(table, notes)?;
+                });
+            }
+            let begun = outcomes.iter().flatten().map(|(no, _)| *no).collect();
+            // Some of it depends on which other tables are tracked.
+            for ((table, _), outcome) in tables.iter().zip(outcomes) {
+                let notes = outcome.map(|(no, unkept)| {
+                    let mut notes = r.notes(no)?;
+                    notes.extend(unkept);
+                    Ok::<_, ReplicaError>(notes)
+                });
+                tell(table, notes.and_then(|notes| notes))?;
             }
             r.install_triggers(&begun)
         })
@@ -102,11 +107,20 @@ impl Replica {
             let first = user.next_integer(&self.conn)?;
             self.set_first_new_number(no, first)?;
         }
-        let numbering = if self.settings_of(no).keeps { Numbering::Keeps } else { Numbering::Moves };
-        let mut notes = schema::notes(&self.conn, &table, numbering)?;
-        notes.extend(self.find_unkept(no)?);
+        let unkept = self.find_unkept(no)?;
         self.exempt_children(no)?;
-        Ok((no, notes))
+        Ok((no, unkept))
+    }
+
+    /// What may surprise a user of a table.
+    fn notes(&self, no: i64) -> Result<Vec<TrackNote>, ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(vec![]) };
+        let numbering = match self.settings_of(no).keeps {
+            true => Numbering::Keeps,
+            false if self.refers_in_circle(no) => Numbering::Circle,
+            false => Numbering::Moves,
+        };
+        Ok(schema::notes(&self.conn, &user.table, numbering)?)
     }
 
     /// Ends tracking tables: their rows stay, all that was added for them goes. Held rows, and refused ones that the table

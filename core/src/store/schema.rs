@@ -421,6 +421,8 @@ pub(crate) enum Numbering {
     Moves,
     /// They keep them.
     Keeps,
+    /// The same, since their table and others refer to each other.
+    Circle,
 }
 
 fn first_contact(table: &str, numbering: Numbering) -> String {
@@ -428,7 +430,7 @@ fn first_contact(table: &str, numbering: Numbering) -> String {
         Numbering::Moves => {
             "`--renumber-mine` gives it another number, with all that refers to it; with `--prefer local` it shows"
         }
-        Numbering::Keeps => "With `--prefer local` it shows",
+        Numbering::Keeps | Numbering::Circle => "With `--prefer local` it shows",
     };
     format!(
         "{table} has rows: one whose number another row has at the server is kept beside that as a conflict, and the server's \
@@ -454,6 +456,11 @@ pub(crate) fn notes(
             Numbering::Keeps => (
                 NoteKind::KeptNumbers,
                 "one row shows and the other is kept beside it as a conflict; references by that number mean the one that shows",
+            ),
+            Numbering::Circle => (
+                NoteKind::KeptNumbers,
+                "one row shows and the other is kept beside it as a conflict, for it and other tables refer to each other in a \
+                 circle; references by that number mean the one that shows",
             ),
         };
         let text = format!(
