@@ -7,6 +7,7 @@
 //! be left unread until somebody needs them.
 
 mod bytes;
+mod names;
 
 use super::{Cell, Content, View};
 use crate::change::{Action, Change, OWN, Op, OpId};
@@ -15,8 +16,10 @@ use crate::frame::{OpKind, Template};
 use crate::id::{Actor, ChangeHash};
 use crate::store::documents::At;
 use crate::value::{Value, ValueRef};
+use names::shared;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 /// The largest value that is copied.
 const INLINE_MAX: usize = 256;
@@ -44,7 +47,7 @@ pub(crate) struct Baseline {
 /// A live cell.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BaseCell {
-    key: String,
+    key: Arc<str>,
     id: OpId,
     incarnation: Actor,
     content: BaseContent,
@@ -127,10 +130,10 @@ impl Baseline {
         };
         let life = BaseContent::Live(actor);
         let mut cells = Vec::with_capacity(template.ops.len() + 1);
-        cells.push(BaseCell { key: String::new(), id: id(0), incarnation: actor, content: life, at });
+        cells.push(BaseCell { key: shared(""), id: id(0), incarnation: actor, content: life, at });
         for (n, (key, _)) in template.ops.iter().enumerate() {
             cells.push(BaseCell {
-                key: key.clone(),
+                key: shared(key),
                 id: id(n + 1),
                 incarnation: actor,
                 content: content(n)?,
@@ -170,7 +173,7 @@ impl Baseline {
                 };
                 let large = matches!(&content, BaseContent::Value(value) if is_large(value.as_ref()));
                 let at = if large { place(&id.actor)? } else { At::default() };
-                cells.push(BaseCell { key: key.clone(), id: *id, incarnation: *incarnation, content, at });
+                cells.push(BaseCell { key: shared(key), id: *id, incarnation: *incarnation, content, at });
             }
         }
         let count = view.actors.len() as u64;
@@ -188,7 +191,7 @@ impl Baseline {
             BaseContent::Value(value) => value.as_ref().byte_len(),
             _ => 0,
         };
-        256 + self.cells.iter().map(|cell| 160 + cell.key.len() + content(cell)).sum::<usize>()
+        256 + self.cells.iter().map(|cell| 144 + content(cell)).sum::<usize>()
     }
 
     /// The incarnation that shows: the greatest that lives.
@@ -230,8 +233,12 @@ impl Baseline {
     }
 
     fn range(&self, key: &str) -> (usize, usize) {
-        let from = self.cells.partition_point(|cell| cell.key.as_str() < key);
-        let same = self.cells[from..].iter().take_while(|cell| cell.key == key).count();
+        // "" comes first, and is not compared: it may point nowhere, where some processors take long to read no bytes.
+        if key.is_empty() {
+            return (0, self.cells.iter().take_while(|cell| cell.key.is_empty()).count());
+        }
+        let from = self.cells.partition_point(|cell| cell.key.is_empty() || &*cell.key < key);
+        let same = self.cells[from..].iter().take_while(|cell| &*cell.key == key).count();
         (from, from + same)
     }
 
@@ -332,7 +339,7 @@ impl Baseline {
                 end -= 1;
             }
         }
-        self.cells.insert(end, BaseCell { key: op.key.clone(), id, incarnation, content, at });
+        self.cells.insert(end, BaseCell { key: shared(&op.key), id, incarnation, content, at });
     }
 
     /// Fills in the values of a plain insert that were not read: `values` by the counters of its operations, from 2 on.
@@ -363,9 +370,9 @@ impl Baseline {
                 BaseContent::Large(_) | BaseContent::Unread => Content::Value(value(cell)?),
             };
             let shown = Cell { id: cell.id, incarnation: cell.incarnation, content };
-            match cells.get_mut(&cell.key) {
+            match cells.get_mut(&*cell.key) {
                 Some(cells) => cells.push(shown),
-                None => drop(cells.insert(cell.key.clone(), vec![shown])),
+                None => drop(cells.insert(cell.key.as_ref().to_owned(), vec![shown])),
             }
         }
         Ok(View { heads: self.heads.clone(), max_op: self.max_op, cells, ..View::default() })

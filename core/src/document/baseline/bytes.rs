@@ -3,6 +3,7 @@
 //! version ‖ last ‖ count ‖ greatest counter ‖ heads ‖ actors ‖ cells. Actors and places stand once, and cells name
 //! them by number. What cannot be read is made anew, so a later version may change all of it.
 
+use super::names::shared;
 use super::{BaseCell, BaseContent, Baseline, HEADS_MAX, digest_of, is_large};
 use crate::bytes::{DecodeError, Reader, put_bytes, put_sleb, put_uleb};
 use crate::change::OpId;
@@ -75,7 +76,7 @@ impl Baseline {
         let len = r.uleb_max(LEN_MAX as u64, "the number of cells")? as usize;
         let mut cells = Vec::with_capacity(len.min(r.rest().len() / 4));
         for _ in 0..len {
-            let key = r.text(NAME_LEN_MAX, "the name of a column")?.to_owned();
+            let key = shared(r.text(NAME_LEN_MAX, "the name of a column")?);
             let counter = r.uleb_max(u64::from(u32::MAX), "an operation's counter")?;
             let id = OpId { counter, actor: read_actor(&mut r, &actors)? };
             let incarnation = read_actor(&mut r, &actors)?;
