@@ -100,16 +100,19 @@ impl Replica {
         // program changed the schema a moment ago.
         loop {
             let comparing = self.comparing().next();
-            let Some((no, scan)) = comparing else { break };
-            self.scan(no, scan, now)?;
+            match comparing {
+                Some((no, Scan::Gather)) => self.gather(no, now)?,
+                Some((no, scan)) => self.scan(no, scan, now)?,
+                None => break,
+            };
         }
         self.settle_captured()
     }
 
-    /// Tables whose rows are being compared with documents.
+    /// Tables with rows whose values may be nowhere else.
     fn comparing(&self) -> impl Iterator<Item = (i64, Scan)> {
         let scans = self.containers.scanning().map(|c| (c.no, c.scan()));
-        scans.filter(|(_, scan)| matches!(scan, Scan::Compare | Scan::CompareAndFill))
+        scans.filter(|(_, scan)| matches!(scan, Scan::Compare | Scan::CompareAndFill | Scan::Gather))
     }
 
     /// Whether there is anything in the log or a scan to go on with.
@@ -149,6 +152,7 @@ impl Replica {
         let mut looked_at = 0;
         for (_, no) in tables.into_iter().take(SCANS_MAX) {
             let scanned = match self.containers[&no].scan() {
+                Scan::Gather => self.gather(no, now),
                 Scan::Join => self.join(no, now),
                 Scan::Count => self.count_gone(no),
                 Scan::Delete => self.delete_gone(no, now),
@@ -173,7 +177,9 @@ impl Replica {
     /// Looks at the constraints of captured rows. Only once nothing is left in the log: settling a row may take
     /// others out, and those must have been captured.
     fn settle_captured(&mut self) -> Result<(), ReplicaError> {
-        if self.unsettled.is_empty() || self.comparing().next().is_some() {
+        // Rows that are still to be joined are not looked at before.
+        let is_joining = self.containers.scanning().any(|c| c.scan() == Scan::Join);
+        if self.unsettled.is_empty() || is_joining || self.comparing().next().is_some() {
             return Ok(());
         }
         holds::forget_unsettled(&self.conn)?;

@@ -357,7 +357,7 @@ impl<'r> Container<'r> {
         if mine && state.scan() == Scan::Meet {
             let (no, now) = (self.no, session.now);
             self.replica.transaction_apart(|r| {
-                r.set_scan(no, Scan::Join)?;
+                r.set_scan(no, if r.containers[&no].feed.count() > 0 { Scan::Gather } else { Scan::Join })?;
                 // The description comes before all rows in the feed, so that the table is there for them.
                 r.describe(no, r.corrected(now))
             })?;

@@ -67,10 +67,7 @@ impl Replica {
     /// Whether that is so of rows of a container wherever they may be written.
     pub(crate) fn is_renumbered(&self, no: i64) -> bool {
         let Some(state) = self.containers.get(&no) else { return false };
-        state.integer_keys
-            && !self.is_server
-            && !self.settings_of(no).keeps
-            && !self.refers_in_circle(no)
+        state.integer_keys && !self.is_server && !self.settings_of(no).keeps && !self.refers_in_circle(no)
     }
 
     /// Whether rows of a container that were inserted here may move since their keys name rows that may.

@@ -349,7 +349,7 @@ impl Replica {
     fn left_out(&self, no: i64) -> Result<Option<&'static str>, ReplicaError> {
         let Some(state) = self.containers.get(&no) else { return Ok(Some("it is not tracked")) };
         Ok(match state.scan() {
-            Scan::Meet | Scan::Join => Some("it has not met the server's table yet"),
+            Scan::Meet | Scan::Gather | Scan::Join => Some("it has not met the server's table yet"),
             Scan::No if self.user_table(no)?.is_none() => Some("there is no table that fits"),
             Scan::No => None,
             Scan::Make => Some("it is still to be made"),

@@ -119,3 +119,74 @@ fn a_first_contact_that_is_cut_anywhere_ends_the_same() {
         assert_eq!(found, ["Integer(5)", "Integer(2)"], "cut after {cut}");
     }
 }
+
+/// Machines 1 and 2 have rows of their own, before they track the table or only before the first sync; then both meet.
+fn meet(schema: &str, rows: [&str; 2], before: bool, trigger: &str) -> Network {
+    let mut net = Network::new(5, 0, "", &TrackOptions::default());
+    for sql in rows {
+        let n = net.add_machine(schema, Follow::Tracked);
+        if before {
+            net.run_unseen(n, sql);
+        }
+        net.track_again(n);
+        if !before {
+            net.run(n, sql);
+        }
+    }
+    net.sync(1);
+    net.run(2, trigger);
+    net.sync_all();
+    net.sync_all();
+    for n in 1..=2 {
+        assert!(net.check(n).is_empty(), "{rows:?}");
+    }
+    net
+}
+
+#[test]
+fn a_row_that_no_document_knows_outlives_its_parent_that_gives_way() {
+    const FOLDERS: &str =
+        "CREATE TABLE f(id TEXT PRIMARY KEY, name TEXT UNIQUE, parent TEXT REFERENCES f(id))";
+    for [theirs, mine] in [
+        ["('r1', 'A', NULL), ('r2', 'B', NULL)", "('r1', 'B', NULL), ('r2', 'A', NULL), ('y', 'mine', 'r2')"],
+        ["('r1', 'A', NULL), ('r2', 'B', NULL)", "('r1', 'B', NULL), ('r2', 'A', NULL), ('y', 'mine', 'r1')"],
+        ["('r1', 'A', NULL), ('r2', 'B', NULL)", "('r1', 'Z', NULL), ('r2', 'A', NULL), ('y', 'mine', 'r2')"],
+        ["('r1', 'A', NULL)", "('r1', 'Z', NULL), ('p', 'A', NULL), ('y', 'mine', 'r1')"],
+    ] {
+        for before in [true, false] {
+            let rows = [theirs, mine].map(|rows| format!("INSERT INTO f VALUES {rows}"));
+            let mut net = meet(FOLDERS, [&rows[0], &rows[1]], before, "");
+            for n in 0..=2 {
+                let shown: Vec<_> = net.rows(n, "f").into_iter().map(|(key, _)| key).collect();
+                let held: Vec<_> = net.held(n).into_iter().map(|(_, key)| key).collect();
+                assert!(
+                    shown.iter().chain(&held).any(|key| key.contains('y')),
+                    "machine {n}: {mine}: {shown:?}, {held:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_trigger_does_to_a_row_that_no_document_knows_is_put_back() {
+    const T: &str = "CREATE TABLE t(id TEXT PRIMARY KEY, g TEXT, v TEXT, n INTEGER)";
+    for (trigger, keys) in [
+        ("AFTER INSERT ON t BEGIN UPDATE t SET n = n + 1 WHERE g = NEW.g AND id <> NEW.id; END", ["1", "2"]),
+        ("AFTER INSERT ON t BEGIN UPDATE t SET n = n + 1 WHERE g = NEW.g AND id <> NEW.id; END", ["2", "1"]),
+        ("AFTER INSERT ON t BEGIN DELETE FROM t WHERE g = NEW.g AND id <> NEW.id; END", ["1", "2"]),
+        ("AFTER INSERT ON t BEGIN DELETE FROM t WHERE g = NEW.g AND id <> NEW.id; END", ["2", "1"]),
+    ] {
+        for before in [true, false] {
+            let [mine, theirs] =
+                keys.map(|key| format!("INSERT INTO t VALUES ('{key}', 'grp', 'of {key}', 0)"));
+            let mut net = meet(T, [&theirs, &mine], before, &format!("CREATE TRIGGER s {trigger}"));
+            for n in 0..=2 {
+                let all = "SELECT id, v, n FROM t ORDER BY id";
+                let expected = ["1", "2"].map(|key| format!("Text(\"{key}\") Text(\"of {key}\") Integer(0)"));
+                assert_eq!(net.query(n, all), expected, "machine {n}: {trigger}, {before}");
+                assert_eq!(net.replica(n).attention().expect("attention").conflicts, 0);
+            }
+        }
+    }
+}

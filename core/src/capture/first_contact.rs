@@ -1,19 +1,22 @@
 //! First contact: a table that has rows already meets what its counterpart holds.
 //!
-//! Until all of that is here, it stays in documents alone and the table is as it was. Then the two are joined, a few
-//! thousand rows at a time: a row that is as its document shows, or once showed, becomes what the document shows and
+//! Until all of that is here, it stays in documents alone and the table is as it was. Then, a few thousand rows at a time, what
+//! no document knows is taken in, since constraints and triggers may reach any row once others are written. After that the two
+//! are joined: a row that is as its document shows, or once showed, becomes what the document shows and
 //! costs nothing. Any other was written apart: it becomes an insert beside the document, from before tracking or from
-//! when the log tells that it was written. What no document knows is taken in after that, by a scan.
+//! when the log tells that it was written.
 
 use super::Dirty;
 use crate::document::Evaluation;
+use crate::frame::KeyRef;
 use crate::id::Timestamp;
 use crate::key::RowKey;
 use crate::replica::{Captured, Replica, ReplicaError, Scan};
 use crate::row::{self, is_same};
 use crate::segment::Segment;
+use crate::store::documents::{self, At, Finder};
 use crate::store::user_table::{RowValues, UserTable};
-use crate::store::{documents, log};
+use crate::store::{log, segments};
 use std::collections::HashMap;
 
 impl Replica {
@@ -39,34 +42,112 @@ impl Replica {
     pub(crate) fn is_joined(&self, no: i64, key: &RowKey) -> bool {
         let Some(state) = self.containers.get(&no) else { return false };
         match state.scan() {
-            Scan::Meet => false,
-            Scan::Join => state.scan_after.as_ref().is_some_and(|after| key <= after),
+            Scan::Meet | Scan::Gather => false,
+            Scan::Join => {
+                state.scan_after.as_ref().is_some_and(|after| key <= after) || self.is_from_here(no, key)
+            }
             _ => true,
         }
     }
 
-    /// Joins the next rows with their documents, and tells how many.
-    pub(super) fn join(&mut self, no: i64, now: Timestamp) -> Result<(Captured, usize), ReplicaError> {
-        let state = &self.containers[&no];
+    /// Whether a document began here: its row was taken in, and needs not be joined.
+    fn is_from_here(&self, no: i64, key: &RowKey) -> bool {
+        let first = documents::find(&self.conn, no, key).ok().flatten();
+        first.is_some_and(|first| segments::is_own(&self.conn, first.segment()).unwrap_or(false))
+    }
+
+    /// Takes in the next rows that no document knows, and tells at how many it looked.
+    pub(super) fn gather(&mut self, no: i64, now: Timestamp) -> Result<(Captured, usize), ReplicaError> {
         let Some(user) = self.user_table(no)? else {
             self.end_scan(no)?;
             return Ok(Default::default());
         };
+        let mut captured = self.gather_written(no, &user, now)?;
+        let state = &self.containers[&no];
+        let time = if state.prefer_local { self.corrected(now) } else { Timestamp::ADOPTED };
+        let limit = self.pace.next();
+        let keys = log::keys_after(&self.conn, &user, state.scan_after.as_ref(), limit)?;
+        let (last, looked_at) = (keys.last().cloned().filter(|_| keys.len() == limit), keys.len());
+        let taken = self.capture_unknown(no, keys.into_iter().map(|key| Dirty { key, time }))?;
+        captured.rows += taken.rows;
+        captured.segments += taken.segments;
+        match last {
+            Some(last) => self.set_scan_after(no, last)?,
+            None => self.set_scan(no, Scan::Join)?,
+        }
+        Ok((captured, looked_at))
+    }
+
+    /// Takes in what was written since this was done last, as far as no document knows it.
+    fn gather_written(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        now: Timestamp,
+    ) -> Result<Captured, ReplicaError> {
+        let entries = log::of(&self.conn, no, self.containers[&no].gathered)?;
+        let Some(last) = entries.last().map(|entry| entry.seq) else { return Ok(Captured::default()) };
+        let now = self.corrected(now);
+        let mut dirty = vec![];
+        for entry in entries {
+            let time = self.corrected(Timestamp(entry.time)).min(now);
+            dirty.extend(entry.keys(&user.table).map(|key| Dirty { key, time }));
+        }
+        let captured = self.capture_unknown(no, dirty.into_iter())?;
+        if let Some(state) = self.containers.get_mut(&no) {
+            state.gathered = last;
+        }
+        Ok(captured)
+    }
+
+    fn capture_unknown(
+        &mut self,
+        no: i64,
+        rows: impl Iterator<Item = Dirty>,
+    ) -> Result<Captured, ReplicaError> {
+        let mut finder = Finder::new(&self.conn, no);
+        let mut dirty = vec![];
+        for row in rows {
+            if finder.find(&KeyRef::from(&row.key))?.is_none() {
+                dirty.push(row);
+            }
+        }
+        drop(finder);
+        self.capture_rows(no, dirty)
+    }
+
+    /// Joins the next rows with their documents, and tells how many.
+    pub(super) fn join(&mut self, no: i64, now: Timestamp) -> Result<(Captured, usize), ReplicaError> {
+        let Some(user) = self.user_table(no)? else {
+            self.end_scan(no)?;
+            return Ok(Default::default());
+        };
+        let written = self.gather_written(no, &user, now)?;
+        let state = &self.containers[&no];
         let after = state.scan_after.clone();
         let limit = self.pace.next();
         let keys = documents::keys_after(&self.conn, no, state.integer_keys, after.as_ref(), limit)?;
         let Some(last) = keys.last().cloned() else {
             self.set_scan(no, Scan::Adopt)?;
-            return Ok(Default::default());
+            return Ok((written, 0));
         };
         let looked_at = keys.len();
         self.pace.known_rows(looked_at);
         let watchful = self.any_held_around(no)?;
         let (mut apart, mut unlike) = (HashMap::new(), vec![]);
+        let mut is_own = (0, false);
         for key in keys {
+            let first = documents::find(&self.conn, no, &key)?;
+            if let Some(segment) = first.map(At::segment) {
+                if is_own.0 != segment {
+                    is_own = (segment, segments::is_own(&self.conn, segment)?);
+                }
+                if is_own.1 {
+                    continue; // it was taken in just now
+                }
+            }
             let here = user.read(&self.conn, &key)?;
-            let first = documents::find(&self.conn, no, &key)?.filter(|_| here.is_some());
-            if let Some(first) = first
+            if let Some(first) = first.filter(|_| here.is_some())
                 && self.changed_known_row(no, &user, (&key, first), here.as_ref(), true)? == Some(None)
             {
                 self.exempt_orphan(no, &user, &key)?;
@@ -84,7 +165,9 @@ impl Replica {
             unlike.push((no, key));
         }
         self.set_scan_after(no, last)?;
-        let captured = self.capture_apart(no, &user, apart, now)?;
+        let mut captured = self.capture_apart(no, &user, apart, now)?;
+        captured.rows += written.rows;
+        captured.segments += written.segments;
         self.settle_quietly(unlike)?;
         Ok((captured, looked_at))
     }
@@ -122,7 +205,7 @@ impl Replica {
         let now = self.corrected(now);
         let before = if self.containers[&no].prefer_local { now } else { Timestamp::APART };
         let mut written = HashMap::new();
-        for entry in log::of(&self.conn, no)? {
+        for entry in log::of(&self.conn, no, 0)? {
             let time = self.corrected(Timestamp(entry.time)).min(now);
             written.extend(entry.keys(&user.table).map(|key| (key, time)));
         }

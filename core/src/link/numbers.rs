@@ -85,7 +85,7 @@ impl Link {
             return true;
         }
         match state.scan() {
-            Scan::Meet | Scan::Join => return false,
+            Scan::Meet | Scan::Gather | Scan::Join => return false,
             Scan::Adopt if no != asking => return false,
             _ => {}
         }

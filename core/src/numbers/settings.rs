@@ -174,7 +174,7 @@ impl Replica {
             foreign: described.foreign_references(),
         };
         // What `track` was asked for here is not described yet.
-        if matches!(self.containers[&no].scan(), Scan::Meet | Scan::Join) {
+        if matches!(self.containers[&no].scan(), Scan::Meet | Scan::Gather | Scan::Join) {
             let asked = self.settings_of(no);
             settings.keeps |= asked.keeps && !described.says_of_numbers();
             settings.references.extend(asked.references.iter().cloned());

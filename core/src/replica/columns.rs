@@ -350,7 +350,7 @@ impl Replica {
         let is_same = |(b, c): (&usize, &crate::table::Column)| bindings[*b].name == c.name;
         let kept = before.iter().zip(&table.columns).take_while(|pair| is_same(*pair)).count();
         let user = UserTable::new(table.clone(), str::to_owned);
-        let known = !matches!(scan, Scan::Meet | Scan::Join | Scan::Make);
+        let known = !matches!(scan, Scan::Meet | Scan::Gather | Scan::Join | Scan::Make);
         if kept == before.len() {
             if known && self.is_unlike_documents(no, &user, &bindings)? {
                 // Such as a column that went and came again. Those that come besides are compared as well.
@@ -416,7 +416,7 @@ impl Replica {
         self.read_user_table(no)?;
         match scan {
             // These compare rows anyway.
-            Scan::Meet | Scan::Join | Scan::Adopt | Scan::Make => Ok(()),
+            Scan::Meet | Scan::Gather | Scan::Join | Scan::Adopt | Scan::Make => Ok(()),
             Scan::Fill | Scan::CompareAndFill => self.set_scan(no, Scan::CompareAndFill),
             _ => self.set_scan(no, Scan::Compare),
         }

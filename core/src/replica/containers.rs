@@ -20,7 +20,9 @@ pub(crate) enum Scan {
     No = 0,
     /// The counterpart has not been met: rows and log wait until all it has is here.
     Meet = 1,
-    /// All it has is here: join its rows with those of the table. The log still waits.
+    /// All it has is here: take in the rows that no document knows, before any is written into the table. The log still waits.
+    Gather = 10,
+    /// Join the rows that it has with those of the table. The log still waits.
     Join = 6,
     /// Take in the rows that no document knows (they were here before tracking).
     Adopt = 2,
@@ -40,8 +42,8 @@ pub(crate) enum Scan {
 
 impl Scan {
     pub(super) fn from_code(code: i64) -> Self {
-        use Scan::{Adopt, Compare, CompareAndFill, Count, Delete, Fill, Join, Make, Meet, No};
-        [No, Meet, Join, Adopt, Compare, Count, Delete, CompareAndFill, Fill, Make]
+        use Scan::{Adopt, Compare, CompareAndFill, Count, Delete, Fill, Gather, Join, Make, Meet, No};
+        [No, Meet, Gather, Join, Adopt, Compare, Count, Delete, CompareAndFill, Fill, Make]
             .into_iter()
             .find(|s| *s as i64 == code)
             .unwrap_or(Self::Compare)
@@ -70,6 +72,8 @@ pub(crate) struct ContainerState {
     pub(crate) feed: Feed,
     /// How far a scan has come: the key it goes on after.
     pub(crate) scan_after: Option<crate::key::RowKey>,
+    /// Up to where in the log rows that no document knew were taken in, before the table is joined.
+    pub(crate) gathered: i64,
     /// Documents counted so far, and those of them whose rows are gone.
     pub(crate) counted: (u64, u64),
     /// Why it cannot take part now.
@@ -300,7 +304,7 @@ impl Containers {
         for parent in &state.surroundings.parents {
             self.children.entry(parent.clone()).or_default().insert(no);
         }
-        if matches!(state.scan, Scan::Meet | Scan::Join) {
+        if matches!(state.scan, Scan::Meet | Scan::Gather | Scan::Join) {
             self.unmet.insert(no);
         }
         // One that is halted is not gone through until it goes on.

@@ -265,7 +265,7 @@ impl Replica {
             // A scan that had come some way has not seen what was written there meanwhile.
             match self.containers[&no].scan() {
                 Scan::Meet | Scan::Make => {}
-                Scan::Join => self.set_scan(no, Scan::Join)?,
+                Scan::Gather | Scan::Join => self.set_scan(no, Scan::Gather)?,
                 // What is not in the table yet was not deleted.
                 Scan::Fill | Scan::CompareAndFill => self.set_scan(no, Scan::CompareAndFill)?,
                 _ => self.set_scan(no, Scan::Compare)?,
@@ -594,6 +594,7 @@ impl Replica {
             columns,
             feed: Feed::default(),
             scan_after: None,
+            gathered: 0,
             counted: (0, 0),
             away: None,
             stopped: None,
@@ -821,6 +822,7 @@ fn read_containers(conn: &Connection) -> Result<Vec<ContainerState>, StoreError>
             feed: Feed::unread(tip, RootDigest(row.get(14)?)),
             // What cannot be read is gone through anew.
             scan_after: after.and_then(|after| documents::key_from_bytes(&after, integer_keys).ok()),
+            gathered: 0,
             counted: (0, 0),
             away: None,
             stopped: None,

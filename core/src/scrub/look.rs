@@ -161,7 +161,7 @@ impl Replica {
             return Ok(looked);
         }
         let mut written = HashSet::new();
-        for entry in log::of(&self.conn, no)? {
+        for entry in log::of(&self.conn, no, 0)? {
             written.extend(entry.keys(&user.table));
         }
         let mut suspects = vec![];

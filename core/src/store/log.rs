@@ -50,7 +50,7 @@ pub(crate) fn widen(conn: &Connection, width: usize) -> Result<(), StoreError> {
 /// What leaves out entries of containers that have not met their counterpart or are not joined with it, and of those
 /// whose table is not here or does not fit.
 const OF_READY: &str = "NOT EXISTS (SELECT 1 FROM piecewise_containers c WHERE c.no = container
-  AND (c.scan IN (1, 6) OR c.fingerprint IS NULL))";
+  AND (c.scan IN (1, 6, 10) OR c.fingerprint IS NULL))";
 
 fn filter(skip_waiting: bool) -> String {
     if skip_waiting { format!(" AND {OF_READY}") } else { String::new() }
@@ -120,10 +120,13 @@ pub(crate) fn clear_after(conn: &Connection, last: i64, skip_waiting: bool) -> R
     Ok(())
 }
 
-/// All entries of a container.
-pub(crate) fn of(conn: &Connection, container: i64) -> Result<Vec<Entry>, StoreError> {
-    let sql = format!("SELECT * FROM piecewise_log WHERE container = {container} ORDER BY seq");
-    entries(&mut *conn.prepare_cached(&sql)?)
+/// The entries of a container after `last`.
+pub(crate) fn of(conn: &Connection, container: i64, last: i64) -> Result<Vec<Entry>, StoreError> {
+    let mut stmt =
+        conn.prepare_cached("SELECT * FROM piecewise_log WHERE container = ? AND seq > ? ORDER BY seq")?;
+    stmt.raw_bind_parameter(1, container)?;
+    stmt.raw_bind_parameter(2, last)?;
+    entries(&mut stmt)
 }
 
 /// Whether there is an entry of a container.
