@@ -355,6 +355,41 @@ fn what_lost_within_the_other_row_of_a_conflict_is_listed_and_can_be_chosen() {
 }
 
 #[test]
+fn a_chosen_row_keeps_what_it_has_in_columns_that_the_chooser_has_not() {
+    const T: &str = "CREATE TABLE t(id TEXT PRIMARY KEY, u TEXT)";
+    for (number, expected) in [(0, "'d', 'of d'"), (1, "'c', 'of c'"), (2, "'d', 'of d'")] {
+        let mut net = Network::new(13, 3, T, &TrackOptions::default());
+        net.sync_all();
+        for n in [1, 2] {
+            net.run(n, "ALTER TABLE t ADD COLUMN extra TEXT");
+        }
+        net.sync_all();
+        for (n, name) in [(1, 'c'), (2, 'd')] {
+            net.wait(1000);
+            net.run(n, &format!("INSERT INTO t VALUES ('3', '{name}', 'of {name}')"));
+            net.capture(n);
+        }
+        net.sync_all();
+        let now = net.now;
+        let as_new = Choice::AsNewRow { number: 1, key: Some("n".into()), with_references: false };
+        let choice = if number == 2 { as_new } else { Choice::Row { number } };
+        net.replica(3).choose(now, "t", "3", &choice).expect("a choice");
+        net.sync_all();
+        for n in [0, 1, 2] {
+            let mut row = |id: &str| net_row(&mut net, n, id);
+            let [kept, new] = ["3", "n"].map(&mut row);
+            assert_eq!(kept, expected, "machine {n}");
+            assert_eq!(new, if number == 2 { "'c', 'of c'" } else { "" }, "machine {n}");
+        }
+    }
+}
+
+fn net_row(net: &mut Network, n: usize, id: &str) -> String {
+    let sql = format!("SELECT quote(u) || ', ' || quote(extra) FROM t WHERE id = '{id}'");
+    net.query(n, &sql).concat().trim_start_matches("Text(\"").trim_end_matches("\")").to_owned()
+}
+
+#[test]
 fn an_edit_of_one_column_ends_no_conflict_of_whole_rows_and_takes_no_value_of_the_other_row() {
     let options = TrackOptions { keep_numbers: true, ..TrackOptions::default() };
     let mut net = Network::new(11, 2, NOTES, &options);

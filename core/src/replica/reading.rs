@@ -2,7 +2,7 @@
 
 use super::{Author, Replica, ReplicaError, Scan, Stopped};
 use crate::change::{Action, Merge, TextRun};
-use crate::document::{Cell, View};
+use crate::document::{Cell, Content, View};
 use crate::id::{Actor, PeerId, SegmentId, Timestamp};
 use crate::key::RowKey;
 use crate::message::RefusalReason;
@@ -124,7 +124,7 @@ pub enum ConflictKind {
     Row {
         /// What shows.
         shown: Vec<(String, Value)>,
-        /// The others, newest first; one whose columns are in conflict themselves stands there once more for each other value.
+        /// The others, newest first; one whose columns are in conflict themselves stands there once more for each change that lost.
         others: Vec<OtherRow>,
     },
 }
@@ -134,7 +134,7 @@ pub enum ConflictKind {
 pub struct OtherRow {
     /// Its values by column.
     pub values: Vec<(String, Value)>,
-    /// Who inserted it, or wrote the value in which it differs from the one before.
+    /// Who wrote the newest of its values, or those in which it differs from the one before.
     pub author: Author,
     /// When.
     pub time: Timestamp,
@@ -412,28 +412,27 @@ impl Replica {
                 let value = value.ok_or_else(|| nothing(*number))?;
                 (view.edit(&[(document_key, user.columns[place].merge, value)]), None)
             }
+            Choice::Row { number: 0 } => (view.decide(&all(&shown)), None),
             Choice::Row { number } => {
-                let values = match number {
-                    0 => shown,
-                    n => other_version(&view, &user, *n)?.values,
-                };
-                (view.decide(&all(&values)), None)
+                let Version { values, hidden, .. } = other_version(&view, &user, *number)?;
+                (view.decide(&[all(&values), hidden].concat()), None)
             }
             Choice::AsNewRow { number, key, with_references } => {
-                let Version { values, incarnation, .. } = other_version(&view, &user, *number)?;
+                let Version { values, hidden, incarnation, .. } = other_version(&view, &user, *number)?;
                 let key = self.new_key(no, &user, key.as_deref())?;
-                (view.decide(&all(&shown)), Some((key, values, incarnation, *with_references)))
+                let columns = [all(&values), hidden].concat();
+                (view.decide(&all(&shown)), Some((key, columns, incarnation, *with_references)))
             }
         };
         self.transaction_again(|r| {
             let mut rows = vec![(no, key.clone())];
             let (mut change, mut made) = (change.clone(), None);
-            if let Some((new, values, incarnation, with_references)) = &new_row {
+            if let Some((new, columns, incarnation, with_references)) = &new_row {
                 let view = r.history.view(&r.conn, no, new)?;
                 if view.is_live() {
                     return Err(ReplicaError::Invalid { what: format!("row {} exists", user.key_text(new)) });
                 }
-                let mut columns = all(values);
+                let mut columns = columns.clone();
                 // What it refers to is still what it referred to as the row that it was.
                 let was = encode_origins(&[(key.clone(), *incarnation)]);
                 columns.push((CHOSEN.to_owned(), Merge::Register, was));
@@ -628,26 +627,53 @@ fn nothing(number: usize) -> ReplicaError {
 struct Version {
     /// Its values, as the table has its columns.
     values: Vec<Value>,
+    /// What it has in columns that others have and this table has not.
+    hidden: Vec<(String, Merge, Value)>,
     /// The row's incarnation.
     incarnation: Actor,
-    /// Who inserted the row, or wrote the value in which this differs from it.
+    /// Who wrote the newest of its values.
     actor: Actor,
 }
 
-/// The other rows under a key, each with its own winning values and then once for each value that lost against one of those.
+impl Version {
+    fn of(incarnation: Actor, cells: &BTreeMap<&str, &Cell>, view: &View, user: &UserTable) -> Self {
+        let is_hidden = |key: &str| {
+            !key.is_empty() && key != MOVED && key != CHOSEN && user.columns.iter().all(|c| c.key != key)
+        };
+        let hidden = view.cells.keys().filter(|key| is_hidden(key)).map(|key| {
+            let cell = cells.get(key.as_str());
+            let merge = match cell.map(|cell| &cell.content) {
+                Some(Content::Counter(_)) => Merge::Counter,
+                Some(Content::Text(_)) => Merge::Text,
+                _ => Merge::Register,
+            };
+            (key.clone(), merge, cell.map_or(Value::Null, |cell| row::plain(cell)))
+        });
+        let newest = cells.values().map(|cell| cell.id.actor).max();
+        Self {
+            values: row::values_of(cells, user),
+            hidden: hidden.collect(),
+            incarnation,
+            actor: newest.unwrap_or(incarnation),
+        }
+    }
+}
+
+/// The other rows under a key, each as it would show, and then once for each change whose values lost within it.
 fn other_versions(view: &View, user: &UserTable) -> Vec<Version> {
     let mut versions = vec![];
     for (incarnation, cells) in view.other_rows() {
-        let mut add = |cells: &BTreeMap<&str, &Cell>, actor: Actor| {
-            versions.push(Version { values: row::values_of(cells, user), incarnation, actor });
-        };
-        add(&cells, incarnation);
-        for (key, cell) in cells.iter().filter(|(key, _)| column_name(user, key).is_some()) {
-            for lost in view.beside(key, cell, incarnation) {
-                let mut cells = cells.clone();
-                cells.insert(key, lost);
-                add(&cells, lost.id.actor);
+        versions.push(Version::of(incarnation, &cells, view, user));
+        let mut lost: BTreeMap<Actor, Vec<(&str, &Cell)>> = BTreeMap::new();
+        for (key, cell) in &cells {
+            for beside in view.beside(key, cell, incarnation) {
+                lost.entry(beside.id.actor).or_default().push((key, beside));
             }
+        }
+        for (actor, lost) in lost.into_iter().rev() {
+            let mut cells = cells.clone();
+            cells.extend(lost);
+            versions.push(Version { actor, ..Version::of(incarnation, &cells, view, user) });
         }
     }
     versions
