@@ -92,6 +92,14 @@ impl Replica {
         self.transaction_apart(|r| r.capture_some(now))
     }
 
+    /// Where programs changed the schema, captures what they wrote, so that columns are known by the names that they have now.
+    pub fn follow_schema(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        let is_new = self.binding.is_some()
+            && crate::store::schema::schema_version(&self.conn)? != self.schema_version;
+        while is_new && self.capture(now)?.more {}
+        Ok(())
+    }
+
     /// Captures everything that is dirty. Call it in a transaction, before rows are applied.
     pub(crate) fn capture_all(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         self.clock = now;

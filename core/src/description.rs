@@ -472,11 +472,10 @@ impl Description {
             }
             ("deferred", _) => self.deferred.push(rest.to_owned()),
             ("user-version", _) => {
-                self.user_version = rest.parse().map_or(self.user_version, |n: i32| n.max(self.user_version))
+                self.user_version = greatest(self.user_version, rest);
             }
             ("application-id", _) => {
-                self.application_id =
-                    rest.parse().map_or(self.application_id, |n: i32| n.max(self.application_id));
+                self.application_id = greatest(self.application_id, rest);
             }
             ("local", _) => {
                 if let [kind, name] = &parts[..] {
@@ -857,6 +856,15 @@ fn action(text: &str) -> Result<String, DescriptionError> {
         .find(|a| a.eq_ignore_ascii_case(text))
         .map(|a| (*a).to_owned())
         .ok_or_else(|| invalid(format!("{text:?} is no foreign key action")))
+}
+
+/// The greater of two numbers of which 0 is none; the second as an entry tells it.
+fn greatest(known: i32, told: &str) -> i32 {
+    match told.parse() {
+        Ok(0) | Err(_) => known,
+        Ok(told) if known == 0 => told,
+        Ok(told) => told.max(known),
+    }
 }
 
 #[cfg(test)]

@@ -193,12 +193,12 @@ export class Host {
       log: { name: witness.log, entries: witness.entries, checkpoint: witness.checkpoint, alarm: witness.alarm },
     };
   }
-  do_conflicts() { return JSON.parse(this.#engine.conflicts()); }
+  do_conflicts() { return JSON.parse(this.#engine.conflicts(Date.now())); }
   do_choose(table, key, number, column, asNewRow, withReferences) {
     const newKey = typeof asNewRow === 'boolean' ? undefined : String(asNewRow);
     return this.#engine.choose(table, String(key), number, column ?? undefined, asNewRow !== false, newKey, withReferences, Date.now());
   }
-  do_held() { return JSON.parse(this.#engine.held()); }
+  do_held() { return JSON.parse(this.#engine.held(Date.now())); }
   do_chooseHeld(table, key) { return this.#engine.chooseHeld(table, String(key), Date.now()); }
   do_editHeld(table, key, edits) {
     return this.#engine.editHeld(table, String(key), edits.map(([column]) => column), edits.map(([, value]) => value), Date.now());

@@ -489,8 +489,9 @@ impl Engine {
     }
 
     /// Values and rows written at the same time as those that show, as JSON.
-    pub fn conflicts(&mut self) -> Result<String, JsValue> {
+    pub fn conflicts(&mut self, now: f64) -> Result<String, JsValue> {
         self.set_foreign_keys(false);
+        self.replica.follow_schema(time(now)).map_err(Fault::from)?;
         let found = self.replica.conflicts(None).map_err(Fault::from)?;
         Ok(Json::from(found.iter().map(describe::conflict).collect::<Vec<_>>()).to_string())
     }
@@ -519,8 +520,9 @@ impl Engine {
     }
 
     /// Rows that the table cannot show, as JSON.
-    pub fn held(&mut self) -> Result<String, JsValue> {
+    pub fn held(&mut self, now: f64) -> Result<String, JsValue> {
         self.set_foreign_keys(false);
+        self.replica.follow_schema(time(now)).map_err(Fault::from)?;
         let found = self.replica.held(None).map_err(Fault::from)?;
         Ok(Json::from(found.iter().map(describe::held).collect::<Vec<_>>()).to_string())
     }

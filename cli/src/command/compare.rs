@@ -8,8 +8,8 @@ use crate::progress::Progress;
 use crate::report::{Failure, code};
 use piecewise_core::compare::Comparison;
 use piecewise_core::link::Link;
-use piecewise_core::replica::Replica;
-use piecewise_server::terminal::{Table, left, number, result, right, shown};
+use piecewise_core::replica::{Replica, TableStatus};
+use piecewise_server::terminal::{Table, Tone, left, number, paint, result, right, shown};
 use piecewise_server::{now, say};
 use serde_json::json;
 
@@ -24,17 +24,38 @@ pub(crate) fn run(args: &CompareArgs) -> Result<u8, Failure> {
         json!({ "table": c.table, "matched": c.matched, "different": c.different,
                 "missing": c.missing, "extra": c.extra })
     };
-    result(|| found.iter().map(entry).collect(), || print(&found));
-    Ok(if found.iter().all(Comparison::is_equal) { 0 } else { code::DIFFERENT.exit })
+    let is_left_out =
+        |t: &TableStatus| is_meant(&t.table, &args.tables) && !found.iter().any(|c| c.table == t.table);
+    let left_out: Vec<_> = replica.status()?.tables.into_iter().filter(is_left_out).collect();
+    let why = |t: &TableStatus| {
+        t.stopped.as_ref().map_or("it has not met the server's table".to_owned(), ToString::to_string)
+    };
+    result(
+        || {
+            let left_out = left_out.iter().map(|t| json!({ "table": t.table, "not_compared": why(t) }));
+            found.iter().map(entry).chain(left_out).collect()
+        },
+        || {
+            print(&found);
+            for table in &left_out {
+                say!("{}: not compared: {}", paint(Tone::Bad, &shown(&table.table)), shown(&why(table)));
+            }
+        },
+    );
+    let is_equal = left_out.is_empty() && found.iter().all(Comparison::is_equal);
+    Ok(if is_equal { 0 } else { code::DIFFERENT.exit })
+}
+
+fn is_meant(table: &str, tables: &[String]) -> bool {
+    tables.is_empty() || tables.iter().any(|t| t.eq_ignore_ascii_case(table))
 }
 
 async fn compare(home: &Home, replica: &mut Replica, tables: &[String]) -> Result<Vec<Comparison>, Failure> {
     let (mut connection, server) = connect_for(home, replica).await?;
     let mut link = Link::comparer(replica, server, tables)?;
-    let is_meant = |table: &String| tables.is_empty() || tables.iter().any(|t| t.eq_ignore_ascii_case(table));
     let mut progress = Progress::new(true);
     let rows = match progress.is_shown() {
-        true => replica.status()?.tables.iter().filter(|t| is_meant(&t.table)).map(|t| t.rows).sum(),
+        true => replica.status()?.tables.iter().filter(|t| is_meant(&t.table, tables)).map(|t| t.rows).sum(),
         false => 0,
     };
     loop {

@@ -16,6 +16,7 @@ pub(crate) fn run(args: ConflictsArgs) -> Result<(), Failure> {
         (Some(ConflictsCommand::Choose(args)), _) => choose(&args),
         (None, Some(file)) => {
             let mut replica = open_bound(&Home::open()?, &file)?;
+            replica.follow_schema(piecewise_server::now()).map_err(|e| about(&file, e))?;
             let found = replica.conflicts(args.table.as_deref()).map_err(|e| about(&file, e))?;
             let own = replica.author();
             result(|| found.iter().map(as_json).collect(), || print(&found, &own));

@@ -23,6 +23,7 @@ pub(crate) fn run(args: HeldArgs) -> Result<(), Failure> {
 
 fn list(file: &Path, table: Option<&str>) -> Result<(), Failure> {
     let mut replica = open_bound(&Home::open()?, file)?;
+    replica.follow_schema(piecewise_server::now()).map_err(|e| about(file, e))?;
     let found = replica.held(table).map_err(|e| about(file, e))?;
     let entry =
         |h: &HeldRow| json!({ "table": h.table, "key": h.key, "cause": h.cause, "row": row(&h.values) });

@@ -22,6 +22,7 @@ pub(crate) fn run(args: &HistoryArgs) -> Result<(), Failure> {
     if let Some(file) = &args.automerge {
         return save(&mut replica, args, file);
     }
+    replica.follow_schema(piecewise_server::now()).map_err(|e| about(&args.file, e))?;
     let entries = replica.history(&args.table, &args.key).map_err(|e| about(&args.file, e))?;
     let logged = match args.log {
         true => {

@@ -145,7 +145,7 @@ impl Stopped {
             StopKind::Unfit | StopKind::Key => format!(
                 "give it the shape that it had, and {going_on}; or `piecewise untrack {file} {table}` and track it as another table"
             ),
-            StopKind::NotWritable => format!("use SQLite's own functions and collations in its schema, and {going_on}"),
+            StopKind::NotWritable => format!("its schema may use SQLite's own functions and collations, and its triggers tables that are there: {going_on}"),
             StopKind::NotCaptured | StopKind::NotApplied => {
                 "what is written to it is kept; it is tried again at each start and whenever the schema changes".into()
             }

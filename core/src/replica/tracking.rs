@@ -11,9 +11,9 @@ use crate::row;
 use crate::store::schema::{Numbering, TrackNote, TrackRefusal};
 use crate::store::triggers::APPLYING;
 use crate::store::user_table::{RowValues, UserTable, quote};
-use crate::store::{holds, layout, log, schema};
+use crate::store::{StoreError, holds, layout, log, schema};
 use crate::table::{Affinity, Table, TableKey};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use std::collections::{BTreeSet, HashSet};
 
 /// How a table is to be tracked.
@@ -339,10 +339,11 @@ pub(super) fn check_writable(conn: &Connection, table: &Table) -> Result<(), Tra
     ] {
         match conn.prepare(&sql) {
             Err(rusqlite::Error::SqlInputError { msg: reason, .. }) => {
+                let reason = in_trigger(conn, &table.name, reason)?;
                 return Err(TrackRefusal::NotWritable { table: table.name.clone(), reason });
             }
             Err(rusqlite::Error::SqliteFailure(e, reason)) if e.code == ErrorCode::Unknown => {
-                let reason = reason.unwrap_or_else(|| e.to_string());
+                let reason = in_trigger(conn, &table.name, reason.unwrap_or_else(|| e.to_string()))?;
                 return Err(TrackRefusal::NotWritable { table: table.name.clone(), reason });
             }
             prepared => drop(prepared?),
@@ -389,4 +390,19 @@ fn bindings(table: &Table, options: &TrackOptions) -> Result<Vec<ColumnBinding>,
         }
     }
     Ok(bindings)
+}
+
+/// What SQLite says is missing, with the trigger of a table that names it, if one does.
+fn in_trigger(conn: &Connection, table: &str, reason: String) -> Result<String, StoreError> {
+    let Some((_, missing)) = reason.split_once("no such ").and_then(|(_, rest)| rest.split_once(": ")) else {
+        return Ok(reason);
+    };
+    let missing = missing.rsplit('.').next().unwrap_or(missing);
+    let sql = "SELECT name FROM main.sqlite_master WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE
+               AND instr(lower(sql), lower(?)) ORDER BY name LIMIT 1";
+    let trigger = conn.prepare_cached(sql)?.query_row([table, missing], |row| row.get::<_, String>(0));
+    Ok(match trigger.optional()? {
+        Some(trigger) => format!("trigger {trigger}: {reason}"),
+        None => reason,
+    })
 }

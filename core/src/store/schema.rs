@@ -66,7 +66,7 @@ pub enum TrackRefusal {
         collation: String,
     },
     /// Its rows can be written by its application alone.
-    #[error("table {table} can only be written by its application: {reason}")]
+    #[error("table {table} cannot be written here: {reason}")]
     NotWritable {
         /// Its name.
         table: String,
@@ -157,7 +157,7 @@ impl TrackRefusal {
             ),
             Self::UnknownCollation { .. } => "use BINARY, NOCASE or RTRIM in keys and UNIQUE indexes".into(),
             Self::NotWritable { .. } => {
-                "its CHECKs, indexes, generated columns and triggers may use SQLite's own functions only"
+                "its CHECKs, indexes, generated columns and triggers may use SQLite's own functions only, and tables that are there"
                     .into()
             }
             Self::Store(error) => return error.hint(),
