@@ -334,6 +334,89 @@ fn rows_in_conflict_that_become_new_ones_keep_their_parents_whichever_is_chosen_
     }
 }
 
+#[test]
+fn references_follow_a_row_that_becomes_new_though_another_row_was_written_after_them() {
+    const SCHEMA: &str = "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
+        CREATE TABLE orders(id TEXT PRIMARY KEY, customer_id INTEGER REFERENCES customers(id), of TEXT)";
+    const STRAY: &str = "SELECT o.of, c.name FROM orders o LEFT JOIN customers c ON c.id = o.customer_id WHERE c.name IS NOT o.of";
+    let options = TrackOptions { keep_numbers: true, ..TrackOptions::default() };
+    for chooser in [1, 2] {
+        let mut net = Network::new(23, 2, SCHEMA, &options);
+        net.sync_all();
+        for (n, name) in [(1, "Carl"), (2, "Dora")] {
+            net.run(n, &format!("INSERT INTO customers VALUES (1, '{name}')"));
+            net.wait(1000);
+            net.run(n, &format!("INSERT INTO orders VALUES ('{name}', 1, '{name}')"));
+            net.wait(1000);
+            net.run(n, &format!("INSERT INTO customers VALUES (1{n}, '{name} the younger')"));
+            net.wait(1000);
+        }
+        sync_twice(&mut net);
+        assert_eq!(choose_all(&mut net, chooser, &[("customers", "1")]), [1], "chosen on {chooser}");
+        sync_twice(&mut net);
+        for n in 0..=2 {
+            assert_eq!(net.query(n, STRAY), [""; 0], "chosen on {chooser}, machine {n}");
+        }
+    }
+}
+
+#[test]
+fn references_from_before_the_first_sync_follow_a_row_that_becomes_new() {
+    const SCHEMA: &str = "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
+        CREATE TABLE orders(id TEXT PRIMARY KEY, customer_id INTEGER REFERENCES customers(id), of TEXT)";
+    const STRAY: &str = "SELECT o.of, c.name FROM orders o LEFT JOIN customers c ON c.id = o.customer_id WHERE c.name IS NOT o.of";
+    for chooser in [1, 2] {
+        let mut net = Network::new(24, 0, "", &TrackOptions::default());
+        for name in ["Carl", "Dora"] {
+            let n = net.add_machine(SCHEMA, Follow::Tracked);
+            let rows = format!(
+                "INSERT INTO customers VALUES (1, '{name}'); INSERT INTO orders VALUES ('{name}', 1, '{name}')"
+            );
+            net.run_unseen(n, &rows);
+            net.track_again(n);
+            net.wait(1000);
+        }
+        sync_twice(&mut net);
+        assert_eq!(choose_all(&mut net, chooser, &[("customers", "1")]), [1], "chosen on {chooser}");
+        sync_twice(&mut net);
+        for n in 0..=2 {
+            assert_eq!(net.query(n, STRAY), [""; 0], "chosen on {chooser}, machine {n}");
+        }
+    }
+}
+
+#[test]
+fn what_refers_to_a_column_that_follows_a_row_which_becomes_new_follows_in_turn() {
+    const SCHEMA: &str = "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
+        CREATE TABLE profiles(id TEXT PRIMARY KEY, customer UNIQUE REFERENCES customers(id));
+        CREATE TABLE posts(id TEXT PRIMARY KEY, who REFERENCES profiles(customer), of TEXT)";
+    const STRAY: &str = "SELECT p.of, c.name FROM posts p LEFT JOIN profiles f ON f.customer = p.who
+        LEFT JOIN customers c ON c.id = f.customer WHERE c.name IS NOT p.of";
+    let options = TrackOptions { keep_numbers: true, ..TrackOptions::default() };
+    for (chooser, both) in [(1, true), (2, true), (1, false), (2, false)] {
+        let mut net = Network::new(25, 2, SCHEMA, &options);
+        net.sync_all();
+        for (n, name) in [(1, "Carl"), (2, "Dora")] {
+            net.run(n, &format!("INSERT INTO customers VALUES (1, '{name}')"));
+            if both || n == 1 {
+                net.run(n, &format!("INSERT INTO profiles VALUES ('{name}', 1); INSERT INTO posts VALUES ('{name}', 1, '{name}')"));
+            }
+            net.wait(1000);
+        }
+        sync_twice(&mut net);
+        choose_all(&mut net, chooser, &[("customers", "1")]);
+        sync_twice(&mut net);
+        for n in 0..=2 {
+            assert!(
+                net.held(n).is_empty(),
+                "chosen on {chooser}, both: {both}, machine {n}: {:?}",
+                net.held(n)
+            );
+            assert_eq!(net.query(n, STRAY), [""; 0], "chosen on {chooser}, both: {both}, machine {n}");
+        }
+    }
+}
+
 /// Two devices that wrote a customer each; the second has a table of its own, which is not tracked, with these triggers.
 fn with_ledger(seed: u64, triggers: &str) -> Network {
     let schema = format!("{SCHEMA} CREATE TABLE other(id TEXT PRIMARY KEY);");

@@ -9,6 +9,8 @@ mod others;
 mod rewriting;
 mod telling;
 
+pub(super) use self::following::{Columns, Pairs};
+
 use self::following::{Changed, Generated};
 use self::others::Other;
 use super::Renumbered;

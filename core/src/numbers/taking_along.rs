@@ -1,10 +1,12 @@
 //! Taking along: a row of a conflict that becomes a new one takes references with it.
 //!
 //! Those follow that the device wrote which inserted the row, after it did, and before it can have seen the other row: on that
-//! device, before the other came; elsewhere, before both were accepted by the server. What it wrote later, and what others wrote,
-//! means the row that shows. A row that is itself in conflict and does not show takes its references along too, and one that was
+//! device, before the other came or, of rows from before tracking, before the two tables met; elsewhere, before both were accepted by
+//! the server. What it wrote later, and what others wrote, means the row that shows. What refers to columns that change by that
+//! follows in turn. A row that is itself in conflict and does not show takes its references along too, and one that was
 //! chosen before names the row that it was, so it does not matter which of them is chosen first.
 
+use super::moving::{Columns, Pairs};
 use super::origin::{CHOSEN, decode};
 use crate::change::{Action, Merge, OWN};
 use crate::document::Cell;
@@ -15,7 +17,7 @@ use crate::row;
 use crate::store::holds;
 use crate::store::user_table::{Compared, RowValues, UserTable};
 use crate::store::{documents, segments};
-use crate::table::{Collation, Column, ForeignKey};
+use crate::table::{Collation, Column};
 use crate::value::Value;
 use std::collections::BTreeMap;
 
@@ -36,7 +38,16 @@ struct Place<'t> {
     no: i64,
     parent: &'t UserTable,
     child: &'t UserTable,
-    foreign: &'t ForeignKey,
+    pairs: &'t Pairs,
+}
+
+/// A row of a parent table, as references name it and as they shall.
+struct Renaming {
+    no: i64,
+    /// Its key now.
+    key: RowKey,
+    before: Columns,
+    after: Columns,
 }
 
 /// The row that becomes new, and the one that shows.
@@ -44,6 +55,8 @@ struct Apart {
     own: Writing,
     other: Writing,
     is_here: bool,
+    /// Until then the row that becomes new was not there.
+    not_before: Timestamp,
 }
 
 impl Apart {
@@ -51,10 +64,11 @@ impl Apart {
     fn is_meant(&self, by: &Writing) -> bool {
         let seen = self.own.accepted.max(self.other.accepted);
         let before = match self.is_here {
-            true => by.segment < self.other.segment,
+            // Rows from before tracking are taken in once all of the server's are here.
+            true => by.segment < self.other.segment || by.time.is_before_tracking(),
             false => seen.is_none_or(|seen| by.time <= seen),
         };
-        by.author == self.own.author && by.time >= self.own.time && before
+        by.author == self.own.author && by.time >= self.not_before && before
     }
 }
 
@@ -72,39 +86,54 @@ impl Replica {
         let Some(shown) = self.history.view(&self.conn, no, old)?.incarnation() else { return Ok((rows, 0)) };
         let (own, other) = (self.writing(no, old, actor)?, self.writing(no, old, &shown)?);
         let (Some(own), Some(other)) = (own, other) else { return Ok((rows, 0)) };
-        let apart = Apart { own, other, is_here: own.author == self.author() };
-        let mut moved = vec![(no, old.clone(), new.clone())];
-        while let Some((no, old, new)) = moved.pop() {
-            let Some(user) = self.user_table(no)? else { continue };
-            for (child_no, child, foreign) in self.key_references(&user)? {
-                if self.containers[&child_no].is_read_only() {
+        // A segment has the time of the last of its rows.
+        let not_before = segments::time_before(&self.conn, no, &own.author, own.time)?;
+        let apart = Apart { own, other, is_here: own.author == self.author(), not_before };
+        let Some(first) = self.renaming(no, old, new)? else { return Ok((rows, 0)) };
+        let mut renamed = vec![first];
+        while let Some(renaming) = renamed.pop() {
+            let Some(user) = self.user_table(renaming.no)? else { continue };
+            let Renaming { before, after, .. } = &renaming;
+            let differ = after.iter().filter(|(n, value)| before.get(n) != Some(value));
+            for relation in self.relations(&user, &differ.map(|(n, _)| *n).collect())? {
+                let is_known = relation.pairs.all.iter().all(|(_, named)| before.contains_key(named));
+                if self.containers[&relation.no].is_read_only() || !is_known {
                     continue;
                 }
-                let place = Place { no: child_no, parent: &user, child: &child, foreign: &foreign };
-                let (from, to) = (named(&user, &foreign, &old)?, named(&user, &foreign, &new)?);
-                let mut keys = self.children_with(&place, &from)?;
+                let place =
+                    Place { no: relation.no, parent: &user, child: &relation.child, pairs: &relation.pairs };
+                let mut keys = self.children_with(&place, before)?;
                 // It may name itself, and is not in its table yet.
-                keys.extend((child_no == no).then(|| new.clone()));
+                keys.extend((place.no == renaming.no).then(|| renaming.key.clone()));
                 for key in keys {
-                    if !self.is_reference_meant(&place, &key, &from, &apart)? {
+                    if !self.is_reference_meant(&place, &key, before, &apart)? {
                         continue;
                     }
-                    if let Some(new) = self.refer_to(&place, &key, &from, &to, time)? {
+                    if let Some(child) = self.refer_to(&place, &key, &renaming, time)? {
                         count += 1;
-                        rows.push((child_no, key.clone()));
-                        if new != key {
-                            rows.push((child_no, new.clone()));
-                            moved.push((child_no, key, new));
+                        rows.push((place.no, key.clone()));
+                        if child.key != key {
+                            rows.push((place.no, child.key.clone()));
                         }
+                        renamed.push(child);
                     }
                 }
-                for key in self.take_along_in_conflicts(&place, (&from, &to), &apart, time)? {
+                for key in self.take_along_in_conflicts(&place, &renaming, &apart, time)? {
                     count += 1;
-                    rows.push((child_no, key));
+                    rows.push((place.no, key));
                 }
             }
         }
         Ok((rows, count))
+    }
+
+    /// A row that has another key now; None: it has none of these.
+    fn renaming(&mut self, no: i64, old: &RowKey, new: &RowKey) -> Result<Option<Renaming>, ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(None) };
+        let view = self.history.view(&self.conn, no, new)?;
+        let Some(values) = row::shown(&view, &user) else { return Ok(None) };
+        let (before, after) = (columns_of(&user, old, &values)?, columns_of(&user, new, &values)?);
+        Ok(Some(Renaming { no, key: new.clone(), before, after }))
     }
 
     /// Who wrote the change of a row that has this actor.
@@ -125,53 +154,50 @@ impl Replica {
     fn take_along_in_conflicts(
         &mut self,
         place: &Place<'_>,
-        (from, to): (&[Value], &[Value]),
+        renaming: &Renaming,
         apart: &Apart,
         time: Timestamp,
     ) -> Result<Vec<RowKey>, ReplicaError> {
-        let Place { no, child, foreign, .. } = place;
+        let Place { no, child, pairs, .. } = place;
         let mut found = vec![];
         let is_document_column = |n: &usize| child.columns.iter().any(|c| c.index == *n);
-        if !foreign.columns.iter().all(is_document_column) {
+        if !pairs.columns().iter().all(is_document_column) {
             return Ok(found);
         }
         for key in documents::keys_in_conflict(&self.conn, *no, child.has_integer_key())? {
             let view = self.history.view(&self.conn, *no, &key)?;
             for (row, cells) in view.other_rows() {
-                let before = place.values(&key, &row::values_of(&cells, child))?;
-                if naming(place.parent, foreign, &before) != from {
+                let here = columns_of(child, &key, &row::values_of(&cells, child))?;
+                if !place.names(&here, &renaming.before)
+                    || !self.is_meant_in(place, &key, (row, &cells), apart)?
+                {
                     continue;
                 }
-                if !self.is_meant_in(place, &key, (row, &cells), apart)? {
-                    continue;
-                }
-                let values = renamed(child, foreign, &before, from, to);
+                let changed = place.renamed(&here, renaming);
                 let view = self.history.view(&self.conn, *no, &key)?;
-                self.write_change(*no, &key, &view.edit_row(row, &place.columns(values)), time)?;
+                self.write_change(*no, &key, &view.edit_row(row, &place.changes(&changed)), time)?;
                 found.push(key.clone());
             }
         }
         Ok(found)
     }
 
-    /// The rows that refer to a key by a foreign key: those that the table shows, and held ones.
-    fn children_with(&mut self, place: &Place<'_>, from: &[Value]) -> Result<Vec<RowKey>, ReplicaError> {
-        let Place { no, parent, child, foreign } = place;
+    /// The rows that refer to a row: those that the table shows, and held ones.
+    fn children_with(&mut self, place: &Place<'_>, before: &Columns) -> Result<Vec<RowKey>, ReplicaError> {
+        let Place { no, child, pairs, .. } = place;
         let mut keys = vec![];
         // As columns of numbers and of text keep them; a column without a type has both.
         for like in [Value::Null, Value::Text(String::new())] {
-            let before = vec![like; from.len()];
-            let values = renamed(child, foreign, &before, &vec![Value::Null; from.len()], from);
-            let compared = foreign.columns.iter().zip(values);
-            let compared: Vec<_> = compared
-                .map(|(index, value)| Compared { index: *index, collation: Collation::Binary, value })
-                .collect();
-            keys.extend(child.keys_where(&self.conn, &compared)?);
+            let compared = pairs.telling.iter().map(|(column, named)| {
+                let value = kept_like(&child.table.columns[*column], &like, &before[named]);
+                Compared { index: *column, collation: Collation::Binary, value }
+            });
+            keys.extend(child.keys_where(&self.conn, &compared.collect::<Vec<_>>())?);
         }
         for (key, _) in holds::all(&self.conn, *no, child.has_integer_key())? {
             let view = self.history.view(&self.conn, *no, &key)?;
             let Some(shown) = row::shown(&view, child) else { continue };
-            if naming(parent, foreign, &place.values(&key, &shown)?) == from {
+            if place.names(&columns_of(child, &key, &shown)?, before) {
                 keys.push(key);
             }
         }
@@ -185,14 +211,12 @@ impl Replica {
         &mut self,
         place: &Place<'_>,
         key: &RowKey,
-        from: &[Value],
+        before: &Columns,
         apart: &Apart,
     ) -> Result<bool, ReplicaError> {
         let view = self.history.view(&self.conn, place.no, key)?;
         let (Some(cells), Some(incarnation)) = (view.shown(), view.incarnation()) else { return Ok(false) };
-        if naming(place.parent, place.foreign, &place.values(key, &row::values_of(&cells, place.child))?)
-            != from
-        {
+        if !place.names(&columns_of(place.child, key, &row::values_of(&cells, place.child))?, before) {
             return Ok(false);
         }
         self.is_meant_in(place, key, (incarnation, &cells), apart)
@@ -209,7 +233,7 @@ impl Replica {
         let chosen = cells.get(CHOSEN).filter(|cell| cell.incarnation == row).map(|cell| row::plain(cell));
         let was = chosen.map(|value| decode(value.as_ref(), place.child.has_integer_key()));
         let was = was.and_then(|was| was.into_iter().next());
-        for n in &place.foreign.columns {
+        for (n, _) in &place.pairs.telling {
             let column = place.child.columns.iter().find(|c| c.index == *n).map(|c| c.key.as_str());
             let shown = column.and_then(|column| cells.get(column)).map(|cell| cell.id.actor);
             let (mut key, mut by) = (key, self.first_writer(place.no, key, &row, column, shown)?);
@@ -257,31 +281,27 @@ impl Replica {
         Ok(Some(writes[place].0))
     }
 
-    /// Writes a reference of a row; the key that the row has then. None: it cannot be changed.
+    /// Writes a reference of a row; how the row is named then. None: it cannot be changed.
     fn refer_to(
         &mut self,
         place: &Place<'_>,
         key: &RowKey,
-        from: &[Value],
-        to: &[Value],
+        renaming: &Renaming,
         time: Timestamp,
-    ) -> Result<Option<RowKey>, ReplicaError> {
-        let Place { no, child, foreign, .. } = place;
+    ) -> Result<Option<Renaming>, ReplicaError> {
+        let Place { no, child, .. } = place;
         let view = self.history.view(&self.conn, *no, key)?;
         let Some(shown) = row::shown(&view, child) else { return Ok(None) };
-        let values = renamed(child, foreign, &place.values(key, &shown)?, from, to);
+        let before = columns_of(child, key, &shown)?;
+        let changed = place.renamed(&before, renaming);
+        let mut after = before.clone();
+        after.extend(changed.iter().map(|(n, value)| (*n, value.clone())));
         let key_columns = child.key_columns();
-        if !foreign.columns.iter().any(|n| key_columns.contains(n)) {
-            self.write_change(*no, key, &view.edit(&place.columns(values)), time)?;
-            return Ok(Some(key.clone()));
+        if !changed.keys().any(|n| key_columns.contains(n)) {
+            self.write_change(*no, key, &view.edit(&place.changes(&changed)), time)?;
+            return Ok(Some(Renaming { no: *no, key: key.clone(), before, after }));
         }
-        let to = |index: usize| {
-            let place = foreign.columns.iter().position(|n| *n == index);
-            place.map(|n| values[n].clone())
-        };
-        let old: Vec<Value> = child.key_values(key)?;
-        let wanted: Vec<Value> = key_columns.iter().zip(old).map(|(n, old)| to(*n).unwrap_or(old)).collect();
-        let wanted: Vec<_> = wanted.iter().map(Value::as_ref).collect();
+        let wanted: Vec<_> = key_columns.iter().map(|n| after[n].as_ref()).collect();
         let Ok(new) = child.table.row_key(&wanted) else { return Ok(None) };
         let at_new = self.history.view(&self.conn, *no, &new)?;
         if at_new.is_live() {
@@ -291,64 +311,57 @@ impl Replica {
             .columns
             .iter()
             .zip(shown)
-            .map(|(c, value)| (c.key.clone(), c.merge, to(c.index).unwrap_or(value)))
+            .map(|(c, value)| (c.key.clone(), c.merge, changed.get(&c.index).cloned().unwrap_or(value)))
             .collect();
         self.write_change(*no, key, &view.delete(), time)?;
         self.write_change(*no, &new, &at_new.insert(&columns), time)?;
-        Ok(Some(new))
+        Ok(Some(Renaming { no: *no, key: new, before, after }))
     }
 }
 
 impl Place<'_> {
-    /// What a row has in the columns of the reference.
-    fn values(&self, key: &RowKey, values: &RowValues) -> Result<Vec<Value>, ReplicaError> {
-        let key_values = self.child.key_values(key)?;
-        Ok(self.foreign.columns.iter().map(|n| self.child.value_at(*n, &key_values, values)).collect())
+    /// Whether a row with these values names a row of the parent's.
+    fn names(&self, here: &Columns, parent: &Columns) -> bool {
+        let column = |named: &usize| &self.parent.table.columns[*named];
+        let is_named = |(n, named): &(usize, usize)| {
+            names(column(named), &here[n]) == names(column(named), &parent[named])
+        };
+        self.pairs.telling.iter().all(is_named)
+    }
+
+    /// What changes in a row that names another.
+    fn renamed(&self, here: &Columns, renaming: &Renaming) -> Columns {
+        let column = |named: &usize| &self.parent.table.columns[*named];
+        let follows = |(n, named): &&(usize, usize)| {
+            let (before, after) = (&renaming.before[named], &renaming.after[named]);
+            before != after && names(column(named), &here[n]) == names(column(named), before)
+        };
+        let then = |(n, named): &(usize, usize)| {
+            (*n, kept_like(&self.child.table.columns[*n], &here[n], &renaming.after[named]))
+        };
+        self.pairs.all.iter().filter(follows).map(then).collect()
     }
 
     /// These columns as a change writes them.
-    fn columns(&self, values: Vec<Value>) -> Vec<(String, Merge, Value)> {
-        let column = |(n, value): (&usize, Value)| {
+    fn changes(&self, changed: &Columns) -> Vec<(String, Merge, Value)> {
+        let column = |(n, value): (&usize, &Value)| {
             let column = self.child.columns.iter().find(|c| c.index == *n)?;
-            Some((column.key.clone(), column.merge, value))
+            Some((column.key.clone(), column.merge, value.clone()))
         };
-        self.foreign.columns.iter().zip(values).filter_map(column).collect()
+        changed.iter().filter_map(column).collect()
     }
 }
 
-/// The values by which a foreign key names a row.
-fn named(user: &UserTable, foreign: &ForeignKey, key: &RowKey) -> Result<Vec<Value>, ReplicaError> {
-    let (values, columns) = (user.key_values(key)?, user.key_columns());
-    let place = |n: usize| columns.iter().position(|column| *column == n);
-    let places = parent_columns(user, foreign).filter_map(place);
-    Ok(places.map(|n| values[n].clone()).collect())
-}
-
-/// What a row has in the columns of a foreign key, as the key that it names has it: columns here and there may be of other types.
-fn naming(user: &UserTable, foreign: &ForeignKey, values: &[Value]) -> Vec<Value> {
-    let column = |(n, value): (usize, &Value)| names(&user.table.columns[n], value);
-    parent_columns(user, foreign).zip(values).map(column).collect()
+/// All columns of a row, but those that SQLite generates.
+fn columns_of(user: &UserTable, key: &RowKey, values: &RowValues) -> Result<Columns, ReplicaError> {
+    let key_values = user.key_values(key)?;
+    let columns = user.key_columns().into_iter().chain(user.columns.iter().map(|c| c.index));
+    Ok(columns.map(|n| (n, user.value_at(n, &key_values, values))).collect())
 }
 
 /// A value by which a child names its parent, as the parent's column has it.
 pub(crate) fn names(column: &Column, value: &Value) -> Value {
     column.fold(column.kept(value).as_ref())
-}
-
-/// What a row has in the columns of a foreign key when it names `new`, as those columns keep it. `before` is what it has there
-/// while it names `old`.
-fn renamed(
-    child: &UserTable,
-    foreign: &ForeignKey,
-    before: &[Value],
-    old: &[Value],
-    new: &[Value],
-) -> Vec<Value> {
-    let columns = foreign.columns.iter().map(|n| &child.table.columns[*n]);
-    let values = columns.zip(before).zip(old.iter().zip(new)).map(|((column, before), (old, new))| {
-        if old == new { before.clone() } else { kept_like(column, before, new) }
-    });
-    values.collect()
 }
 
 /// A value that names another row than `before` did, as its column keeps it.
@@ -358,13 +371,4 @@ pub(super) fn kept_like(column: &Column, before: &Value, new: &Value) -> Value {
         (Value::Text(_), Value::Integer(number)) => column.kept(&Value::Text(number.to_string())),
         _ => column.kept(new),
     }
-}
-
-/// The columns of the parent that a foreign key names, by their places.
-fn parent_columns(user: &UserTable, foreign: &ForeignKey) -> impl Iterator<Item = usize> {
-    let columns = &user.table.columns;
-    foreign
-        .parent_columns
-        .iter()
-        .filter_map(|name| columns.iter().position(|c| c.name.eq_ignore_ascii_case(name)))
 }

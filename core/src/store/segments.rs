@@ -271,6 +271,23 @@ pub(crate) fn has_actor(conn: &Connection, container: i64, actor: &Actor) -> Res
     Ok(conn.prepare_cached(sql)?.exists(params![container, actor.0])?)
 }
 
+/// The time of the last segment that an author wrote before a time; 0 if there is none.
+pub(crate) fn time_before(
+    conn: &Connection,
+    container: i64,
+    author: &PeerId,
+    time: Timestamp,
+) -> Result<Timestamp, StoreError> {
+    // An actor begins with its time.
+    let sql = "SELECT actor FROM piecewise_segments
+               WHERE container = ? AND substr(bytes, 34, 32) = ? AND actor < ? ORDER BY actor DESC LIMIT 1";
+    let before = &time.0.to_be_bytes()[2..];
+    let mut stmt = conn.prepare_cached(sql)?;
+    let found =
+        stmt.query_row(params![container, author.0, before], |row| row.get(0).map(Actor)).optional()?;
+    Ok(found.map_or(Timestamp(0), |actor| actor.time()))
+}
+
 /// The actor of a segment.
 pub(crate) fn actor_of(conn: &Connection, no: i64) -> Result<Option<Actor>, StoreError> {
     let mut stmt = conn.prepare_cached("SELECT actor FROM piecewise_segments WHERE no = ?")?;

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Values by the places of their columns in the table.
-pub(super) type Columns = BTreeMap<usize, Value>;
+pub(in crate::numbers) type Columns = BTreeMap<usize, Value>;
 
 /// Rows of a table that get other values.
 pub(super) struct Changed {
@@ -29,17 +29,17 @@ pub(super) struct Changed {
 }
 
 /// How rows of one table refer to rows of another.
-struct Relation {
-    no: i64,
-    child: Arc<UserTable>,
-    pairs: Pairs,
+pub(in crate::numbers) struct Relation {
+    pub(in crate::numbers) no: i64,
+    pub(in crate::numbers) child: Arc<UserTable>,
+    pub(in crate::numbers) pairs: Pairs,
 }
 
 /// The columns of a child by which it names rows, each with the one of the parent that it names.
-pub(super) struct Pairs {
-    all: Vec<(usize, usize)>,
+pub(in crate::numbers) struct Pairs {
+    pub(in crate::numbers) all: Vec<(usize, usize)>,
     /// Those that tell which row it is: the parent's key, or all.
-    telling: Vec<(usize, usize)>,
+    pub(in crate::numbers) telling: Vec<(usize, usize)>,
 }
 
 /// Rows that change, by the values by which a child names them: what it names before, and what changes.
@@ -89,7 +89,7 @@ impl Replica {
     }
 
     /// How rows refer to any of these columns of a table.
-    fn relations(
+    pub(in crate::numbers) fn relations(
         &self,
         parent: &UserTable,
         columns: &BTreeSet<usize>,
@@ -327,7 +327,7 @@ impl Pairs {
     }
 
     /// The child's columns.
-    pub(super) fn columns(&self) -> Vec<usize> {
+    pub(in crate::numbers) fn columns(&self) -> Vec<usize> {
         self.all.iter().map(|(column, _)| *column).collect()
     }
 
