@@ -17,7 +17,7 @@ use crate::segment::Segment;
 use crate::store::documents::{self, At, Finder};
 use crate::store::user_table::{RowValues, UserTable};
 use crate::store::{log, segments};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 impl Replica {
     /// Whether rows of a container that are to meet their counterpart's are here.
@@ -135,18 +135,20 @@ impl Replica {
         self.pace.known_rows(looked_at);
         let watchful = self.any_held_around(no)?;
         let (mut apart, mut unlike) = (HashMap::new(), vec![]);
-        let mut is_own = (0, false);
+        let (mut is_own, mut gone) = ((0, false), HashSet::new());
         for key in keys {
             let first = documents::find(&self.conn, no, &key)?;
             if let Some(segment) = first.map(At::segment) {
                 if is_own.0 != segment {
                     is_own = (segment, segments::is_own(&self.conn, segment)?);
                 }
-                if is_own.1 {
-                    continue; // it was taken in just now
-                }
             }
             let here = user.read(&self.conn, &key)?;
+            if first.is_some() && is_own.1 {
+                // It was taken in just now.
+                gone.extend(here.is_none().then_some(key));
+                continue;
+            }
             if let Some(first) = first.filter(|_| here.is_some())
                 && self.changed_known_row(no, &user, (&key, first), here.as_ref(), true)? == Some(None)
             {
@@ -164,6 +166,10 @@ impl Replica {
             }
             unlike.push((no, key));
         }
+        // One that nobody deleted went with its table, which was made anew.
+        let deleted = log::keys_among(&self.conn, no, &user.table, &gone)?;
+        unlike.extend(gone.into_iter().filter(|key| !deleted.contains(key)).map(|key| (no, key)));
+        unlike.sort_unstable();
         self.set_scan_after(no, last)?;
         let mut captured = self.capture_apart(no, &user, apart, now)?;
         captured.rows += written.rows;
