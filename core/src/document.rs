@@ -152,7 +152,9 @@ impl View {
             Content::Live(incarnation) => Some(incarnation),
             _ => None,
         };
-        self.cells.get("").into_iter().flatten().filter_map(life)
+        // "" comes first, and is not looked up by comparing: see `Baseline::range`.
+        let first = self.cells.first_key_value().filter(|(key, _)| key.is_empty());
+        first.into_iter().flat_map(|(_, cells)| cells).filter_map(life)
     }
 
     /// The incarnations that live and do not show.
