@@ -108,6 +108,8 @@ fn every_command_of_a_device_writes_json() {
         assert_eq!(&written[name], value, "{history}");
     }
     assert!(it.device.json(&["types", file])["typescript"].as_str().unwrap().contains("export interface T"));
+    assert!(it.device.json(&["man"])["page"].as_str().unwrap().contains(".TH piecewise"));
+    assert!(it.device.json(&["completions", "bash"])["script"].as_str().unwrap().contains("_piecewise()"));
 
     // A conflict and its end.
     sql(Path::new(file), "UPDATE t SET n = 8");

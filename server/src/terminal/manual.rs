@@ -2,6 +2,7 @@
 
 use crate::say::check;
 use clap::{Args, Command};
+use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -25,19 +26,29 @@ pub fn completions(args: &CompletionsArgs, mut command: Command) {
     let name = command.get_name().to_owned();
     let mut script = vec![];
     clap_complete::generate(args.shell, &mut command, name, &mut script);
-    check(std::io::stdout().write_all(&script));
+    print("script", &script);
+}
+
+/// Writes a text as it is, or as the one field of its JSON.
+fn print(field: &str, text: &[u8]) {
+    let value = || json!({ field: String::from_utf8_lossy(text) });
+    super::result(value, || check(std::io::stdout().write_all(text)));
 }
 
 /// Prints the manual page, or writes those of all commands.
 pub fn man(args: &ManArgs, command: Command) -> std::io::Result<()> {
     match &args.all {
         None => {
-            check(clap_mangen::Man::new(command).render(&mut std::io::stdout()));
+            let mut page = vec![];
+            clap_mangen::Man::new(command).render(&mut page)?;
+            print("page", &page);
             Ok(())
         }
         Some(folder) => {
             std::fs::create_dir_all(folder)?;
-            clap_mangen::generate_to(command, folder)
+            clap_mangen::generate_to(command, folder)?;
+            super::result(|| json!({ "folder": folder.to_string_lossy() }), || {});
+            Ok(())
         }
     }
 }
