@@ -365,22 +365,32 @@ fn references_from_before_the_first_sync_follow_a_row_that_becomes_new() {
     const SCHEMA: &str = "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT);
         CREATE TABLE orders(id TEXT PRIMARY KEY, customer_id INTEGER REFERENCES customers(id), of TEXT)";
     const STRAY: &str = "SELECT o.of, c.name FROM orders o LEFT JOIN customers c ON c.id = o.customer_id WHERE c.name IS NOT o.of";
-    for chooser in [1, 2] {
-        let mut net = Network::new(24, 0, "", &TrackOptions::default());
+    for (chooser, before) in [(1, true), (2, true), (1, false), (2, false)] {
+        let options = TrackOptions { keep_numbers: true, ..TrackOptions::default() };
+        let mut net = Network::new(24, 0, "", &options);
         for name in ["Carl", "Dora"] {
             let n = net.add_machine(SCHEMA, Follow::Tracked);
             let rows = format!(
                 "INSERT INTO customers VALUES (1, '{name}'); INSERT INTO orders VALUES ('{name}', 1, '{name}')"
             );
-            net.run_unseen(n, &rows);
+            if before {
+                net.run_unseen(n, &rows);
+            }
             net.track_again(n);
+            if !before {
+                net.run(n, &rows);
+            }
             net.wait(1000);
         }
         sync_twice(&mut net);
-        assert_eq!(choose_all(&mut net, chooser, &[("customers", "1")]), [1], "chosen on {chooser}");
+        assert_eq!(
+            choose_all(&mut net, chooser, &[("customers", "1")]),
+            [1],
+            "chosen on {chooser}, {before}"
+        );
         sync_twice(&mut net);
         for n in 0..=2 {
-            assert_eq!(net.query(n, STRAY), [""; 0], "chosen on {chooser}, machine {n}");
+            assert_eq!(net.query(n, STRAY), [""; 0], "chosen on {chooser}, {before}, machine {n}");
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Taking along: a row of a conflict that becomes a new one takes references with it.
 //!
 //! Those follow that the device wrote which inserted the row, after it did, and before it can have seen the other row: on that
-//! device, before the other came or, of rows from before tracking, before the two tables met; elsewhere, before both were accepted by
-//! the server. What it wrote later, and what others wrote, means the row that shows. What refers to columns that change by that
+//! device, before the other came; elsewhere, and at first contact, before both were accepted by the server. What it wrote later, and what others wrote, means the row that shows. What refers to columns that change by that
 //! follows in turn. A row that is itself in conflict and does not show takes its references along too, and one that was
 //! chosen before names the row that it was, so it does not matter which of them is chosen first.
 
@@ -62,10 +61,10 @@ struct Apart {
 impl Apart {
     /// Whether a reference means the row that becomes new.
     fn is_meant(&self, by: &Writing) -> bool {
-        let seen = self.own.accepted.max(self.other.accepted);
-        let before = match self.is_here {
-            // Rows from before tracking are taken in once all of the server's are here.
-            true => by.segment < self.other.segment || by.time.is_before_tracking(),
+        let seen = self.own.accepted.map(|own| self.other.accepted.map_or(own, |other| own.max(other)));
+        // At first contact the rows from here are taken in once those of others have come.
+        let before = match self.is_here && self.own.segment < self.other.segment {
+            true => by.segment < self.other.segment,
             false => seen.is_none_or(|seen| by.time <= seen),
         };
         by.author == self.own.author && by.time >= self.not_before && before
