@@ -138,10 +138,10 @@ impl Replica {
         let (mut is_own, mut gone) = ((0, false), HashSet::new());
         for key in keys {
             let first = documents::find(&self.conn, no, &key)?;
-            if let Some(segment) = first.map(At::segment) {
-                if is_own.0 != segment {
-                    is_own = (segment, segments::is_own(&self.conn, segment)?);
-                }
+            if let Some(segment) = first.map(At::segment)
+                && is_own.0 != segment
+            {
+                is_own = (segment, segments::is_own(&self.conn, segment)?);
             }
             let here = user.read(&self.conn, &key)?;
             if first.is_some() && is_own.1 {
