@@ -182,6 +182,9 @@ impl Replica {
             return self.hold(&candidate, kind, &cause, now, queue);
         }
         if let Some(cause) = self.stumbles.cause(no, &candidate.key, Deed::Write) {
+            if now.is_some() {
+                self.stumbles.was_shown(no);
+            }
             self.hold(&candidate, HoldKind::Tables, &cause, now, queue)?;
             queue.put_back_displaced();
             return Ok(());

@@ -522,7 +522,9 @@ impl Replica {
                     self.stop_news.retain(|old| old.table != news.table);
                     self.stop_news.push(news);
                 }
-                self.stumbles.batch_is_done();
+                for no in self.stumbles.batch_is_done() {
+                    self.retries.try_again(no);
+                }
                 self.forget_roots(&touched);
                 touched.into_iter().for_each(|no| self.note_changed(no));
                 Ok(value)

@@ -67,6 +67,11 @@ impl Retries {
         due.into_iter().for_each(|no| self.mark(no, HoldKind::Tables, by_others));
     }
 
+    /// Rows of a container may be taken that were not a moment ago.
+    pub(crate) fn try_again(&mut self, no: i64) {
+        self.mark(no, HoldKind::Tables, false);
+    }
+
     fn mark(&mut self, no: i64, kind: HoldKind, by_others: bool) {
         if self.given_up.contains(&no) {
             return;

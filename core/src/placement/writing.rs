@@ -37,6 +37,8 @@ pub(crate) struct Stumbles {
     ever: BTreeSet<i64>,
     /// Containers with triggers that did not end, and how often.
     endless: BTreeMap<i64, u32>,
+    /// Containers with rows that the table showed and could not change: it may take them when they are inserted anew.
+    changed: BTreeSet<i64>,
 }
 
 impl Stumbles {
@@ -74,10 +76,16 @@ impl Stumbles {
         *count >= STUMBLES_MAX
     }
 
-    /// Forgets the rows of a batch that is done.
-    pub(crate) fn batch_is_done(&mut self) {
+    /// A row that stumbled was in its table until now.
+    pub(super) fn was_shown(&mut self, no: i64) {
+        self.changed.insert(no);
+    }
+
+    /// Forgets the rows of a batch that is done. Returns the containers with rows that are to be tried once more.
+    pub(crate) fn batch_is_done(&mut self) -> BTreeSet<i64> {
         self.rows.clear();
         self.counts.clear();
+        std::mem::take(&mut self.changed)
     }
 
     /// Forgets what depends on the schema.
