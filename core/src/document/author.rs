@@ -57,6 +57,18 @@ impl View {
         self.write(columns, &[])
     }
 
+    /// The change that sets these columns of the row that shows, and ends one of the others.
+    pub(crate) fn decide_about(&self, columns: &[(String, Merge, Value)], ended: Actor) -> Change {
+        let others: Vec<_> = self.other_lives().into_iter().filter(|life| *life != ended).collect();
+        self.write(columns, &others)
+    }
+
+    /// The change that deletes one of the rows under the key.
+    pub(crate) fn delete_row(&self, row: Actor) -> Change {
+        let others: Vec<_> = self.lives().filter(|life| *life != row).collect();
+        self.change(vec![("".to_owned(), Action::Dead)], &others)
+    }
+
     fn write(&self, columns: &[(String, Merge, Value)], others: &[Actor]) -> Change {
         let mut writer = Writer::new(Action::Live(self.incarnation().unwrap_or(OWN)));
         let shown = self.shown().unwrap_or_default();

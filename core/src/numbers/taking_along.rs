@@ -1,12 +1,12 @@
 //! Taking along: a row of a conflict that becomes a new one takes references with it.
 //!
 //! Those follow that the device wrote which inserted the row, after it did, and before it can have seen the other row: on that
-//! device, before the other came; elsewhere, and at first contact, before both were accepted by the server. What it wrote later, and what others wrote, means the row that shows. What refers to columns that change by that
+//! device, before the other came; everywhere, before both were accepted by the server. What it wrote later, and what others wrote, means the row that shows. What refers to columns that change by that
 //! follows in turn. A row that is itself in conflict and does not show takes its references along too, and one that was
 //! chosen before names the row that it was, so it does not matter which of them is chosen first.
 
 use super::moving::{Columns, Pairs};
-use super::origin::{CHOSEN, decode};
+use super::origin::{CHOSEN, decode, encode};
 use crate::change::{Action, Merge, OWN};
 use crate::document::Cell;
 use crate::id::{Actor, PeerId, Timestamp};
@@ -61,12 +61,10 @@ struct Apart {
 impl Apart {
     /// Whether a reference means the row that becomes new.
     fn is_meant(&self, by: &Writing) -> bool {
-        let seen = self.own.accepted.map(|own| self.other.accepted.map_or(own, |other| own.max(other)));
-        // At first contact the rows from here are taken in once those of others have come.
-        let before = match self.is_here && self.own.segment < self.other.segment {
-            true => by.segment < self.other.segment,
-            false => seen.is_none_or(|seen| by.time <= seen),
-        };
+        // What is not accepted, nobody else has seen.
+        let seen = self.own.accepted.zip(self.other.accepted).map(|(own, other)| own.max(other));
+        let was_here = self.is_here && by.segment < self.other.segment;
+        let before = was_here || seen.is_none_or(|seen| by.time <= seen);
         by.author == self.own.author && by.time >= self.not_before && before
     }
 }
@@ -117,9 +115,10 @@ impl Replica {
                         renamed.push(child);
                     }
                 }
-                for key in self.take_along_in_conflicts(&place, &renaming, &apart, time)? {
+                for child in self.take_along_in_conflicts(&place, &renaming, &apart, time)? {
                     count += 1;
-                    rows.push((place.no, key));
+                    rows.push((place.no, child.key.clone()));
+                    renamed.push(child);
                 }
             }
         }
@@ -149,14 +148,15 @@ impl Replica {
         Ok(None)
     }
 
-    /// Changes references in rows that do not show, since they are in conflict with others. Their keys stay. Returns the keys.
+    /// Changes references in rows that do not show, since they are in conflict with others. Their keys stay. Returns how they are
+    /// named then.
     fn take_along_in_conflicts(
         &mut self,
         place: &Place<'_>,
         renaming: &Renaming,
         apart: &Apart,
         time: Timestamp,
-    ) -> Result<Vec<RowKey>, ReplicaError> {
+    ) -> Result<Vec<Renaming>, ReplicaError> {
         let Place { no, child, pairs, .. } = place;
         let mut found = vec![];
         let is_document_column = |n: &usize| child.columns.iter().any(|c| c.index == *n);
@@ -175,7 +175,9 @@ impl Replica {
                 let changed = place.renamed(&here, renaming);
                 let view = self.history.view(&self.conn, *no, &key)?;
                 self.write_change(*no, &key, &view.edit_row(row, &place.changes(&changed)), time)?;
-                found.push(key.clone());
+                let (before, mut after) = (here.clone(), here);
+                after.extend(changed);
+                found.push(Renaming { no: *no, key: key.clone(), before, after });
             }
         }
         Ok(found)
@@ -290,7 +292,9 @@ impl Replica {
     ) -> Result<Option<Renaming>, ReplicaError> {
         let Place { no, child, .. } = place;
         let view = self.history.view(&self.conn, *no, key)?;
-        let Some(shown) = row::shown(&view, child) else { return Ok(None) };
+        let (Some(shown), Some(row)) = (row::shown(&view, child), view.incarnation()) else {
+            return Ok(None);
+        };
         let before = columns_of(child, key, &shown)?;
         let changed = place.renamed(&before, renaming);
         let mut after = before.clone();
@@ -306,13 +310,21 @@ impl Replica {
         if at_new.is_live() {
             return Ok(None);
         }
-        let columns: Vec<(String, Merge, Value)> = child
+        let mut columns: Vec<(String, Merge, Value)> = child
             .columns
             .iter()
             .zip(shown)
             .map(|(c, value)| (c.key.clone(), c.merge, changed.get(&c.index).cloned().unwrap_or(value)))
             .collect();
-        self.write_change(*no, key, &view.delete(), time)?;
+        // Its other references are still those of the row that it was.
+        let cells = view.shown().unwrap_or_default();
+        let was = cells.get(CHOSEN).filter(|cell| cell.incarnation == row).map(|cell| row::plain(cell));
+        columns.push((
+            CHOSEN.to_owned(),
+            Merge::Register,
+            was.unwrap_or_else(|| encode(&[(key.clone(), row)])),
+        ));
+        self.write_change(*no, key, &view.delete_row(row), time)?;
         self.write_change(*no, &new, &at_new.insert(&columns), time)?;
         Ok(Some(Renaming { no: *no, key: new, before, after }))
     }

@@ -421,7 +421,10 @@ impl Replica {
                 let Version { values, hidden, incarnation, .. } = other_version(&view, &user, *number)?;
                 let key = self.new_key(no, &user, key.as_deref())?;
                 let columns = [all(&values), hidden].concat();
-                (view.decide(&all(&shown)), Some((key, columns, incarnation, *with_references)))
+                (
+                    view.decide_about(&all(&shown), incarnation),
+                    Some((key, columns, incarnation, *with_references)),
+                )
             }
         };
         self.transaction_again(|r| {
@@ -446,7 +449,7 @@ impl Replica {
                 // A row under this key may have referred to it.
                 let view = r.history.view(&r.conn, no, &key)?;
                 if let Some(shown) = row::shown(&view, &user) {
-                    change = view.decide(&all(&shown));
+                    change = view.decide_about(&all(&shown), *incarnation);
                 }
                 made = Some(MadeRow { key: user.key_text(new), references });
             }
