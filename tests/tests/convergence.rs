@@ -384,6 +384,32 @@ fn a_chosen_row_keeps_what_it_has_in_columns_that_the_chooser_has_not() {
     }
 }
 
+#[test]
+fn what_a_chosen_row_lacks_in_a_column_that_is_not_here_is_its_default() {
+    const T: &str = "CREATE TABLE t(id TEXT PRIMARY KEY, u TEXT)";
+    let mut net = Network::new(14, 3, T, &TrackOptions::default());
+    net.sync_all();
+    for n in [1, 3] {
+        net.run(n, &format!("INSERT INTO t VALUES ('3', 'of {n}')"));
+        net.wait(1000);
+        net.capture(n);
+    }
+    net.run(2, "ALTER TABLE t ADD COLUMN extra TEXT NOT NULL DEFAULT 'none'; INSERT INTO t VALUES ('3', 'of 2', 'of 2')");
+    net.sync_all();
+    assert_eq!(net.query(2, "SELECT extra FROM t"), ["Text(\"of 2\")"]);
+    for number in [2, 1] {
+        let now = net.now;
+        let choice = Choice::AsNewRow { number, key: Some(format!("n{number}")), with_references: false };
+        net.replica(3).choose(now, "t", "3", &choice).expect("a choice");
+        net.sync_all();
+    }
+    for n in [0, 2] {
+        let rows = net.query(n, "SELECT id, u, extra FROM t ORDER BY id");
+        assert_eq!(rows.len(), 3, "machine {n}: {rows:?}, held: {:?}", net.held(n));
+        assert_eq!(rows[2], "Text(\"n2\") Text(\"of 1\") Text(\"none\")", "machine {n}: {rows:?}");
+    }
+}
+
 fn net_row(net: &mut Network, n: usize, id: &str) -> String {
     let sql = format!("SELECT quote(u) || ', ' || quote(extra) FROM t WHERE id = '{id}'");
     net.query(n, &sql).concat().trim_start_matches("Text(\"").trim_end_matches("\")").to_owned()

@@ -190,3 +190,68 @@ fn what_a_trigger_does_to_a_row_that_no_document_knows_is_put_back() {
         }
     }
 }
+
+#[test]
+fn a_trigger_that_reaches_rows_of_a_table_that_has_not_met_loses_none() {
+    const SCHEMA: &str = "CREATE TABLE par(id TEXT PRIMARY KEY, n INTEGER);
+        CREATE TABLE kid(id TEXT PRIMARY KEY, v TEXT, n INTEGER, p TEXT REFERENCES par(id))";
+    for before in [true, false] {
+        for action in ["DELETE FROM kid WHERE n = NEW.n", "UPDATE kid SET v = 'taken' WHERE n = NEW.n"] {
+            let rows = ["INSERT INTO par VALUES ('9', 7)", "INSERT INTO kid VALUES ('1', 'mine', 7, NULL)"];
+            let trigger = format!("CREATE TRIGGER g AFTER INSERT ON par BEGIN {action}; END");
+            let mut net = meet(SCHEMA, rows, before, &trigger);
+            for n in 0..=2 {
+                let kids = net.query(n, "SELECT id, v FROM kid");
+                assert_eq!(kids, ["Text(\"1\") Text(\"mine\")"], "machine {n}: {action}, {before}");
+                let parents = net.query(n, "SELECT id FROM par").len() + net.held(n).len();
+                assert_eq!(parents, 1, "machine {n}: {action}, {before}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_held_and_not_sent_outlives_another_that_is_moved_to_its_key() {
+    const T: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT, u TEXT UNIQUE)";
+    let rows = |from: i64, name: &str| -> String {
+        let row = |n: i64| format!("({}, '{name}{n}', 'U{n}')", from + n);
+        let all: Vec<_> = (1..=300).map(row).collect();
+        format!("INSERT INTO t VALUES {}", all.join(", "))
+    };
+    let mut moved = 0;
+    for cut in 4..16 {
+        let mut net = Network::new(6 + cut as u64, 0, "", &TrackOptions::default());
+        for (sql, name) in [(rows(0, "theirs"), 1), (rows(2000, "mine"), 2)] {
+            let n = net.add_machine(T, Follow::Tracked);
+            assert_eq!(n, name);
+            net.run_unseen(n, &sql);
+            net.track_again(n);
+        }
+        net.run(2, "INSERT INTO t VALUES (5, 'clashes', 'V')");
+        net.sync(1);
+        let _ = net.talk(2, Some(cut));
+        for n in 1..=300 {
+            let is_hidden = format!(
+                "SELECT 1 FROM t WHERE id = {n} AND NOT EXISTS (SELECT 1 FROM t WHERE id = {})",
+                2000 + n
+            );
+            if n % 3 == 0 && !net.query(2, &is_hidden).is_empty() {
+                net.run(2, &format!("UPDATE t SET id = {} WHERE id = {n}", 2000 + n));
+                moved += 1;
+            }
+        }
+        net.sync_all();
+        net.sync_all();
+        let mut found = String::new();
+        for n in 1..=2 {
+            found += &net.query(n, "SELECT v FROM t").concat();
+            found += &format!("{:?}", net.replica(n).held(None).expect("a list"));
+            found += &format!("{:?}", net.replica(n).conflicts(None).expect("a list"));
+        }
+        for n in 1..=300 {
+            assert!(found.contains(&format!("\"mine{n}\"")), "cut after {cut}: mine{n} is nowhere");
+            assert!(found.contains(&format!("\"theirs{n}\"")), "cut after {cut}: theirs{n} is nowhere");
+        }
+    }
+    assert!(moved > 0, "none was moved onto a held row");
+}

@@ -427,6 +427,66 @@ fn what_refers_to_a_column_that_follows_a_row_which_becomes_new_follows_in_turn(
     }
 }
 
+#[test]
+fn of_three_rows_under_a_key_the_one_that_becomes_new_ends_alone() {
+    let options = TrackOptions { keep_numbers: true, ..TrackOptions::default() };
+    let mut net = Network::new(26, 3, SCHEMA, &options);
+    net.sync_all();
+    for (n, name) in [(1, "Carl"), (2, "Dora"), (3, "Emil")] {
+        net.run(
+            n,
+            &format!(
+                "INSERT INTO customers VALUES (1, '{name}'); INSERT INTO orders VALUES ({n}, 1, '{name}', '')"
+            ),
+        );
+        net.wait(1000);
+    }
+    sync_twice(&mut net);
+    assert_eq!(choose_all(&mut net, 1, &[("customers", "1")]), [1]);
+    sync_twice(&mut net);
+    assert_eq!(net.replica(2).conflicts(None).expect("a list").len(), 1);
+    assert_eq!(choose_all(&mut net, 2, &[("customers", "1")]), [1]);
+    sync_twice(&mut net);
+    for n in 0..=3 {
+        assert_eq!(net.query(n, "SELECT count(*) FROM customers"), ["Integer(3)"]);
+        assert_eq!(net.query(n, STRAY), [""; 0], "machine {n}");
+    }
+}
+
+#[test]
+fn a_child_that_moves_to_another_key_leaves_the_one_beside_it_and_takes_its_other_references() {
+    const SCHEMA: &str = "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE tags(id INTEGER PRIMARY KEY, name TEXT);
+        CREATE TABLE tagged(customer INTEGER REFERENCES customers(id), tag INTEGER REFERENCES tags(id), of TEXT, PRIMARY KEY (customer, tag))";
+    const STRAY: &str = "SELECT x.*, c.name, t.name FROM tagged x LEFT JOIN customers c ON c.id = customer LEFT JOIN tags t ON t.id = tag
+        WHERE c.name IS NOT x.of OR t.name IS NOT x.of";
+    let options = TrackOptions { keep_numbers: true, ..TrackOptions::default() };
+    for order in [["customers", "tags"], ["tags", "customers"]] {
+        let mut net = Network::new(27, 2, SCHEMA, &options);
+        net.sync_all();
+        for (n, name) in [(1, "Carl"), (2, "Dora")] {
+            net.run(
+                n,
+                &format!("INSERT INTO customers VALUES (1, '{name}'); INSERT INTO tags VALUES (1, '{name}')"),
+            );
+            net.capture(n);
+            net.wait(1000);
+        }
+        // The link that shows is of the customer that does not.
+        for (n, name) in [(2, "Dora"), (1, "Carl")] {
+            net.run(n, &format!("INSERT INTO tagged VALUES (1, 1, '{name}')"));
+            net.capture(n);
+            net.wait(1000);
+        }
+        sync_twice(&mut net);
+        choose_all(&mut net, 1, &order.map(|table| (table, "1")));
+        sync_twice(&mut net);
+        for n in 0..=2 {
+            assert_eq!(net.query(n, "SELECT count(*) FROM tagged"), ["Integer(2)"], "{order:?}, machine {n}");
+            assert_eq!(net.query(n, STRAY), [""; 0], "{order:?}, machine {n}");
+        }
+    }
+}
+
 /// Two devices that wrote a customer each; the second has a table of its own, which is not tracked, with these triggers.
 fn with_ledger(seed: u64, triggers: &str) -> Network {
     let schema = format!("{SCHEMA} CREATE TABLE other(id TEXT PRIMARY KEY);");

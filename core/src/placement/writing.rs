@@ -6,12 +6,13 @@
 //! stumbled, the batch is undone, and done again with that row held. Once a table's triggers did not end, its other rows
 //! get far fewer steps.
 
+use super::claims::unique_values;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
-use crate::store::StoreError;
 use crate::store::holds::HoldKind;
 use crate::store::index_terms::{self, IndexText};
 use crate::store::user_table::{Fault, RowValues, UserTable, quote};
+use crate::store::{StoreError, log};
 use crate::table::UniqueTerm;
 use crate::value::{Value, ValueRef};
 use rusqlite::Connection;
@@ -126,16 +127,39 @@ impl Replica {
             return self.ended(write(&self.conn));
         }
         // Where there are triggers too, their statements keep the table's own conflict clauses: a REPLACE would take a row away.
-        if user.acts.triggers
-            && user.acts.clauses
-            && let Some(rival) = self.local_rival(user, key, &wanted.to_vec())
-        {
-            return Err(Fault::Unique(format!("row {} has the same", user.key_text(&rival))));
+        if user.acts.triggers && user.acts.clauses {
+            if let Some(rival) = self.local_rival(user, key, &wanted.to_vec()) {
+                return Err(Fault::Unique(format!("row {} has the same", user.key_text(&rival))));
+            }
+            for unique in user.table.unique.iter().filter(|unique| unique.partial.is_none()) {
+                let values = unique_values(user, unique, key, &wanted.to_vec());
+                let values = values.map_err(|error| match error {
+                    ReplicaError::Store(error) => Fault::Store(error),
+                    error => Fault::Constraint(error.to_string()),
+                })?;
+                if let Some(values) = values
+                    && user.any_keyless_with(&self.conn, &values).map_err(Fault::Store)?
+                {
+                    return Err(Fault::Unique("a row with NULL in its key has the same".into()));
+                }
+            }
         }
-        self.under_savepoint(no, |conn| {
+        self.under_savepoint(no, user, |conn| {
             write(conn)?;
             check_stored(conn, user, key, wanted)
         })
+    }
+
+    /// Sees that no trigger wrote rows that no document knows yet: what they were would be nowhere.
+    fn check_reach(&self, user: &UserTable, before: Option<i64>) -> Result<(), Fault> {
+        let Some(before) = before else { return Ok(()) };
+        match log::ungathered_after(&self.conn, before).map_err(Fault::Store)? {
+            None => Ok(()),
+            Some(reached) => Err(Fault::Constraint(format!(
+                "a trigger of {} writes {reached}, which has not met the server's table yet",
+                user.table.name
+            ))),
+        }
     }
 
     /// Deletes a row, without the application's triggers if they do not let it go; false if it stays all the same.
@@ -147,7 +171,7 @@ impl Replica {
             };
         }
         if self.stumbles.cause(no, key, Deed::Delete).is_none() {
-            match self.under_savepoint(no, |conn| user.delete_row(conn, key)) {
+            match self.under_savepoint(no, user, |conn| user.delete_row(conn, key)) {
                 Ok(true) => return Ok(true),
                 Ok(false) | Err(Fault::Unique(_) | Fault::Raised(_) | Fault::Constraint(_)) => {}
                 Err(Fault::Store(error)) => return Err(error.into()),
@@ -156,7 +180,7 @@ impl Replica {
         }
         // What documents say comes first.
         self.unheard.containers.insert(no);
-        self.without_triggers(|r| match r.under_savepoint(no, |conn| user.delete_row(conn, key)) {
+        self.without_triggers(|r| match r.under_savepoint(no, user, |conn| user.delete_row(conn, key)) {
             Err(Fault::Store(error)) => Err(error.into()),
             done => Ok(done.is_ok()),
         })
@@ -165,12 +189,18 @@ impl Replica {
     fn under_savepoint<T>(
         &self,
         no: i64,
+        user: &UserTable,
         work: impl FnOnce(&Connection) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let run = |sql: &str| self.conn.prepare_cached(sql).and_then(|mut s| s.execute([])).map(drop);
         self.guard.start_row(self.stumbles.is_endless(no));
+        let logged = match user.acts.triggers && self.containers.any_ungathered() {
+            true => Some(log::last(&self.conn).map_err(Fault::Store)?),
+            false => None,
+        };
         run("SAVEPOINT piecewise_row")?;
-        let done = self.ended(work(&self.conn));
+        let done = work(&self.conn).and_then(|done| self.check_reach(user, logged).map(|()| done));
+        let done = self.ended(done);
         if !matches!(done, Err(Fault::Ended(_))) {
             if done.is_err() {
                 run("ROLLBACK TO piecewise_row")?;

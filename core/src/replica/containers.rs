@@ -225,6 +225,11 @@ impl Containers {
         self.stopped.iter().map(|no| &self.all[no])
     }
 
+    /// Whether any may have rows that no document knows, since they have not met their counterpart.
+    pub(crate) fn any_ungathered(&self) -> bool {
+        self.unmet.iter().any(|no| matches!(self.all[no].scan, Scan::Meet | Scan::Gather))
+    }
+
     /// How many have not met their counterpart, or are not joined with it.
     pub(crate) fn count_unmet(&self) -> u64 {
         self.unmet.len() as u64

@@ -415,12 +415,13 @@ impl Replica {
             Choice::Row { number: 0 } => (view.decide(&all(&shown)), None),
             Choice::Row { number } => {
                 let Version { values, hidden, .. } = other_version(&view, &user, *number)?;
+                let hidden = self.with_defaults(no, hidden)?;
                 (view.decide(&[all(&values), hidden].concat()), None)
             }
             Choice::AsNewRow { number, key, with_references } => {
                 let Version { values, hidden, incarnation, .. } = other_version(&view, &user, *number)?;
                 let key = self.new_key(no, &user, key.as_deref())?;
-                let columns = [all(&values), hidden].concat();
+                let columns = [all(&values), self.with_defaults(no, hidden)?].concat();
                 (
                     view.decide_about(&all(&shown), incarnation),
                     Some((key, columns, incarnation, *with_references)),
@@ -457,6 +458,21 @@ impl Replica {
             r.settle_quietly(rows)?;
             Ok(made)
         })
+    }
+
+    /// Columns of other devices, with their defaults where a row does not have them.
+    fn with_defaults(
+        &mut self,
+        no: i64,
+        columns: Vec<(String, Merge, Option<Value>)>,
+    ) -> Result<Vec<(String, Merge, Value)>, ReplicaError> {
+        let description = self.description(no)?;
+        let default = |key: &str| description.as_ref().and_then(|d| d.default_of(key)).cloned();
+        let with = |(key, merge, value): (String, Merge, Option<Value>)| {
+            let value = value.or_else(|| default(&key)).unwrap_or(Value::Null);
+            (key, merge, value)
+        };
+        Ok(columns.into_iter().map(with).collect())
     }
 
     fn new_key(&mut self, no: i64, user: &UserTable, key: Option<&str>) -> Result<RowKey, ReplicaError> {
@@ -630,8 +646,8 @@ fn nothing(number: usize) -> ReplicaError {
 struct Version {
     /// Its values, as the table has its columns.
     values: Vec<Value>,
-    /// What it has in columns that others have and this table has not.
-    hidden: Vec<(String, Merge, Value)>,
+    /// What it has in columns that others have and this table has not; None where it has nothing there either.
+    hidden: Vec<(String, Merge, Option<Value>)>,
     /// The row's incarnation.
     incarnation: Actor,
     /// Who wrote the newest of its values.
@@ -650,7 +666,7 @@ impl Version {
                 Some(Content::Text(_)) => Merge::Text,
                 _ => Merge::Register,
             };
-            (key.clone(), merge, cell.map_or(Value::Null, |cell| row::plain(cell)))
+            (key.clone(), merge, cell.map(|cell| row::plain(cell)))
         });
         let newest = cells.values().map(|cell| cell.id.actor).max();
         Self {

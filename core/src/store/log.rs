@@ -5,7 +5,7 @@ use super::user_table::{UserTable, value};
 use crate::key::RowKey;
 use crate::table::Table;
 use crate::value::Value;
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, OptionalExtension, Statement};
 use std::collections::HashSet;
 
 /// A row that was written.
@@ -127,6 +127,13 @@ pub(crate) fn of(conn: &Connection, container: i64, last: i64) -> Result<Vec<Ent
     stmt.raw_bind_parameter(1, container)?;
     stmt.raw_bind_parameter(2, last)?;
     entries(&mut stmt)
+}
+
+/// A table that was written after `last`, and of whose rows some may be known to no document since it has not met its counterpart.
+pub(crate) fn ungathered_after(conn: &Connection, last: i64) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT c.table_name FROM piecewise_log l, piecewise_containers c
+               WHERE l.seq > ? AND c.no = l.container AND c.scan IN (1, 10) LIMIT 1";
+    Ok(conn.prepare_cached(sql)?.query_row([last], |row| row.get(0)).optional()?)
 }
 
 /// Whether there is an entry of a container.

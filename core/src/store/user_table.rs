@@ -492,6 +492,32 @@ impl UserTable {
         Ok(found)
     }
 
+    /// Whether a row has these values and NULL in its key, so that no document knows it.
+    pub(crate) fn any_keyless_with(
+        &self,
+        conn: &Connection,
+        values: &[Compared],
+    ) -> Result<bool, StoreError> {
+        if self.table.without_rowid || self.has_integer_key() {
+            return Ok(false);
+        }
+        let name = |n: usize| quote(&self.table.columns[n].name);
+        let keys: Vec<_> = self.key_columns().iter().map(|n| format!("{} IS NULL", name(*n))).collect();
+        let term = |v: &Compared| format!("{} = ? COLLATE {}", name(v.index), v.collation.name());
+        let terms: Vec<_> = values.iter().map(term).collect();
+        let sql = format!(
+            "SELECT 1 FROM {} WHERE {} AND ({}) LIMIT 1",
+            self.name(),
+            terms.join(" AND "),
+            keys.join(" OR ")
+        );
+        let mut stmt = conn.prepare_cached(&sql)?;
+        for (n, v) in values.iter().enumerate() {
+            stmt.raw_bind_parameter(n + 1, v.value.as_ref())?;
+        }
+        Ok(stmt.raw_query().next()?.is_some())
+    }
+
     /// The key from the first columns of a row; None if it has a NULL in it.
     pub(crate) fn row_key(&self, row: &Row<'_>) -> Result<Option<RowKey>, StoreError> {
         let values = (0..self.key_columns().len())

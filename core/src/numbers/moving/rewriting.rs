@@ -17,7 +17,7 @@ use crate::segment::PLAIN_LEN_MAX;
 use crate::store::documents::{self, At};
 use crate::store::numbers::{self, Unsent};
 use crate::store::segments;
-use crate::store::user_table::UserTable;
+use crate::store::user_table::{DocumentColumn, RowValues, UserTable};
 use crate::value::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -108,12 +108,27 @@ impl Replica {
                 Some(Fate::Gone) => continue,
                 _ => {}
             }
-            let Some(change) = insert(key, &user, &view, values, folded.iter().map(|(n, _)| &withdrawn[*n]))
-            else {
+            let Some(shown) = row::shown(&view, &user) else {
                 continue; // it was deleted before anybody else saw it
             };
-            let key = if let Some(Fate::Moves(new)) = fate { new } else { key };
-            written.entry(last).or_default().push((key.clone(), Written::Insert(change)));
+            let changes: Vec<Actor> = folded.iter().map(|(n, _)| withdrawn[*n].unsent.actor).collect();
+            let to = if let Some(Fate::Moves(new)) = fate { new } else { key };
+            let mut put = |n: usize, shown: RowValues, origins: &[Origin]| {
+                let change = insert(&user, shown, values, origins);
+                written.entry(n).or_default().push((to.clone(), Written::Insert(change)));
+            };
+            // Other rows that were inserted here under the key, such as one that is held, stay beside it.
+            let others: Vec<_> =
+                view.other_rows().into_iter().filter(|(life, _)| of_own.contains(life)).collect();
+            for (life, cells) in &others {
+                let place = folded.iter().find(|(n, _)| withdrawn[*n].unsent.actor == *life);
+                let n = place.map_or(last, |(n, _)| *n);
+                put(n, row::values_of(cells, &user), &[(key.clone(), *life)]);
+            }
+            let is_other = |origin: &Origin| others.iter().any(|(life, _)| origin.1 == *life);
+            let origins: Vec<_> =
+                origins(key, &view, &changes).into_iter().filter(|origin| !is_other(origin)).collect();
+            put(last, shown, &origins);
         }
         let places = self.take_back(no, &withdrawn, &rows)?;
         let mut names = Names::default();
@@ -320,24 +335,20 @@ impl Names {
     }
 }
 
-/// A row that was written here alone as one insert; None if it was deleted.
-fn insert<'w>(
-    key: &RowKey,
+/// A row that was written here as one insert, which names the changes for which it stands.
+fn insert(
     user: &UserTable,
-    view: &View,
+    shown: RowValues,
     values: Option<&BTreeMap<usize, Value>>,
-    segments: impl Iterator<Item = &'w Withdrawn>,
-) -> Option<Change> {
-    let shown = row::shown(view, user)?;
-    let column = |(column, value): (&crate::store::user_table::DocumentColumn, Value)| {
+    origins: &[Origin],
+) -> Change {
+    let column = |(column, value): (&DocumentColumn, Value)| {
         let value = values.and_then(|values| values.get(&column.index)).cloned().unwrap_or(value);
         (column.key.clone(), column.merge, value)
     };
     let mut columns: Vec<_> = user.columns.iter().zip(shown).map(column).collect();
-    let changes: Vec<Actor> = segments.map(|segment| segment.unsent.actor).collect();
-    let origins = origins(key, view, &changes);
-    columns.push((MOVED.to_owned(), Merge::Register, origin::encode(&origins)));
-    Some(View::default().insert(&columns))
+    columns.push((MOVED.to_owned(), Merge::Register, origin::encode(origins)));
+    View::default().insert(&columns)
 }
 
 /// A change with the values that follow in the columns that it writes; those are taken out, since earlier changes of them
