@@ -383,6 +383,15 @@ fn references_from_before_the_first_sync_follow_a_row_that_becomes_new() {
             net.wait(1000);
         }
         sync_twice(&mut net);
+        net.wait(1000);
+        // Who has seen both means the one that shows.
+        for n in 1..=2 {
+            net.run(
+                n,
+                &format!("INSERT INTO orders SELECT 'late {n}', id, name FROM customers WHERE id = 1"),
+            );
+        }
+        sync_twice(&mut net);
         assert_eq!(
             choose_all(&mut net, chooser, &[("customers", "1")]),
             [1],

@@ -1,8 +1,8 @@
 //! Taking along: a row of a conflict that becomes a new one takes references with it.
 //!
 //! Those follow that the device wrote which inserted the row, after it did, and before it can have seen the other row: on that
-//! device, before the other came; everywhere, before both were accepted by the server. What it wrote later, and what others wrote, means the row that shows. What refers to columns that change by that
-//! follows in turn. A row that is itself in conflict and does not show takes its references along too, and one that was
+//! device, before the other came or the tables met; everywhere, before both were accepted by the server. What it wrote later, and
+//! what others wrote, means the row that shows. What refers to columns that change by that follows in turn. A row that is itself in conflict and does not show takes its references along too, and one that was
 //! chosen before names the row that it was, so it does not matter which of them is chosen first.
 
 use super::moving::{Columns, Pairs};
@@ -61,10 +61,12 @@ struct Apart {
 impl Apart {
     /// Whether a reference means the row that becomes new.
     fn is_meant(&self, by: &Writing) -> bool {
-        // What is not accepted, nobody else has seen.
-        let seen = self.own.accepted.zip(self.other.accepted).map(|(own, other)| own.max(other));
-        let was_here = self.is_here && by.segment < self.other.segment;
-        let before = was_here || seen.is_none_or(|seen| by.time <= seen);
+        // At first contact the rows from here are taken in once those of others have come, children that no document knows first.
+        let here = self.own.segment.max(self.other.segment);
+        let was_here = self.is_here && (by.segment < here || by.time.is_before_tracking());
+        // The other row was accepted after it was written, if no more is known.
+        let seen = self.own.accepted.max(self.other.accepted).max(Some(self.other.time));
+        let before = was_here || seen.is_some_and(|seen| by.time <= seen);
         by.author == self.own.author && by.time >= self.not_before && before
     }
 }
