@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 const FRAMES_AT_ONCE: usize = 4;
 /// Changes that are taken in together, where frames follow from each other: a fifth of a second under the write lock. While
 /// another program writes, each frame is taken in alone.
-const CHANGES_AT_ONCE: u64 = 16 << 10;
+const CHANGES_AT_ONCE: u64 = 24 << 10;
 /// How often at most a connection that stays notes in the file that both are level.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// How long a stale "in sync" note may stay in the file.
