@@ -858,7 +858,7 @@ fn action(text: &str) -> Result<String, DescriptionError> {
         .ok_or_else(|| invalid(format!("{text:?} is no foreign key action")))
 }
 
-/// The greater of two numbers of which 0 is none; the second as an entry tells it.
+/// Returns the greater of `known` and the number in the entry `told`; 0 means not set.
 fn greatest(known: i32, told: &str) -> i32 {
     match told.parse() {
         Ok(0) | Err(_) => known,

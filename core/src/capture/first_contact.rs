@@ -56,7 +56,7 @@ impl Replica {
         first.is_some_and(|first| segments::is_own(&self.conn, first.segment()).unwrap_or(false))
     }
 
-    /// Takes in the next rows that no document knows, and tells at how many it looked.
+    /// Captures the next rows without a document. Returns how many rows were scanned as well.
     pub(super) fn gather(&mut self, no: i64, now: Timestamp) -> Result<(Captured, usize), ReplicaError> {
         let Some(user) = self.user_table(no)? else {
             self.end_scan(no)?;

@@ -59,7 +59,7 @@ fn talk(server: &mut Replica, client: &mut Replica) -> (Link, Link) {
     go_on(server, client, near, "**=admin")
 }
 
-/// An initiator with this grant attaches, and talks until both sides are level.
+/// Syncs an initiator that has this grant until both sides are level.
 fn go_on(server: &mut Replica, client: &mut Replica, mut near: Link, grant: &'static str) -> (Link, Link) {
     let first = near.next_frame(client, NOW).expect("a frame").expect("it begins");
     let attach = Attach::decode(&first).expect("an attach");

@@ -2,8 +2,9 @@
 //!
 //! Those follow that the device wrote which inserted the row, after it did, and before it can have seen the other row: on that
 //! device, before the other came or the tables met; everywhere, before both were accepted by the server. What it wrote later, and
-//! what others wrote, means the row that shows. What refers to columns that change by that follows in turn. A row that is itself in conflict and does not show takes its references along too, and one that was
-//! chosen before names the row that it was, so it does not matter which of them is chosen first.
+//! what others wrote, means the row that shows. What refers to columns that change by that follows in turn. A row that is itself
+//! in conflict and does not show takes its references along too, and one that was chosen before names the row that it was, so it
+//! does not matter which of them is chosen first.
 
 use super::moving::{Columns, Pairs};
 use super::origin::{CHOSEN, decode, encode};

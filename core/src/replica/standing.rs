@@ -92,12 +92,12 @@ pub(crate) fn holding(container: &ContainerState) -> Option<[u8; 32]> {
     }
 }
 
-/// What stands for a container in the digest, by the access to it: so that a change of rights is a difference.
+/// Returns the digest of a container's contents, inverted for `Access::Read`, so that a change of rights changes it.
 pub(crate) fn held_with(held: [u8; 32], access: Access) -> [u8; 32] {
     if access == Access::Read && held != LOOKING { held.map(|byte| !byte) } else { held }
 }
 
-/// What stands for a container in a client's digest, by the access that it was told. On a server none is read-only.
+/// Returns the digest of a container's contents as a client counts it. On a server none is read-only.
 pub(crate) fn held_by_client(container: &ContainerState) -> Option<[u8; 32]> {
     let access = if container.is_read_only() { Access::Read } else { Access::Write };
     Some(held_with(holding(container)?, access))

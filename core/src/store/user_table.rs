@@ -475,15 +475,7 @@ impl UserTable {
         values: &[Compared],
     ) -> Result<Vec<RowKey>, StoreError> {
         let keys: Vec<_> = self.key_columns().iter().map(|n| quote(&self.table.columns[*n].name)).collect();
-        let term = |v: &Compared| {
-            format!("{} = ? COLLATE {}", quote(&self.table.columns[v.index].name), v.collation.name())
-        };
-        let terms: Vec<_> = values.iter().map(term).collect();
-        let sql = format!("SELECT {} FROM {} WHERE {}", keys.join(", "), self.name(), terms.join(" AND "));
-        let mut stmt = conn.prepare_cached(&sql)?;
-        for (n, v) in values.iter().enumerate() {
-            stmt.raw_bind_parameter(n + 1, v.value.as_ref())?;
-        }
+        let mut stmt = self.select_where(conn, &keys.join(", "), values, "")?;
         let mut rows = stmt.raw_query();
         let mut found = vec![];
         while let Some(row) = rows.next()? {
@@ -501,21 +493,31 @@ impl UserTable {
         if self.table.without_rowid || self.has_integer_key() {
             return Ok(false);
         }
-        let name = |n: usize| quote(&self.table.columns[n].name);
-        let keys: Vec<_> = self.key_columns().iter().map(|n| format!("{} IS NULL", name(*n))).collect();
-        let term = |v: &Compared| format!("{} = ? COLLATE {}", name(v.index), v.collation.name());
+        let is_null = |n: &usize| format!("{} IS NULL", quote(&self.table.columns[*n].name));
+        let keys: Vec<_> = self.key_columns().iter().map(is_null).collect();
+        let mut stmt =
+            self.select_where(conn, "1", values, &format!(" AND ({}) LIMIT 1", keys.join(" OR ")))?;
+        Ok(stmt.raw_query().next()?.is_some())
+    }
+
+    /// A SELECT of the rows that have these values, which are bound; `rest` follows its WHERE.
+    fn select_where<'c>(
+        &self,
+        conn: &'c Connection,
+        what: &str,
+        values: &[Compared],
+        rest: &str,
+    ) -> Result<CachedStatement<'c>, StoreError> {
+        let term = |v: &Compared| {
+            format!("{} = ? COLLATE {}", quote(&self.table.columns[v.index].name), v.collation.name())
+        };
         let terms: Vec<_> = values.iter().map(term).collect();
-        let sql = format!(
-            "SELECT 1 FROM {} WHERE {} AND ({}) LIMIT 1",
-            self.name(),
-            terms.join(" AND "),
-            keys.join(" OR ")
-        );
+        let sql = format!("SELECT {what} FROM {} WHERE {}{rest}", self.name(), terms.join(" AND "));
         let mut stmt = conn.prepare_cached(&sql)?;
         for (n, v) in values.iter().enumerate() {
             stmt.raw_bind_parameter(n + 1, v.value.as_ref())?;
         }
-        Ok(stmt.raw_query().next()?.is_some())
+        Ok(stmt)
     }
 
     /// The key from the first columns of a row; None if it has a NULL in it.

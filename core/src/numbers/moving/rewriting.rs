@@ -117,7 +117,7 @@ impl Replica {
                 let change = insert(&user, shown, values, origins);
                 written.entry(n).or_default().push((to.clone(), Written::Insert(change)));
             };
-            // Other rows that were inserted here under the key, such as one that is held, stay beside it.
+            // Other own inserts of the key, such as a held row, stay in conflict with it.
             let others: Vec<_> =
                 view.other_rows().into_iter().filter(|(life, _)| of_own.contains(life)).collect();
             for (life, cells) in &others {
