@@ -41,9 +41,7 @@ use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
 use crate::store::user_table::UserTable;
 use crate::store::{documents, numbers};
-use crate::table::ForeignKey;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
 /// A row that moved to another number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,24 +115,6 @@ impl Replica {
         found
     }
 
-    /// References to the rows of a table by their key: the containers of the children, with how. Also by foreign keys
-    /// that the application does not keep. Of those that have more columns than the key, the key's alone are given: the
-    /// others stay as they are.
-    pub(crate) fn key_references(
-        &self,
-        parent: &UserTable,
-    ) -> Result<Vec<(i64, Arc<UserTable>, ForeignKey)>, ReplicaError> {
-        let mut found = vec![];
-        for no in self.containers.children_of(&parent.table.name) {
-            let Some(user) = self.user_table(no)? else { continue };
-            let all = user.table.foreign_keys.iter().chain(&user.references);
-            let all = all.filter(|f| f.parent_table.eq_ignore_ascii_case(&parent.table.name));
-            let by_key: Vec<_> = all.filter_map(|foreign| by_key(foreign, parent)).collect();
-            found.extend(by_key.into_iter().map(|foreign| (no, user.clone(), foreign)));
-        }
-        Ok(found)
-    }
-
     /// Whether it is noted that a row written here has a number that another row has.
     pub(crate) fn is_number_taken(&self, no: i64, key: &RowKey) -> Result<bool, ReplicaError> {
         Ok(self.numbers.taken.contains(&no) && numbers::is_taken(&self.conn, no, key)?)
@@ -178,25 +158,6 @@ impl Replica {
         self.numbers.taken.insert(no);
         Ok(())
     }
-}
-
-/// A foreign key as far as it names the key of its parent; None if it does not.
-fn by_key(foreign: &ForeignKey, parent: &UserTable) -> Option<ForeignKey> {
-    let (table, key) = (&parent.table, parent.key_columns());
-    let place = |name: &String| table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
-    let (mut columns, mut parent_columns) = (vec![], vec![]);
-    for (column, name) in foreign.columns.iter().zip(&foreign.parent_columns) {
-        let n = match (place(name), &key[..]) {
-            (Some(n), _) if key.contains(&n) => n,
-            // A reference that no schema declares has the key's name from when it was told of: SQLite renamed it nowhere.
-            (None, [n]) if foreign.columns.len() == 1 => *n,
-            _ => continue,
-        };
-        columns.push(*column);
-        parent_columns.push(table.columns[n].name.clone());
-    }
-    let is_whole = columns.len() == key.len() || columns.len() == foreign.columns.len();
-    (is_whole && !columns.is_empty()).then(|| ForeignKey { columns, parent_columns, ..foreign.clone() })
 }
 
 /// What a replica knows of numbers, in memory.

@@ -1,5 +1,6 @@
 //! Free: numbers that no row has, and to which nothing refers.
 
+use super::moving::{Pairs, Relation};
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
 use crate::row;
@@ -145,18 +146,19 @@ impl Replica {
     fn referred_above(&mut self, user: &UserTable, top: i64) -> Result<BTreeSet<i64>, ReplicaError> {
         let mut referred = BTreeSet::new();
         let mut columns = vec![];
-        let key = user.key_columns();
+        let [key] = user.key_columns()[..] else { return Ok(referred) };
+        let naming = |pairs: &Pairs| pairs.all.iter().find(|(_, named)| *named == key).map(|(n, _)| *n);
         for other in self.other_tables()? {
             for foreign in &other.references {
-                if let Some(by_key) = super::by_key(foreign, user).filter(|_| key.len() == 1)
-                    && foreign.parent_table.eq_ignore_ascii_case(&user.table.name)
+                if foreign.parent_table.eq_ignore_ascii_case(&user.table.name)
+                    && let Some(column) = Pairs::of(foreign, user).as_ref().and_then(naming)
                 {
-                    columns.push((other.name.clone(), other.columns[by_key.columns[0]].name.clone()));
+                    columns.push((other.name.clone(), other.columns[column].name.clone()));
                 }
             }
         }
-        for (no, child, foreign) in self.key_references(user)? {
-            let [column] = foreign.columns[..] else { continue };
+        for Relation { no, child, pairs } in self.relations(user, &BTreeSet::from([key]))? {
+            let Some(column) = naming(&pairs) else { continue };
             columns.push((child.table.name.clone(), child.table.columns[column].name.clone()));
             for (key, _) in holds::all(&self.conn, no, child.has_integer_key())? {
                 let view = self.history.view(&self.conn, no, &key)?;

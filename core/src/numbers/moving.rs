@@ -9,7 +9,7 @@ mod others;
 mod rewriting;
 mod telling;
 
-pub(super) use self::following::{Columns, Pairs};
+pub(super) use self::following::{Columns, Pairs, Relation};
 
 use self::following::{Changed, Generated};
 use self::others::Other;

@@ -299,7 +299,7 @@ impl Plan {
 
 impl Pairs {
     /// Those of a foreign key; None: it names no rows of this parent.
-    pub(super) fn of(foreign: &ForeignKey, parent: &UserTable) -> Option<Self> {
+    pub(in crate::numbers) fn of(foreign: &ForeignKey, parent: &UserTable) -> Option<Self> {
         let (table, key) = (&parent.table, parent.key_columns());
         let place = |name: &String| table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
         let mut all = vec![];
