@@ -29,6 +29,7 @@ use crate::store::segments::Origin;
 use crate::store::triggers::APPLYING;
 use crate::store::user_table::{RowValues, UserTable, value};
 use crate::store::{StoreError, documents, layout, log, segments};
+use crate::table::Table;
 use crate::value::{Value, ValueRef};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -52,6 +53,14 @@ const SEGMENT_SPAN_MS: u64 = 60_000;
 pub(crate) struct Dirty {
     pub(crate) key: RowKey,
     pub(crate) time: Timestamp,
+    /// Whether an UPDATE gave the row another key.
+    is_left: bool,
+}
+
+impl Dirty {
+    pub(crate) fn new(key: RowKey, time: Timestamp) -> Self {
+        Self { key, time, is_left: false }
+    }
 }
 
 /// What there is in a container besides rows that show: looked up once for a batch.
@@ -217,9 +226,7 @@ impl Replica {
                 }
                 continue;
             };
-            let time = self.corrected(Timestamp(entry.time)).min(self.corrected(now));
-            let dirty = entry.keys(&user.table).map(|key| Dirty { key, time });
-            by_container.entry(entry.container).or_default().extend(dirty);
+            by_container.entry(entry.container).or_default().extend(self.dirty_by(entry, &user.table, now));
         }
         let mut captured = Captured { more, ..Captured::default() };
         for (no, dirty) in by_container {
@@ -236,6 +243,18 @@ impl Replica {
         Ok(captured)
     }
 
+    /// The rows that an entry of the log tells of.
+    fn dirty_by(
+        &self,
+        entry: &log::Entry,
+        table: &Table,
+        now: Timestamp,
+    ) -> impl Iterator<Item = Dirty> + use<> {
+        let time = self.corrected(Timestamp(entry.time)).min(self.corrected(now));
+        let writes: Vec<_> = entry.writes(table).collect();
+        writes.into_iter().map(move |(key, is_left)| Dirty { key, time, is_left })
+    }
+
     /// Notes whether the log has more. What waited for that may go on.
     fn note_log_is_read(&mut self, is_read: bool) {
         if std::mem::replace(&mut self.numbers.is_reading_log, !is_read) && is_read {
@@ -250,6 +269,8 @@ impl Replica {
         let Some(user) = self.user_table(no)? else { return Ok(Captured::default()) };
         let mut captured = Captured::default();
         for mut batch in batches(last_writes(dirty)) {
+            // Of one millisecond the last counts.
+            batch.reverse();
             batch.sort_by(|a, b| (&a.key, b.time).cmp(&(&b.key, a.time)));
             batch.dedup_by(|later, first| later.key == first.key);
             let mut pen = Pen { no, writer: FrameWriter::default(), time: Timestamp(0), captured };
@@ -303,9 +324,11 @@ impl Replica {
     ) -> Result<Captured, ReplicaError> {
         let (mut captured, nothing) = (Captured::default(), View::default());
         for mut batch in batches(rows) {
+            // Of one millisecond the last counts.
+            batch.reverse();
             batch.sort_by(|a, b| a.key.cmp(&b.key));
             let mut pen = Pen { no, writer: FrameWriter::default(), time: Timestamp(0), captured };
-            for Dirty { key, time } in batch {
+            for Dirty { key, time, .. } in batch {
                 let Some(values) = values.remove(&key) else { continue };
                 let size: usize = values.iter().map(|v| v.as_ref().byte_len()).sum();
                 if size > ROW_LEN_MAX || is_too_long(&key) {
@@ -336,7 +359,7 @@ impl Replica {
         let mut select = user.select(&self.conn)?;
         let mut lines = Lines::new(&self.conn, pen.no);
         let mut template = None;
-        for (n, Dirty { key, time }) in batch.iter().enumerate() {
+        for (n, Dirty { key, time, .. }) in batch.iter().enumerate() {
             if pen.is_full() || *key == RowKey::Description || lines.knows(&KeyRef::from(key))? {
                 return Ok(n);
             }
@@ -362,7 +385,7 @@ impl Replica {
     fn capture_row(
         &mut self,
         user: &Arc<UserTable>,
-        Dirty { key, time }: &Dirty,
+        Dirty { key, time, is_left }: &Dirty,
         any: Exceptions,
         pen: &mut Pen,
     ) -> Result<(), ReplicaError> {
@@ -380,7 +403,7 @@ impl Replica {
         if known.is_none() && now.is_none() && refused.is_none() {
             return Ok(());
         }
-        let Some((change, before)) =
+        let Some((mut change, before)) =
             self.changed_row(pen.no, user, (key, known), now.as_ref(), refused, any)?
         else {
             return Ok(());
@@ -395,6 +418,11 @@ impl Replica {
             }
             let blocked = self.blocked_by(pen.no, key, user, before)?;
             self.unsettled.extend(blocked.into_iter().map(|held| (pen.no, held)));
+        }
+        if *is_left && now.is_none() && any.conflicts && documents::in_conflict(&self.conn, pen.no, key)? {
+            // Nobody deleted the other row under the key that this one had.
+            let view = self.history.view(&self.conn, pen.no, key)?;
+            change = view.incarnation().map_or(change, |row| view.delete_row(row));
         }
         self.pace.change();
         pen.writer.push(KeyRef::from(key), &change);

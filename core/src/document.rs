@@ -165,14 +165,13 @@ impl View {
 
     /// For each key the cell that shows; None if the row is not there.
     ///
-    /// Of concurrent values, that of the greatest actor under the incarnation that shows; if there is none
-    /// under it, that of the greatest actor.
+    /// Of concurrent values under the incarnation that shows, that of the greatest actor. What another row under the key has
+    /// is that row's: a column that this one lacks shows nothing.
     pub fn shown(&self) -> Option<BTreeMap<&str, &Cell>> {
         let incarnation = self.incarnation()?;
-        let best = |cells: &'_ Vec<Cell>| -> Option<usize> {
-            let rank =
-                |n: &usize| (cells[*n].incarnation == incarnation, cells[*n].id.actor, cells[*n].id.counter);
-            (0..cells.len()).max_by_key(rank)
+        let best = |cells: &'_ [Cell]| -> Option<usize> {
+            let own = (0..cells.len()).filter(|n| cells[*n].incarnation == incarnation);
+            own.max_by_key(|n| (cells[*n].id.actor, cells[*n].id.counter))
         };
         Some(
             self.cells

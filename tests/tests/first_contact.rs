@@ -168,6 +168,54 @@ fn a_row_that_no_document_knows_outlives_its_parent_that_gives_way() {
     }
 }
 
+/// A parent that gave way to one of the server's is held or in conflict; what refers to it is held on all machines alike, and comes
+/// back with it.
+#[test]
+fn children_of_a_parent_that_gave_way_are_held_everywhere() {
+    for (parents, free) in [
+        // Held, since its name is taken.
+        (["(1, 'x', NULL)", "(2, 'x', NULL)"], "UPDATE p SET name = 'other' WHERE id = 1"),
+        // Another row shows under its key.
+        (["('k', NULL, 10)", "('k', NULL, 2)"], "UPDATE p SET code = 2"),
+    ] {
+        let id = if parents[0].contains("'k'") { "TEXT" } else { "INTEGER" };
+        let named = if id == "TEXT" { "code" } else { "id" };
+        let schema = format!(
+            "CREATE TABLE p(id {id} PRIMARY KEY, name TEXT UNIQUE, code INTEGER UNIQUE);
+             CREATE TABLE c(id TEXT PRIMARY KEY, p INTEGER REFERENCES p({named}));
+             CREATE TABLE l(id TEXT PRIMARY KEY, c TEXT REFERENCES c(id))"
+        );
+        let mine = format!(
+            "INSERT INTO p VALUES {}; INSERT INTO c VALUES ('5', 2); INSERT INTO l VALUES ('6', '5')",
+            parents[1]
+        );
+        for before in [true, false] {
+            let mut net = meet(&schema, [&format!("INSERT INTO p VALUES {}", parents[0]), &mine], before, "");
+            for n in 0..=2 {
+                let held: Vec<_> = net.held(n).into_iter().map(|(table, _)| table).collect();
+                assert!(net.query(n, "SELECT * FROM c").is_empty(), "machine {n}: {parents:?}, {before}");
+                assert!(["c", "l"].iter().all(|table| held.contains(&(*table).to_owned())), "{n}: {held:?}");
+            }
+            net.run(1, free);
+            net.sync_all();
+            net.sync_all();
+            net.check_same("SELECT * FROM c, l");
+            assert_eq!(net.query(0, "SELECT * FROM c, l").len(), 1, "{parents:?}, {before}");
+        }
+    }
+}
+
+/// A row that the application left without a parent stays where it was written.
+#[test]
+fn an_orphan_that_was_written_before_the_tables_met_stays_in_its_table() {
+    const SCHEMA: &str =
+        "CREATE TABLE p(id TEXT PRIMARY KEY); CREATE TABLE c(id TEXT PRIMARY KEY, p TEXT REFERENCES p(id))";
+    let orphan = "PRAGMA foreign_keys = OFF; INSERT INTO c VALUES ('5', 'none')";
+    let mut net = meet(SCHEMA, ["INSERT INTO p VALUES ('1')", orphan], false, "");
+    assert_eq!(net.query(2, "SELECT id FROM c"), ["Text(\"5\")"]);
+    assert_eq!(net.held(1), [("c".to_owned(), "5".to_owned())]);
+}
+
 #[test]
 fn what_a_trigger_does_to_a_row_that_no_document_knows_is_put_back() {
     const T: &str = "CREATE TABLE t(id TEXT PRIMARY KEY, g TEXT, v TEXT, n INTEGER)";

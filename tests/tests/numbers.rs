@@ -491,6 +491,22 @@ fn at_first_contact_rows_that_differ_stay_in_conflict_unless_those_from_here_are
 }
 
 #[test]
+fn rows_do_not_move_whose_references_the_server_has_already() {
+    let mut net = Network::new(9, 0, "", &TrackOptions::default());
+    let machine = net.add_machine(SCHEMA, piecewise_core::replica::Follow::Tracked);
+    net.replica(machine).track("orders", &TrackOptions::default()).expect("it can be tracked");
+    net.run(
+        machine,
+        "INSERT INTO customers VALUES (1, 'Dora', NULL); INSERT INTO orders VALUES ('d', 1, 'Dora', 0)",
+    );
+    let options = TrackOptions { renumber_mine: true, ..TrackOptions::default() };
+    net.sync(machine);
+    let error = net.replica(machine).track("customers", &options).expect_err("orders would not follow");
+    assert!(error.to_string().contains("rows of orders that refer to customers"), "{error}");
+    net.replica(machine).track("customers", &TrackOptions::default()).expect("it can be tracked");
+}
+
+#[test]
 fn many_rows_with_many_references_move_at_once() {
     piecewise_tests::numbering::move_many(2_000, 6_000);
 }

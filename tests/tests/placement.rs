@@ -757,6 +757,52 @@ fn a_server_restored_from_yesterday_keeps_the_order_of_claims() {
 }
 
 #[test]
+fn the_last_of_several_rows_with_one_value_is_chosen() {
+    let mut net = network(3, "CREATE TABLE u(id TEXT PRIMARY KEY, name TEXT UNIQUE)");
+    net.sync_all();
+    for n in 1..=3 {
+        net.run(n, &format!("INSERT INTO u VALUES ('{n}', 's')"));
+        net.wait(1000);
+    }
+    net.sync_all();
+    assert_eq!(net.query(3, "SELECT id FROM u"), ["Text(\"1\")"]);
+    let now = net.now;
+    assert_eq!(net.replica(3).choose_held(now, "u", "3").expect("it shows"), ["1", "2"]);
+    net.sync_all();
+    net.check_same("SELECT * FROM u");
+    assert_eq!(net.query(1, "SELECT id FROM u"), ["Text(\"3\")"]);
+    assert_eq!(net.held(1).len(), 2);
+}
+
+#[test]
+fn a_row_of_a_conflict_that_gets_another_key_leaves_the_other_row() {
+    for (kind, keys) in [("TEXT", ["'5'", "'new'"]), ("INTEGER", ["5", "99"])] {
+        let mut net = network(0, "");
+        for n in 1..=2 {
+            let schema = format!("CREATE TABLE t(id {kind} PRIMARY KEY, m TEXT)");
+            net.add_machine(&schema, piecewise_core::replica::Follow::Tracked);
+            net.run_unseen(n, &format!("INSERT INTO t VALUES ({}, 'of {n}')", keys[0]));
+            net.track_again(n);
+        }
+        net.sync_all();
+        assert_eq!(net.replica(2).conflicts(None).expect("a list").len(), 1);
+        net.run(2, &format!("UPDATE t SET id = {} WHERE id = {}", keys[1], keys[0]));
+        net.sync_all();
+        net.check_same("SELECT * FROM t ORDER BY id");
+        let all = net.query(1, "SELECT m FROM t ORDER BY m");
+        assert_eq!(all, ["Text(\"of 1\")", "Text(\"of 2\")"], "{kind}");
+        // A delete deletes both, also where the key was changed before.
+        net.run(
+            2,
+            &format!("INSERT INTO t VALUES ('7', 'x'); UPDATE t SET id = '8' WHERE id = '7'; DELETE FROM t"),
+        );
+        net.sync_all();
+        net.check_same("SELECT * FROM t");
+        assert!(net.query(1, "SELECT m FROM t").is_empty(), "{kind}");
+    }
+}
+
+#[test]
 fn a_held_row_that_refers_to_the_one_in_its_way_is_not_chosen() {
     let mut net =
         network(2, "CREATE TABLE g(id TEXT PRIMARY KEY, name TEXT UNIQUE, par TEXT REFERENCES g(id))");

@@ -200,3 +200,31 @@ fn two_programs_that_go_through_one_table_come_to_an_end() {
     net.check_same(ALL);
     assert_eq!(net.query(0, "SELECT count(*) FROM a"), [format!("Integer({})", ROWS - ROWS / 20)]);
 }
+
+/// A trigger that is newer than ours runs before them, and may end a statement whose row stays.
+#[test]
+fn a_write_that_a_newer_trigger_ended_before_ours_is_not_overwritten() {
+    for look_first in [false, true] {
+        let mut net = Network::new(9, 2, SCHEMA, &TrackOptions::default());
+        net.run(1, "INSERT INTO a VALUES (1, 'first'), (2, 'second')");
+        net.sync_all();
+        let trigger = |event: &str| {
+            format!(
+                "CREATE TRIGGER {event}s AFTER {event} ON a WHEN NEW.x = 'mine' BEGIN SELECT RAISE(IGNORE); END;"
+            )
+        };
+        net.run(2, &[trigger("INSERT"), trigger("UPDATE")].concat());
+        if look_first {
+            net.sync_all();
+        }
+        net.run(2, "INSERT INTO a VALUES (6, 'mine'); UPDATE a SET x = 'mine' WHERE id = 1");
+        net.wait(1000);
+        net.run(1, "INSERT INTO a VALUES (6, 'theirs'); UPDATE a SET x = 'theirs' WHERE id = 1");
+        net.sync_all();
+        net.check_same(ALL);
+        // The inserted row moved to another number, the edited value is listed.
+        assert!(net.query(1, ALL).contains(&r#"Integer(7) Text("mine")"#.to_owned()), "{look_first}");
+        let conflicts = format!("{:?}", net.replica(1).conflicts(None).unwrap());
+        assert!(conflicts.contains("\"mine\""), "{look_first}: {conflicts}");
+    }
+}

@@ -64,11 +64,16 @@ impl Replica {
         };
         let mut captured = self.gather_written(no, &user, now)?;
         let state = &self.containers[&no];
+        if state.scan_after.is_none() {
+            // What has no parent now was left without one by the application; later a parent may have given way.
+            self.exempt_orphans(no, &user)?;
+        }
+        let state = &self.containers[&no];
         let time = if state.prefer_local { self.corrected(now) } else { Timestamp::ADOPTED };
         let limit = self.pace.next();
         let keys = log::keys_after(&self.conn, &user, state.scan_after.as_ref(), limit)?;
         let (last, looked_at) = (keys.last().cloned().filter(|_| keys.len() == limit), keys.len());
-        let taken = self.capture_unknown(no, keys.into_iter().map(|key| Dirty { key, time }))?;
+        let taken = self.capture_unknown(no, keys.into_iter().map(|key| Dirty::new(key, time)))?;
         captured.rows += taken.rows;
         captured.segments += taken.segments;
         match last {
@@ -87,12 +92,7 @@ impl Replica {
     ) -> Result<Captured, ReplicaError> {
         let entries = log::of(&self.conn, no, self.containers[&no].gathered)?;
         let Some(last) = entries.last().map(|entry| entry.seq) else { return Ok(Captured::default()) };
-        let now = self.corrected(now);
-        let mut dirty = vec![];
-        for entry in entries {
-            let time = self.corrected(Timestamp(entry.time)).min(now);
-            dirty.extend(entry.keys(&user.table).map(|key| Dirty { key, time }));
-        }
+        let dirty: Vec<_> = entries.iter().flat_map(|entry| self.dirty_by(entry, &user.table, now)).collect();
         let captured = self.capture_unknown(no, dirty.into_iter())?;
         if let Some(state) = self.containers.get_mut(&no) {
             state.gathered = last;
@@ -129,6 +129,9 @@ impl Replica {
         let keys = documents::keys_after(&self.conn, no, state.integer_keys, after.as_ref(), limit)?;
         let Some(last) = keys.last().cloned() else {
             self.set_scan(no, Scan::Adopt)?;
+            // Their parents may have given way before these rows could be changed.
+            let orphans = self.all_orphans(&user)?;
+            self.settle_quietly(orphans.into_iter().map(|key| (no, key)).collect())?;
             return Ok((written, 0));
         };
         let looked_at = keys.len();
@@ -152,13 +155,11 @@ impl Replica {
             if let Some(first) = first.filter(|_| here.is_some())
                 && self.changed_known_row(no, &user, (&key, first), here.as_ref(), true)? == Some(None)
             {
-                self.exempt_orphan(no, &user, &key)?;
                 if watchful {
                     unlike.push((no, key));
                 }
                 continue;
             }
-            self.exempt_orphan(no, &user, &key)?;
             if let Some(here) = here
                 && !self.ever_showed(no, &user, &key, &here)?
             {
@@ -212,14 +213,10 @@ impl Replica {
         let before = if self.containers[&no].prefer_local { now } else { Timestamp::APART };
         let mut written = HashMap::new();
         for entry in log::of(&self.conn, no, 0)? {
-            let time = self.corrected(Timestamp(entry.time)).min(now);
-            written.extend(entry.keys(&user.table).map(|key| (key, time)));
+            written.extend(self.dirty_by(&entry, &user.table, now).map(|row| (row.key, row.time)));
         }
         let time = |key: &RowKey| written.get(key).copied().unwrap_or(before);
-        for key in rows.keys() {
-            self.exempt_orphan(no, user, key)?;
-        }
-        let mut dirty: Vec<_> = rows.keys().map(|key| Dirty { key: key.clone(), time: time(key) }).collect();
+        let mut dirty: Vec<_> = rows.keys().map(|key| Dirty::new(key.clone(), time(key))).collect();
         dirty.sort_by_key(|d| d.time);
         let may_move = self.may_renumber(no) || self.key_may_follow(no)?;
         let (all_move, first_new) = (self.renumbers_mine(no)?, self.first_new_number(no)?);

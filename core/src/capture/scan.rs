@@ -39,7 +39,7 @@ impl Replica {
         let keys = log::keys_after(&self.conn, &user, after.as_ref(), limit)?;
         let last = keys.last().cloned();
         let (looked_at, full) = (keys.len(), keys.len() == limit);
-        let dirty = keys.into_iter().map(|key| Dirty { key, time }).collect();
+        let dirty = keys.into_iter().map(|key| Dirty::new(key, time)).collect();
         let captured = self.capture_rows(no, dirty)?;
         match last.filter(|_| full) {
             Some(last) => self.set_scan_after(no, last)?,
@@ -85,7 +85,7 @@ impl Replica {
     pub(super) fn delete_gone(&mut self, no: i64, now: Timestamp) -> Result<(Captured, usize), ReplicaError> {
         let (gone, last, looked_at) = self.gone_after(no)?;
         let time = self.corrected(now);
-        let captured = self.capture_rows(no, gone.into_iter().map(|key| Dirty { key, time }).collect())?;
+        let captured = self.capture_rows(no, gone.into_iter().map(|key| Dirty::new(key, time)).collect())?;
         match last {
             Some(last) => self.set_scan_after(no, last)?,
             None => self.end_scan(no)?,

@@ -221,9 +221,9 @@ impl Baseline {
 
     /// The value of the row that shows under a key, if none stands beside it in the same row.
     pub(crate) fn alone(&self, key: &str) -> Option<&BaseCell> {
-        let others = self.other_lives();
+        let (others, shown) = (self.other_lives(), self.incarnation());
         let mut cells = self.under(key).iter().filter(|cell| !others.contains(&cell.incarnation));
-        cells.next().filter(|_| cells.next().is_none())
+        cells.next().filter(|cell| cells.next().is_none() && Some(cell.incarnation) == shown)
     }
 
     /// The live cells under a key.
@@ -244,8 +244,8 @@ impl Baseline {
 
     /// The cell under a key that shows in a row that lives under `incarnation`; by the rule of [`View::shown`].
     pub(crate) fn shown(&self, key: &str, incarnation: &Actor) -> Option<&BaseCell> {
-        let rank = |cell: &&BaseCell| (cell.incarnation == *incarnation, cell.id.actor, cell.id.counter);
-        self.under(key).iter().max_by_key(rank)
+        let own = self.under(key).iter().filter(|cell| cell.incarnation == *incarnation);
+        own.max_by_key(|cell| (cell.id.actor, cell.id.counter))
     }
 
     /// Takes in a change by an actor who has no other change of the row. Returns false, and changes nothing, if only all changes

@@ -46,6 +46,35 @@ fn merge(into: &mut Document, other: &Document) {
 }
 
 #[test]
+fn what_another_row_under_the_key_has_never_shows_in_the_row_that_shows() {
+    let mut rows = row();
+    let beside = rows.evaluate().insert_beside(&[column("a", 2)], None);
+    add(&mut rows, actor(2, 2), beside);
+    assert_eq!(rows.evaluate().other_rows().len(), 1);
+    assert_eq!(shown(&rows), values(&[("a", 2)]), "no b of the other row");
+    let decision = rows.evaluate().decide(&[column("a", 2)]);
+    add(&mut rows, actor(3, 2), decision);
+    assert!(rows.evaluate().other_rows().is_empty());
+    assert_eq!(shown(&rows), values(&[("a", 2)]), "nor once that row has ended");
+    let edit = rows.evaluate().edit(&[("b".to_owned(), Merge::Counter, Value::Integer(7))]);
+    assert!(!edit.ops.iter().any(|op| matches!(op.action, Action::Increment(_))), "nothing to add to");
+    add(&mut rows, actor(4, 1), edit);
+    let now = |name: &str, content| (name.to_owned(), content);
+    let both = vec![now("a", Content::Value(Value::Integer(2))), now("b", Content::Counter(7))];
+    assert_eq!(shown(&rows), Some(both));
+}
+
+#[test]
+fn a_row_that_is_inserted_anew_has_nothing_of_the_one_that_was_deleted() {
+    let mut row = row();
+    let delete = row.evaluate().delete();
+    add(&mut row, actor(2, 1), delete);
+    let anew = row.evaluate().insert(&[column("a", 2)]);
+    add(&mut row, actor(3, 1), anew);
+    assert_eq!(shown(&row), values(&[("a", 2)]));
+}
+
+#[test]
 fn edits_of_two_columns_both_stay_and_of_one_the_later_shows() {
     let (mut one, mut two) = (row(), row());
     let edit = one.evaluate().edit(&[column("a", 2)]);

@@ -86,7 +86,7 @@ fn what_is_deleted_again_and_again_is_looked_at_once() {
     }
     let view = evaluation.view();
     assert_eq!(view.void.len(), 0, "{:?}", view.void.values().next());
-    assert_eq!(view.shown().unwrap()["text"].content, Content::Text(String::new()));
+    assert_eq!(view.cells["text"][0].content, Content::Text(String::new()));
     // 200 million deletions, in 10,000 runs.
     assert!(evaluation.work() - begin < 10 * (20_000 / 3 + 10_000), "{} steps", evaluation.work() - begin);
 }

@@ -234,7 +234,7 @@ impl Replica {
         (row, cells): (Actor, &BTreeMap<&str, &Cell>),
         apart: &Apart,
     ) -> Result<bool, ReplicaError> {
-        let chosen = cells.get(CHOSEN).filter(|cell| cell.incarnation == row).map(|cell| row::plain(cell));
+        let chosen = cells.get(CHOSEN).map(|cell| row::plain(cell));
         let was = chosen.map(|value| decode(value.as_ref(), place.child.has_integer_key()));
         let was = was.and_then(|was| was.into_iter().next());
         for (n, _) in &place.pairs.telling {
@@ -321,7 +321,7 @@ impl Replica {
             .collect();
         // Its other references are still those of the row that it was.
         let cells = view.shown().unwrap_or_default();
-        let was = cells.get(CHOSEN).filter(|cell| cell.incarnation == row).map(|cell| row::plain(cell));
+        let was = cells.get(CHOSEN).map(|cell| row::plain(cell));
         columns.push((
             CHOSEN.to_owned(),
             Merge::Register,

@@ -22,35 +22,62 @@ impl Replica {
         table: &str,
         key: &str,
     ) -> Result<Vec<String>, ReplicaError> {
-        let (held, kind) = self.held_row(now, table, key)?;
+        let (first, kind) = self.held_row(now, table, key)?;
         if kind != HoldKind::Unique {
             return Err(ReplicaError::Invalid {
                 what: "no other row keeps it out of the table; `held` says what does".into(),
             });
         }
-        let user = held.user.clone();
-        let mut changes: Vec<(RowKey, Change)> = vec![];
-        for (rival, columns) in self.rivals(&held)? {
-            let view = self.history.view(&self.conn, held.no, &rival)?;
-            let Some(values) = row::shown(&view, &user) else { continue };
-            let again = |(n, column): (usize, &crate::store::user_table::DocumentColumn)| {
-                columns
-                    .iter()
-                    .flatten()
-                    .any(|index| *index == column.index)
-                    .then(|| (column.key.clone(), Merge::Register, values[n].clone()))
-            };
-            let again: Vec<_> = user.columns.iter().enumerate().filter_map(again).collect();
-            if again.is_empty() {
-                return Err(ReplicaError::Invalid {
-                    what: "what both rows have is part of their keys".into(),
-                });
+        let time = self.corrected(now);
+        self.transaction_again(|r| {
+            let mut losers: Vec<RowKey> = vec![];
+            // Where a row gives way, one that was held behind it may be next.
+            while holds::find(&r.conn, first.no, &first.key)? == Some(HoldKind::Unique) {
+                let Some(held) = r.candidate(first.no, &first.key)? else { break };
+                let known = losers.len();
+                for (rival, columns) in r.rivals(&held)? {
+                    let Some(change) = r.claim_again(&held, &rival, &columns)? else { continue };
+                    if !losers.contains(&rival) {
+                        r.write_change(held.no, &rival, &change, time)?;
+                        losers.push(rival);
+                    }
+                }
+                if losers.len() == known {
+                    break;
+                }
+                let again = losers[known..].iter().chain([&first.key]);
+                r.settle_quietly(again.map(|key| (first.no, key.clone())).collect())?;
             }
-            changes.push((rival, view.edit(&again)));
+            let held = holds::all(&r.conn, first.no, first.user.has_integer_key())?;
+            if let Some((_, cause)) = held.into_iter().find(|(key, _)| *key == first.key) {
+                // It may refer to a row that gives way to it.
+                let what = format!("it would be held all the same: {cause}");
+                return Err(ReplicaError::Invalid { what });
+            }
+            Ok(losers.iter().map(|key| first.user.key_text(key)).collect())
+        })
+    }
+
+    /// The change by which a row claims its values in these columns anew; None if it is not there.
+    fn claim_again(
+        &mut self,
+        held: &Candidate,
+        rival: &RowKey,
+        columns: &[Vec<usize>],
+    ) -> Result<Option<Change>, ReplicaError> {
+        let view = self.history.view(&self.conn, held.no, rival)?;
+        let Some(values) = row::shown(&view, &held.user) else { return Ok(None) };
+        let claimed = held
+            .user
+            .columns
+            .iter()
+            .zip(values)
+            .filter(|(c, _)| columns.iter().flatten().any(|n| *n == c.index));
+        let again: Vec<_> = claimed.map(|(c, value)| (c.key.clone(), Merge::Register, value)).collect();
+        if again.is_empty() {
+            return Err(ReplicaError::Invalid { what: "what both rows have is part of their keys".into() });
         }
-        let losers = changes.iter().map(|(key, _)| user.key_text(key)).collect();
-        self.decide(now, held.no, changes, held.key, true)?;
-        Ok(losers)
+        Ok(Some(view.edit(&again)))
     }
 
     /// Gives columns of a held row other values, so that the table may show it; whether it does then.
@@ -77,7 +104,7 @@ impl Replica {
             edited.push((column.key.clone(), column.merge, held.user.parse_column(column.index, text)));
         }
         let change = held.view.edit(&edited);
-        self.decide(now, held.no, vec![(held.key.clone(), change)], held.key.clone(), false)?;
+        self.decide(now, held.no, (held.key.clone(), change))?;
         Ok(holds::find(&self.conn, held.no, &held.key)?.is_none())
     }
 
@@ -85,7 +112,7 @@ impl Replica {
     pub fn discard_held(&mut self, now: Timestamp, table: &str, key: &str) -> Result<(), ReplicaError> {
         let (held, _) = self.held_row(now, table, key)?;
         let change = held.view.delete();
-        self.decide(now, held.no, vec![(held.key.clone(), change)], held.key, false)
+        self.decide(now, held.no, (held.key, change))
     }
 
     fn held_row(
@@ -103,35 +130,28 @@ impl Replica {
         }
         let key = user.parse_key(key).map_err(|what| ReplicaError::Invalid { what })?;
         let kind = holds::find(&self.conn, no, &key)?.ok_or_else(missing)?;
-        let view = self.history.view(&self.conn, no, &key)?;
-        let wanted = row::shown(&view, &user).ok_or_else(missing)?;
-        Ok((Candidate { no, key, user, view, wanted }, kind))
+        Ok((self.candidate(no, &key)?.ok_or_else(missing)?, kind))
     }
 
-    /// Writes changes and looks at their rows and that of `key` again. `must_show`: nothing is done if that one is held all the same.
+    /// A row that lives, as its table is to show it.
+    fn candidate(&mut self, no: i64, key: &RowKey) -> Result<Option<Candidate>, ReplicaError> {
+        let Some(user) = self.user_table(no)? else { return Ok(None) };
+        let view = self.history.view(&self.conn, no, key)?;
+        let wanted = row::shown(&view, &user);
+        Ok(wanted.map(|wanted| Candidate { no, key: key.clone(), user, view, wanted }))
+    }
+
+    /// Writes a change and looks at its row again.
     fn decide(
         &mut self,
         now: Timestamp,
         no: i64,
-        changes: Vec<(RowKey, Change)>,
-        key: RowKey,
-        must_show: bool,
+        (key, change): (RowKey, Change),
     ) -> Result<(), ReplicaError> {
         let time = self.corrected(now);
         self.transaction_again(|r| {
-            let mut rows = vec![];
-            for (key, change) in &changes {
-                r.write_change(no, key, change, time)?;
-                rows.push((no, key.clone()));
-            }
-            rows.push((no, key.clone()));
-            r.settle_quietly(rows)?;
-            // It may refer to a row that gives way to it.
-            if must_show && holds::find(&r.conn, no, &key)?.is_some() {
-                let what = "it would be held all the same, such as by a reference to the row that gives way";
-                return Err(ReplicaError::Invalid { what: what.into() });
-            }
-            Ok(())
+            r.write_change(no, &key, &change, time)?;
+            r.settle_quietly(vec![(no, key.clone())])
         })
     }
 }

@@ -3,7 +3,8 @@
 use super::Candidate;
 use super::claims::{column_values, parent_claim, row_claim};
 use crate::key::RowKey;
-use crate::replica::{Replica, ReplicaError};
+use crate::replica::{Replica, ReplicaError, Scan};
+use crate::row;
 use crate::store::holds::{self, Claim};
 use crate::store::user_table::{Compared, RowValues, UserTable, quote};
 use crate::store::{documents, segments};
@@ -143,7 +144,12 @@ impl Replica {
 
     /// Lets a row that its own application wrote, or had before, stay in its table although it names a parent that is not
     /// there: SQLite was not asked to keep the key.
-    pub(crate) fn exempt_orphan(&self, no: i64, user: &UserTable, key: &RowKey) -> Result<(), ReplicaError> {
+    pub(crate) fn exempt_orphan(
+        &mut self,
+        no: i64,
+        user: &UserTable,
+        key: &RowKey,
+    ) -> Result<(), ReplicaError> {
         if !user.table.foreign_keys.iter().any(|f| f.kept) {
             return Ok(());
         }
@@ -155,6 +161,7 @@ impl Replica {
         for foreign in user.table.foreign_keys.iter().filter(|f| f.kept) {
             if let Some(values) = foreign_values(user, foreign, key, &values)?
                 && !parent_exists(self, foreign, &values)?
+                && !self.gave_way(no, foreign, &values)?
             {
                 holds::exempt(&self.conn, no, key, &self.parent_claim_of(foreign, &values)?)?;
             }
@@ -162,8 +169,50 @@ impl Replica {
         Ok(())
     }
 
+    /// Whether a parent is missing only because it gave way to a row of the server's, while the tables meet: the application left
+    /// no orphan.
+    fn gave_way(&mut self, no: i64, foreign: &ForeignKey, values: &[Value]) -> Result<bool, ReplicaError> {
+        if !matches!(self.containers[&no].scan(), Scan::Gather | Scan::Join) {
+            return Ok(false);
+        }
+        let Some(parent) = self.containers.of_table(&foreign.parent_table).map(|state| state.no) else {
+            return Ok(false);
+        };
+        let Some(user) = self.user_table(parent)? else { return Ok(false) };
+        let Some(columns) = parent_columns(&user, foreign) else { return Ok(false) };
+        let wanted: Vec<_> =
+            columns.iter().zip(values).map(|(n, v)| user.table.columns[*n].kept(v)).collect();
+        let integer_keys = user.has_integer_key();
+        let held = holds::all(&self.conn, parent, integer_keys)?.into_iter().map(|(key, _)| key);
+        let keys: Vec<_> =
+            held.chain(documents::keys_in_conflict(&self.conn, parent, integer_keys)?).collect();
+        for key in keys {
+            let view = self.history.view(&self.conn, parent, &key)?;
+            let rows = view.shown().into_iter().chain(view.other_rows().into_iter().map(|(_, cells)| cells));
+            for cells in rows {
+                let has = column_values(&user, &columns, &key, &row::values_of(&cells, &user))?;
+                if has.iter().zip(&wanted).all(|(a, b)| a.as_ref().same(b.as_ref())) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Has all orphans of a table stay.
+    pub(crate) fn exempt_orphans(&mut self, no: i64, user: &UserTable) -> Result<(), ReplicaError> {
+        self.all_orphans(user)?.iter().try_for_each(|key| self.exempt_orphan(no, user, key))
+    }
+
+    /// Rows of a table of which some parent is not there.
+    pub(crate) fn all_orphans(&self, user: &UserTable) -> Result<Vec<RowKey>, ReplicaError> {
+        let kept = user.table.foreign_keys.iter().filter(|f| f.kept);
+        let orphans: Vec<_> = kept.map(|foreign| self.orphans_of(user, foreign)).collect::<Result<_, _>>()?;
+        Ok(orphans.concat())
+    }
+
     /// The same for a row of which a change was captured here; others are held as all children of a missing parent are.
-    pub(crate) fn exempt_own(&self, no: i64, key: &RowKey) -> Result<(), ReplicaError> {
+    pub(crate) fn exempt_own(&mut self, no: i64, key: &RowKey) -> Result<(), ReplicaError> {
         let Some(user) = self.user_table(no)? else { return Ok(()) };
         for at in documents::changes(&self.conn, no, key)? {
             if segments::is_own(&self.conn, at.segment())? {
@@ -174,7 +223,7 @@ impl Replica {
     }
 
     /// The same for the rows of all tables that refer to one which has come.
-    pub(crate) fn exempt_children(&self, no: i64) -> Result<(), ReplicaError> {
+    pub(crate) fn exempt_children(&mut self, no: i64) -> Result<(), ReplicaError> {
         for (child, user, foreign) in self.references_to(&self.containers[&no].table)? {
             if child != no {
                 for key in self.orphans_of(&user, &foreign)? {

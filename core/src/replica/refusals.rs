@@ -108,7 +108,7 @@ impl Replica {
                     continue;
                 }
                 match holds::refused_kept(&r.conn, no, &key)? {
-                    None => dirty.push(Dirty { key, time }),
+                    None => dirty.push(Dirty::new(key, time)),
                     Some(kept) => r.write_kept(no, &key, &kept, time)?,
                 }
             }

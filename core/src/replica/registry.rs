@@ -242,7 +242,10 @@ impl Replica {
         self.forget_schema();
         self.stumbles.schema_is_new();
         self.containers.forget_tables();
-        let is_other = |c: &&ContainerState| c.fingerprint != Some(catalogue.of(&c.table).fingerprint);
+        let is_other = |c: &&ContainerState| {
+            let seen = catalogue.of(&c.table);
+            c.fingerprint != Some(seen.fingerprint) || seen.overtaken
+        };
         let mut changed: Vec<_> = self.containers.values().filter(is_other).map(|c| c.no).collect();
         if !is_new {
             changed.retain(|no| retried.contains(no));
@@ -312,7 +315,8 @@ impl Replica {
         self.set_app_triggers(no, seen.app_triggers)?;
         let Some(user) = self.user_table(no)? else { return Ok(halts) };
         let state = &self.containers[&no];
-        let triggers_are_there = triggers::are(&seen.triggers, no, &user.table, mode(state));
+        let triggers_are_there =
+            !seen.overtaken && triggers::are(&seen.triggers, no, &user.table, mode(state));
         let scan = state.scan();
         let was_away = state.away.is_some();
         let to_compare = decided == Decided::ByRows || was_away;
@@ -782,6 +786,7 @@ impl Replica {
 
 /// How a table stands after its schema changed.
 struct Look {
+    /// Whether our triggers are, and run before the application's.
     triggers_are_there: bool,
     /// Whether its rows are to be compared with documents.
     to_compare: bool,

@@ -324,7 +324,26 @@ impl Plan {
             replica.check_reference(&reference.parent, &reference.parent_column)?;
         }
         let TrackOptions { prefer_local, renumber_mine, autoincrement, .. } = *options;
+        if renumber_mine && let Some(child) = replica.child_with_sent_rows(&table.name)? {
+            return Err(TrackRefusal::ReferencesSent { table: table.name, child }.into());
+        }
         Ok(Self { table, name, columns, prefer_local, settings, renumber_mine, autoincrement })
+    }
+}
+
+impl Replica {
+    /// A table whose rows refer to another one, and that met the server's already.
+    fn child_with_sent_rows(&self, parent: &str) -> Result<Option<String>, ReplicaError> {
+        for state in self.containers.values().filter(|state| state.scan() != Scan::Meet) {
+            let Some(child) = self.user_table(state.no)? else { continue };
+            let all = child.table.foreign_keys.iter().chain(&child.references);
+            for foreign in all.filter(|f| f.parent_table.eq_ignore_ascii_case(parent)) {
+                if child.any_reference(&self.conn, &foreign.columns)? {
+                    return Ok(Some(child.table.name.clone()));
+                }
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -133,7 +133,7 @@ impl Replica {
             self.refuse_row(no, key, time, RefusalReason::NoGrant)?;
             return Ok(Healing::Refused);
         }
-        self.capture_rows(no, vec![Dirty { key: key.clone(), time }])?;
+        self.capture_rows(no, vec![Dirty::new(key.clone(), time)])?;
         Ok(Healing::Captured)
     }
 

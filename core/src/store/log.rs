@@ -18,8 +18,13 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The key of the row, and after an update the one it had before, if that is another.
+    /// The keys that were written.
     pub(crate) fn keys(&self, table: &Table) -> impl Iterator<Item = RowKey> {
+        self.writes(table).map(|(key, _)| key)
+    }
+
+    /// The key of the row, and after an update the one it had before, if that is another; of each, whether the row left it.
+    pub(crate) fn writes(&self, table: &Table) -> impl Iterator<Item = (RowKey, bool)> {
         let width = table.key_columns().len();
         let key = |n: usize| {
             let values = self.values.iter().skip(n * width).take(width).map(Value::as_ref);
@@ -28,7 +33,7 @@ impl Entry {
         };
         let now = key(0);
         let before = key(1).filter(|before| Some(before) != now.as_ref());
-        now.into_iter().chain(before)
+        now.map(|key| (key, false)).into_iter().chain(before.map(|key| (key, true)))
     }
 }
 

@@ -81,6 +81,16 @@ pub enum TrackRefusal {
         /// Why.
         reason: &'static str,
     },
+    /// Its rows cannot get other numbers: the server has rows already that refer to them.
+    #[error(
+        "rows of {child} that refer to {table} are at the server already, and would not follow rows of {table} that get other numbers"
+    )]
+    ReferencesSent {
+        /// Its name.
+        table: String,
+        /// The table that refers to it.
+        child: String,
+    },
     /// A name that cannot travel.
     #[error(
         "table {table} has a name, or a column, with a control character or of more than 128 bytes, or a name with a slash"
@@ -160,6 +170,10 @@ impl TrackRefusal {
                 "its CHECKs, indexes, generated columns and triggers may use SQLite's own functions only, and tables that are there"
                     .into()
             }
+            Self::ReferencesSent { .. } => {
+                "track it without `--renumber-mine`; afterwards `piecewise conflicts choose … --as-new-row --with-references` gives one row of a conflict another number"
+                    .into()
+            }
             Self::Store(error) => return error.hint(),
             _ => return None,
         })
@@ -211,6 +225,8 @@ pub(crate) struct Seen {
     pub(crate) fingerprint: i64,
     /// Whether the application has triggers on it.
     pub(crate) app_triggers: bool,
+    /// Whether one of them runs before ours, and so may end a statement whose write they have not noted.
+    pub(crate) overtaken: bool,
     /// Fingerprints of our triggers on it.
     pub(crate) triggers: Vec<i64>,
 }
@@ -224,8 +240,8 @@ impl Catalogue {
     /// Reads what it says of some tables, whose names are given in small letters.
     pub(crate) fn read_of(conn: &Connection, wanted: impl Fn(&str) -> bool) -> Result<Self, StoreError> {
         let mut catalogue = Self::default();
-        let mut stmt =
-            conn.prepare("SELECT type, name, lower(tbl_name), coalesce(sql, '') FROM sqlite_master")?;
+        let sql = "SELECT type, name, lower(tbl_name), coalesce(sql, '') FROM sqlite_master ORDER BY rowid";
+        let mut stmt = conn.prepare(sql)?;
         let mut rows = stmt.query([])?;
         while let Some(row) = rows.next()? {
             if !row.get_ref(2)?.as_str().is_ok_and(&wanted) {
@@ -241,7 +257,11 @@ impl Catalogue {
             if kind == "trigger" {
                 match name.starts_with("piecewise_") {
                     true => seen.triggers.push(part),
-                    false => seen.app_triggers = true,
+                    false => {
+                        seen.app_triggers = true;
+                        // SQLite runs the newest first.
+                        seen.overtaken |= !seen.triggers.is_empty();
+                    }
                 }
             }
         }

@@ -484,6 +484,14 @@ impl UserTable {
         Ok(found)
     }
 
+    /// Whether a row has a value in all of these columns.
+    pub(crate) fn any_reference(&self, conn: &Connection, columns: &[usize]) -> Result<bool, StoreError> {
+        let is_set = |n: &usize| format!("{} IS NOT NULL", quote(&self.table.columns[*n].name));
+        let terms: Vec<_> = columns.iter().map(is_set).collect();
+        let sql = format!("SELECT 1 FROM {} WHERE {} LIMIT 1", self.name(), terms.join(" AND "));
+        Ok(conn.prepare(&sql)?.exists([])?)
+    }
+
     /// Whether a row has these values and NULL in its key, so that no document knows it.
     pub(crate) fn any_keyless_with(
         &self,
