@@ -179,6 +179,25 @@ fn whatever_becomes_of_columns_no_value_in_the_table_changes_and_the_server_has_
 }
 
 #[test]
+fn a_name_that_is_given_on_to_another_column_moves_no_value_on_other_devices() {
+    let schema = "CREATE TABLE t(id TEXT PRIMARY KEY, title TEXT, note TEXT)";
+    let rows = "INSERT INTO t VALUES ('1', 'one', 'n1'), ('2', 'two', 'n2')";
+    for first in ["ALTER TABLE t DROP title", "ALTER TABLE t RENAME title TO old"] {
+        for column in ["note TEXT", "note TEXT NOT NULL DEFAULT ''", "note INTEGER DEFAULT 7"] {
+            let mut net = two_devices(schema, rows);
+            net.run(1, &format!("{first}; ALTER TABLE t RENAME note TO title; ALTER TABLE t ADD {column}"));
+            let before = net.query(1, "SELECT * FROM t ORDER BY id");
+            net.sync_all();
+            net.sync_all();
+            assert_eq!(net.query(1, "SELECT * FROM t ORDER BY id"), before, "{first}, {column}");
+            let there = net.query(2, "SELECT title, note FROM t ORDER BY id");
+            let expected = ["Text(\"one\") Text(\"n1\")", "Text(\"two\") Text(\"n2\")"];
+            assert_eq!(there, expected, "{first}, {column}");
+        }
+    }
+}
+
+#[test]
 fn a_column_that_was_dropped_stays_away_and_one_of_its_name_is_another() {
     let mut net = two_devices(T, T_ROWS);
     let clone = net.add_machine("", Follow::All);

@@ -792,10 +792,7 @@ fn a_row_of_a_conflict_that_gets_another_key_leaves_the_other_row() {
         let all = net.query(1, "SELECT m FROM t ORDER BY m");
         assert_eq!(all, ["Text(\"of 1\")", "Text(\"of 2\")"], "{kind}");
         // A delete deletes both, also where the key was changed before.
-        net.run(
-            2,
-            &format!("INSERT INTO t VALUES ('7', 'x'); UPDATE t SET id = '8' WHERE id = '7'; DELETE FROM t"),
-        );
+        net.run(2, "INSERT INTO t VALUES ('7', 'x'); UPDATE t SET id = '8' WHERE id = '7'; DELETE FROM t");
         net.sync_all();
         net.check_same("SELECT * FROM t");
         assert!(net.query(1, "SELECT m FROM t").is_empty(), "{kind}");

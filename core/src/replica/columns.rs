@@ -351,12 +351,10 @@ impl Replica {
         let kept = before.iter().zip(&table.columns).take_while(|pair| is_same(*pair)).count();
         let user = UserTable::new(table.clone(), str::to_owned);
         let known = !matches!(scan, Scan::Meet | Scan::Gather | Scan::Join | Scan::Make);
-        if kept == before.len() {
-            if known && self.is_unlike_documents(no, &user, &bindings)? {
-                // Such as a column that went and came again. Those that come besides are compared as well.
-                store_columns(&self.conn, no, &by_name(&bindings, &table))?;
-                return Ok(Decided::ByRows);
-            }
+        let has_all = kept == before.len();
+        // Such as a column that went and came again, or another that has its name and place now.
+        let is_unlike = has_all && known && self.is_unlike_documents(no, &user, &bindings)?;
+        if has_all && !is_unlike {
             // Those that came stand at the end, as ALTER TABLE puts them.
             return Ok(if kept == table.columns.len() { Decided::Same } else { Decided::Added });
         }
@@ -383,7 +381,7 @@ impl Replica {
         let is_like_documents = !changed.sample.contradicts(&user, &columns);
         store_columns(&self.conn, no, &columns)?;
         self.containers.change(no, |state| state.columns = columns);
-        Ok(if only_went && is_like_documents { Decided::Same } else { Decided::ByRows })
+        Ok(if only_went && is_like_documents && !is_unlike { Decided::Same } else { Decided::ByRows })
     }
 
     /// Takes from a description what two devices that added a column may have said otherwise: the capitals of its name, which
