@@ -366,8 +366,10 @@ impl Replica {
             user.bind_key(&mut select, 1, key)?;
             let mut rows = select.raw_query();
             let Some(row) = rows.next()? else { continue }; // came and went unseen
-            let values: Vec<_> =
-                (0..user.columns.len()).map(|n| row.get_ref(n).map(value)).collect::<Result<_, _>>()?;
+            let mut values = Vec::with_capacity(user.columns.len());
+            for n in 0..user.columns.len() {
+                values.push(value(row.get_ref(n)?));
+            }
             let size: usize = values.iter().map(|v| v.byte_len()).sum();
             let fits = pen.writer.is_empty() || pen.writer.byte_len() + size <= PLAIN_LEN_MAX / 2;
             if size > ROW_LEN_MAX || is_too_long(key) || !fits || !is_plain(user, &values) {

@@ -339,7 +339,12 @@ impl UserTable {
 
     /// Reads the document columns of a row of `select` (`offset` 0) or after the keys.
     pub(crate) fn values(&self, row: &Row<'_>, offset: usize) -> Result<RowValues, StoreError> {
-        (0..self.columns.len()).map(|n| Ok(value(row.get_ref(offset + n)?).to_owned())).collect()
+        // Collected from results, it would grow step by step.
+        let mut values = Vec::with_capacity(self.columns.len());
+        for n in 0..self.columns.len() {
+            values.push(value(row.get_ref(offset + n)?).to_owned());
+        }
+        Ok(values)
     }
 
     /// The row with this key.
