@@ -80,7 +80,8 @@ pub struct LimitArgs {
     /// Databases that one device may create; 0: no limit [default: 5000].
     #[arg(long, env = "PIECEWISE_DATABASES_PER_PEER", value_name = "N")]
     pub databases_per_peer: Option<u64>,
-    /// Bytes of history, uncompressed, that one device may store; what is over is refused; 0: no limit [default: 64G].
+    /// Bytes of history that one device may store: uncompressed, with 100 for each change and 512 for each segment; what is over is
+    /// refused; 0: no limit [default: 64G].
     #[arg(long, env = "PIECEWISE_BYTES_PER_PEER", value_name = "BYTES")]
     pub bytes_per_peer: Option<Bytes>,
     /// Databases whose files stay open; others are opened when they are needed [default: 64].

@@ -165,6 +165,20 @@ fn what_is_over_a_device_s_quota_is_refused_and_goes_in_once_there_is_room() {
 }
 
 #[test]
+fn many_small_rows_count_with_what_they_take_besides_their_values() {
+    let it = Setting::new(&["--bytes-per-peer", "100k"]);
+    let file = it.tracked("a.db", &["t"]);
+    let few = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) INSERT INTO t SELECT i, 1 FROM n";
+    sql(&file, few);
+    it.device.must(["sync", text(&file)]);
+    // Some 10 bytes of values each, and compressed next to nothing.
+    sql(&file, &few.replace("200", "3000").replace("SELECT i, 1", "SELECT 'm' || i, 1"));
+    let said = it.device.run(["sync", text(&file)]);
+    assert!(said.code == 1 && said.err.contains("the server did not take"), "{said}");
+    assert!(query(&it.server.file("app"), "SELECT count(*) FROM t")[0] != "Integer(3200)");
+}
+
+#[test]
 fn a_row_larger_than_the_server_takes_stays_with_its_writer_and_others_go() {
     let it = Setting::new(&["--row-bytes-max", "1M"]);
     let file = it.tracked("a.db", &["t"]);

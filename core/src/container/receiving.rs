@@ -20,6 +20,11 @@ type Checked = Result<(Segment, Option<Access>), Refused>;
 /// Why a segment may not enter, its author, and the number of its changes.
 type Refused = (Refusal, PeerId, u32);
 
+/// About what a change takes in a file besides its values, in bytes: its place, its hash, its row's baseline. See BENCHMARKS.
+const CHANGE_COST: usize = 100;
+/// About what a segment takes besides its bytes: its places in the feed and in the supervisor's log.
+const SEGMENT_COST: usize = 512;
+
 impl Container<'_> {
     pub(super) fn receive_segments(
         &mut self,
@@ -227,9 +232,11 @@ fn refused(segment: &Segment, reason: RefusalReason) -> Refused {
     (Refusal { segment: segment.id, reason }, segment.header.author, segment.header.count)
 }
 
-/// What a segment counts against its author's quota: its changes as everyone has to hold them, not as they were sent.
+/// What a segment counts against its author's quota: its changes as everyone has to hold them, not as they were sent, with
+/// their places in indexes and the log.
 fn stored_len(segment: &Segment) -> usize {
-    segment.plain_len().max(segment.bytes().len())
+    let plain = segment.plain_len().max(segment.bytes().len());
+    plain + CHANGE_COST * segment.header.count as usize + SEGMENT_COST
 }
 
 impl Replica {
