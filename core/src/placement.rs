@@ -283,7 +283,7 @@ impl Replica {
             if self.is_number_taken(*no, &rival)? {
                 // What its document shows is the row that has the number. It moves first, and is looked at again then.
                 let columns = shared.first().map_or(&[][..], Vec::as_slice);
-                return Ok(Some((HoldKind::Unique, clash(user, columns, &rival))));
+                return Ok(Some((HoldKind::Unique, clash(user, columns, &rival, false))));
             }
             let rival_view = self.history.view(&self.conn, *no, &rival)?;
             // What the server did not take has no place in the order.
@@ -303,7 +303,8 @@ impl Replica {
             let (gives_way, columns) =
                 self.gives_way(*no, user, (&rival, &rival_view), (key, view), &shared)?;
             if gives_way {
-                return Ok(Some((HoldKind::Unique, clash(user, &columns, &rival))));
+                let is_held = holds::find(&self.conn, *no, &rival)?.is_some();
+                return Ok(Some((HoldKind::Unique, clash(user, &columns, &rival, is_held))));
             }
             later.push((rival, columns, rival_view));
         }
@@ -371,7 +372,7 @@ impl Replica {
             queue.push(winner.no, rival);
             return Ok(());
         };
-        let cause = clash(&user, unique, &winner.key);
+        let cause = clash(&user, unique, &winner.key, false);
         queue.displaced.push((winner.no, rival.clone()));
         let loser = Candidate { no: winner.no, key: rival, user, view, wanted };
         self.hold(&loser, HoldKind::Unique, &cause, now, queue)
@@ -465,9 +466,11 @@ impl Replica {
     }
 }
 
-fn clash(user: &UserTable, unique: &[usize], winner: &RowKey) -> String {
+fn clash(user: &UserTable, unique: &[usize], winner: &RowKey, is_held: bool) -> String {
+    // It keeps its claim while a parent is missing.
+    let held = if is_held { ", held itself," } else { "" };
     format!(
-        "UNIQUE ({}): row {} has the same and was accepted first",
+        "UNIQUE ({}): row {}{held} has the same and was accepted first",
         names(user, unique),
         user.key_text(winner)
     )

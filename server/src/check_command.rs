@@ -8,7 +8,7 @@ use piecewise_server::databases::existing;
 use piecewise_server::say;
 use piecewise_server::scrubber::{Found, check_all};
 use piecewise_server::supervisor::Supervisor;
-use piecewise_server::terminal::{is_json, result};
+use piecewise_server::terminal::{is_json, result, shown};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         }
         found.lines(&status).iter().for_each(|line| say!("{name}/{line}"));
         for row in held.iter().take(HELD_TOLD) {
-            say!("{name}/{}: row {} is held: {}", row.table, row.key, row.cause);
+            say!("{}", shown(&format!("{name}/{}: row {} is held: {}", row.table, row.key, row.cause)));
         }
         if held.len() > HELD_TOLD {
             say!("{name}: {} more rows are held; `--json` lists all", held.len() - HELD_TOLD);

@@ -3,6 +3,7 @@
 //! Each step is followed by a pause in proportion, so that all files of a process together cost a fixed share of one core.
 //! Whether a check is due the replica says, see `piecewise_core::scrub`.
 
+use crate::terminal::{count, number, shown};
 use piecewise_core::replica::{Replica, ReplicaError};
 use piecewise_core::scrub::{CheckStatus, Checked, Finding};
 use serde_json::{Value, json};
@@ -124,14 +125,18 @@ impl Found {
             }
             let outcome = match (t.found, t.unhealed) {
                 (0, _) => "all as their documents say".to_owned(),
-                (found, 0) => format!("{found} were not as their documents say, all healed"),
-                (found, unhealed) => {
-                    format!("{found} were not as their documents say, {unhealed} of them NOT healed")
-                }
+                (1, 0) => "1 was not as its document says, healed".to_owned(),
+                (found, 0) => format!("{} were not as their documents say, all healed", number(found)),
+                (found, unhealed) => format!(
+                    "{} not as their documents say, {} of them NOT healed",
+                    count(found, "was", "were"),
+                    number(unhealed)
+                ),
             };
-            lines.push(format!("{}: {} rows compared, {outcome}", t.table, t.rows));
+            lines.push(format!("{}: {}, {outcome}", t.table, count(t.rows, "comparison", "comparisons")));
             let first = self.first.get(&t.table).map_or(&[][..], Vec::as_slice);
-            lines.extend(first.iter().map(|f| format!("{} {}: {}; {}", f.table, f.key, f.fault, f.healing)));
+            let line = |f: &Finding| shown(&format!("{} {}: {}; {}", f.table, f.key, f.fault, f.healing));
+            lines.extend(first.iter().map(line));
             if t.found > first.len() as u64 {
                 lines.push(format!("{}: {} more", t.table, t.found - first.len() as u64));
             }

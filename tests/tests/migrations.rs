@@ -197,6 +197,58 @@ fn a_name_that_is_given_on_to_another_column_moves_no_value_on_other_devices() {
     }
 }
 
+/// Rows with one value in two columns speak for either: those that differ tell which is which.
+#[test]
+fn columns_that_are_alike_in_most_rows_are_told_apart_by_the_others() {
+    let schema = "CREATE TABLE t(id TEXT PRIMARY KEY, title TEXT, note TEXT)";
+    for alike in ["''", "'free'", "0"] {
+        for change in [
+            "ALTER TABLE t DROP title; ALTER TABLE t RENAME note TO title",
+            "ALTER TABLE t RENAME title TO x; ALTER TABLE t RENAME note TO title; ALTER TABLE t RENAME x TO note",
+            "ALTER TABLE t RENAME title TO old; ALTER TABLE t RENAME note TO title",
+            "ALTER TABLE t RENAME title TO old; ALTER TABLE t RENAME note TO title; ALTER TABLE t ADD note TEXT",
+        ] {
+            for count in [4, 5, 8] {
+                let row = |n: i32| match n < count {
+                    true => format!("('{n}', {alike}, {alike})"),
+                    false => format!("('{n}', 'title{n}', 'note{n}')"),
+                };
+                let rows: Vec<_> = (0..10).map(row).collect();
+                let mut net = two_devices(schema, &format!("INSERT INTO t VALUES {}", rows.join(", ")));
+                let before = net.query(2, "SELECT id, title, note FROM t ORDER BY id");
+                net.run(1, change);
+                let here = net.query(1, "SELECT * FROM t ORDER BY id");
+                net.sync_all();
+                net.sync_all();
+                assert_eq!(net.query(1, "SELECT * FROM t ORDER BY id"), here, "{change}, {count} of {alike}");
+                let there = net.query(2, "SELECT id, title, note FROM t ORDER BY id");
+                assert_eq!(there, before, "{change}, {count} of {alike}");
+            }
+        }
+    }
+}
+
+/// A column that was dropped and added again is another one, whatever its default; other devices keep the old one's values.
+#[test]
+fn a_column_that_was_dropped_and_added_again_takes_no_value_from_other_devices() {
+    for column in
+        ["title TEXT", "title TEXT DEFAULT 'x'", "title INTEGER DEFAULT 7", "title TEXT NOT NULL DEFAULT ''"]
+    {
+        let schema = "CREATE TABLE t(id TEXT PRIMARY KEY, title TEXT, note TEXT)";
+        let mut net = two_devices(schema, "INSERT INTO t VALUES ('1', 'one', 'n1'), ('2', 'two', 'n2')");
+        net.run(1, &format!("ALTER TABLE t DROP title; ALTER TABLE t ADD {column}"));
+        let here = net.query(1, "SELECT * FROM t ORDER BY id");
+        net.sync_all();
+        net.sync_all();
+        assert_eq!(net.query(1, "SELECT * FROM t ORDER BY id"), here, "{column}");
+        let there = net.query(2, "SELECT title, note FROM t ORDER BY id");
+        assert_eq!(there, ["Text(\"one\") Text(\"n1\")", "Text(\"two\") Text(\"n2\")"], "{column}");
+        net.run(1, "UPDATE t SET note = 'more' WHERE id = '1'");
+        net.sync_all();
+        assert_eq!(net.query(2, "SELECT note FROM t WHERE id = '1'"), ["Text(\"more\")"], "{column}");
+    }
+}
+
 #[test]
 fn a_column_that_was_dropped_stays_away_and_one_of_its_name_is_another() {
     let mut net = two_devices(T, T_ROWS);

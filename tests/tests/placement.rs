@@ -767,11 +767,59 @@ fn the_last_of_several_rows_with_one_value_is_chosen() {
     net.sync_all();
     assert_eq!(net.query(3, "SELECT id FROM u"), ["Text(\"1\")"]);
     let now = net.now;
-    assert_eq!(net.replica(3).choose_held(now, "u", "3").expect("it shows"), ["1", "2"]);
+    assert_eq!(net.replica(3).choose_held(now, "u", "3").expect("it shows"), ["1"]);
     net.sync_all();
     net.check_same("SELECT * FROM u");
     assert_eq!(net.query(1, "SELECT id FROM u"), ["Text(\"3\")"]);
     assert_eq!(net.held(1).len(), 2);
+}
+
+/// A row that lacks its parent keeps its claims while it is held: once it wrote them again, those who had waited come first, on
+/// all machines and in any order.
+#[test]
+fn a_choice_over_a_row_that_lacks_its_parent_ends_alike_everywhere() {
+    for order in [[1, 2], [2, 1]] {
+        let mut net = network(
+            2,
+            "CREATE TABLE p(id TEXT PRIMARY KEY, u TEXT UNIQUE); CREATE TABLE c(id TEXT PRIMARY KEY, x TEXT UNIQUE, p TEXT REFERENCES p(id))",
+        );
+        net.sync_all();
+        net.run(1, "INSERT INTO p VALUES ('a4', 's'); INSERT INTO c VALUES ('a2', 'y', 'a4')");
+        net.sync(1);
+        net.run(2, "INSERT INTO p VALUES ('b3', 's'); INSERT INTO c VALUES ('b5', 'y', NULL)");
+        net.sync_all();
+        let now = net.now;
+        net.replica(1).choose_held(now, "c", "b5").expect("it shows");
+        net.replica(2).choose_held(now, "p", "b3").expect("it shows");
+        for n in order {
+            net.sync(n);
+        }
+        net.sync_all();
+        for table in ["p", "c"] {
+            net.check_same(&format!("SELECT * FROM {table} ORDER BY id"));
+        }
+        assert_eq!(net.query(0, "SELECT id FROM c"), ["Text(\"b5\")"], "{order:?}");
+        assert_eq!(net.held(1), net.held(2), "{order:?}");
+        for n in 0..=2 {
+            assert!(net.check(n).is_empty(), "machine {n}, {order:?}");
+        }
+    }
+}
+
+#[test]
+fn a_row_that_others_keep_out_by_two_constraints_is_chosen() {
+    let mut net = network(3, "CREATE TABLE t(id TEXT PRIMARY KEY, u TEXT UNIQUE, v TEXT UNIQUE)");
+    net.sync_all();
+    for (n, v) in [(1, "v0"), (2, "v0"), (3, "v1")] {
+        net.run(n, &format!("INSERT INTO t VALUES ('{n}', 's', '{v}')"));
+        net.wait(1000);
+    }
+    net.sync_all();
+    let now = net.now;
+    net.replica(2).choose_held(now, "t", "3").expect("it shows");
+    net.sync_all();
+    net.check_same("SELECT * FROM t");
+    assert_eq!(net.query(1, "SELECT id FROM t"), ["Text(\"3\")"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! all replicas follow it.
 
 use super::Candidate;
+use super::claims::{unique_claim, unique_values};
 use crate::change::{Change, Merge};
 use crate::id::Timestamp;
 use crate::key::RowKey;
@@ -10,6 +11,7 @@ use crate::row;
 use crate::store::holds::{self, HoldKind};
 use crate::store::user_table::UserTable;
 use crate::value::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Replica {
@@ -30,24 +32,19 @@ impl Replica {
         }
         let time = self.corrected(now);
         self.transaction_again(|r| {
-            let mut losers: Vec<RowKey> = vec![];
-            // Where a row gives way, one that was held behind it may be next.
-            while holds::find(&r.conn, first.no, &first.key)? == Some(HoldKind::Unique) {
-                let Some(held) = r.candidate(first.no, &first.key)? else { break };
-                let known = losers.len();
-                for (rival, columns) in r.rivals(&held)? {
-                    let Some(change) = r.claim_again(&held, &rival, &columns)? else { continue };
-                    if !losers.contains(&rival) {
-                        r.write_change(held.no, &rival, &change, time)?;
-                        losers.push(rival);
-                    }
+            let mut rows = vec![];
+            for (rival, columns) in r.claimants(&first)? {
+                if let Some(change) = r.claim_again(&first, &rival, &columns)? {
+                    r.write_change(first.no, &rival, &change, time)?;
+                    rows.push(rival);
                 }
-                if losers.len() == known {
-                    break;
-                }
-                let again = losers[known..].iter().chain([&first.key]);
-                r.settle_quietly(again.map(|key| (first.no, key.clone())).collect())?;
             }
+            let shown: Vec<_> =
+                rows.iter().map(|key| first.user.read(&r.conn, key)).collect::<Result<_, _>>()?;
+            let losers: Vec<_> =
+                rows.iter().zip(shown).filter_map(|(key, shown)| shown.map(|_| key.clone())).collect();
+            rows.push(first.key.clone());
+            r.settle_quietly(rows.into_iter().map(|key| (first.no, key)).collect())?;
             let held = holds::all(&r.conn, first.no, first.user.has_integer_key())?;
             if let Some((_, cause)) = held.into_iter().find(|(key, _)| *key == first.key) {
                 // It may refer to a row that gives way to it.
@@ -56,6 +53,26 @@ impl Replica {
             }
             Ok(losers.iter().map(|key| first.user.key_text(key)).collect())
         })
+    }
+
+    /// Rows, shown or held, that have UNIQUE values of a row, each with the columns of those.
+    fn claimants(&mut self, first: &Candidate) -> Result<BTreeMap<RowKey, Vec<Vec<usize>>>, ReplicaError> {
+        let mut found = self.rivals(first)?;
+        let Candidate { no, key, user, wanted, .. } = first;
+        for unique in &user.table.unique {
+            let Some(values) = unique_values(user, unique, key, wanted)? else { continue };
+            let columns: Vec<_> = values.iter().map(|v| v.index).collect();
+            for held in
+                holds::claimants(&self.conn, *no, &unique_claim(user, &values), user.has_integer_key())?
+            {
+                let known = found.entry(held).or_default();
+                if !known.contains(&columns) {
+                    known.push(columns.clone());
+                }
+            }
+        }
+        found.remove(key);
+        Ok(found)
     }
 
     /// The change by which a row claims its values in these columns anew; None if it is not there.

@@ -52,6 +52,10 @@ impl Replica {
                 holds::set_rank(&self.conn, *no, key, &claim, &rank)?;
             }
         }
+        if kind == HoldKind::Foreign {
+            // It keeps its claims while it is held; where it wrote them again, others come first.
+            self.wake_earlier(candidate, queue)?;
+        }
         queue.was_held(*no, key, kind);
         self.take_out(*no, key, user, now, queue)
     }
@@ -152,8 +156,8 @@ impl Replica {
         Ok(())
     }
 
-    /// A row is in its table: looks again at held rows with its values whose claims are the older ones, as after it wrote
-    /// its own again.
+    /// A row is in its table, or claims its values while it is held for a missing parent: looks again at held rows with its
+    /// values whose claims are the older ones, as after it wrote its own again.
     pub(super) fn wake_earlier(&self, candidate: &Candidate, queue: &mut Queue) -> Result<(), ReplicaError> {
         let Candidate { no, key, user, view, wanted } = candidate;
         if user.table.unique.is_empty() || !holds::any(&self.conn, *no)? {

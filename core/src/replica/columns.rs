@@ -224,6 +224,7 @@ impl Changed<'_> {
         self.decide_by_place(&mut chosen, |n| self.same_name(n).is_none());
         for n in 0..columns.len() {
             if let Some(b) = self.same_name(n).filter(|b| chosen[n].is_none() && !chosen.contains(&Some(*b)))
+                && !self.is_made_anew(n, b)
             {
                 chosen[n] = Some(b);
             }
@@ -255,10 +256,28 @@ impl Changed<'_> {
     /// Whether a column that kept its name is to stay what it was: unless the rows that nobody has written since say otherwise, or
     /// say nothing and it is at another place among the others.
     fn is_itself(&self, n: usize, b: usize) -> bool {
-        match self.evidence(n, b, |row| !row.is_dirty) {
+        let of = |b: usize| self.evidence(n, b, |row| !row.is_dirty);
+        let itself = of(b);
+        // Rows with one value in both columns speak for either: those count where another column explains more.
+        let is_better = |other: Evidence| other.equal > itself.equal && other.other < itself.other;
+        match itself {
             Evidence { equal: 0, other: 0 } => !self.has_moved(n, b),
-            Evidence { equal, other } => equal >= other,
+            Evidence { other: 0, .. } => true,
+            Evidence { equal, other } => {
+                equal >= other && !self.before.iter().any(|rival| *rival != b && is_better(of(*rival)))
+            }
         }
+    }
+
+    /// Whether a column was dropped and one of its name added: that one has its default in all rows, where documents have values.
+    fn is_made_anew(&self, n: usize, b: usize) -> bool {
+        let Some(column) = self.user.columns.iter().find(|c| c.index == n) else { return false };
+        let Evidence { equal, other } = self.evidence(n, b, |row| !row.is_dirty);
+        let has_default =
+            |row: &SampledRow| row.values.get(&n).is_some_and(|v| v.as_ref().same(column.absent.as_ref()));
+        let takes_two = !self.is_one_change;
+        let clean = self.sample.rows.iter().filter(|row| !row.is_dirty);
+        takes_two && equal == 0 && other > 0 && clean.into_iter().all(has_default)
     }
 
     /// What rows say of a column being one that documents know: those that nobody has written since, or if they say nothing,

@@ -76,8 +76,10 @@ impl Replica {
             }
             let names: Vec<_> =
                 foreign.columns.iter().map(|n| user.table.columns[*n].name.as_str()).collect();
+            let rows = if orphans == 1 { "1 row".to_owned() } else { format!("{orphans} rows") };
+            let refer = if orphans == 1 { "refers" } else { "refer" };
             let text = format!(
-                "{orphans} rows of {} refer to rows of {} that do not exist: this application does not keep the foreign key ({}), so no device does",
+                "{rows} of {} {refer} to rows of {} that do not exist: this application does not keep the foreign key ({}), so no device does",
                 user.table.name,
                 foreign.parent_table,
                 names.join(", ")
