@@ -223,6 +223,7 @@ impl<'r> Container<'r> {
         let first = session.heard.is_none();
         // Later words repeat this one, and what came since has proven more.
         if session.proven.is_none() {
+            let reached = *session.reached();
             session.proven = match have.accepted {
                 Accepted::NotYet => None,
                 Accepted::From(cursor) => Some(cursor),
@@ -236,8 +237,11 @@ impl<'r> Container<'r> {
                 // Whatever else was noted is of another copy.
                 self.take_cursor(session, cursor)?;
             }
-            if session.proven.is_some() {
+            if let Some(proven) = session.proven {
                 session.offered = vec![];
+                if proven.seq < reached.seq {
+                    self.disown(session, proven.seq)?;
+                }
             }
         }
         let is_before_tip = |c: &&Cursor| c.seq < have.tip.seq || **c == have.tip;
@@ -259,6 +263,14 @@ impl<'r> Container<'r> {
             self.start_repair(session)?;
         }
         Ok(Received::default())
+    }
+
+    /// What came from the peer after this place of its feed stood in one that it has no longer: it may lack that now, and other
+    /// segments stand at those places.
+    fn disown(&mut self, session: &Session, after: Seq) -> Result<(), SyncError> {
+        let Some(peer) = session.peer_no else { return Ok(()) };
+        let no = self.no;
+        Ok(self.replica.transaction(|r| Ok(segments::disown(&r.conn, no, peer, after)?))?)
     }
 
     /// We have come this far in the peer's feed, and no further.

@@ -1,6 +1,7 @@
 //! What two people see after they edited apart and synced.
 
 use piecewise_core::replica::{Choice, ConflictKind, Follow, Replica, TrackOptions};
+use piecewise_core::supervisor_log::{Entry, Event};
 use piecewise_tests::network::{Faults, Network};
 
 const NOTES: &str = "CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT, body TEXT, votes INTEGER, done INTEGER DEFAULT 0)";
@@ -487,4 +488,39 @@ fn programs_that_have_one_file_open_leave_each_other_in_peace() {
     };
     let settled = rounds(&mut net, &mut other, 5);
     assert_eq!(rounds(&mut net, &mut other, 5), settled, "nobody wrote");
+}
+
+/// A restored server has other segments at the places at which a device got some: what it lacks is sent at once, and no repair
+/// is needed for it.
+#[test]
+fn what_a_restored_server_lacks_is_sent_though_others_stand_at_its_places() {
+    for seed in 0..8 {
+        let schema = "CREATE TABLE p(id INTEGER PRIMARY KEY, m TEXT)";
+        let mut net = Network::new(seed, 3, schema, &TrackOptions::default());
+        net.sync_all();
+        for n in [2, 3] {
+            net.run(n, "INSERT INTO p(m) VALUES ('first')");
+        }
+        for n in [2, 3, 2] {
+            net.sync(n);
+        }
+        let server = net.backup(0);
+        net.run(3, "INSERT INTO p(m) VALUES ('second')");
+        net.capture(3);
+        let device = net.backup(3);
+        net.run(3, "INSERT INTO p(m) VALUES ('known to machine 2 alone')");
+        net.run(2, "INSERT INTO p(m) VALUES ('second')");
+        net.sync(3);
+        net.sync(2);
+        net.restore(3, &device);
+        net.restore(0, &server);
+        net.run(3, "INSERT INTO p(m) VALUES ('third')");
+        net.run(2, "INSERT INTO p(m) VALUES ('third')");
+        net.sync(3);
+        net.sync(2);
+        assert_eq!(net.roots(0), net.roots(2), "{seed}");
+        let entries = net.replica(0).log_entries(usize::MAX >> 1).expect("the log's outbox");
+        let events = entries.iter().map(|(_, entry)| Entry::decode(entry).expect("an entry").event);
+        assert_eq!(events.filter(|event| matches!(event, Event::Repaired { .. })).count(), 0, "{seed}");
+    }
 }

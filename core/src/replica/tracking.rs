@@ -11,7 +11,7 @@ use crate::row;
 use crate::store::schema::{Numbering, TrackNote, TrackRefusal};
 use crate::store::triggers::APPLYING;
 use crate::store::user_table::{RowValues, UserTable, quote};
-use crate::store::{StoreError, holds, layout, log, schema};
+use crate::store::{StoreError, holds, layout, log, schema, segments};
 use crate::table::{Affinity, Table, TableKey};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use std::collections::{BTreeSet, HashSet};
@@ -324,7 +324,7 @@ impl Plan {
             replica.check_reference(&reference.parent, &reference.parent_column)?;
         }
         let TrackOptions { prefer_local, renumber_mine, autoincrement, .. } = *options;
-        if renumber_mine && let Some(child) = replica.child_with_sent_rows(&table.name)? {
+        if renumber_mine && let Some(child) = replica.child_with_sent_rows(&table)? {
             return Err(TrackRefusal::ReferencesSent { table: table.name, child }.into());
         }
         Ok(Self { table, name, columns, prefer_local, settings, renumber_mine, autoincrement })
@@ -332,13 +332,20 @@ impl Plan {
 }
 
 impl Replica {
-    /// A table whose rows refer to another one, and that met the server's already.
-    fn child_with_sent_rows(&self, parent: &str) -> Result<Option<String>, ReplicaError> {
+    /// A table whose rows refer to the key of another one, and of which the server has some that were written here.
+    fn child_with_sent_rows(&self, parent: &Table) -> Result<Option<String>, ReplicaError> {
+        let is_key = |name: &String| {
+            let mut key = parent.key_columns().into_iter().map(|n| &parent.columns[n].name);
+            key.any(|column| column.eq_ignore_ascii_case(name))
+        };
         for state in self.containers.values().filter(|state| state.scan() != Scan::Meet) {
             let Some(child) = self.user_table(state.no)? else { continue };
             let all = child.table.foreign_keys.iter().chain(&child.references);
-            for foreign in all.filter(|f| f.parent_table.eq_ignore_ascii_case(parent)) {
-                if child.any_reference(&self.conn, &foreign.columns)? {
+            let named = all.filter(|f| f.parent_table.eq_ignore_ascii_case(&parent.name));
+            for foreign in named.filter(|f| f.parent_columns.iter().any(is_key)) {
+                if segments::any_own(&self.conn, state.no)?
+                    && child.any_reference(&self.conn, &foreign.columns)?
+                {
                     return Ok(Some(child.table.name.clone()));
                 }
             }

@@ -238,6 +238,20 @@ pub(crate) fn note_acceptance(
     Ok(stmt.execute(params![container, no, time, acceptance.server.0, signature])? > 0)
 }
 
+/// Forgets at which places of a peer's feed segments came from it that stood after one.
+pub(crate) fn disown(conn: &Connection, container: i64, peer: i64, after: Seq) -> Result<(), StoreError> {
+    let sql =
+        "UPDATE piecewise_segments SET peer_seq = ?4 WHERE container = ?1 AND peer = ?2 AND peer_seq > ?3";
+    conn.prepare_cached(sql)?.execute(params![container, peer, after.0 as i64, i64::MAX])?;
+    Ok(())
+}
+
+/// Whether a container has segments that were written here.
+pub(crate) fn any_own(conn: &Connection, container: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM piecewise_segments WHERE container = ? AND peer = 0 LIMIT 1";
+    Ok(conn.prepare_cached(sql)?.exists([container])?)
+}
+
 /// Own segments up to a place in the feed of which it is not known when they were accepted, at most `limit`. Where the
 /// search begins is kept, so that no segment is looked at twice.
 pub(crate) fn unaccepted(
