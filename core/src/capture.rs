@@ -42,9 +42,9 @@ const SCANS_MAX: usize = 64;
 /// How often rows that triggers took away are put back with triggers on.
 const PUT_BACK_ROUNDS: usize = 4;
 /// Changes in one segment.
-const SEGMENT_ROWS: usize = 1024;
+pub(crate) const SEGMENT_ROWS: usize = 1024;
 /// Bytes of plain frame at which a segment is closed.
-const SEGMENT_BYTES: usize = 256 << 10;
+pub(crate) const SEGMENT_BYTES: usize = 256 << 10;
 /// Writes further apart than this do not share a segment.
 const SEGMENT_SPAN_MS: u64 = 60_000;
 
@@ -244,15 +244,14 @@ impl Replica {
     }
 
     /// The rows that an entry of the log tells of.
-    fn dirty_by(
+    fn dirty_by<'e>(
         &self,
-        entry: &log::Entry,
-        table: &Table,
+        entry: &'e log::Entry,
+        table: &'e Table,
         now: Timestamp,
-    ) -> impl Iterator<Item = Dirty> + use<> {
+    ) -> impl Iterator<Item = Dirty> + use<'e> {
         let time = self.corrected(Timestamp(entry.time)).min(self.corrected(now));
-        let writes: Vec<_> = entry.writes(table).collect();
-        writes.into_iter().map(move |(key, is_left)| Dirty { key, time, is_left })
+        entry.writes(table).map(move |(key, is_left)| Dirty { key, time, is_left })
     }
 
     /// Notes whether the log has more. What waited for that may go on.
@@ -324,8 +323,6 @@ impl Replica {
     ) -> Result<Captured, ReplicaError> {
         let (mut captured, nothing) = (Captured::default(), View::default());
         for mut batch in batches(rows) {
-            // Of one millisecond the last counts.
-            batch.reverse();
             batch.sort_by(|a, b| a.key.cmp(&b.key));
             let mut pen = Pen { no, writer: FrameWriter::default(), time: Timestamp(0), captured };
             for Dirty { key, time, .. } in batch {

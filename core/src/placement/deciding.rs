@@ -3,7 +3,9 @@
 
 use super::Candidate;
 use super::claims::{unique_claim, unique_values};
+use crate::capture::{SEGMENT_BYTES, SEGMENT_ROWS};
 use crate::change::{Change, Merge};
+use crate::frame::{FrameWriter, KeyRef};
 use crate::id::Timestamp;
 use crate::key::RowKey;
 use crate::replica::{Replica, ReplicaError};
@@ -32,12 +34,17 @@ impl Replica {
         }
         let time = self.corrected(now);
         self.transaction_again(|r| {
-            let mut rows = vec![];
+            let (mut rows, mut writer) = (vec![], FrameWriter::default());
             for (rival, columns) in r.claimants(&first)? {
-                if let Some(change) = r.claim_again(&first, &rival, &columns)? {
-                    r.write_change(first.no, &rival, &change, time)?;
-                    rows.push(rival);
+                let Some(change) = r.claim_again(&first, &rival, &columns)? else { continue };
+                writer.push(KeyRef::from(&rival), &change);
+                rows.push(rival);
+                if writer.len() == SEGMENT_ROWS || writer.byte_len() >= SEGMENT_BYTES {
+                    r.write_frame(first.no, std::mem::take(&mut writer), time)?;
                 }
+            }
+            if !writer.is_empty() {
+                r.write_frame(first.no, writer, time)?;
             }
             let shown: Vec<_> =
                 rows.iter().map(|key| first.user.read(&r.conn, key)).collect::<Result<_, _>>()?;
