@@ -44,8 +44,8 @@ pub(crate) fn tell_of_clashes(
         let rows = count(*rows, "row of this file has a number", "rows of this file have numbers");
         note(&format!(
             "{}{table}: {rows} under which the server had another row: both are kept, in conflict. `piecewise conflicts` \
-             lists them, `conflicts choose … --as-new-row --with-references` gives one another number. To give all of them others \
-             at the first sync, track the table with `--renumber-mine`; to show those of this file, with `--prefer local`",
+             lists them, `conflicts choose … --as-new-row --with-references` gives one another number. \
+             In a file that has not met the server's rows yet, `track` with `--renumber-mine` gives all of them others",
             of(file)
         ));
     }

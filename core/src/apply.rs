@@ -61,7 +61,8 @@ pub(crate) struct Arrivals {
 /// Where rows of a segment go at once, if anywhere.
 struct Target {
     user: Arc<UserTable>,
-    /// True if any row is held here or in a child table: every incoming row may release one or conflict with one.
+    /// True if any row is held here or in a child table: every incoming row may release one or conflict with one. Also if it may
+    /// refer to a row that waits for its number.
     watchful: bool,
 }
 
@@ -126,7 +127,7 @@ impl Replica {
         if state.scan() == Scan::Fill && state.scan_after.is_none() {
             return Ok(None); // it comes with all others
         }
-        let watchful = self.any_held_around(no)?;
+        let watchful = self.any_held_around(no)? || self.awaits_numbers(&user);
         Ok(Some(Target { user, watchful }))
     }
 

@@ -21,6 +21,7 @@
 //! row was deleted and that SQLite gives out again names another row.
 
 mod autoincrement;
+mod awaiting;
 mod captured_again;
 mod free;
 mod leases;

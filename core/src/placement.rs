@@ -111,12 +111,12 @@ impl Queue {
 }
 
 /// One row on its way into its table.
-struct Candidate {
-    no: i64,
-    key: RowKey,
-    user: Arc<UserTable>,
-    view: Arc<View>,
-    wanted: RowValues,
+pub(crate) struct Candidate {
+    pub(crate) no: i64,
+    pub(crate) key: RowKey,
+    pub(crate) user: Arc<UserTable>,
+    pub(crate) view: Arc<View>,
+    pub(crate) wanted: RowValues,
 }
 
 impl Replica {
@@ -212,6 +212,7 @@ impl Replica {
     pub(crate) fn stands_apart(&self, no: i64, user: &UserTable) -> bool {
         let state = &self.containers[&no];
         user.acts.is_plain()
+            && !self.awaits_numbers(user)
             && user.table.unique.is_empty()
             && user.table.foreign_keys.is_empty()
             && self.containers.children_of(&user.table.name).next().is_none()
@@ -313,6 +314,9 @@ impl Replica {
         }
         for (rival, columns, view) in later {
             self.displace(candidate, rival, &columns, view, queue)?;
+        }
+        if let Some(cause) = self.awaited_number(candidate)? {
+            return Ok(Some((HoldKind::Number, cause)));
         }
         for foreign in &candidate.user.table.foreign_keys {
             let values = match self.parent(candidate, foreign)? {

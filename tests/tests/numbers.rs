@@ -510,3 +510,53 @@ fn rows_do_not_move_whose_references_the_server_has_already() {
 fn many_rows_with_many_references_move_at_once() {
     piecewise_tests::numbering::move_many(2_000, 6_000);
 }
+
+/// Between what came and the moves that it takes, and where the connection is cut there, no row of others stands under a parent
+/// from here: an application would edit or delete it as its own.
+#[test]
+fn no_child_of_others_shows_under_a_parent_that_has_still_to_move() {
+    const MANY: i64 = 40;
+    let count = format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY})");
+    let (mut waited, mut done) = (0, false);
+    for cut in 1.. {
+        let mut net = network(3, 2);
+        net.leases = false;
+        for n in 1..=2 {
+            let lines = format!(
+                "BEGIN; {count} INSERT INTO customers SELECT i, '{n} ' || i, NULL FROM n;
+                 {count} INSERT INTO orders SELECT '{n} ' || i, i, '{n} ' || i, 0 FROM n;
+                 {count} INSERT INTO invoices SELECT i, i, '{n} ' || i, 'of {n} ' || i FROM n;
+                 {count} INSERT INTO lines SELECT i, 1, 'of {n} ' || i FROM n; COMMIT"
+            );
+            net.run(n, &lines);
+        }
+        net.sync(1);
+        let (_, level) = net.talk(2, Some(cut)).expect("a talk");
+        assert_eq!(net.query(2, STRAY), [""; 0], "cut after {cut}");
+        waited += net.held(2).len();
+        // What this device does with its own row, and with all that refers to it, is of its own.
+        net.run(
+            2,
+            "DELETE FROM lines WHERE invoice_id = (SELECT id FROM invoices WHERE name = 'of 2 8');
+            DELETE FROM invoices WHERE name = 'of 2 8';
+            DELETE FROM orders WHERE customer_id = (SELECT id FROM customers WHERE name = '2 8');
+            DELETE FROM customers WHERE name = '2 8'",
+        );
+        net.sync_all();
+        for n in 0..=2 {
+            assert_eq!(net.query(n, STRAY), [""; 0], "machine {n}, cut after {cut}");
+            for (table, rows) in
+                [("customers", 2 * MANY - 1), ("orders", 2 * MANY - 1), ("lines", 2 * MANY - 1)]
+            {
+                let found = net.query(n, &format!("SELECT count(*) FROM {table}"));
+                assert_eq!(found, [format!("Integer({rows})")], "{table} of machine {n}, cut after {cut}");
+            }
+            assert!(net.held(n).is_empty(), "machine {n}, cut after {cut}");
+        }
+        if level {
+            done = true;
+            break;
+        }
+    }
+    assert!(done && waited > 0, "{waited} rows waited");
+}

@@ -92,6 +92,11 @@ fn track_tables(replica: &mut Replica, tables: &[String], args: &TrackArgs) -> R
     }
     tell_notes(&notes);
     tell_what_is_left(&left);
+    if is_decided && args.all && !known.is_empty() {
+        note(
+            "what `--renumber-mine` and `--prefer` say counts for tables that are tracked now; of others it was decided before",
+        );
+    }
     if changes.is_empty() || !tracked.is_empty() {
         let file = args.file.display();
         say!("`piecewise sync {file}` or `piecewise watch {file}` exchanges rows with the server");
@@ -132,6 +137,11 @@ fn change_numbers(
             false => "rows whose numbers other rows have get others",
         };
         told(is_new, what);
+        if is_new && !is_json() {
+            note(
+                "the server takes that from a device with an `admin` grant; from others it is refused, and rows get other numbers as before",
+            );
+        }
     }
     for reference in references_of(table, &args.references) {
         let Reference { column, parent, parent_column } = &reference;

@@ -122,18 +122,21 @@ impl Replica {
                 let keys = numbers::taken(&r.conn, *no, r.containers[no].integer_keys)?;
                 rows.extend(keys.into_iter().map(|key| (*no, key)));
             }
-            r.forget_taken(members)?;
+            rows.extend(r.forget_taken(members)?);
             r.settle_quietly(rows)
         })
     }
 
-    fn forget_taken(&mut self, members: &[i64]) -> Result<(), ReplicaError> {
+    /// It is decided about all rows of these tables. Returns those that waited for it, since they refer to them.
+    fn forget_taken(&mut self, members: &[i64]) -> Result<Vec<(i64, RowKey)>, ReplicaError> {
+        let mut waiting = vec![];
         for no in members {
             if self.numbers.taken.remove(no) {
                 numbers::forget_taken(&self.conn, *no)?;
+                waiting.extend(self.rows_awaiting(*no)?);
             }
         }
-        Ok(())
+        Ok(waiting)
     }
 
     fn own(&mut self, no: i64) -> Result<Own, ReplicaError> {
@@ -356,7 +359,7 @@ impl Replica {
                 settled.places.insert(*no, places);
             }
         }
-        self.forget_taken(members)?;
+        let waiting = self.forget_taken(members)?;
         let time = self.corrected(now);
         for (no, fates) in &plan.fates {
             for (key, fate) in fates {
@@ -388,6 +391,7 @@ impl Replica {
             rows.extend(keys.map(|key| (*no, key.clone())));
         }
         rows.append(&mut again);
+        rows.extend(waiting);
         self.settle_quietly(rows)?;
         self.change_others(plan.others.as_deref().unwrap_or_default())?;
         self.tell_application(&settled.renumbered)?;

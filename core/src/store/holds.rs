@@ -21,6 +21,8 @@ pub(crate) enum HoldKind {
     Local = 3,
     /// Something of this replica that depends on what is in tables: a trigger, or a UNIQUE index over expressions.
     Tables = 4,
+    /// It refers to a number that a row written here has, until that one moves.
+    Number = 5,
 }
 
 impl HoldKind {
@@ -29,6 +31,7 @@ impl HoldKind {
             1 => Self::Unique,
             2 => Self::Foreign,
             4 => Self::Tables,
+            5 => Self::Number,
             _ => Self::Local,
         }
     }
