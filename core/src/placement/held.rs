@@ -36,6 +36,12 @@ impl Replica {
         queue: &mut Queue,
     ) -> Result<(), ReplicaError> {
         let Candidate { no, key, user, wanted, .. } = candidate;
+        if kind == HoldKind::Number && holds::find(&self.conn, *no, key)?.is_none() {
+            // There may be very many, which nothing wakes but the move that they wait for.
+            self.note_held(*no, key, kind, cause, &[])?;
+            queue.was_held(*no, key, kind);
+            return self.take_out(*no, key, user, now, queue);
+        }
         let parents = self.parent_claims(user, key, wanted)?;
         let claims = [unique_claims(user, key, wanted)?, parents.clone()].concat();
         let kept = if kind == HoldKind::Foreign { &claims } else { &parents };
