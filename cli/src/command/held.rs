@@ -49,8 +49,12 @@ fn choose(row: &HeldRowArgs) -> Result<(), Failure> {
     result(
         || json!({ "table": row.table, "key": row.key, "shows": true, "held": losers }),
         || {
-            let losers = losers.join(" ");
-            say!("{} {} shows now; held instead: {losers}. It goes out at the next sync", row.table, row.key);
+            // Rows that were held themselves, and have the same, are still.
+            let instead = match losers.is_empty() {
+                true => String::new(),
+                false => format!("; held instead: {}", losers.join(" ")),
+            };
+            say!("{} {} shows now{instead}. It goes out at the next sync", row.table, row.key);
         },
     );
     Ok(())
