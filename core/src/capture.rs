@@ -243,7 +243,7 @@ impl Replica {
         Ok(captured)
     }
 
-    /// The rows that an entry of the log tells of.
+    /// Returns the rows of an entry of the log.
     fn dirty_by<'e>(
         &self,
         entry: &'e log::Entry,
@@ -418,7 +418,8 @@ impl Replica {
             let blocked = self.blocked_by(pen.no, key, user, before)?;
             self.unsettled.extend(blocked.into_iter().map(|held| (pen.no, held)));
         }
-        if *is_left && now.is_none() && any.conflicts && documents::in_conflict(&self.conn, pen.no, key)? {
+        let in_conflict = any.conflicts && documents::in_conflict(&self.conn, pen.no, key)?;
+        if *is_left && now.is_none() && in_conflict {
             // Nobody deleted the other row under the key that this one had.
             let view = self.history.view(&self.conn, pen.no, key)?;
             change = view.incarnation().map_or(change, |row| view.delete_row(row));
@@ -429,7 +430,7 @@ impl Replica {
         pen.captured.rows += 1;
         // An edit may end a conflict.
         self.exempt_orphan(pen.no, user, key)?;
-        if any.held || (any.conflicts && documents::in_conflict(&self.conn, pen.no, key)?) {
+        if any.held || in_conflict {
             self.unsettled.push((pen.no, key.clone()));
         }
         Ok(())

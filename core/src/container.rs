@@ -108,7 +108,7 @@ impl<'r> Container<'r> {
         if session.said.is_none() {
             return self.say_have(session).map(Some);
         }
-        // What the peer sent in a repair, and the root with it, is told before the repair ends: else it would find that both still differ.
+        // The new root goes before the end of a repair: by the old one the peer would find that both still differ.
         if matches!(session.outbox.front(), Some(Message::Ranges(_))) && self.has_news(session) {
             return self.say_have(session).map(Some);
         }

@@ -13,7 +13,7 @@ use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Held rows of a database that are told one by one.
+/// Held rows of a database listed at most.
 const HELD_TOLD: usize = 20;
 
 pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {

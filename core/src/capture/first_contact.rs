@@ -63,8 +63,7 @@ impl Replica {
             return Ok(Default::default());
         };
         let mut captured = self.gather_written(no, &user, now)?;
-        let state = &self.containers[&no];
-        if state.scan_after.is_none() {
+        if self.containers[&no].scan_after.is_none() {
             // What has no parent now was left without one by the application; later a parent may have given way.
             self.exempt_orphans(no, &user)?;
         }

@@ -256,15 +256,18 @@ impl Changed<'_> {
     /// Whether a column that kept its name is to stay what it was: unless the rows that nobody has written since say otherwise, or
     /// say nothing and it is at another place among the others.
     fn is_itself(&self, n: usize, b: usize) -> bool {
-        let of = |b: usize| self.evidence(n, b, |row| !row.is_dirty);
-        let itself = of(b);
+        let itself = self.clean_evidence(n, b);
         // Rows with one value in both columns speak for either: those count where another column explains more.
         let is_better = |other: Evidence| other.equal > itself.equal && other.other < itself.other;
         match itself {
             Evidence { equal: 0, other: 0 } => !self.has_moved(n, b),
             Evidence { other: 0, .. } => true,
             Evidence { equal, other } => {
-                equal >= other && !self.before.iter().any(|rival| *rival != b && is_better(of(*rival)))
+                equal >= other
+                    && !self
+                        .before
+                        .iter()
+                        .any(|rival| *rival != b && is_better(self.clean_evidence(n, *rival)))
             }
         }
     }
@@ -272,18 +275,23 @@ impl Changed<'_> {
     /// Whether a column was dropped and one of its name added: that one has its default in all rows, where documents have values.
     fn is_made_anew(&self, n: usize, b: usize) -> bool {
         let Some(column) = self.user.columns.iter().find(|c| c.index == n) else { return false };
-        let Evidence { equal, other } = self.evidence(n, b, |row| !row.is_dirty);
+        let Evidence { equal, other } = self.clean_evidence(n, b);
         let has_default =
             |row: &SampledRow| row.values.get(&n).is_some_and(|v| v.as_ref().same(column.absent.as_ref()));
-        let takes_two = !self.is_one_change;
-        let clean = self.sample.rows.iter().filter(|row| !row.is_dirty);
-        takes_two && equal == 0 && other > 0 && clean.into_iter().all(has_default)
+        let mut clean = self.sample.rows.iter().filter(|row| !row.is_dirty);
+        // A drop and an add are two statements.
+        !self.is_one_change && equal == 0 && other > 0 && clean.all(has_default)
+    }
+
+    /// What the rows say that were not written since they were captured.
+    fn clean_evidence(&self, n: usize, b: usize) -> Evidence {
+        self.evidence(n, b, |row| !row.is_dirty)
     }
 
     /// What rows say of a column being one that documents know: those that nobody has written since, or if they say nothing,
     /// all.
     fn said(&self, n: usize, b: usize) -> Evidence {
-        match self.evidence(n, b, |row| !row.is_dirty) {
+        match self.clean_evidence(n, b) {
             Evidence { equal: 0, other: 0 } => self.evidence(n, b, |_| true),
             evidence => evidence,
         }
@@ -294,7 +302,7 @@ impl Changed<'_> {
     fn is_unsaid(&self, n: usize, b: usize) -> bool {
         let is_rename = self.is_one_change && self.before.len() == self.table.columns.len();
         match is_rename {
-            true => self.evidence(n, b, |row| !row.is_dirty) == Evidence::default(),
+            true => self.clean_evidence(n, b) == Evidence::default(),
             false => self.said(n, b) == Evidence::default(),
         }
     }
